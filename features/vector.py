@@ -1,0 +1,117 @@
+"""The ordered feature list and its hash: one definition per feature, at two speeds.
+
+`featurize(one)` serves a request, `featurize(frame)` a batch; both run the same `project` over a matrix of
+facts, so one row equals many rows by construction, and a property test holds it to that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from features.facts import Facts
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Scale = Literal["value", "log"]
+
+FACT_NAMES: tuple[str, ...] = Facts.__struct_fields__
+_FACT_INDEX = {name: i for i, name in enumerate(FACT_NAMES)}
+
+# Facts that grow without bound are taken on a log scale; a tree doesn't care, a linear part does.
+_LOG_FACTS = frozenset(
+    name
+    for name in FACT_NAMES
+    if name.endswith(("_bytes", "_ms", "_tokens", "_tokens_est", "_tokens_last", "_lines", "_count"))
+    or name.startswith(("n_", "calls_", "text_paths", "text_identifiers", "text_numbers", "turn"))
+)
+
+
+class Feature(NamedTuple):
+    """One feature: its name, the fact it is made of, and how that fact is scaled or what it is divided by."""
+
+    name: str
+    fact: str
+    scale: Scale = "value"
+    per: str | None = None  # divide by this fact, at least 1
+
+
+SCALAR_FEATURES: tuple[Feature, ...] = (
+    *(Feature(n, n, "log" if n in _LOG_FACTS else "value") for n in FACT_NAMES),
+    Feature("tool_error_rate", "n_tool_errors", per="n_assistant_messages"),
+    Feature("repeat_rate", "repeated_actions", per="n_assistant_messages"),
+    Feature("calls_edit_rate", "calls_edit", per="n_assistant_messages"),
+    Feature("calls_shell_rate", "calls_shell", per="n_assistant_messages"),
+    Feature("text_identifier_rate", "text_identifiers", per="text_lines"),
+    Feature("system_share", "system_bytes", per="body_bytes"),
+    Feature("tools_share", "tools_bytes", per="body_bytes"),
+)
+
+_SOURCE = np.array([_FACT_INDEX[f.fact] for f in SCALAR_FEATURES])
+_LOG = np.array([i for i, f in enumerate(SCALAR_FEATURES) if f.scale == "log"])
+_RATIO = np.array([i for i, f in enumerate(SCALAR_FEATURES) if f.per])
+_DIVISOR = np.array([_FACT_INDEX[f.per] for f in SCALAR_FEATURES if f.per])
+
+
+def feature_names(embedding_dim: int) -> tuple[str, ...]:
+    """Names of all columns of the vector, in order: the scalar features, then the embedding's dimensions."""
+    return (*(f.name for f in SCALAR_FEATURES), *(f"emb_{i:03d}" for i in range(embedding_dim)))
+
+
+def feature_hash(embedding_dim: int, encoder_digest: str | None) -> str:
+    """Digest of the ordered list, every definition in it and the encoder; a bundle is bound to it."""
+    definition = msgspec.json.encode([list(SCALAR_FEATURES), embedding_dim, encoder_digest])
+    return hashlib.sha256(definition).hexdigest()[:16]
+
+
+def project(facts: np.ndarray) -> np.ndarray:
+    """Facts matrix (n, len(FACT_NAMES)) float64 -> scalar features (n, len(SCALAR_FEATURES)) float32.
+
+    Rounded to float32 here, once, because the exported trees compare in float32.
+    """
+    columns = facts[:, _SOURCE]
+    columns[:, _LOG] = np.log1p(np.maximum(columns[:, _LOG], 0.0))
+    columns[:, _RATIO] /= np.maximum(facts[:, _DIVISOR], 1.0)
+    return columns.astype(np.float32)
+
+
+def _with_embedding(scalars: np.ndarray, embedding: np.ndarray | None) -> np.ndarray:
+    return scalars if embedding is None else np.concatenate([scalars, embedding.astype(np.float32)], axis=1)
+
+
+def featurize_one(facts: Facts, embedding: np.ndarray | None = None) -> np.ndarray:
+    """Facts of one request and its embedding (d,) -> features (1, n_features) float32; unknown is NaN."""
+    row = np.array([msgspec.structs.astuple(facts)], dtype=np.float64)
+    return _with_embedding(project(row), None if embedding is None else embedding[None, :])
+
+
+def featurize_frame(frame: pl.DataFrame, embedding: str | None = "embedding") -> np.ndarray:
+    """Frame with a struct column `facts` (and a list column of embeddings) -> features (n, n_features) float32."""
+    rows = facts_matrix(frame)
+    if embedding is None or embedding not in frame.columns:
+        return project(rows)
+    return _with_embedding(project(rows), np.stack(frame[embedding].to_numpy()))
+
+
+def featurize(source: Facts | pl.DataFrame, embedding: Any = None) -> np.ndarray:
+    """Features of one request's facts or of a whole frame; shape (n, n_features) float32.
+
+    For facts, `embedding` is a vector (d,); for a frame, the name of its embedding column, or None for none.
+    """
+    if isinstance(source, Facts):
+        return featurize_one(source, embedding)
+    return featurize_frame(source, embedding)
+
+
+def facts_matrix(frame: pl.DataFrame) -> np.ndarray:
+    """The struct column `facts` of a frame as float64 (n, len(FACT_NAMES)); null and absent are NaN."""
+    import polars as pl
+
+    facts = frame["facts"].struct.unnest()
+    missing = [pl.lit(None, dtype=pl.Float64).alias(n) for n in FACT_NAMES if n not in facts.columns]
+    ordered = facts.with_columns(missing).select(pl.col(n).cast(pl.Float64) for n in FACT_NAMES)
+    return ordered.fill_null(float("nan")).to_numpy().reshape(len(frame), len(FACT_NAMES))

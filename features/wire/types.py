@@ -1,0 +1,95 @@
+"""The shape that every provider dialect is read into: messages, parts, tools, usage.
+
+Text stays in these objects for the time of one request and is never logged unless the log is told to.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Dialect = Literal["openai_chat", "anthropic_messages", "openai_responses"]
+Role = Literal["system", "user", "assistant", "tool"]
+PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "other"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a message.
+
+    `text` is the plain text of a text or thinking part, the arguments' JSON of a tool call, the flattened
+    text of a tool result, and empty for images. `bytes` is the size of that text in UTF-8.
+    """
+
+    kind: PartKind
+    text: str = ""
+    name: str | None = None  # tool name of a tool_call
+    call_id: str | None = None  # joins a tool_call to its tool_result
+    is_error: bool | None = None  # of a tool_result, where the dialect or the harness says so
+    signed: bool = False  # a thinking part bound to its provider by a signature or by encryption
+
+    @property
+    def bytes(self) -> int:
+        """Size of the text in UTF-8 bytes."""
+        return len(self.text.encode("utf-8", "surrogatepass"))
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the conversation, in order."""
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool the client offers; `bytes` is the size of its whole definition."""
+
+    name: str
+    bytes: int = 0
+
+
+class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider request says, whatever its dialect."""
+
+    dialect: Dialect
+    model: str
+    messages: tuple[Message, ...] = ()  # the system prompt comes first, as role "system"
+    tools: tuple[Tool, ...] = ()
+    stream: bool = False
+    body_bytes: int = 0
+    max_output_tokens: int | None = None
+    tool_choice: Literal["auto", "none", "required", "named"] | None = None
+    thinking: bool | None = None
+    effort: str | None = None  # "minimal" | "low" | "medium" | "high" | "xhigh" | "max" as the client wrote it
+    json_schema: bool = False
+    cache_markers: int = 0  # cache_control blocks or prompt_cache_key set by the client
+    previous_response_id: str | None = None
+    session_id: str | None = None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)
+    user: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider's own token counts; None where the provider didn't say.
+
+    `input_tokens_uncached + cached_tokens + cache_write_tokens` is the whole prompt.
+    `cache_write_1h_tokens` is the part of `cache_write_tokens` kept for an hour.
+    """
+
+    input_tokens_uncached: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None  # inside output_tokens for all three dialects
+
+
+class WireResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider answered, read from a whole body or from a stream's events."""
+
+    response_id: str | None = None
+    model: str | None = None  # what the provider says it served
+    parts: tuple[Part, ...] = ()
+    finish_reason: str | None = None  # in the provider's words
+    usage: Usage | None = None
+    error: str | None = None  # error type in the provider's words, never the prompt
+    complete: bool = True  # False: a stream that ended without its terminal event

@@ -1,0 +1,1 @@
+"""What we believe: the trained artefact, loaded, verified and exported."""

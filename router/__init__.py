@@ -1,0 +1,1 @@
+"""How we choose, and the thin layer that serves the choice."""

@@ -1,0 +1,1 @@
+"""Offline work on top of everything: reading logs, labels, fitting, evaluation."""
