@@ -1,0 +1,48 @@
+# What a stranger types: make run, make test. A plain venv and pip; nothing else is needed than Python 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install run test lint types wheel-test bench prior sample clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(BIN)/python -m pip install -q -c constraints.txt --group dev
+	@touch $@
+
+install: $(VENV)/.dev  ## set up .venv with everything a developer needs
+
+run: $(VENV)/.train  ## ingest the sample, train, evaluate beside the controls, then serve (SAMEDIFF_ONCE=1: exit instead)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/run
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev  ## style and the one-way rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev  ## mypy strict
+	$(BIN)/mypy
+
+wheel-test: $(VENV)/.dev  ## build the wheel, install it beside a decoy models/ folder, run it there
+	$(BIN)/python tests/check_wheel.py
+
+bench: $(VENV)/.dev  ## speed and size figures, as ratios side by side
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) run build dist *.egg-info
