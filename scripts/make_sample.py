@@ -41,7 +41,7 @@ def coderouterbench(data: Path) -> pl.DataFrame:
 
 
 def claude_code_runs(data: Path) -> pl.DataFrame:
-    """65 runs of Claude Code on SWE-bench tasks, a row a run, with cache reads, writes and the recorded bill."""
+    """65 runs of Claude Code on SWE-bench tasks, a row a run, with the recorded bill."""
     rows = pl.read_parquet(data / "vexp_claude_code_100.parquet")
     return with_made_up_times(rows).select(
         "model",

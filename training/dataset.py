@@ -1,0 +1,132 @@
+"""The log as examples: requests joined to labels, grouped so that nothing leaks, split by group and time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from features.errors import BadInput
+from features.vector import featurize_frame
+from router.prices import rates
+from training.fit import Examples
+from training.labels import resolve
+from training.log import LogStore
+
+MIN_LABELLED = 50  # below this neither a split nor a calibration means anything
+MIN_REPOSITORIES = 5  # fewer can't be held out from each other
+HOLDOUT_SHARE = 0.2
+
+_COLUMNS = (
+    *("request_id", "session_id", "task_id", "task_type", "repo", "ts_ms"),
+    *("candidate", "model_served", "model_requested", "output_tokens"),
+    *("facts", "embedding", "encoder_digest"),
+)
+
+
+class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How the log became examples: requests = labelled + unlabelled + no_candidate + other_encoder."""
+
+    requests: int
+    labelled: int
+    unlabelled: int
+    no_candidate: int
+    other_encoder: int
+    without_embedding: int
+    candidates: int
+    groups: int
+    grouped_by: str
+    by_level: dict[str, int]
+
+
+class Dataset(NamedTuple):
+    """Examples in time order, the prices of their candidates, and what was left out."""
+
+    examples: Examples
+    ts_ms: np.ndarray  # (n,) int64
+    prices: dict[str, tuple[float | None, float | None]]
+    counts: DatasetCounts
+
+
+def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) -> Dataset:
+    """Labelled examples of a log, with features under the given encoder.
+
+    Rows embedded by another encoder are left out and counted; rows without an embedding stay, their
+    embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
+    """
+    requests = log.scan("request").select(_COLUMNS).collect()
+    requests = requests.with_columns(pl.coalesce("candidate", "model_served", "model_requested").alias("candidate"))
+    labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
+    named = labelled.filter(pl.col("candidate").is_not_null())
+    known = named.filter(pl.col("value").is_not_null())
+    ours = pl.col("encoder_digest").is_null() | (pl.col("encoder_digest") == (encoder_digest or ""))
+    rows = known.filter(ours).sort("ts_ms", "request_id")
+    if len(rows) < MIN_LABELLED:
+        raise BadInput(
+            f"{log.path}: {len(rows)} labelled requests of {len(requests)}, at least {MIN_LABELLED} are needed; "
+            "ingest a table with a `success` column, or post outcomes to /v1/outcomes"
+        )
+    grouped_by, group = _groups(rows)
+    candidates = rows["candidate"].unique().sort().to_list()
+    counts = DatasetCounts(
+        requests=len(requests),
+        labelled=len(rows),
+        unlabelled=len(named) - len(known),
+        no_candidate=len(labelled) - len(named),
+        other_encoder=len(known) - len(rows),
+        without_embedding=rows["embedding"].null_count(),
+        candidates=len(candidates),
+        groups=group.n_unique(),
+        grouped_by=grouped_by,
+        by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
+    )
+    examples = Examples(
+        features=_features(rows, embedding_dim),
+        candidate=rows["candidate"].to_numpy(),
+        task_type=rows["task_type"].fill_null("").to_numpy(),
+        success=rows["value"].to_numpy().astype(np.float64),
+        output_tokens=rows["output_tokens"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
+        group=group.to_numpy(),
+    )
+    return Dataset(examples, rows["ts_ms"].to_numpy(), {c: price_pair(c) for c in candidates}, counts)
+
+
+def price_pair(candidate: str) -> tuple[float | None, float | None]:
+    """USD per million input and output tokens of a candidate today, None where no price is published."""
+    found = rates(candidate.split("@")[0])
+    if found is None:
+        return None, None
+    return tuple(None if rate is None else float(rate) for rate in (found.input, found.output))  # type: ignore[return-value]
+
+
+def _groups(rows: pl.DataFrame) -> tuple[str, pl.Series]:
+    """What must not be torn apart: the repository where there are enough of them, else the task or session."""
+    if rows["repo"].n_unique() >= MIN_REPOSITORIES and rows["repo"].null_count() == 0:
+        return "repo", rows["repo"]
+    return "task", rows.select(pl.coalesce("task_id", "session_id"))["task_id"]
+
+
+def _features(rows: pl.DataFrame, embedding_dim: int) -> np.ndarray:
+    """Feature matrix (n, d) float32; an absent embedding is NaN in every dimension."""
+    scalars = featurize_frame(rows, embedding=None)
+    if not embedding_dim:
+        return scalars
+    unknown = [float("nan")] * embedding_dim
+    embedded = rows["embedding"].to_list()
+    matrix = np.array([unknown if e is None else e for e in embedded], dtype=np.float32)
+    return np.concatenate([scalars, matrix], axis=1)
+
+
+def holdout_mask(group: np.ndarray, ts_ms: np.ndarray, share: float = HOLDOUT_SHARE) -> np.ndarray:
+    """Boolean (n,): the newest groups, by the time of their last row, that hold at least `share` of the rows.
+
+    Whole groups only, so no session, task or repository stands on both sides.
+    """
+    frame = pl.DataFrame({"group": group, "ts_ms": ts_ms})
+    by_time = frame.group_by("group").agg(pl.col("ts_ms").max(), rows=pl.len()).sort("ts_ms", "group", descending=True)
+    held = by_time.filter(pl.col("rows").cum_sum() - pl.col("rows") < share * len(group))["group"]
+    if len(held) == len(by_time):  # one group only: nothing can be held out
+        return np.zeros(len(group), dtype=bool)
+    return frame["group"].is_in(held.implode()).to_numpy()
