@@ -1,0 +1,69 @@
+"""Records as Polars frames: the one place where a Struct becomes columns.
+
+Importing this module without polars raises MissingExtra, which a user sees as the command that installs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from features.errors import MissingExtra
+from features.facts import Facts
+from features.records import polars_schema
+
+try:
+    import polars as pl
+except ImportError:
+    raise MissingExtra("polars", "train") from None
+
+
+def to_frame(record: type[msgspec.Struct], rows: list[Any]) -> pl.DataFrame:
+    """Turn records of one type into a frame of its Polars schema; column by column, which makes it quick."""
+    columns = []
+    for name, dtype in polars_schema(record).items():
+        values = [getattr(row, name) for row in rows]
+        if name == "facts":
+            columns.append(_facts_series(values))
+        elif isinstance(dtype, pl.List | pl.Struct):
+            columns.append(pl.Series(name, [_plain(value) for value in values], dtype=dtype))
+        else:  # a price with more than twelve decimals is rounded, which is what strict would refuse
+            columns.append(pl.Series(name, values, dtype=dtype, strict=not isinstance(dtype, pl.Decimal)))
+    return pl.DataFrame(columns)
+
+
+def scan_files(files: list[Any], record: type[msgspec.Struct], *, by_day: bool) -> pl.LazyFrame:
+    """Scan Parquet files of a record type, an older file's missing columns and facts as null.
+
+    With `by_day` the partition's `day` is a column too.
+    """
+    return pl.scan_parquet(
+        files,
+        schema=dict(polars_schema(record)),
+        hive_partitioning=by_day,
+        hive_schema={"day": pl.Date()} if by_day else None,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(missing_struct_fields="insert", extra_struct_fields="ignore"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Structs inside a list column as dicts; `to_builtins` would leave out what equals its default."""
+    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+        return [msgspec.structs.asdict(item) for item in value]
+    return value
+
+
+def _facts_series(values: list[Facts | None]) -> pl.Series:
+    rows = [value or Facts() for value in values]
+    names = Facts.__struct_fields__
+    table = pl.DataFrame(
+        {
+            name: pl.Series([getattr(row, name) for row in rows], dtype=pl.Float64, strict=False)
+            for name in names
+        }
+    )
+    known = pl.Series([value is not None for value in values], dtype=pl.Boolean)
+    return pl.select(pl.when(known).then(table.to_struct("facts")).alias("facts")).to_series()

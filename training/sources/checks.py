@@ -1,0 +1,109 @@
+"""Doubts about a record, the same for every format: what is refused, what is kept and flagged, what is priced.
+
+A row with one impossible number is kept without that number, because the rest of it is still true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from features.records import RequestRecord
+from features.wire.types import Usage
+from training.sources.base import NO_TIME, Record
+from training.sources.values import EARLIEST_MS, LATEST_MS, MOST_TOKENS
+
+AHEAD_MS = 24 * 3_600_000  # clocks and time zones differ; a day ahead is a fault
+
+TOKEN_FIELDS = (
+    "input_tokens_uncached",
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+
+# What each flag means, for the closing table.
+FLAGS = {
+    "negative_tokens": "a negative token count, taken as unknown",
+    "absurd_tokens": "a token count over ten thousand million, taken as unknown",
+    "negative_cost": "a negative cost, taken as unknown",
+    "future_timestamp": "a time more than a day ahead, kept",
+    "no_model": "no model named, kept",
+    "unknown_model": "a model without a published price, kept",
+    "time_from_file": "no time in the row; the file's is used",
+    "cut_answer": "an answer that was cut off, kept",
+    "response_cache_hit": "answered from a gateway's own cache, no model called",
+    "context_shortened": "a session too long to hold; its oldest texts were left out of the features",
+}
+
+
+def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], bool]) -> Record | str:
+    """Return the record as it may be kept, flagged where it is in doubt, or the reason why it is refused."""
+    if not EARLIEST_MS <= record.ts_ms <= LATEST_MS:
+        return NO_TIME
+    if not isinstance(record, RequestRecord):
+        return record
+    changes: dict[str, Any] = {}
+    flags = list(record.flags or [])
+    for name in TOKEN_FIELDS:
+        value = getattr(record, name)
+        if value is not None and not 0 <= value <= MOST_TOKENS:
+            changes[name] = None
+            flags.append("negative_tokens" if value < 0 else "absurd_tokens")
+    if record.cost_usd is not None and record.cost_usd < 0:
+        changes |= {"cost_usd": None, "cost_source": "unknown"}
+        flags.append("negative_cost")
+    if record.ts_ms > now_ms + AHEAD_MS:
+        flags.append("future_timestamp")
+    model = record.model_served or record.model_requested
+    if model is None:
+        flags.append("no_model")
+    elif not known_model(model, record.provider):
+        flags.append("unknown_model")
+    if flags != (record.flags or []):
+        changes["flags"] = sorted(set(flags))
+    return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def price(record: Record) -> Record:
+    """Give a request without a cost the published price of its tokens; unknown stays unknown."""
+    from router.prices import PRICE_VERSION, price_usd
+
+    if not isinstance(record, RequestRecord) or record.cost_usd is not None:
+        return record
+    model = record.model_served or record.model_requested
+    if model is None or "response_cache_hit" in (record.flags or []):
+        return record
+    cost = price_usd(model, record.provider, billed_usage(record), record.ts_ms, record.service_tier)
+    if cost is None:
+        return record
+    return msgspec.structs.replace(record, cost_usd=cost, cost_source="priced", price_version=PRICE_VERSION)
+
+
+def billed_usage(record: RequestRecord) -> Usage:
+    """Token counts as the provider bills them: reasoning counted apart is output too."""
+    output = record.output_tokens
+    if output is not None and record.reasoning_in_output is False:
+        output += record.reasoning_tokens or 0
+    return Usage(
+        input_tokens_uncached=record.input_tokens_uncached,
+        cached_tokens=record.cached_tokens,
+        cache_write_tokens=record.cache_write_tokens,
+        cache_write_1h_tokens=record.cache_write_1h_tokens,
+        output_tokens=output,
+        reasoning_tokens=record.reasoning_tokens,
+    )
+
+
+@lru_cache(maxsize=4096)
+def known_model(model: str, provider: str | None) -> bool:
+    """Is there a published price for this model?"""
+    from router.prices import rates
+
+    return rates(model, provider) is not None

@@ -1,0 +1,113 @@
+"""Values as foreign logs write them -> ours: counts, times, money and text; None where they say nothing."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+EARLIEST_MS = 1_262_304_000_000  # 2010: before it a time is a zero or a wrong unit
+LATEST_MS = 253_370_764_800_000  # 9999
+MOST_TOKENS = 10_000_000_000
+
+
+def count(value: Any) -> int | None:
+    """A whole number, also from "12" or 12.0; negative ones pass, the checks deal with them."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) and value == int(value) else None
+    return value
+
+
+def number(value: Any) -> float | None:
+    """A finite number."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 else None  # also False for NaN and infinity
+
+
+def usd(value: Any) -> Decimal | None:
+    """An amount of money; None for what isn't a finite number."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and abs(amount) < 10**9 else None
+
+
+def ms(value: Any) -> int | None:
+    """UTC epoch milliseconds from ISO text, a datetime, or a number in s, ms, µs or ns (told by its size)."""
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return _within(moment.timestamp() * 1000)
+    amount = number(value)
+    if amount is not None:
+        for unit, largest in ((1000.0, 1e11), (1.0, 1e14), (1e-3, 1e17), (1e-6, 1e20)):
+            if abs(amount) < largest:
+                return _within(amount * unit)
+        return None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip().removesuffix(" UTC"))
+    except ValueError:
+        return None
+    return ms(moment)
+
+
+def _within(amount: float) -> int | None:
+    return round(amount) if EARLIEST_MS <= amount <= LATEST_MS else None
+
+
+def text(value: Any) -> str | None:
+    """Non-empty text of at most 512 characters: an id or a name, never a prompt."""
+    return value[:512] if isinstance(value, str) and value.strip() else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object, also when it is written as text inside another; {} for anything else."""
+    if isinstance(value, str | bytes) and value[:1] in ("{", b"{"):
+        value = parsed(value)
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """A JSON array, also when it is written as text; [] for anything else."""
+    if isinstance(value, str | bytes) and value[:1] in ("[", b"["):
+        value = parsed(value)
+    return value if isinstance(value, list) else []
+
+
+def parsed(value: str | bytes) -> Any:
+    """Decoded JSON text, None when it isn't JSON."""
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def minus(whole: int | None, *parts: int | None) -> int | None:
+    """A whole less its known parts; None when the whole is unknown."""
+    return None if whole is None else whole - sum(part or 0 for part in parts)
+
+
+def basename(path: Any) -> str | None:
+    """Last part of a path of any system: the repository's name and not where it lies."""
+    name = text(path)
+    return (name.replace("\\", "/").rstrip("/").rpartition("/")[2] or None) if name else None
