@@ -1,0 +1,229 @@
+"""The catalogue: candidates, the deployments they run on, and the aliases that clients may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from features.errors import BadInput
+from features.wire.types import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
+Capability = Literal["tools", "images"]
+_TABLES = ("endpoints", "candidates", "aliases")
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+# A date at the end of a seller's model name is a pinned checkpoint; without one the seller may move it.
+_SNAPSHOT = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2})$")
+
+
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model with its reasoning effort; `endpoints` maps an endpoint to the seller's name for it."""
+
+    endpoints: dict[str, str]
+    id: str = ""
+    effort: str | None = None
+    context_tokens: int | None = None  # overrides the published window
+    max_output_tokens: int | None = None
+    capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
+    released: str | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A seller's address: a base URL per dialect, its key's variable, its region."""
+
+    provider: str
+    base_urls: dict[Dialect, str]
+    key_env: str | None = None
+    region: str | None = None
+    passthrough: bool = False  # a client's own credential may go here
+    accepts: tuple[str, ...] = ()  # patterns of names forwarded as they are
+
+
+class Alias(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A name that is routed: the candidates it may become, and the reference of each dialect."""
+
+    candidates: tuple[str, ...]
+    reference: dict[Dialect, str]
+
+
+class Deployment(NamedTuple):
+    """A candidate at one endpoint in one dialect; `model` is the name the seller knows it by."""
+
+    id: str
+    candidate: str
+    provider: str
+    model: str
+    dialect: Dialect
+    base_url: str
+    key_env: str | None
+    region: str | None
+    checkpoint: str | None
+    floating: bool  # the seller may put another checkpoint under this name
+    passthrough: bool
+
+    def reachable(self, environ: Mapping[str, str]) -> bool:
+        """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""
+        return self.passthrough or self.key_env is None or bool(environ.get(self.key_env))
+
+
+class Target(NamedTuple):
+    """What a requested model name means: an alias to be routed, or one deployment to be called as asked."""
+
+    alias: str | None
+    deployment: Deployment | None
+
+
+class Catalog(NamedTuple):
+    """All rows, checked against each other; `digest` identifies them in receipts."""
+
+    candidates: dict[str, Candidate]
+    endpoints: dict[str, Endpoint]
+    aliases: dict[str, Alias]
+    deployments: dict[str, Deployment]
+    digest: str
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Catalog:
+        """Read the catalogue that ships, with the user's file laid over it; BadInput names file and key."""
+        tables = _read(DEFAULT_CATALOG)
+        shown = DEFAULT_CATALOG.name
+        if path is not None:
+            own = _read(Path(path))
+            shown = str(path)
+            tables = own if own.get("replace") else _overlay(tables, own)
+        return _build(shown, tables)
+
+    def deployments_of(self, candidate: str, dialect: Dialect) -> list[Deployment]:
+        """Deployments of a candidate that speak a dialect, in the order of its endpoints."""
+        return [d for d in self.deployments.values() if d.candidate == candidate and d.dialect == dialect]
+
+    def resolve(self, model: str, dialect: Dialect) -> Target | None:
+        """Find what a client means by a model: an alias, a candidate, a seller's name for one, or nothing.
+
+        A dated snapshot of a known model, or a name that an endpoint accepts, is called as it was asked for.
+        """
+        if model in self.aliases:
+            return Target(model, None)
+        spoken = [d for d in self.deployments.values() if d.dialect == dialect]
+        for found in spoken:
+            if model in (found.candidate, found.model):
+                return Target(None, found)
+        for name, endpoint in self.endpoints.items():
+            if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts):
+                return Target(None, _deployment(model, model, name, endpoint, dialect))
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"catalogue {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"catalogue {path}: not valid TOML: {error}") from error
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one file's tables over another's: two levels merge (table, row), a row's keys replace."""
+    merged = dict(below)
+    for table, rows in above.items():
+        base = merged.get(table)
+        if not isinstance(rows, dict) or not isinstance(base, dict):
+            merged[table] = rows
+            continue
+        merged[table] = {
+            **base,
+            **{
+                name: {**base[name], **row}
+                if isinstance(row, dict) and isinstance(base.get(name), dict)
+                else row
+                for name, row in rows.items()
+            },
+        }
+    return merged
+
+
+def _build(shown: str, tables: dict[str, Any]) -> Catalog:
+    """Convert, cross-check and expand the tables of a catalogue."""
+    unknown = set(tables) - {"replace", *_TABLES}
+    if unknown:
+        raise BadInput(f"catalogue {shown}: unknown key {min(unknown)!r}; known: {', '.join(_TABLES)}")
+    endpoints = _rows(shown, tables, "endpoints", Endpoint)
+    candidates = {
+        name: msgspec.structs.replace(row, id=name, effort=row.effort or name.partition("@")[2] or None)
+        for name, row in _rows(shown, tables, "candidates", Candidate).items()
+    }
+    aliases = _rows(shown, tables, "aliases", Alias)
+    deployments = {d.id: d for row in candidates.values() for d in _expand(shown, row, endpoints)}
+    _check_aliases(shown, aliases, candidates)
+    rows = [endpoints, candidates, aliases]
+    digest = hashlib.sha256(msgspec.json.encode(rows, order="deterministic")).hexdigest()[:16]
+    return Catalog(candidates, endpoints, aliases, deployments, digest)
+
+
+def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> dict[str, Row]:
+    """Convert one table's rows, naming the row and key of the first that doesn't fit."""
+    rows = tables.get(table, {})
+    if not isinstance(rows, dict) or not rows:
+        raise BadInput(f"catalogue {shown}: needs at least one [{table}.NAME]")
+    converted = {}
+    for name, row in rows.items():
+        try:
+            converted[name] = msgspec.convert(row, kind)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"catalogue {shown}: {table}.{name}: {error}") from error
+    return converted
+
+
+def _expand(shown: str, row: Candidate, endpoints: dict[str, Endpoint]) -> list[Deployment]:
+    """Deployments of one candidate: every endpoint it names, in every dialect spoken there."""
+    missing = next((name for name in row.endpoints if name not in endpoints), None)
+    if missing is not None:
+        raise BadInput(f"catalogue {shown}: candidates.{row.id}.endpoints: no [endpoints.{missing}]")
+    return [
+        _deployment(row.id, model, name, endpoints[name], dialect)
+        for name, model in row.endpoints.items()
+        for dialect in endpoints[name].base_urls
+    ]
+
+
+def _deployment(candidate: str, model: str, name: str, endpoint: Endpoint, dialect: Dialect) -> Deployment:
+    snapshot = _SNAPSHOT.search(model)
+    return Deployment(
+        id=f"{name}/{candidate}/{dialect}",
+        candidate=candidate,
+        provider=endpoint.provider,
+        model=model,
+        dialect=dialect,
+        base_url=endpoint.base_urls[dialect].rstrip("/"),
+        key_env=endpoint.key_env,
+        region=endpoint.region,
+        checkpoint=snapshot[1] if snapshot else None,
+        floating=snapshot is None,
+        passthrough=endpoint.passthrough,
+    )
+
+
+def _check_aliases(shown: str, aliases: dict[str, Alias], candidates: dict[str, Candidate]) -> None:
+    """Refuse an alias that clashes with a candidate or names one that doesn't exist."""
+    for name, alias in aliases.items():
+        if name in candidates:
+            raise BadInput(f"catalogue {shown}: aliases.{name}: a candidate has the same name")
+        for candidate in (*alias.candidates, *alias.reference.values()):
+            if candidate not in candidates:
+                raise BadInput(f"catalogue {shown}: aliases.{name}: no [candidates.{candidate!r}]")
+        outside = set(alias.reference.values()) - set(alias.candidates)
+        if outside:
+            raise BadInput(
+                f"catalogue {shown}: aliases.{name}.reference: {min(outside)!r} is no candidate of it"
+            )
