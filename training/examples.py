@@ -1,0 +1,98 @@
+"""What the heads are fitted on: aligned rows, the knobs, and folds that never split a group."""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.table import Prices, log_blended
+
+
+class Examples(NamedTuple):
+    """Aligned rows, one per (request, candidate) with what came of it."""
+
+    features: np.ndarray  # (n, d) float32, NaN unknown
+    candidate: np.ndarray  # (n,) str
+    task_type: np.ndarray  # (n,) str, "" unknown
+    success: np.ndarray  # (n,) float64 in 0..1, NaN unlabelled
+    output_tokens: np.ndarray  # (n,) float64, NaN unknown
+    group: np.ndarray  # (n,) str; rows of a group are never on both sides of a split
+    prices: dict[str, Prices] = {}  # noqa: RUF012 — a NamedTuple default, never mutated
+
+
+class Knobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be turned; what lists several values is chosen out of fold."""
+
+    strengths: tuple[float, ...] = (2.0, 8.0, 32.0, 128.0, 512.0)  # rows the table's prior counts for
+    trees: tuple[int, ...] = (40, 80, 160, 240)  # ascending
+    learning_rate: float = 0.05
+    leaves: int = 15
+    min_data_in_leaf: int = 40
+    feature_fraction: float = 0.5
+    lambda_l2: float = 1.0
+    max_bin: int = 63
+    min_rows_for_trees: int = 200
+    min_gain_se: float = 1.0  # trees must beat the table by this many standard errors over groups
+    min_r2_tokens: float = 0.2  # below, output tokens are the candidate's mean
+    folds: int = 5
+    seed: int = 0
+    num_threads: int = 2
+
+
+DEFAULT_KNOBS = Knobs()
+
+
+class Coded(NamedTuple):
+    """Rows with a target, as numbers; the last type code means unknown."""
+
+    candidate: np.ndarray  # codes (n,)
+    task_type: np.ndarray  # codes (n,)
+    fold: np.ndarray  # (n,)
+    target: np.ndarray  # (n,)
+    n_candidates: int
+    n_types: int  # without the unknown one
+    log_price: np.ndarray  # (n_candidates,) log blended price, NaN unknown
+
+
+def names_of(column: np.ndarray) -> tuple[str, ...]:
+    """Distinct values of a column as sorted text; a candidate's index is its place here."""
+    return tuple(sorted({str(v) for v in column}))
+
+
+def code_rows(
+    examples: Examples,
+    target: np.ndarray,
+    known: np.ndarray,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    knobs: Knobs,
+) -> Coded:
+    """Rows `known` of the examples as codes into `names` (candidates, task types), with their folds."""
+    candidate_code = {c: i for i, c in enumerate(names[0])}
+    type_code = {t: i for i, t in enumerate(names[1])}
+    return Coded(
+        candidate=np.array([candidate_code[str(c)] for c in examples.candidate[known]]),
+        task_type=np.array([type_code.get(str(t), len(names[1])) for t in examples.task_type[known]]),
+        fold=assign_folds(examples.group[known], knobs.folds, knobs.seed),
+        target=target[known],
+        n_candidates=len(names[0]),
+        n_types=len(names[1]),
+        log_price=np.array([log_blended(examples.prices.get(c, (None, None))) for c in names[0]]),
+    )
+
+
+def assign_folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold (n,) of each row: whole groups, the largest first, each into the emptiest fold; ties by seed."""
+    names, where, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    heap = [(0, f) for f in range(max(1, min(folds, len(names))))]
+    of_group = np.empty(len(names), dtype=np.int64)
+    for g in order:
+        filled, fold = heapq.heappop(heap)
+        of_group[g] = fold
+        heapq.heappush(heap, (filled + int(sizes[g]), fold))
+    fold_of_row: np.ndarray = of_group[where]
+    return fold_of_row

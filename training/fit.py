@@ -1,0 +1,150 @@
+"""The heads: P(success) and output tokens of a candidate, each a shrunken table plus LightGBM's residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.errors import BadInput
+from training.calibrate import design_effect, log_loss, platt, sigmoid
+from training.examples import DEFAULT_KNOBS, Examples, Knobs, names_of
+from training.residual import fit_recipe, tree_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import lightgbm as lgb
+
+    from models.table import Prices, Table
+
+
+@dataclass(frozen=True)
+class SuccessHead:
+    """P(success) = sigmoid(a · (table + trees) + b)."""
+
+    table: Table
+    booster: lgb.Booster | None
+    platt: tuple[float, float]
+    candidates: tuple[str, ...]
+    prices: dict[str, Prices]
+    design_effect: float  # how many rows of a group are worth one independent row
+    oof: np.ndarray  # calibrated p (n,) of each training row from folds without its group; NaN unlabelled
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
+        """P(success) (n,) of each (request features, candidate, task type); works for unseen names too."""
+        a, b = self.platt
+        return sigmoid(a * _raw(self, features, candidate, task_type) + b)
+
+
+@dataclass(frozen=True)
+class TokensHead:
+    """Output tokens = ratio(candidate) · expm1(table + trees); the ratio makes sums right, not medians."""
+
+    table: Table
+    booster: lgb.Booster | None
+    ratio: dict[str, float]
+    default_ratio: float
+    log_limit: float  # no prediction beyond the longest answer seen, log1p tokens
+    candidates: tuple[str, ...]
+    prices: dict[str, Prices]
+    oof: np.ndarray  # tokens (n,) of each training row from folds without its group; NaN unknown
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
+        """Tokens (n,) that the answers are expected to have."""
+        raw = np.clip(_raw(self, features, candidate, task_type), 0.0, self.log_limit)
+        tokens: np.ndarray = self.ratios(candidate) * np.expm1(raw)
+        return tokens
+
+    def ratios(self, candidate: Iterable[str]) -> np.ndarray:
+        """Ratio (n,) of each row's candidate."""
+        return np.array([self.ratio.get(str(c), self.default_ratio) for c in candidate])
+
+
+def fit_success(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> SuccessHead:
+    """Fit P(success) on the labelled rows; raises BadInput when there is none."""
+    target = np.where((examples.success >= 0) & (examples.success <= 1), examples.success, np.nan)
+    if not np.isfinite(target).any():
+        raise BadInput("no labelled rows: every success is missing or outside 0..1; label the log first")
+    fitted = fit_recipe(examples, target, "logit", knobs)
+    known = np.isfinite(target)
+    a, b = platt(fitted.oof[known], target[known], fitted.fold[known])
+    p = sigmoid(a * fitted.oof + b)
+    return SuccessHead(
+        table=fitted.table,
+        booster=fitted.booster,
+        platt=(a, b),
+        candidates=names_of(examples.candidate),
+        prices=dict(examples.prices),
+        design_effect=design_effect(target - p, examples.group, examples.candidate),
+        oof=p,
+        metrics={**fitted.metrics, "logloss": float(np.mean(log_loss(p[known], target[known])))},
+    )
+
+
+def fit_tokens(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> TokensHead | None:
+    """Fit output tokens on the rows that know them; None when no row does.
+
+    Trees and types stay only if they explain `min_r2_tokens` of log tokens within candidates, out of fold: on
+    agent runs nothing beats the candidate's mean.
+    """
+    tokens = np.where(examples.output_tokens >= 0, examples.output_tokens, np.nan)
+    tokens[~np.isfinite(tokens)] = np.nan
+    known = np.isfinite(tokens)
+    if not known.any():
+        return None
+    target = np.log1p(tokens)
+    plain = fit_recipe(
+        examples._replace(task_type=np.full(len(target), "")), target, "identity", knobs, trees=False
+    )
+    fitted = fit_recipe(examples, target, "identity", knobs)
+    left = float(np.sum((target - plain.oof)[known] ** 2))
+    r2 = 1.0 - float(np.sum((target - fitted.oof)[known] ** 2)) / left if left > 0 else 0.0
+    if r2 < knobs.min_r2_tokens:
+        fitted = plain
+    limit = float(target[known].max())
+    raw = np.expm1(np.clip(fitted.oof, 0.0, limit))
+    ratio, default_ratio = _ratios(raw[known], tokens[known], examples.candidate[known])
+    head = TokensHead(
+        table=fitted.table,
+        booster=fitted.booster,
+        ratio=ratio,
+        default_ratio=default_ratio,
+        log_limit=limit,
+        candidates=names_of(examples.candidate),
+        prices=dict(examples.prices),
+        oof=raw,
+        metrics={**fitted.metrics, "r2_within_candidate": r2},
+    )
+    return replace(head, oof=raw * head.ratios(examples.candidate))
+
+
+def _raw(
+    head: SuccessHead | TokensHead, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]
+) -> np.ndarray:
+    """Table + trees (n,) on the link scale."""
+    values = head.table.values(candidate, task_type, head.prices)
+    if head.booster is None:
+        return values
+    trees = head.booster.predict(
+        tree_matrix(features, candidate, head.candidates, head.prices), raw_score=True
+    )
+    total: np.ndarray = values + np.asarray(trees)
+    return total
+
+
+def _ratios(raw: np.ndarray, tokens: np.ndarray, candidate: np.ndarray) -> tuple[dict[str, float], float]:
+    """Actual over predicted tokens by candidate, drawn to the overall ratio by the weight of one mean row."""
+    mean = float(raw.mean())
+    overall = float(tokens.sum() / raw.sum()) if raw.sum() > 0 else 1.0
+    ratio = {}
+    for name in np.unique(candidate):
+        mine = candidate == name
+        ratio[str(name)] = float((tokens[mine].sum() + overall * mean) / max(raw[mine].sum() + mean, 1e-9))
+    return ratio, overall
+
+
+__all__ = ["Examples", "Knobs", "SuccessHead", "TokensHead", "fit_success", "fit_tokens"]
