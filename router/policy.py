@@ -1,0 +1,262 @@
+"""The choice, pure: arms and a situation in, a candidate with exact propensities and its reasons out.
+
+Locks and constraints come before any price. Randomness is a number in [0, 1) that the caller derives from the
+request id, so that a receipt reproduces its draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from features.errors import BadInput
+from features.records import PlanStep
+
+Kind = Literal["pin", "mix", "learned"]
+KINDS: tuple[Kind, ...] = ("pin", "mix", "learned")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy with its knobs; `learned` is the cheapest arm within `max_loss` of the reference's success."""
+
+    kind: Kind
+    candidate: str | None = None  # of a pin
+    weights: dict[str, float] = {}  # of a mix; positive, any sum
+    max_loss: float = 0.0  # success probability that a saving may cost at most
+    tau: float = 0.0  # success probability that any arm but the reference must reach
+    explore: float = 0.0  # share of free decisions taken uniformly at random
+    sticky: bool = True  # a session keeps its candidate while that one is good enough
+
+    @property
+    def digest(self) -> str:
+        """Digest of the policy and every knob, for the receipt."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The shortest spec that parses to this policy."""
+        shown = {"pin": [self.candidate or ""], "mix": [f"{c}={w:g}" for c, w in self.weights.items()]}
+        knobs = [
+            f"{knob}={getattr(self, knob):g}"
+            for knob in ("max_loss", "tau", "explore")
+            if getattr(self, knob)
+        ]
+        words = [*shown.get(self.kind, []), *knobs, *([] if self.sticky else ["sticky=0"])]
+        return f"{self.kind}:{','.join(words)}" if words else self.kind
+
+
+class Arm(NamedTuple):
+    """One candidate as the policy weighs it; None is unknown."""
+
+    candidate: str
+    excluded_by: str | None
+    p_success: float | None
+    cost_usd: Decimal | None
+
+
+class Situation(NamedTuple):
+    """What the choice depends on beside the arms."""
+
+    reference: str
+    last_candidate: str | None  # who answered this session's last turn, as far as we saw it
+    in_tool_loop: bool
+    provider_bound: bool
+    draw: float  # in [0, 1)
+
+
+class Choice(NamedTuple):
+    """The candidate, the chance each arm had, the arms that a lock took out, and why."""
+
+    chosen: str
+    propensities: dict[str, float]
+    excluded: dict[str, str]
+    plan: tuple[PlanStep, ...]
+    locks: tuple[str, ...]
+    reasons: tuple[str, ...]
+    explored: bool
+
+
+def parse_policy(spec: str) -> Policy:
+    """Read `pin:X`, `mix:X=0.7,Y=0.3` or `learned:max_loss=0.02,explore=0.05`; BadInput says what is off."""
+    kind, _, rest = spec.strip().partition(":")
+    if kind not in KINDS:
+        raise BadInput(f"policy {spec!r}: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
+    candidate: str | None = None
+    weights: dict[str, float] = {}
+    knobs: dict[str, float] = {}
+    for word in filter(None, (w.strip() for w in rest.split(","))):
+        name, equals, value = word.rpartition("=")
+        if not equals:
+            candidate = word
+        elif name in ("max_loss", "tau", "explore", "sticky"):
+            knobs[name] = _number(spec, name, value, 1.0)
+        elif kind == "mix":
+            weights[name] = _number(spec, name, value, math.inf)
+        else:
+            raise BadInput(f"policy {spec!r}: unknown knob {name!r}; use max_loss, tau, explore, sticky")
+    if (kind == "pin") != (candidate is not None):
+        wrong = "name a candidate" if kind == "pin" else f"{candidate!r} is no knob=value"
+        raise BadInput(f"policy {spec!r}: {wrong}")
+    if kind == "mix" and not sum(weights.values()):
+        raise BadInput(f"policy {spec!r}: give weights such as mix:model-a=0.7,model-b=0.3")
+    return Policy(
+        kind=kind,
+        candidate=candidate,
+        weights=weights,
+        max_loss=knobs.get("max_loss", 0.0),
+        tau=knobs.get("tau", 0.0),
+        explore=knobs.get("explore", 0.0),
+        sticky=bool(knobs.get("sticky", 1.0)),
+    )
+
+
+def _number(spec: str, name: str, value: str, most: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number <= most or math.isinf(number):
+        raise BadInput(f"policy {spec!r}: {name} must be a number from 0 to {most:g}, not {value!r}")
+    return number
+
+
+def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
+    """Choose among the arms; with none left after locks and constraints, the reference answers.
+
+    The propensities of the eligible arms sum to 1; a locked decision has propensity 1.
+    """
+    holder, lock = _lock(situation)
+    free = [arm for arm in arms if arm.excluded_by is None]
+    if holder is not None and lock is not None:
+        return _locked(holder, lock, free, situation)
+    priced = {a.candidate: "unknown_price" for a in free if _unpriced(policy, a, situation)}
+    free = [arm for arm in free if arm.candidate not in priced]
+    if not free:
+        return _only(situation.reference, priced, (), ("no candidate is eligible: the reference answers",))
+    chances, reasons = _chances(policy, free, situation)
+    greedy = dict(chances)
+    if policy.explore:
+        chances = {c: (1 - policy.explore) * p + policy.explore / len(free) for c, p in chances.items()}
+    chosen = _drawn(chances, situation.draw)
+    explored = bool(policy.explore) and greedy[chosen] == 0.0
+    if explored:
+        reasons.append(f"exploration (epsilon {policy.explore:g}) drew {chosen}")
+    return Choice(chosen, chances, priced, _call(chosen), (), tuple(reasons), explored)
+
+
+def _lock(situation: Situation) -> tuple[str | None, str | None]:
+    """Find who must answer at any price, and the lock that says so; an unknown holder means the reference."""
+    if situation.provider_bound:
+        lock = "provider_bound"
+    elif situation.in_tool_loop:
+        lock = "tool_loop"
+    else:
+        return None, None
+    return situation.last_candidate or situation.reference, lock
+
+
+_LOCKS = {
+    "tool_loop": "a tool loop has begun",
+    "provider_bound": "the conversation holds provider-bound state",
+}
+
+
+def _locked(holder: str, lock: str, free: list[Arm], situation: Situation) -> Choice:
+    """Answer with the lock's holder, or with the reference if the holder itself can't serve this."""
+    others = {arm.candidate: lock for arm in free if arm.candidate != holder}
+    if any(arm.candidate == holder for arm in free):
+        whose = "its candidate" if situation.last_candidate else "by whom is unknown: the reference"
+        return _only(holder, others, (lock,), (f"{_LOCKS[lock]}; {whose} answers",))
+    others.pop(situation.reference, None)
+    why = f"{_LOCKS[lock]}, but {holder} is not eligible any more: the reference answers"
+    return _only(situation.reference, others, (lock,), (why,))
+
+
+def _only(chosen: str, excluded: dict[str, str], locks: tuple[str, ...], reasons: tuple[str, ...]) -> Choice:
+    return Choice(chosen, {chosen: 1.0}, excluded, _call(chosen), locks, reasons, explored=False)
+
+
+def _call(chosen: str) -> tuple[PlanStep, ...]:
+    return (PlanStep(action="call", candidate=chosen),)
+
+
+def _unpriced(policy: Policy, arm: Arm, situation: Situation) -> bool:
+    """Tell whether an arm's price is unknown, so that its cost can't choose it; the reference may stay."""
+    return policy.kind == "learned" and arm.cost_usd is None and arm.candidate != situation.reference
+
+
+def _chances(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:
+    """Chance of each free arm before exploration, and why."""
+    names = [arm.candidate for arm in free]
+    if policy.kind == "pin":
+        wanted = policy.candidate or situation.reference
+        reason = f"pinned to {wanted}"
+        if wanted not in names:
+            reason += f", which is not eligible: {_fallback(names, situation)} answers"
+        return _certain(names, wanted if wanted in names else _fallback(names, situation)), [reason]
+    if policy.kind == "mix":
+        return _mixed(policy, names, situation)
+    return _learned(policy, free, situation)
+
+
+def _mixed(policy: Policy, names: list[str], situation: Situation) -> tuple[dict[str, float], list[str]]:
+    last = situation.last_candidate
+    if policy.sticky and last in names:
+        return _certain(names, last), [f"the session stays with {last}"]
+    weights = {name: policy.weights.get(name, 0.0) for name in names}
+    total = sum(weights.values())
+    if not total:
+        return _certain(names, _fallback(names, situation)), ["no candidate of the mix is eligible"]
+    return {name: weight / total for name, weight in weights.items()}, ["drawn from the mix"]
+
+
+def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:
+    """Take the cheapest arm whose success is within `max_loss` of the reference's and at least `tau`."""
+    names = [arm.candidate for arm in free]
+    arms = {arm.candidate: arm for arm in free}
+    reference = arms.get(situation.reference)
+    if reference is None:  # the likeliest to succeed stands in for it
+        best = max(free, key=lambda a: (a.p_success or 0.0, -_cost_order(a), a.candidate)).candidate
+        return _certain(names, best), [f"the reference is not eligible: {best} is the likeliest to succeed"]
+    if reference.p_success is None:
+        return _certain(names, reference.candidate), ["success of the reference is unknown: it answers"]
+    floor = max(reference.p_success - policy.max_loss, policy.tau)
+    good = [a for a in free if a is reference or (a.p_success is not None and a.p_success >= floor)]
+    last = situation.last_candidate
+    if policy.sticky and last is not None and any(a.candidate == last for a in good):
+        return _certain(names, last), [f"the session stays with {last}, at or above the floor {floor:.4f}"]
+    cheapest = min(good, key=lambda a: (_cost_order(a), -(a.p_success or 0.0), a.candidate))
+    reason = (
+        f"{cheapest.candidate} is the cheapest of {len(good)} at or above the floor {floor:.4f} "
+        f"(reference {reference.p_success:.4f}, max_loss {policy.max_loss:g}, tau {policy.tau:g})"
+    )
+    return _certain(names, cheapest.candidate), [reason]
+
+
+def _cost_order(arm: Arm) -> Decimal:
+    return Decimal("Infinity") if arm.cost_usd is None else arm.cost_usd
+
+
+def _fallback(names: list[str], situation: Situation) -> str:
+    return situation.reference if situation.reference in names else names[0]
+
+
+def _certain(names: list[str], chosen: str | None) -> dict[str, float]:
+    return {name: float(name == chosen) for name in names}
+
+
+def _drawn(chances: dict[str, float], draw: float) -> str:
+    """Walk the cumulative chances in the arms' order; rounding at the end falls to the last possible arm."""
+    reached = 0.0
+    last = ""
+    for name, chance in chances.items():
+        if chance > 0.0:
+            last = name
+            reached += chance
+            if draw < reached:
+                return name
+    return last
