@@ -94,7 +94,7 @@ def featurize_frame(frame: pl.DataFrame, embedding: str | None = "embedding") ->
     rows = facts_matrix(frame)
     if embedding is None or embedding not in frame.columns:
         return project(rows)
-    return _with_embedding(project(rows), np.stack(frame[embedding].to_numpy()))
+    return _with_embedding(project(rows), np.stack(list(frame[embedding].to_numpy())))
 
 
 def featurize(source: Facts | pl.DataFrame, embedding: Any = None) -> np.ndarray:

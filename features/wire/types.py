@@ -17,8 +17,9 @@ PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "oth
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One piece of a message.
 
-    `text` is the plain text of a text or thinking part, the arguments' JSON of a tool call, the flattened
-    text of a tool result, and empty for images. `bytes` is the size of that text in UTF-8.
+    `text` is the plain text of a text or thinking part, the arguments of a tool call as JSON (or as the bare
+    text a freeform tool takes), the flattened text of a tool result, and empty for images. `bytes` is the
+    size of that text in UTF-8, `digest` tells apart contents that the text doesn't show, such as two images.
     """
 
     kind: PartKind
@@ -27,11 +28,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str | None = None  # joins a tool_call to its tool_result
     is_error: bool | None = None  # of a tool_result, where the dialect or the harness says so
     signed: bool = False  # a thinking part bound to its provider by a signature or by encryption
+    digest: int = 0  # xxh3-64 of what `text` leaves out; 0 when it leaves out nothing
 
     @property
     def bytes(self) -> int:
         """Size of the text in UTF-8 bytes."""
-        return len(self.text.encode("utf-8", "surrogatepass"))
+        text = self.text
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +45,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool the client offers; `bytes` is the size of its whole definition."""
+    """A tool the client offers; `bytes` is the size of its whole definition, `digest` its xxh3-64."""
 
     name: str
     bytes: int = 0
+    digest: int = 0  # of the definition without its cache_control marker; 0 = unknown
 
 
 class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +64,15 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     tool_choice: Literal["auto", "none", "required", "named"] | None = None
     thinking: bool | None = None
-    effort: str | None = None  # "minimal" | "low" | "medium" | "high" | "xhigh" | "max" as the client wrote it
+    effort: str | None = (
+        None  # "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" as the client wrote it
+    )
     json_schema: bool = False
     cache_markers: int = 0  # cache_control blocks or prompt_cache_key set by the client
     previous_response_id: str | None = None
-    session_id: str | None = None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)
+    session_id: str | None = (
+        None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)
+    )
     user: str | None = None
 
 

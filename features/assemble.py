@@ -1,0 +1,99 @@
+"""A request becomes its facts: the one place where the parts of this room are put together.
+
+Serving and the log readers both call `facts_of`, so a feature means the same in training and in production.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from features.facts import Facts
+from features.textfacts import text_facts
+from features.tools import is_mcp, tool_kind
+from features.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from features.wire.types import Tool, WireRequest
+
+EFFORTS: dict[str, float] = {
+    "none": 0.0,
+    "minimal": 0.0,
+    "low": 1.0,
+    "medium": 2.0,
+    "high": 3.0,
+    "xhigh": 4.0,
+    "max": 5.0,
+}
+_OFFERED = ("read", "search", "edit", "shell", "web", "plan", "agent")
+
+
+def trajectory_of(request: WireRequest) -> Trajectory:
+    """The session so far as this request tells it."""
+    trajectory = Trajectory()
+    for message in request.messages:
+        trajectory.add(message)
+    return trajectory
+
+
+def facts_of(
+    request: WireRequest,
+    *,
+    trajectory: Trajectory | None = None,
+    cache: tuple[float, float, float | None] | None = None,
+    context_tokens_est: float | None = None,
+    context_tokens_last: float | None = None,
+    turn: int | None = None,
+    is_subagent: bool | None = None,
+) -> Facts:
+    """All facts of one request.
+
+    With a `trajectory` the messages themselves aren't read again, so a transcript's turns cost O(1) each.
+    `cache` is (shared bytes, shared share, age in ms) as PrefixMemory.lookup gives it; None = unknown.
+    A request that builds on `previous_response_id` shows only its last messages: its turn is unknown then.
+    """
+    so_far = trajectory_of(request) if trajectory is None else trajectory
+    hidden = request.previous_response_id is not None and trajectory is None
+    if turn is None and not hidden:
+        turn = so_far.n_assistant_messages
+    shared, share, age = cache or (None, None, None)
+    limit = request.max_output_tokens
+    return Facts(
+        body_bytes=float(request.body_bytes),
+        n_messages=float(so_far.n_messages),
+        n_user_messages=float(so_far.n_user_messages),
+        n_assistant_messages=float(so_far.n_assistant_messages),
+        system_bytes=float(so_far.system_bytes),
+        last_user_bytes=float(len(so_far.last_user.encode("utf-8", "surrogatepass"))),
+        stream=float(request.stream),
+        max_output_tokens=None if limit is None else float(limit),
+        tool_choice_forced=float(request.tool_choice in ("required", "named")),
+        thinking=None if request.thinking is None else float(request.thinking),
+        effort=EFFORTS.get(request.effort or ""),
+        json_schema=float(request.json_schema),
+        n_images=float(so_far.n_images),
+        cache_markers=float(request.cache_markers),
+        provider_bound=float(so_far.signed or request.previous_response_id is not None),
+        **_offered(request.tools),
+        context_tokens_est=context_tokens_est,
+        context_tokens_last=context_tokens_last,
+        cache_shared_bytes=shared,
+        cache_shared_share=share,
+        cache_age_ms=age,
+        turn=None if turn is None else float(turn),
+        is_subagent=None if is_subagent is None else float(is_subagent),
+        **so_far.facts(),
+        **text_facts(so_far.salient_text()),
+    )
+
+
+def _offered(tools: Sequence[Tool]) -> dict[str, float]:
+    """The tools offered, by kind; those of MCP servers are counted apart."""
+    kinds = [("mcp" if is_mcp(tool.name) else tool_kind(tool.name)) for tool in tools]
+    return {
+        "n_tools": float(len(tools)),
+        "tools_bytes": float(sum(tool.bytes for tool in tools)),
+        "tools_mcp": float(kinds.count("mcp")),
+        **{f"tools_{kind}": float(kinds.count(kind)) for kind in _OFFERED},
+    }

@@ -1,0 +1,132 @@
+"""What of a prompt was sent before: chain hashes over messages, and a bounded memory of earlier prompts.
+
+A first version: the longest common prefix by whole messages, and its age. Provider rules are not applied here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+if TYPE_CHECKING:
+    from features.wire.types import Message, Tool
+
+# Chain hashes (u64) and cumulative bytes after each message; equal hashes mean equal prefixes.
+Chain = tuple[Sequence[int], Sequence[int]]
+
+_KIND_CODES = {"text": 1, "thinking": 2, "tool_call": 3, "tool_result": 4, "image": 5, "other": 6}
+
+
+class PrefixChain:
+    """Grows a chain message by message, so that a transcript of n turns costs O(n)."""
+
+    def __init__(self, seed: str = "") -> None:
+        self._state = xxhash.xxh3_64(seed.encode("utf-8", "surrogatepass"))
+        self._bytes = 0
+        self.hashes: list[int] = []
+        self.sizes: list[int] = []
+
+    def add(self, message: Message) -> None:
+        """Append one message: its role and what its parts say, without cache markers and call ids."""
+        state = self._state
+        state.update(message.role.encode())
+        for part in message.parts:
+            text = part.text.encode("utf-8", "surrogatepass")
+            # Lengths stand before the texts, so that no two different messages run together alike.
+            head = f"|{_KIND_CODES[part.kind]},{part.name or ''},{part.digest},{len(text)}|"
+            state.update(head.encode("utf-8", "surrogatepass"))
+            state.update(text)
+            self._bytes += len(text)
+        self.hashes.append(state.intdigest())
+        self.sizes.append(self._bytes)
+
+
+def prefix_chain(messages: Sequence[Message], seed: str = "") -> tuple[list[int], list[int]]:
+    """(chain hash u64, cumulative text bytes) after each message; `seed` is what stands before them all."""
+    chain = PrefixChain(seed)
+    for message in messages:
+        chain.add(message)
+    return chain.hashes, chain.sizes
+
+
+def tools_seed(model: str, tools: Sequence[Tool]) -> str:
+    """The seed of a chain: the model and the tools, which providers put before the messages."""
+    return "|".join([model, *(f"{tool.name}:{tool.digest:x}" for tool in tools)])
+
+
+def shared_messages(now: Chain, earlier: Chain) -> int:
+    """How many leading messages two prompts have in common; O(log n), a chain never agrees again once parted."""
+    low, high = 0, min(len(now[0]), len(earlier[0]))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if now[0][middle - 1] == earlier[0][middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def shared_prefix(now: Chain, earlier: Chain) -> int:
+    """Bytes of the longest common prefix of two prompts, by whole messages."""
+    n = shared_messages(now, earlier)
+    return now[1][n - 1] if n else 0
+
+
+class Shared(NamedTuple):
+    """What of a prompt its session has sent before: bytes, share of this prompt, and age of that prefix."""
+
+    shared_bytes: int
+    share: float
+    age_ms: int | None  # None: nothing in common with anything remembered
+
+
+class _Sent(NamedTuple):
+    hashes: array[int]
+    sizes: array[int]
+    ts_ms: int
+
+
+class PrefixMemory:
+    """Session -> the prompts it sent last, least recently used first out.
+
+    A session keeps `per_session` prompts, because sub-agents and side calls interleave with the main thread;
+    the whole keeps at most `max_messages` messages, 16 bytes each.
+    """
+
+    def __init__(self, max_messages: int = 4_000_000, per_session: int = 4) -> None:
+        self.max_messages = max_messages
+        self.per_session = per_session
+        self.n_messages = 0
+        self._sessions: OrderedDict[str, list[_Sent]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def lookup(self, session_id: str | None, chain: Chain, now_ms: int) -> Shared:
+        """What this prompt shares with an earlier one of its session; of equals the latest counts."""
+        best, age = 0, None
+        for sent in self._sessions.get(session_id or "", ()):
+            shared = shared_prefix(chain, (sent.hashes, sent.sizes))
+            if shared > best or (shared == best and shared > 0):
+                best, age = shared, max(0, now_ms - sent.ts_ms)
+        total = chain[1][-1] if chain[1] else 0
+        return Shared(best, best / total if total else 0.0, age)
+
+    def remember(self, session_id: str | None, chain: Chain, now_ms: int) -> None:
+        """Keep this prompt; an earlier one that it continues is replaced."""
+        if not session_id or not chain[0]:
+            return
+        kept = self._sessions.pop(session_id, [])
+        self.n_messages -= sum(len(sent.hashes) for sent in kept)
+        kept = [s for s in kept if shared_messages(chain, (s.hashes, s.sizes)) < len(s.hashes)]
+        kept.append(_Sent(array("Q", chain[0]), array("Q", chain[1]), now_ms))
+        kept = kept[-self.per_session :]
+        self.n_messages += sum(len(sent.hashes) for sent in kept)
+        self._sessions[session_id] = kept
+        while self.n_messages > self.max_messages and len(self._sessions) > 1:
+            _, dropped = self._sessions.popitem(last=False)
+            self.n_messages -= sum(len(sent.hashes) for sent in dropped)

@@ -1,0 +1,255 @@
+"""Test outcomes and failures read out of tool results: the summary lines of the common test runners as a table.
+
+Only bounded parts of a result are looked at: runners print their summary at the end, errors open or close.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+TAIL_CHARS = 4_000
+HEAD_CHARS = 600
+
+
+class Tests(NamedTuple):
+    """What a test run said: how many failed (errors included) and how many passed; None where it didn't say."""
+
+    failed: int | None
+    passed: int | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return self.failed == 0
+
+
+class _Runner(NamedTuple):
+    """How one family of runners sums up: groups named f… count failures, p… passes, t… the total."""
+
+    needle: str  # a cheap test before the pattern
+    pattern: re.Pattern[str]
+    sums: bool = False  # prints one line per package or binary: add them up
+
+
+def _row(needle: str, pattern: str, *, sums: bool = False) -> _Runner:
+    return _Runner(needle, re.compile(pattern, re.MULTILINE), sums)
+
+
+_N = r"(\d{1,7})"
+_RUNNERS: tuple[_Runner, ...] = (
+    # cargo test, one line per binary
+    _row("test result: ", r"^test result: \w+\. (?P<p>\d+) passed; (?P<f>\d+) failed", sums=True),
+    # cargo nextest: Summary [ 0.1s] 5 tests run: 4 passed, 1 failed
+    _row("tests run: ", r"tests run: (?P<p>\d+) passed(?:[^\n]*?(?P<f>\d+) failed)?"),
+    # jest: Tests:       1 failed, 2 passed, 3 total
+    _row(
+        "Tests:  ",
+        r"^Tests: +(?:(?P<f>\d+) failed, )?(?:\d+ \w+, )*?(?:(?P<p>\d+) passed, )?(?:\d+ \w+, )*?(?P<t>\d+) total",
+    ),
+    # vitest:  Tests  1 failed | 2 passed (3)
+    _row("Tests  ", r"^ *Tests  +(?:(?P<f>\d+) failed)?[ |]*(?:(?P<p>\d+) passed)?[^\n(]*\((?P<t>\d+)\)"),
+    # phpunit: Tests: 5, Assertions: 7, Errors: 1, Failures: 1.
+    _row(
+        "Assertions: ",
+        r"^Tests: (?P<t>\d+), Assertions: \d+(?:, Errors: (?P<f1>\d+))?(?:, Failures: (?P<f2>\d+))?",
+    ),
+    _row(" assertions)", r"^OK \((?P<p>\d+) tests?, \d+ assertions?\)"),
+    # maven surefire; the last line is the total of the module
+    _row("Tests run: ", r"Tests run: (?P<t>\d+), +Failures: (?P<f1>\d+), +Errors: (?P<f2>\d+)"),
+    # dotnet test
+    _row("Skipped: ", r"(?:Passed|Failed)! +- Failed: +(?P<f>\d+), Passed: +(?P<p>\d+)", sums=True),
+    # gradle
+    _row(" tests completed", r"^(?P<t>\d+) tests completed(?:, (?P<f>\d+) failed)?"),
+    # rspec
+    _row(" example", r"^(?P<t>\d+) examples?, (?P<f>\d+) failures?"),
+    # minitest
+    _row(
+        " assertions, ",
+        r"^(?P<t>\d+) (?:runs|tests), \d+ assertions, (?P<f1>\d+) failures, (?P<f2>\d+) errors",
+    ),
+    # ExUnit: 5 tests, 1 failure
+    _row(" failure", r"^(?:\d+ doctests?, )?(?P<t>\d+) tests?, (?P<f>\d+) failures?"),
+    # XCTest
+    _row("Executed ", r"Executed (?P<t>\d+) tests?, with (?P<f>\d+) failures?"),
+    # ctest
+    _row("% tests passed", r"\d+% tests passed, (?P<f>\d+) tests? failed out of (?P<t>\d+)"),
+    # TAP, node --test
+    _row("# fail ", r"^(?:# pass (?P<p>\d+)\n)?# fail (?P<f>\d+)"),
+    _row("ℹ fail ", r"^ℹ pass (?P<p>\d+)\nℹ fail (?P<f>\d+)"),
+    # mocha and Cypress: 3 passing (10ms), then 1 failing
+    _row(" passing", r"^ +(?P<p>\d+) passing\b[^\n]*(?:\n\s*\d+ pending)?(?:\n\s*(?P<f>\d+) failing)?"),
+    # bun:  5 pass, then 1 fail
+    _row(" pass\n", r"^ *(?P<p>\d+) pass\n(?:.*\n)?? *(?P<f>\d+) fail$"),
+    # unittest
+    _row(
+        "Ran ",
+        r"^Ran (?P<t>\d+) tests? in [^\n]*\n+(?:OK|FAILED \((?:failures=(?P<f1>\d+))?(?:, )?(?:errors=(?P<f2>\d+))?)",
+    ),
+    # pytest, with and without its rulers: 1 failed, 2 passed, 1 warning, 1 error in 0.12s
+    _row(
+        " in ",
+        r"^(?:=+ )?(?:(?P<f1>\d+) failed)?(?:, )?(?:(?P<p>\d+) passed)?(?:, \d+ [a-z]+)*?"
+        r"(?:(?:, )?(?P<f2>\d+) errors?)?(?:, \d+ [a-z]+)* in \d[\d.]*s",
+    ),
+)
+_GO_PACKAGE = re.compile(r"^(?:(ok) +\t?\S+|(FAIL)\t\S+|(--- FAIL): |(PASS)$)", re.MULTILINE)
+
+_EXIT = re.compile(
+    r"(?:exit(?:ed)?(?: with)?(?: code| status)|returncode|exit_code)[\"'>:= ]{0,4}(-?\d{1,6})", re.IGNORECASE
+)
+
+# Openings of a result that mean the tool failed, whatever the harness says.
+_ERROR_OPENINGS = (
+    "Error:",
+    "error:",
+    "ERROR:",
+    "<tool_use_error>",
+    "Error ",
+    "fatal:",
+    "Traceback (most recent",
+    "failed to parse",
+    "execution error",
+)
+# In the output of a command that doesn't tell its exit code, these mean that it failed.
+_SHELL_ERRORS = (
+    "Traceback (most recent call last)",
+    "command not found",
+    "No such file or directory",
+    "Permission denied",
+    "ModuleNotFoundError",
+    "SyntaxError:",
+    "not recognized as an internal or external command",
+)
+_NOT_RUN = ("command not found", "No module named pytest", "not recognized as an internal")
+_EDIT_FAILURES = (
+    "String to replace not found",
+    "old_string not found",
+    "oldString not found",
+    "old_str not found",
+    "No replacement was performed",
+    "did not appear verbatim",
+    "matches of the string to replace",
+    "multiple matches",
+    "File has not been read yet",
+    "has been modified since",
+    "patch does not apply",
+    "patch failed",
+    "apply_patch verification failed",
+    "Invalid context",
+    "Failed to find expected lines",
+    "Failed to find context",
+    "invalid patch",
+    "Invalid patch",
+    "Hunk #",
+    "failed to match",
+    "failed to apply",
+    "No changes to make",
+    "are identical",
+)
+REJECTIONS = (
+    "The user doesn't want to proceed with this tool use",
+    "The user rejected",
+    "rejected by user",
+    "User rejected",
+    "user rejected permission",
+    "The user has specified a rule which prevents",
+)
+
+
+class _CodexOutput(msgspec.Struct):
+    """Codex's older form of a shell result, JSON in a string."""
+
+    class Metadata(msgspec.Struct):
+        """Beside the output."""
+
+        exit_code: int | None = None
+
+    output: str
+    metadata: Metadata | None = None
+
+
+_codex = msgspec.json.Decoder(_CodexOutput)
+
+
+class Result(NamedTuple):
+    """A tool result, reduced: its own text and, where it says so, the exit code."""
+
+    text: str
+    exit_code: int | None
+
+
+def open_result(text: str) -> Result:
+    """Unwrap a tool result and find its exit code near its head or its end."""
+    if text.startswith('{"output"'):
+        try:
+            inner = _codex.decode(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+        else:
+            return Result(inner.output, inner.metadata.exit_code if inner.metadata else None)
+    head, tail = text[:300], text[-200:] if len(text) > 300 else ""
+    for part in (head, tail):
+        if ("xit" in part or "returncode" in part) and (match := _EXIT.search(part)):
+            return Result(text, int(match[1]))
+    return Result(text, None)
+
+
+def read_tests(text: str) -> Tests | None:
+    """The outcome of the test run that this output ends with; None if it isn't one. O(TAIL_CHARS)."""
+    tail = text[-TAIL_CHARS:]
+    if "\x1b[" in tail:
+        tail = re.sub(r"\x1b\[[0-9;]*m", "", tail)
+    if "\r\n" in tail:
+        tail = tail.replace("\r\n", "\n")
+    for runner in _RUNNERS:
+        if runner.needle in tail and (tests := _read(runner, tail)):
+            return tests
+    return _read_go(tail)
+
+
+def _read(runner: _Runner, tail: str) -> Tests | None:
+    found = [m.groupdict() for m in runner.pattern.finditer(tail)]
+    found = [groups for groups in found if any(groups.values())] if found else []
+    if not found:
+        return None
+    lines = found if runner.sums else found[-1:]
+    failed = sum(int(v) for groups in lines for k, v in groups.items() if k.startswith("f") and v)
+    passes = [int(g["p"]) for g in lines if g.get("p")]
+    totals = [int(g["t"]) for g in lines if g.get("t")]
+    passed = sum(passes) if passes else max(0, sum(totals) - failed) if totals else None
+    return Tests(failed, passed)
+
+
+def _read_go(tail: str) -> Tests | None:
+    """`go test` prints a line per failing test and per package."""
+    if "ok  \t" not in tail and "FAIL" not in tail and "PASS" not in tail:
+        return None
+    marks = [m.lastindex for m in _GO_PACKAGE.finditer(tail)]
+    tests, packages = marks.count(3), marks.count(2)
+    if tests or packages:
+        return Tests(tests or packages, None)
+    return Tests(0, None) if marks else None
+
+
+def did_not_run(text: str) -> bool:
+    """Whether the runner itself was missing, so that nothing was tested."""
+    return any(needle in text[:HEAD_CHARS] for needle in _NOT_RUN)
+
+
+def looks_failed(text: str, *, shell: bool) -> bool:
+    """Whether a result that carries no flag and no exit code reads like a failure."""
+    if text.startswith(_ERROR_OPENINGS):
+        return True
+    if not shell:
+        return False
+    ends = text if len(text) <= 2 * HEAD_CHARS else text[:HEAD_CHARS] + text[-HEAD_CHARS:]
+    return any(needle in ends for needle in _SHELL_ERRORS)
+
+
+def edit_failed(text: str) -> bool:
+    """Whether the result of an edit says that the edit was not made."""
+    head = text[:HEAD_CHARS]
+    return any(needle in head for needle in _EDIT_FAILURES)

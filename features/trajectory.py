@@ -1,0 +1,230 @@
+"""Evidence in the session so far: tool calls and errors, test outcomes, edits, repeats, corrections.
+
+An accumulator: each message is looked at once and only in bounded parts, so a session of n messages costs O(n).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from features import prompt, testruns
+from features.tools import Action, tool_kind, understand, understand_command
+
+if TYPE_CHECKING:
+    from features.wire.types import Message
+
+_CORRECTION = re.compile(
+    r"^(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|you (?:broke|forgot|missed"
+    r"|deleted|removed|didn'?t|did not)|don'?t|do not|actually,?|wait,?|hmm,? no|instead)\b"
+    r"|\bstill (?:fail\w*|broken|not|doesn'?t|does not|get\w*|see\w*|the same|error\w*|wrong|happen\w*|crash\w*)"
+    r"|\b(?:doesn'?t|does not|didn'?t|did not) (?:work|compile|build|fix|help)"
+    r"|\bnot what i (?:asked|wanted|meant)|\b(?:try|do it) again\b|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)"
+    r"|\bsame (?:error|problem|issue)\b|\byou (?:broke|forgot|missed)\b",
+    re.IGNORECASE,
+)
+_CORRECTION_CHARS = 400
+
+# Agents without tool calling: what they do is in the assistant's text, what came of it in the next user turn.
+_FENCED_COMMAND = re.compile(r"```(?:bash|sh|shell|mswea_bash_command)\n(.*?)\n```", re.DOTALL)
+_SEARCH_REPLACE = "<<<<<<< SEARCH"
+_XML_ACTION = re.compile(
+    r"<(execute_command|read_file|write_to_file|replace_in_file|apply_diff|search_files|list_files)>\s*"
+    r"(?:<args>\s*<file>\s*)?<(?:command|path)>([^<]{0,2000})</"
+)
+_TEXT_ACTION_CHARS = 20_000
+
+
+class Trajectory:
+    """The session so far. `add` its messages in order; `facts` and `salient_text` may be asked at any point."""
+
+    def __init__(self) -> None:
+        self.n_messages = 0
+        self.n_user_messages = 0  # that a person wrote
+        self.n_assistant_messages = 0
+        self.system_bytes = 0
+        self.n_images = 0
+        self.signed = False  # thinking that is bound to its provider has been seen
+        self.task = ""  # what a person said first, and
+        self.last_user = ""  # last, both without the client's own blocks
+        self._results: list[str] = []  # since the assistant last spoke
+        self._answers_tool = False
+        self._open: dict[str, Action] = {}  # calls that wait for their result
+        self._told: list[tuple[Action, int]] = []  # actions written as text, with their marks
+        self._seen: set[int] = set()
+        self._edited: set[str] = set()
+        self._calls = dict.fromkeys(("read", "search", "edit", "shell", "other"), 0)
+        self._errors = 0
+        self._error_run = 0
+        self._edit_failures = 0
+        self._test_runs = 0
+        self._tests_passed: bool | None = None
+        self._tests_failed: int | None = None
+        self._repeats = 0
+        self._progress_at = 0
+        self._corrections = 0
+        self._last_result_bytes: int | None = None
+
+    def add(self, message: Message) -> None:
+        """Take the next message of the conversation."""
+        self.n_messages += 1
+        if message.role == "system":
+            self.system_bytes += sum(part.bytes for part in message.parts)
+            return
+        if message.role == "assistant":
+            self._assistant(message)
+        self._answers_tool = False
+        for part in message.parts:
+            if part.kind == "tool_result":
+                self._result(part.text, self._open.pop(part.call_id or "", None), part.is_error)
+            elif part.kind == "image":
+                self.n_images += 1
+        if message.role == "user":
+            self._user(message)
+
+    def _assistant(self, message: Message) -> None:
+        self.n_assistant_messages += 1
+        self._results.clear()
+        self._told.clear()
+        calls = [part for part in message.parts if part.kind == "tool_call"]
+        for part in calls:
+            name = part.name or ""
+            action = understand(name, part.text)
+            self._count(action, _mark(f"{name}\0{part.text}"))
+            self._open[part.call_id or ""] = action
+        if not calls:
+            self._told.extend(_actions_in_text(message))
+        self.signed = self.signed or any(part.signed for part in message.parts)
+
+    def _count(self, action: Action, mark: int) -> None:
+        self._calls[action.kind if action.kind in self._calls else "other"] += 1
+        self._repeats += mark in self._seen
+        self._seen.add(mark)
+
+    def _user(self, message: Message) -> None:
+        """A user turn: what a person said, or how a harness without tool calling hands back a result."""
+        told, self._told = self._told, []
+        if observed := prompt.observation(message):
+            for action, mark in told:
+                self._count(action, mark)
+            self._result(observed, told[0][0] if told else Action("shell", runs=True), None)
+            return
+        typed = prompt.person_text(message)
+        for action, mark in told:
+            if action.kind == "edit":  # such an edit is applied without a reply, unless it fails
+                self._count(action, mark)
+                self._outcome(action, failed=testruns.edit_failed(typed))
+        if not typed:
+            return
+        self.n_user_messages += 1
+        self.task = self.task or typed
+        self.last_user = typed
+        if self.n_assistant_messages and _CORRECTION.search(typed[:_CORRECTION_CHARS]):
+            self._corrections += 1
+
+    def _result(self, text: str, action: Action | None, flagged: bool | None) -> None:
+        self._answers_tool = True
+        self._results.append(text)
+        self._last_result_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        action = action or _UNKNOWN_CALL
+        if flagged is not False and text.startswith(testruns.REJECTIONS):
+            self._corrections += 1
+            return
+        result = testruns.open_result(text)
+        failed = _failed(result, action, flagged)
+        if action.runs or action.tests:
+            tests = testruns.read_tests(result.text)
+            if tests or (action.tests and not testruns.did_not_run(result.text)):
+                self._tested(tests, failed=failed)
+                return
+        self._outcome(action, failed=failed)
+
+    def _tested(self, tests: testruns.Tests | None, *, failed: bool) -> None:
+        """A test run is evidence of its own: failing tests are no tool error."""
+        self._test_runs += 1
+        self._error_run = 0
+        self._tests_failed = tests.failed if tests else None
+        if tests and tests.failed is not None:
+            self._tests_passed = tests.failed == 0
+        else:  # a run that fails without a summary has failed; one that ends well in silence is unknown
+            self._tests_passed = False if failed else None
+        if self._tests_passed:
+            self._progress_at = self.n_assistant_messages
+
+    def _outcome(self, action: Action, *, failed: bool) -> None:
+        self._errors += failed
+        self._error_run = self._error_run + 1 if failed else 0
+        if action.kind != "edit":
+            return
+        if failed:
+            self._edit_failures += 1
+            return
+        self._progress_at = self.n_assistant_messages
+        self._edited.update(action.paths)
+
+    def salient_text(self) -> str:
+        """The salient text of the session so far; equals prompt.salient_text of the same messages."""
+        return prompt.compose(self.task, self.last_user, self._results[-prompt.MAX_RESULTS :])
+
+    def facts(self) -> dict[str, float | None]:
+        """The session-so-far fields of Facts, by name; None where nothing is known."""
+        tests_failed, passed = self._tests_failed, self._tests_passed
+        return {
+            "in_tool_loop": float(self._answers_tool),
+            **{f"calls_{kind}": float(n) for kind, n in self._calls.items()},
+            "n_tool_errors": float(self._errors),
+            "last_tool_error": None if self._last_result_bytes is None else float(self._error_run > 0),
+            "consecutive_tool_errors": float(self._error_run),
+            "n_edit_failures": float(self._edit_failures),
+            "n_files_edited": float(len(self._edited)),
+            "n_test_runs": float(self._test_runs),
+            "last_tests_passed": None if passed is None else float(passed),
+            "last_tests_failed_count": None if tests_failed is None else float(tests_failed),
+            "repeated_actions": float(self._repeats),
+            "turns_since_progress": float(self.n_assistant_messages - self._progress_at),
+            "user_corrections": float(self._corrections),
+            "last_result_bytes": None if self._last_result_bytes is None else float(self._last_result_bytes),
+        }
+
+
+_UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
+
+
+def _mark(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def _failed(result: testruns.Result, action: Action, flagged: bool | None) -> bool:
+    """Whether a result means failure: the harness's flag first, then the exit code, then how it reads."""
+    if action.kind == "search" and result.exit_code == 1:  # grep found nothing
+        return False
+    if flagged is not None:
+        return flagged
+    if action.kind == "edit" and testruns.edit_failed(result.text):
+        return True
+    if result.exit_code is not None and action.kind != "other":
+        return result.exit_code != 0
+    return testruns.looks_failed(result.text, shell=action.runs)
+
+
+def _actions_in_text(message: Message) -> list[tuple[Action, int]]:
+    """Commands and edits of agents that write them out instead of calling tools."""
+    actions: list[tuple[Action, int]] = []
+    for part in message.parts:
+        if part.kind != "text":
+            continue
+        text = part.text[:_TEXT_ACTION_CHARS]
+        if _SEARCH_REPLACE in text:
+            actions.append((Action("edit"), _mark(text)))
+        elif "```" in text and (fenced := _FENCED_COMMAND.search(text)):
+            actions.append((understand_command(fenced[1]), _mark(fenced[1])))
+        elif "</" in text:
+            for tag, argument in _XML_ACTION.findall(text)[:1]:
+                command = tag == "execute_command"
+                action = (
+                    understand_command(argument) if command else Action(tool_kind(tag), paths=(argument,))
+                )
+                actions.append((action, _mark(text)))
+    return actions

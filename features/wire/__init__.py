@@ -1,0 +1,83 @@
+"""Provider payloads into one shape and back out of it: the dialects behind four functions and a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from features.wire import anthropic_messages, openai_chat, openai_responses, plain
+from features.wire.sse import StreamReader
+from features.wire.types import (
+    Dialect,
+    Message,
+    Part,
+    PartKind,
+    Role,
+    Tool,
+    Usage,
+    WireRequest,
+    WireResponse,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "Dialect",
+    "Message",
+    "Part",
+    "PartKind",
+    "Role",
+    "StreamReader",
+    "Tool",
+    "Usage",
+    "WireRequest",
+    "WireResponse",
+    "messages_from",
+    "parse_request",
+    "parse_response",
+    "usage_from",
+]
+
+_REQUESTS: dict[Dialect, Callable[[bytes], WireRequest]] = {
+    "openai_chat": openai_chat.parse_request,
+    "anthropic_messages": anthropic_messages.parse_request,
+    "openai_responses": openai_responses.parse_request,
+}
+_MESSAGES: dict[Dialect, Callable[[Sequence[Any]], list[Message]]] = {
+    "openai_chat": openai_chat.messages,
+    "anthropic_messages": anthropic_messages.messages,
+    "openai_responses": openai_responses.messages,
+}
+_RESPONSES: dict[Dialect, Callable[[dict[str, Any]], WireResponse]] = {
+    "openai_chat": openai_chat.read_response,
+    "anthropic_messages": anthropic_messages.read_response,
+    "openai_responses": openai_responses.read_response,
+}
+_USAGES: dict[Dialect, Callable[[Any], Usage | None]] = {
+    "openai_chat": openai_chat.usage,
+    "anthropic_messages": anthropic_messages.usage,
+    "openai_responses": openai_responses.usage,
+}
+
+
+def parse_request(dialect: Dialect, body: bytes) -> WireRequest:
+    """Read a request body; raises BadInput in one line naming the key, never echoing a value."""
+    return _REQUESTS[dialect](body)
+
+
+def parse_response(dialect: Dialect, body: bytes) -> WireResponse:
+    """Read a whole answer; an answer that isn't a JSON object comes back as the error "not_json"."""
+    answer = plain.decode_event(body)
+    if answer is None:
+        return WireResponse(error="not_json", complete=False)
+    return _RESPONSES[dialect](answer)
+
+
+def messages_from(dialect: Dialect, plain_messages: Sequence[Any]) -> tuple[Message, ...]:
+    """Messages that are decoded JSON already, as logs hold them; raises BadInput naming the first bad one."""
+    return tuple(_MESSAGES[dialect](plain_messages))
+
+
+def usage_from(dialect: Dialect, plain_usage: Any) -> Usage | None:
+    """A usage block that is decoded JSON already, normalised; None for anything but an object."""
+    return _USAGES[dialect](plain_usage)

@@ -1,0 +1,249 @@
+"""Anthropic Messages: requests, answers and stream events into the common shape."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from features.wire import plain
+from features.wire.drafts import Drafts
+from features.wire.types import Message, Part, Usage, WireRequest, WireResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Body(msgspec.Struct):
+    """The part of a request body that we read; the rest is passed on unread."""
+
+    model: str
+    messages: list[Any]
+    system: str | list[Any] | None = None
+    tools: list[msgspec.Raw] | None = None
+    max_tokens: plain.Count | None = None
+    stream: bool | None = None
+    tool_choice: Any = None
+    thinking: Any = None
+    output_config: Any = None
+    output_format: Any = None
+    metadata: Any = None
+    cache_control: Any = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+_CHOICES: dict[Any, Literal["auto", "none", "required", "named"]] = {
+    "auto": "auto",
+    "none": "none",
+    "any": "required",
+    "tool": "named",
+}
+_SESSION = re.compile(r"^(?P<user>.*?)_?session_(?P<session>[0-9a-fA-F-]{8,64})$", re.DOTALL)
+
+
+def parse_request(body: bytes) -> WireRequest:
+    """Read a request body; raises BadInput in one line naming the key."""
+    envelope = plain.decode_body(_decoder, body)
+    tools, markers = plain.read_tools(envelope.tools)
+    system = [Message(role="system", parts=_parts(envelope.system, "system"))] if envelope.system else []
+    user, session = _who(plain.mapping(envelope.metadata).get("user_id"))
+    config = plain.mapping(envelope.output_config)
+    thinking = plain.mapping(envelope.thinking).get("type")
+    formats = (config.get("format"), envelope.output_format)
+    return WireRequest(
+        dialect="anthropic_messages",
+        model=envelope.model,
+        messages=(*system, *messages(envelope.messages)),
+        tools=tools,
+        stream=bool(envelope.stream),
+        body_bytes=len(body),
+        max_output_tokens=envelope.max_tokens,
+        tool_choice=_CHOICES.get(plain.string(plain.mapping(envelope.tool_choice).get("type"))),
+        thinking=None if not isinstance(thinking, str) else thinking != "disabled",
+        effort=plain.string(config.get("effort")),
+        json_schema=any(isinstance(f, dict) and f.get("type") == "json_schema" for f in formats),
+        cache_markers=markers
+        + (envelope.cache_control is not None)
+        + _markers(envelope.system)
+        + sum(_markers(m.get("content")) for m in envelope.messages),
+        session_id=session,
+        user=user,
+    )
+
+
+def _markers(content: Any) -> int:
+    if not isinstance(content, list):
+        return 0
+    return sum(1 for block in content if isinstance(block, dict) and block.get("cache_control") is not None)
+
+
+def _who(user_id: Any) -> tuple[str | None, str | None]:
+    """metadata.user_id -> (user, session): Claude Code packs both into it, as JSON or joined by "_"."""
+    if not isinstance(user_id, str):
+        return None, None
+    if user_id.startswith("{"):
+        packed = plain.decode_event(user_id.encode("utf-8", "replace")) or {}
+        user = plain.string(packed.get("account_uuid")) or plain.string(packed.get("device_id"))
+        return user, plain.string(packed.get("session_id"))
+    if match := _SESSION.match(user_id):
+        return match["user"] or None, match["session"]
+    return user_id or None, None
+
+
+def messages(items: Sequence[Any]) -> list[Message]:
+    """Decoded messages into the common shape; raises BadInput for a message that isn't one."""
+    return [
+        Message(
+            role=plain.role_of(item.get("role"), f"messages[{i}]"),
+            parts=_parts(item.get("content"), f"messages[{i}]"),
+        )
+        for i, item in enumerate(plain.objects_only(items, "messages"))
+    ]
+
+
+def _parts(content: Any, where: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Part(kind="text", text=content),)
+    if content is None:
+        return ()
+    if not isinstance(content, list):
+        raise plain.not_content(where)
+    parts: list[Part] = []
+    for block in content:
+        if isinstance(block, dict):
+            parts.append(_part(block))
+            if parts[-1].kind == "tool_result":  # a screenshot inside a result still needs a model that sees
+                parts.extend(
+                    _part(b) for b in plain.objects(block.get("content")) if b.get("type") == "image"
+                )
+        else:
+            parts.append(Part(kind="text", text=block) if isinstance(block, str) else plain.other(block))
+    return tuple(parts)
+
+
+def _part(block: dict[str, Any]) -> Part:
+    """One content block of a request or an answer."""
+    kind = plain.string(block.get("type")) or ""
+    if kind == "text":
+        return Part(kind="text", text=plain.flatten(block.get("text")))
+    if kind.endswith("tool_use"):  # also server_tool_use and mcp_tool_use
+        return Part(
+            kind="tool_call",
+            text=plain.compact_json(block.get("input")),
+            name=plain.string(block.get("name")),
+            call_id=plain.string(block.get("id")),
+        )
+    if kind.endswith("tool_result"):  # also the results of server tools and of MCP
+        error = block.get("is_error")
+        return Part(
+            kind="tool_result",
+            text=plain.flatten(block.get("content")),
+            call_id=plain.string(block.get("tool_use_id")),
+            is_error=error if isinstance(error, bool) else None,
+        )
+    if kind == "thinking":
+        return Part(
+            kind="thinking", text=plain.flatten(block.get("thinking")), signed=bool(block.get("signature"))
+        )
+    if kind == "redacted_thinking":
+        return Part(kind="thinking", signed=True, digest=plain.digest(block.get("data")))
+    if kind == "image":
+        return Part(kind="image", digest=plain.digest(block.get("source")))
+    if "cache_control" in block:
+        block = {key: value for key, value in block.items() if key != "cache_control"}
+    return plain.other(block)
+
+
+def usage(block: Any) -> Usage | None:
+    """A usage block: `input_tokens` already leaves out what was read from and written to the cache."""
+    if not isinstance(block, dict):
+        return None
+    ttl = plain.child(block, "cache_creation")
+    return Usage(
+        input_tokens_uncached=plain.count(block.get("input_tokens")),
+        cached_tokens=plain.count(block.get("cache_read_input_tokens")),
+        cache_write_tokens=plain.count(block.get("cache_creation_input_tokens")),
+        cache_write_1h_tokens=plain.count(ttl.get("ephemeral_1h_input_tokens")),
+        output_tokens=plain.count(block.get("output_tokens")),
+        reasoning_tokens=plain.count(plain.child(block, "output_tokens_details").get("thinking_tokens")),
+    )
+
+
+def read_response(answer: dict[str, Any]) -> WireResponse:
+    """Read a whole answer, or an error body."""
+    if answer.get("type") == "error" or "error" in answer:
+        return WireResponse(error=plain.error_type(answer.get("error")))
+    return WireResponse(
+        response_id=plain.string(answer.get("id")),
+        model=plain.string(answer.get("model")),
+        parts=tuple(_part(block) for block in plain.objects(answer.get("content"))),
+        finish_reason=plain.string(answer.get("stop_reason")),
+        usage=usage(answer.get("usage")),
+    )
+
+
+class Events:
+    """The events of one stream, in order."""
+
+    def __init__(self) -> None:
+        self.drafts = Drafts()
+        self.finished = False
+        self._head: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._finish_reason: str | None = None
+        self._error: str | None = None
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take one decoded event."""
+        match event.get("type"):
+            case "content_block_delta":
+                self._delta(event.get("index"), plain.child(event, "delta"))
+            case "content_block_start":
+                part = _part(plain.child(event, "content_block"))
+                if part.kind == "tool_call" and part.text == "{}":  # the arguments follow as deltas
+                    part = msgspec.structs.replace(part, text="")
+                self.drafts.start(event.get("index"), part)
+            case "message_start":
+                self._head = plain.child(event, "message")
+                self._count(self._head.get("usage"))
+            case "message_delta":
+                reason = plain.child(event, "delta").get("stop_reason")
+                self._finish_reason = plain.string(reason) or self._finish_reason
+                self._count(event.get("usage"))
+            case "message_stop":
+                self.finished = True
+            case "error":
+                self._error = plain.error_type(event.get("error"))
+
+    def _delta(self, index: Any, delta: dict[str, Any]) -> None:
+        match delta.get("type"):
+            case "text_delta":
+                self.drafts.add(index, "text", delta.get("text"))
+            case "input_json_delta":
+                self.drafts.add(index, "tool_call", delta.get("partial_json"))
+            case "thinking_delta":
+                self.drafts.add(index, "thinking", delta.get("thinking"))
+            case "signature_delta":
+                self.drafts.sign(index)
+
+    def _count(self, block: Any) -> None:
+        """Stream counts are cumulative, and some proxies repeat them as 0: the largest is the true one."""
+        for key, value in (block if isinstance(block, dict) else {}).items():
+            number = plain.count(value)
+            if number is None:
+                self._usage[key] = self._usage.get(key) if value is None else value
+            else:
+                self._usage[key] = max(number, plain.count(self._usage.get(key)) or 0)
+
+    def response(self) -> WireResponse:
+        """What the events add up to so far."""
+        return WireResponse(
+            response_id=plain.string(self._head.get("id")),
+            model=plain.string(self._head.get("model")),
+            parts=self.drafts.parts(),
+            finish_reason=self._finish_reason,
+            usage=usage(self._usage) if self._usage else None,
+            error=self._error,
+            complete=self.finished,
+        )

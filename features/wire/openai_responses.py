@@ -1,0 +1,271 @@
+"""OpenAI Responses: requests, answers and stream events into the common shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from features.errors import BadInput
+from features.wire import plain
+from features.wire.drafts import Drafts
+from features.wire.openai_chat import apart, part, tool_choice
+from features.wire.types import Message, Part, PartKind, Usage, WireRequest, WireResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Body(msgspec.Struct):
+    """The part of a request body that we read; the rest is passed on unread."""
+
+    model: str
+    input: str | list[Any] | None = None
+    instructions: str | list[Any] | None = None
+    tools: list[msgspec.Raw] | None = None
+    max_output_tokens: plain.Count | None = None
+    stream: bool | None = None
+    tool_choice: Any = None
+    reasoning: Any = None
+    text: Any = None
+    prompt: Any = None  # a template kept by the provider; it may stand in for the input
+    previous_response_id: Any = None
+    conversation: Any = None
+    prompt_cache_key: Any = None
+    metadata: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+# Items in which the model speaks; neighbours are one turn, as they are one message in the other dialects.
+_ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
+
+
+def parse_request(body: bytes) -> WireRequest:
+    """Read a request body; raises BadInput in one line naming the key."""
+    envelope = plain.decode_body(_decoder, body)
+    earlier = plain.string(envelope.previous_response_id)
+    if (
+        envelope.input is None
+        and envelope.prompt is None
+        and envelope.conversation is None
+        and earlier is None
+    ):
+        raise BadInput("request body: missing `input`")
+    tools, tool_markers = plain.read_tools(envelope.tools)
+    items = _as_items(envelope.input, "user")
+    effort = plain.string(plain.mapping(envelope.reasoning).get("effort"))
+    cache_key = plain.string(envelope.prompt_cache_key)
+    talk = plain.mapping(envelope.conversation).get("id") or envelope.conversation
+    return WireRequest(
+        dialect="openai_responses",
+        model=envelope.model,
+        messages=(*messages(_as_items(envelope.instructions, "system")), *messages(items)),
+        tools=tools,
+        stream=bool(envelope.stream),
+        body_bytes=len(body),
+        max_output_tokens=envelope.max_output_tokens,
+        tool_choice=tool_choice(envelope.tool_choice),
+        thinking=None if effort is None else effort != "none",
+        effort=effort,
+        json_schema=plain.child(plain.mapping(envelope.text), "format").get("type") == "json_schema",
+        cache_markers=tool_markers + (cache_key is not None),
+        previous_response_id=earlier,
+        session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))
+        or plain.string(talk)
+        or cache_key,
+        user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
+    )
+
+
+def _as_items(value: str | list[Any] | None, role: str) -> list[Any]:
+    if isinstance(value, str):
+        return [{"role": role, "content": value}] if value else []
+    return value or []
+
+
+def messages(items: Sequence[Any]) -> list[Message]:
+    """Decoded input items into the common shape; neighbouring items of the model become one message."""
+    out: list[Message] = []
+    speaking: list[Part] = []
+    for i, item in enumerate(plain.objects_only(items, "input")):
+        message = _message(item, f"input[{i}]")
+        if message.role == "assistant":
+            speaking.extend(message.parts)
+            continue
+        if speaking:
+            out.append(Message(role="assistant", parts=tuple(speaking)))
+            speaking = []
+        out.append(message)
+    if speaking:
+        out.append(Message(role="assistant", parts=tuple(speaking)))
+    return out
+
+
+def _message(item: dict[str, Any], where: str) -> Message:
+    kind = plain.string(item.get("type"))
+    if kind in (None, "message"):
+        return Message(
+            role=plain.role_of(item.get("role"), where), parts=_content(item.get("content"), where)
+        )
+    return item_message(kind or "", item)
+
+
+def _content(content: Any, where: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Part(kind="text", text=content),)
+    if content is None:
+        return ()
+    if not isinstance(content, list):
+        raise plain.not_content(where)
+    return tuple(part(block) for block in content)
+
+
+def item_message(kind: str, item: dict[str, Any]) -> Message:
+    """One typed item: a call, its output, reasoning, or something we don't know."""
+    if kind.endswith(("_call_output", "program_output")):
+        images = [part(b) for b in plain.objects(item.get("output")) if b.get("type") == "input_image"]
+        return Message(role="tool", parts=(_output(item), *images))
+    if kind == "reasoning":
+        text = plain.flatten(item.get("content")) or plain.flatten(item.get("summary"))
+        return Message(role="assistant", parts=(Part(kind="thinking", text=text, signed=_signed(item)),))
+    if kind.endswith(_ASSISTANT_SUFFIXES):
+        return Message(role="assistant", parts=_call(kind, item))
+    if kind == "compaction":  # the earlier conversation, encrypted by its provider
+        return Message(
+            role="assistant", parts=(Part(kind="thinking", signed=True, digest=plain.digest(item)),)
+        )
+    role = item.get("role")
+    return Message(
+        role=plain.ROLES.get(role, "user") if isinstance(role, str) else "user", parts=(plain.other(item),)
+    )
+
+
+def _signed(item: dict[str, Any]) -> bool:
+    """Reasoning that only its provider can read: encrypted, or kept there under an id."""
+    return bool(item.get("encrypted_content")) or (plain.string(item.get("id")) or "").startswith("rs_")
+
+
+def _call(kind: str, item: dict[str, Any]) -> tuple[Part, ...]:
+    """A call of a function, a freeform tool, or one of the provider's own tools, which answer within the item."""
+    arguments = next(
+        (item[k] for k in ("arguments", "input", "action", "operation", "code") if k in item), None
+    )
+    call_id = plain.string(item.get("call_id")) or plain.string(item.get("id"))
+    name = plain.string(item.get("name")) or kind.removesuffix("_call")
+    if space := plain.string(item.get("namespace")):
+        name = f"{space.removesuffix('__')}__{name}"
+    call = Part(kind="tool_call", text=plain.compact_json(arguments), name=name, call_id=call_id)
+    if kind == "mcp_call" and (item.get("output") is not None or item.get("error") is not None):
+        failed = item.get("error") is not None
+        text = plain.flatten(item.get("error") if failed else item.get("output"))
+        return call, Part(kind="tool_result", text=text, call_id=call_id, is_error=failed)
+    return (call,)
+
+
+def _output(item: dict[str, Any]) -> Part:
+    """The result of a call; shell outputs carry an exit code, patch outputs a status."""
+    value = item.get("output")
+    failed: bool | None = None
+    if item.get("status") == "failed":
+        failed = True
+    for block in plain.objects(value):
+        outcome = plain.child(block, "outcome")
+        if "exit_code" in outcome or outcome.get("type") == "timeout":
+            failed = bool(failed) or outcome.get("exit_code") != 0
+    return Part(
+        kind="tool_result",
+        text=plain.flatten(value),
+        call_id=plain.string(item.get("call_id")) or plain.string(item.get("id")),
+        is_error=failed,
+    )
+
+
+def usage(block: Any) -> Usage | None:
+    """A usage block: `input_tokens` is the whole prompt, cache reads and writes are parts of it."""
+    if not isinstance(block, dict):
+        return None
+    inside = plain.child(block, "input_tokens_details")
+    cached, written = plain.count(inside.get("cached_tokens")), plain.count(inside.get("cache_write_tokens"))
+    return Usage(
+        input_tokens_uncached=apart(plain.count(block.get("input_tokens")), cached, written),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=plain.count(block.get("output_tokens")),
+        reasoning_tokens=plain.count(plain.child(block, "output_tokens_details").get("reasoning_tokens")),
+    )
+
+
+def _spoken(item: dict[str, Any]) -> tuple[Part, ...]:
+    """The parts of one output item; an answer is never refused, so odd content is left out."""
+    content = item.get("content")
+    if item.get("type") in (None, "message") and not isinstance(content, str | list):
+        return ()
+    return _message({"role": "assistant", **item}, "output").parts if _has_role(item) else ()
+
+
+def _has_role(item: dict[str, Any]) -> bool:
+    return isinstance(item.get("role", ""), str)
+
+
+def read_response(answer: dict[str, Any]) -> WireResponse:
+    """Read a whole answer, or an error body."""
+    error = answer.get("error")
+    if error is not None and not isinstance(answer.get("output"), list):
+        return WireResponse(error=plain.error_type(error))
+    reason = plain.string(plain.child(answer, "incomplete_details").get("reason"))
+    return WireResponse(
+        response_id=plain.string(answer.get("id")),
+        model=plain.string(answer.get("model")),
+        parts=tuple(p for item in plain.objects(answer.get("output")) for p in _spoken(item)),
+        finish_reason=reason or plain.string(answer.get("status")),
+        usage=usage(answer.get("usage")),
+        error=None if error is None else plain.error_type(error),
+    )
+
+
+_DELTAS: dict[str, PartKind] = {
+    "response.output_text.delta": "text",
+    "response.refusal.delta": "text",
+    "response.function_call_arguments.delta": "tool_call",
+    "response.custom_tool_call_input.delta": "tool_call",
+    "response.mcp_call_arguments.delta": "tool_call",
+    "response.reasoning_text.delta": "thinking",
+    "response.reasoning_summary_text.delta": "thinking",
+}
+_TERMINAL = ("response.completed", "response.incomplete", "response.failed")
+
+
+class Events:
+    """The events of one stream, in order."""
+
+    def __init__(self) -> None:
+        self.drafts = Drafts()
+        self.finished = False
+        self._head: dict[str, Any] = {}
+        self._error: str | None = None
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take one decoded event."""
+        kind = plain.string(event.get("type")) or ""
+        where = event.get("output_index")
+        if kind in _DELTAS:
+            self.drafts.add(where, _DELTAS[kind], event.get("delta"))
+        elif kind in ("response.output_item.added", "response.output_item.done"):
+            for part_ in _spoken(plain.child(event, "item"))[:1]:
+                self.drafts.start(where, part_)
+        elif kind == "error":
+            self._error = plain.error_type(event.get("error") or {"code": event.get("code")})
+        elif kind in _TERMINAL or kind == "response.created":
+            self._head = {**self._head, **plain.child(event, "response")}
+            self.finished = self.finished or kind in _TERMINAL
+
+    def response(self) -> WireResponse:
+        """What the events add up to so far; the terminal event's own list of items wins over the pieces."""
+        whole = read_response({"output": [], **self._head})
+        parts = whole.parts or self.drafts.parts()
+        return msgspec.structs.replace(
+            whole, parts=parts, error=self._error or whole.error, complete=self.finished
+        )

@@ -1,0 +1,194 @@
+"""Careful reading of decoded JSON: bodies, texts, counts and tools, whatever a client or provider wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import xxhash
+
+from features.errors import BadInput
+from features.wire.types import Part, Role, Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Envelope = TypeVar("Envelope", bound=msgspec.Struct)
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _ToolHead(msgspec.Struct):
+    """The outer fields of one tool definition, in any dialect."""
+
+    name: Any = None
+    type: Any = None
+    function: Any = None
+    tools: Any = None
+    cache_control: Any = None
+
+
+_tool_head = msgspec.json.Decoder(_ToolHead)
+_any = msgspec.json.Decoder()
+
+
+def decode_body(decoder: msgspec.json.Decoder[Envelope], body: bytes) -> Envelope:
+    """Decode a request body into its envelope; raises BadInput naming the key, never echoing a value."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"request body: {_tidy(str(error))}") from None
+    except RecursionError:
+        raise BadInput("request body: nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, msgspec.DecodeError) else "invalid UTF-8"
+        raise BadInput(f"request body is not JSON: {_tidy(reason)}") from None
+
+
+def _tidy(message: str) -> str:
+    """A msgspec message as the tail of our one line: `$.messages[0]` becomes `messages[0]`."""
+    message = message.replace("Object missing required field", "missing").replace("`$.", "`")
+    return message[:1].lower() + message[1:]
+
+
+def decode_event(data: bytes) -> dict[str, Any] | None:
+    """One JSON object of a provider's answer, or None: a bad answer is never an error of ours."""
+    try:
+        plain = _any.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is an object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def child(plain: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object under `key`, or an empty one."""
+    return mapping(plain.get(key))
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list, leaving out whatever else it holds; empty for anything but a list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def string(value: Any) -> str | None:
+    """The value if it is a non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: Any) -> int | None:
+    """The value as a token count, or None where it isn't one: bool, negative, fractional or absurd."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2**53:
+        return value
+    return None
+
+
+def flatten(value: Any, depth: int = 0) -> str:
+    """The text inside a content value: a string, a list of blocks, or one block; other shapes have none."""
+    if isinstance(value, str):
+        return value
+    if depth >= MAX_DEPTH:
+        return ""
+    if isinstance(value, list):
+        texts = [text for item in value if (text := flatten(item, depth + 1))]
+        return texts[0] if len(texts) == 1 else "\n".join(texts)
+    if isinstance(value, dict):
+        for key in ("text", "content", "output", "stdout"):
+            if text := flatten(value.get(key), depth + 1):
+                return text
+    return ""
+
+
+def compact_json(value: Any) -> str:
+    """A tool call's arguments as text: a string as it stands, anything else as compact JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else _encode(value).decode()
+
+
+def digest(value: Any) -> int:
+    """xxh3-64 of a decoded JSON value."""
+    return xxhash.xxh3_64_intdigest(value.encode() if isinstance(value, str) else _encode(value))
+
+
+def other(block: Any) -> Part:
+    """A piece of content we don't know: kept as its digest and whatever text it shows."""
+    return Part(kind="other", text=flatten(block), digest=digest(block))
+
+
+def role_of(value: Any, where: str) -> Role:
+    """The role of a message; an unknown one speaks as the user. Raises BadInput when there is none."""
+    if not isinstance(value, str):
+        raise BadInput(f"request body: `{where}.role` is missing or not a string")
+    return ROLES.get(value, "user")
+
+
+def error_type(error: Any) -> str:
+    """The type or code of a provider's error object; its message may quote the prompt and is left out."""
+    if isinstance(error, dict):
+        for key in ("type", "code", "status"):
+            if isinstance(value := error.get(key), str | int) and value != "":
+                return str(value)[:80]
+    return "error"
+
+
+def not_content(where: str) -> BadInput:
+    """The error for a content that is neither text nor a list."""
+    return BadInput(f"request body: `{where}.content` must be a string or a list")
+
+
+def objects_only(items: Sequence[Any], key: str) -> Sequence[dict[str, Any]]:
+    """The items as objects; raises BadInput naming the first that isn't one."""
+    for i, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise BadInput(f"request body: `{key}[{i}]` must be an object")
+    return items
+
+
+def read_tools(raw: Sequence[msgspec.Raw] | None) -> tuple[tuple[Tool, ...], int]:
+    """Tool definitions of any dialect -> (tools, how many carry a cache_control marker)."""
+    tools: list[Tool] = []
+    markers = 0
+    for i, definition in enumerate(raw or ()):
+        try:
+            head = _tool_head.decode(definition)
+        except msgspec.ValidationError:
+            raise BadInput(f"request body: `tools[{i}]` must be an object") from None
+        body = bytes(definition)
+        if head.cache_control is not None:
+            markers += 1
+            plain = _any.decode(body)
+            del plain["cache_control"]
+            body = _encode(plain)
+        tools.extend(_named(head, body))
+    return tuple(tools), markers
+
+
+def _named(head: _ToolHead, body: bytes) -> list[Tool]:
+    """The tools of one definition: one as a rule, several for a namespace."""
+    mark = xxhash.xxh3_64_intdigest(body)
+    if head.type == "namespace" and (inner := objects(head.tools)):
+        space = (string(head.name) or "namespace").removesuffix("__")
+        share = len(body) // len(inner)
+        return [Tool(name=f"{space}__{string(t.get('name')) or ''}", bytes=share, digest=mark) for t in inner]
+    name = string(head.name) or string(mapping(head.function).get("name")) or string(head.type)
+    return [Tool(name=name or "unnamed", bytes=len(body), digest=mark)]

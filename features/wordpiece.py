@@ -1,0 +1,114 @@
+"""WordPiece in plain Python: the pieces that a lower-casing BERT tokenizer would give, at serving speed.
+
+Equal to the Hugging Face tokenizer on ordinary text, code and prose alike (a test holds it to that). Known
+deviations, none of which changes ASCII text: characters newer than the Unicode tables of one of the two
+sides, private-use and unassigned characters (dropped here), and special tokens written out in the text,
+such as "[SEP]", which are read as plain text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_CHARS = 32_768  # more is cut off: the salient text is far shorter, and sums stay inside 32 bits
+_MAX_WORD = 100  # a longer word is unknown, as in BERT
+_WORDS_KEPT = 65_536
+_FOREIGN_KEPT = 16_384
+
+# A word is a run without space and ASCII punctuation; other punctuation has been set apart before.
+_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+|[!-/:-@\[-`{-~]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CJK = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+class _Foreign(dict[int, str]):
+    """For `str.translate`: what BERT's normaliser makes of one character, worked out on first sight."""
+
+    def __missing__(self, code: int) -> str:
+        if len(self) >= _FOREIGN_KEPT:
+            self.clear()
+        self[code] = made = _normal(chr(code))
+        return made
+
+
+def _normal(char: str) -> str:
+    """Clean, set CJK and punctuation apart, strip accents, lower-case: in BERT's order."""
+    if char in "\t\n\r":
+        return " "
+    if char == "\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs"):
+        return ""
+    if char.isspace():
+        return " "
+    if any(low <= ord(char) <= high for low, high in _CJK):
+        return f" {char} "
+    bare = "".join(c for c in unicodedata.normalize("NFD", char) if unicodedata.category(c) != "Mn").lower()
+    return "".join(f" {c} " if not c.isascii() and unicodedata.category(c)[0] == "P" else c for c in bare)
+
+
+class WordPiece:
+    """A tokenizer over a fixed vocabulary, with a bounded cache of the words seen."""
+
+    def __init__(self, vocab: list[str], unknown: str = "[UNK]") -> None:
+        self.vocab = vocab
+        self._foreign = _Foreign()
+        self._cache = _PieceCache({piece: i for i, piece in enumerate(vocab)}, unknown)
+
+    def words(self, text: str) -> list[str]:
+        """Cut the text into lower-case words and single punctuation marks."""
+        text = text[:MAX_CHARS]
+        if not text.isascii():
+            text = text.translate(self._foreign)
+        elif _CONTROL.search(text):
+            text = _CONTROL.sub("", text)
+        return _WORD.findall(text.lower())
+
+    def ids(self, text: str) -> list[int]:
+        """List the indices into the vocabulary of the text's pieces, in order, without special tokens."""
+        pieces: Iterable[tuple[int, ...]] = map(self._cache.__getitem__, self.words(text))
+        return list(chain.from_iterable(pieces))
+
+    def forget(self) -> None:
+        """Empty the word cache, as after a cold start."""
+        self._cache.clear()
+
+
+class _PieceCache(dict[str, tuple[int, ...]]):
+    """word -> indices of its pieces; started anew when full, which costs less than keeping an order."""
+
+    def __init__(self, index: dict[str, int], unknown: str) -> None:
+        super().__init__()
+        self._index = index
+        self._unknown = (index[unknown],)
+        self._longest = max(map(len, index))
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        if len(self) >= _WORDS_KEPT:
+            self.clear()
+        self[word] = pieces = self._split(word)
+        return pieces
+
+    def _split(self, word: str) -> tuple[int, ...]:
+        """Greedy longest match from the left; a word with an unmatched rest is unknown as a whole."""
+        index, found, start, size = self._index, [], 0, len(word)
+        if size > _MAX_WORD:
+            return self._unknown
+        while start < size:
+            prefix = "##" if start else ""
+            for end in range(min(size, start + self._longest), start, -1):
+                piece = index.get(prefix + word[start:end])
+                if piece is not None:
+                    break
+            else:
+                return self._unknown
+            found.append(piece)
+            start = end
+        return tuple(found)
