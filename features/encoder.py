@@ -24,15 +24,15 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-class EncoderCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
     """`encoder.json`: what an encoder folder holds. `digest` covers the format, the kind and every part."""
 
+    format: int = FORMAT
     kind: Literal["static", "onnx"]
     dim: int
     tokenizer: Literal["wordpiece-lower"]
     files: dict[str, str]  # part -> sha256
     digest: str
-    format: int = FORMAT
     max_tokens: int | None = None  # onnx: longer texts are cut, special tokens included
     source: str | None = None
     source_sha256: str | None = None
