@@ -16,14 +16,14 @@ _CENT_FRACTION = Decimal("1e-12")  # the log keeps money to this place
 
 
 class Split(NamedTuple):
-    """The estimated prompt of one call by how it will be billed, in tokens; the three add up to the prompt."""
+    """An estimated prompt by how it will be billed, in whole tokens that add up to the prompt."""
 
-    fresh: float
-    cached: float
-    written: float
+    fresh: int
+    cached: int
+    written: int
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         """Whole prompt in tokens."""
         return self.fresh + self.cached + self.written
 
@@ -46,19 +46,20 @@ def split_prompt(
     In the Messages dialect nothing is cached that the client hasn't marked. Elsewhere a shared prefix is read
     and the rest written; where a seller doesn't charge for writing, its write rate is its input rate.
     """
-    if (dialect == "anthropic_messages" and not marked) or prompt_tokens < CACHE_FLOOR_TOKENS:
-        return Split(prompt_tokens, 0.0, 0.0)
+    total = round(prompt_tokens)
+    if (dialect == "anthropic_messages" and not marked) or total < CACHE_FLOOR_TOKENS:
+        return Split(total, 0, 0)
     warm = age_ms is not None and age_ms <= CACHE_TTL_MS
-    cached = prompt_tokens * min(max(shared_share, 0.0), 1.0) if warm else 0.0
-    cached = cached if cached >= CACHE_FLOOR_TOKENS else 0.0
-    return Split(0.0, cached, prompt_tokens - cached)
+    cached = round(total * min(max(shared_share, 0.0), 1.0)) if warm else 0
+    cached = cached if cached >= CACHE_FLOOR_TOKENS else 0
+    return Split(0, cached, total - cached)
 
 
 def expected_cost(
     model: str, provider: str, split: Split, output_tokens: float | None, ts_ms: int
 ) -> Cost | None:
-    """Expected USD of one call; None when the price or the output length is unknown."""
-    in_force = rates(model, provider, ts_ms, round(split.total))
+    """Multiply out the expected USD of one call; None when the price or the output length is unknown."""
+    in_force = rates(model, provider, ts_ms, split.total)
     if in_force is None or output_tokens is None:
         return None
     fresh = _usd(split.fresh, in_force.input)

@@ -1,0 +1,324 @@
+"""One decision: request -> facts -> predictions -> cost -> policy -> receipt. Knows no HTTP and no clock.
+
+Every decision is made by `Decider.judge` from what its receipt keeps; `router.receipt` goes that way again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import xxhash
+from features.assemble import facts_of
+from features.context import TokenRatios, estimate_tokens
+from models.bundle import CandidateView
+from msgspec.structs import replace
+
+from features.errors import BadInput
+from features.prompt import salient_text
+from features.records import ArmRecord, DecisionRecord
+from features.vector import featurize_one
+from router import prices
+from router.constraints import exclusion
+from router.cost import Split, expected_cost, split_prompt
+from router.policy import Arm, Choice, Policy, Situation, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from models.bundle import Bundle, Predictions
+
+    from features.facts import Facts
+    from features.wire.types import Dialect, WireRequest
+    from router.catalog import Catalog, Deployment
+    from router.cost import Cost
+
+PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
+
+
+class UnknownModel(BadInput):
+    """The client asks for a model that neither the catalogue nor an endpoint of it knows."""
+
+
+class Unavailable(BadInput):
+    """The model is known, but nothing that serves it can be called from here."""
+
+
+class Session(NamedTuple):
+    """What is known of a request's session before it; None is unknown."""
+
+    last_candidate: str | None = None
+    turn: int | None = None
+    shared: tuple[float, float, float | None] | None = None  # bytes, share and age (ms) of the longest prefix
+    served: Mapping[
+        str, tuple[float, float | None]
+    ] = {}  # candidate -> share and age of the prefix it served
+    last_bytes: int | None = None  # of the turn before
+    last_tokens: int | None = None  # whole prompt of the turn before, by the provider's count
+    is_subagent: bool | None = None
+
+
+class CallContext(NamedTuple):
+    """What a decision depends on beside the request itself."""
+
+    request_id: str
+    session_id: str
+    now_ms: int
+    session: Session = Session()
+
+
+class Option(NamedTuple):
+    """A candidate that the request could go to, and what takes it out before any facts are looked at."""
+
+    candidate: str
+    deployment: Deployment | None
+    split: Split
+    excluded_by: str | None = None
+
+
+class Given(NamedTuple):
+    """All that a decision is made of; a receipt holds every part of it."""
+
+    request_id: str
+    session_id: str
+    ts_ms: int
+    model: str
+    dialect: Dialect
+    reference: str
+    pinned: bool  # the client asked for this very model
+    last_candidate: str | None
+    facts: Facts
+    embedding: np.ndarray | None
+    options: list[Option]
+
+
+class Decider:
+    """Decides with one bundle, catalogue and policy; `environ` says which keys there are (None: all)."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        catalog: Catalog,
+        policy: Policy,
+        *,
+        environ: Mapping[str, str] | None = None,
+        ratios: TokenRatios | None = None,
+    ) -> None:
+        named = ([policy.candidate] if policy.candidate else []) + list(policy.weights)
+        unknown = next((name for name in named if name not in catalog.candidates), None)
+        if unknown is not None:
+            raise BadInput(f"policy {policy.name!r}: {unknown!r} is no candidate of the catalogue")
+        self.bundle = bundle
+        self.catalog = catalog
+        self.policy = policy
+        self.ratios = ratios or TokenRatios()
+        self._environ = environ
+
+    def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
+        """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
+        target = self.catalog.resolve(request.model, request.dialect)
+        if target is None:
+            raise UnknownModel(f"model {request.model!r} is not known here; GET /v1/models lists what is")
+        session = context.session
+        if target.deployment is not None:
+            names, reference = [target.deployment.candidate], target.deployment.candidate
+            deployments: dict[str, list[Deployment]] = {reference: [target.deployment]}
+        else:
+            names, reference = self._alias(request)
+            deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
+        options = [self._option(name, deployments[name], request, session) for name in names]
+        encoder = self.bundle.encoder
+        given = Given(
+            request_id=context.request_id,
+            session_id=context.session_id,
+            ts_ms=context.now_ms,
+            model=request.model,
+            dialect=request.dialect,
+            reference=reference,
+            pinned=target.deployment is not None,
+            last_candidate=session.last_candidate,
+            facts=self._facts(request, session, reference),
+            embedding=None if encoder is None else encoder.encode(salient_text(request.messages)),
+            options=options,
+        )
+        return self.judge(given)
+
+    def _alias(self, request: WireRequest) -> tuple[list[str], str]:
+        """Candidates of the alias asked for and of the policy, and the reference of the dialect."""
+        alias = self.catalog.aliases[request.model]
+        reference = alias.reference.get(request.dialect)
+        if reference is None:
+            raise Unavailable(f"alias {request.model!r} has no reference for the dialect {request.dialect}")
+        own = [self.policy.candidate] if self.policy.candidate else list(self.policy.weights)
+        return list(dict.fromkeys((*alias.candidates, *own))), reference
+
+    def _option(
+        self, name: str, deployments: list[Deployment], request: WireRequest, session: Session
+    ) -> Option:
+        if not deployments:
+            return Option(name, None, Split(0, 0, 0), "dialect")
+        callable_ = [d for d in deployments if self._environ is None or d.reachable(self._environ)]
+        deployment = (callable_ or deployments)[0]
+        tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
+        share, age = session.served.get(name, (0.0, None))
+        marked = request.cache_markers > 0
+        split = split_prompt(tokens, share, age, dialect=request.dialect, marked=marked)
+        return Option(name, deployment, split, None if callable_ else "no_key")
+
+    def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
+        """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
+        if session is None or session.last_bytes is None or session.last_tokens is None:
+            return self.ratios.estimate(model, request.body_bytes)
+        ratio = request.body_bytes / max(self.ratios.estimate(model, request.body_bytes), 1e-9)
+        return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
+
+    def _facts(self, request: WireRequest, session: Session, reference: str) -> Facts:
+        return facts_of(
+            request,
+            cache=session.shared,
+            context_tokens_est=self._tokens(reference, request, session),
+            context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
+            turn=session.turn,
+            is_subagent=session.is_subagent,
+        )
+
+    def judge(self, given: Given) -> DecisionRecord:
+        """Make the decision from its parts: the one way for new requests and for receipts."""
+        priced = [(o, o.deployment) for o in given.options if o.deployment is not None]
+        if not priced:
+            raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
+        features = featurize_one(given.facts, given.embedding)
+        views = [_view(d, o, given.ts_ms) for o, d in priced]
+        beliefs = self.bundle.predict(features, views)
+        arms = [
+            self._arm(option, deployment, beliefs, i, given) for i, (option, deployment) in enumerate(priced)
+        ]
+        arms += [
+            ArmRecord(candidate=o.candidate, eligible=False, excluded_by=o.excluded_by)
+            for o in given.options
+            if o.deployment is None
+        ]
+        seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
+        if given.pinned:
+            choice = _as_asked(given)
+        else:
+            choice = choose(self.policy, [_weighed(a) for a in arms], _situation(given, seed))
+        return self._receipt(given, arms, choice, seed)
+
+    def _arm(
+        self, option: Option, deployment: Deployment, beliefs: Predictions, i: int, given: Given
+    ) -> ArmRecord:
+        output = _known(beliefs.output_tokens[i])
+        cost = expected_cost(deployment.model, deployment.provider, option.split, output, given.ts_ms)
+        excluded = option.excluded_by
+        if excluded is None and not given.pinned:
+            row = self.catalog.candidates[option.candidate]
+            excluded = exclusion(row, deployment, given.facts, option.split.total)
+        return ArmRecord(
+            candidate=option.candidate,
+            deployment=deployment.id,
+            eligible=excluded is None,
+            excluded_by=excluded,
+            p_success=_known(beliefs.p_success[i]),
+            p_success_low=_known(beliefs.p_success_low[i]),
+            p_success_high=_known(beliefs.p_success_high[i]),
+            output_tokens=output,
+            input_tokens_est=float(option.split.total),
+            cached_tokens_est=float(option.split.cached),
+            cache_write_tokens_est=float(option.split.written),
+            **_money(cost),
+        )
+
+    def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
+        chosen = next((a for a in arms if a.candidate == choice.chosen), None)
+        deployment = next((o.deployment for o in given.options if o.candidate == choice.chosen), None)
+        if chosen is None or deployment is None or chosen.excluded_by == "no_key":
+            missing = f"; set {deployment.key_env}" if deployment and deployment.key_env else ""
+            raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{missing}")
+        prior = (PRIOR_NOTICE,) if self.bundle.kind == "prior" else ()
+        session = () if given.last_candidate is None else (f"session_candidate={given.last_candidate}",)
+        return DecisionRecord(
+            request_id=given.request_id,
+            session_id=given.session_id,
+            ts_ms=given.ts_ms,
+            policy=f"pin:{choice.chosen}" if given.pinned else self.policy.name,
+            chosen=choice.chosen,
+            deployment=deployment.id,
+            provider=deployment.provider,
+            region=deployment.region,
+            checkpoint=deployment.checkpoint,
+            reference=given.reference,
+            plan=list(choice.plan),
+            arms=[_settled(arm, choice) for arm in arms],
+            locks=list(choice.locks),
+            constraints=[f"model={given.model}", f"dialect={given.dialect}", *session],
+            reasons=[*choice.reasons, *prior],
+            explored=choice.explored,
+            seed=seed,
+            facts=given.facts,
+            embedding=None if given.embedding is None else given.embedding.tolist(),
+            feature_hash=self.bundle.feature_hash,
+            encoder_digest=self.bundle.encoder.digest if self.bundle.encoder else None,
+            policy_digest=self.policy.digest,
+            bundle_digest=self.bundle.digest,
+            bundle_kind=self.bundle.kind,
+            price_version=prices.PRICE_VERSION,
+            catalog_digest=self.catalog.digest,
+        )
+
+
+def _view(deployment: Deployment, option: Option, ts_ms: int) -> CandidateView:
+    found = prices.rates(deployment.model, deployment.provider, ts_ms, option.split.total)
+    if found is None:
+        return CandidateView(option.candidate, None, None)
+    return CandidateView(option.candidate, float(found.input), float(found.output))
+
+
+def _money(cost: Cost | None) -> dict[str, Any]:
+    """Fields of an arm's cost; none of them where it is unknown."""
+    if cost is None:
+        return {}
+    return {
+        "cost_usd": cost.total,
+        "cost_fresh_usd": cost.fresh,
+        "cost_cached_usd": cost.cached,
+        "cost_write_usd": cost.written,
+        "cost_output_usd": cost.output,
+    }
+
+
+def _weighed(arm: ArmRecord) -> Arm:
+    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd)
+
+
+def _situation(given: Given, seed: int) -> Situation:
+    return Situation(
+        reference=given.reference,
+        last_candidate=given.last_candidate,
+        in_tool_loop=given.facts.in_tool_loop == 1,
+        provider_bound=given.facts.provider_bound == 1,
+        draw=seed / 2**63,
+    )
+
+
+def _as_asked(given: Given) -> Choice:
+    """Answer a client that asked for one model with that model."""
+    asked = given.reference
+    return choose(
+        Policy(kind="pin", candidate=asked),
+        [Arm(asked, None, None, None)],
+        Situation(asked, None, in_tool_loop=False, provider_bound=False, draw=0.0),
+    )._replace(reasons=(f"the client asked for {given.model}",))
+
+
+def _settled(arm: ArmRecord, choice: Choice) -> ArmRecord:
+    """Write the choice's verdict on an arm into its record."""
+    excluded = choice.excluded.get(arm.candidate, arm.excluded_by)
+    chance = choice.propensities.get(arm.candidate, 0.0)
+    return replace(arm, eligible=excluded is None, excluded_by=excluded, propensity=chance)
+
+
+def _known(value: float) -> float | None:
+    number = float(value)
+    return None if math.isnan(number) else number

@@ -1,0 +1,73 @@
+"""A receipt's decision made again from what the receipt holds, byte for byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+
+from features.errors import BadInput
+from router import prices
+from router.cost import Split
+from router.decide import Decider, Given, Option
+
+if TYPE_CHECKING:
+    from features.records import ArmRecord, DecisionRecord
+    from features.wire.types import Dialect
+    from router.catalog import Catalog, Deployment
+
+
+def recompute(receipt: DecisionRecord, decider: Decider) -> DecisionRecord:
+    """Make a receipt's decision again from what it holds; equal byte for byte under the same digests.
+
+    Raises BadInput when the decider has another bundle, policy, catalogue or price table than the receipt.
+    """
+    here = {
+        "bundle_digest": decider.bundle.digest,
+        "policy_digest": decider.policy.digest,
+        "catalog_digest": decider.catalog.digest,
+        "price_version": prices.PRICE_VERSION,
+    }
+    for field, ours in here.items():
+        if getattr(receipt, field) != ours:
+            raise BadInput(
+                f"receipt {receipt.request_id}: its {field} is {getattr(receipt, field)}, here it is {ours}"
+            )
+    if receipt.facts is None:
+        raise BadInput(f"receipt {receipt.request_id}: holds no facts (log.prompts was 'none')")
+    return replace(decider.judge(_given_again(receipt, decider.catalog)), decide_ms=receipt.decide_ms)
+
+
+def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
+    """Read the parts of a decision back out of its receipt."""
+    said = dict(line.split("=", 1) for line in receipt.constraints)
+    dialect: Dialect = said["dialect"]  # type: ignore[assignment]  # written by _receipt
+    target = catalog.resolve(said["model"], dialect)
+    pinned = target is not None and target.deployment is not None
+    assert receipt.facts is not None
+    return Given(
+        request_id=receipt.request_id,
+        session_id=receipt.session_id,
+        ts_ms=receipt.ts_ms,
+        model=said["model"],
+        dialect=dialect,
+        reference=receipt.reference or receipt.chosen,
+        pinned=pinned,
+        last_candidate=said.get("session_candidate"),
+        facts=receipt.facts,
+        embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
+        options=[
+            _option_again(
+                arm, target.deployment if pinned and target else catalog.deployments.get(arm.deployment or "")
+            )
+            for arm in receipt.arms
+        ],
+    )
+
+
+def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
+    cached, written = round(arm.cached_tokens_est or 0), round(arm.cache_write_tokens_est or 0)
+    split = Split(round(arm.input_tokens_est or 0) - cached - written, cached, written)
+    given = arm.excluded_by if arm.excluded_by in ("dialect", "no_key") else None
+    return Option(arm.candidate, deployment, split, given)
