@@ -1,0 +1,306 @@
+"""A bundle: the heads, their tables and the encoder in one folder, bound together by digests.
+
+Loading verifies everything and refuses in one line; predicting is one table look-up and one ONNX call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from features.errors import BadInput
+from features.vector import feature_hash, feature_names
+from models.manifest import MANIFEST_VERSION, BundleKind, CandidateProfile, Manifest
+from models.table import EXTRA_COLUMNS, UNSEEN_INDEX, Prices, log_price, model_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from features.encoder import OnnxEncoder, StaticEncoder
+
+_Z = 1.645  # two-sided 90 %
+_REMEMBERED = 256  # sets of candidates whose look-ups are kept
+_RETRAIN = "retrain with `samediff train`"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in a bundle folder; the encoder may be absent."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What the bundle is."""
+        return self.root / "manifest.json"
+
+    @property
+    def heads(self) -> Path:
+        """Both heads as one ONNX graph."""
+        return self.root / "heads.onnx"
+
+    @property
+    def encoder(self) -> Path:
+        """Folder of the text encoder."""
+        return self.root / "encoder"
+
+    @property
+    def valid(self) -> bool:
+        """Whether this looks like a bundle at all."""
+        return self.manifest.is_file() and self.heads.is_file()
+
+
+class CandidateView(NamedTuple):
+    """A candidate as the decision sees it now; prices in USD per million tokens, None unknown."""
+
+    candidate: str
+    input_usd_per_mtok: float | None
+    output_usd_per_mtok: float | None
+
+
+class Predictions(NamedTuple):
+    """What the bundle believes of each arm, aligned with the candidates asked for; all (k,) float64."""
+
+    p_success: np.ndarray
+    p_success_low: np.ndarray  # two-sided 90 %
+    p_success_high: np.ndarray
+    output_tokens: np.ndarray  # NaN when the bundle never saw any
+
+
+class _Arms(NamedTuple):
+    """What doesn't depend on the request, looked up once for a set of candidates."""
+
+    extra: np.ndarray  # (k, 5)
+    effective_rows: np.ndarray  # (k,)
+    ratio: np.ndarray  # (k,)
+
+
+class Bundle:
+    """A loaded, verified bundle."""
+
+    def __init__(self, manifest: Manifest, digest: str, session: Any, encoder: Any) -> None:
+        self.manifest = manifest
+        self.digest = digest  # sha256 of the manifest, which holds the digest of every other file
+        self.kind: BundleKind = manifest.kind
+        self.feature_hash = manifest.feature_hash
+        self.encoder: StaticEncoder | OnnxEncoder | None = encoder
+        self.profiles: dict[str, CandidateProfile] = {p.candidate: p for p in manifest.candidates}
+        self._session = session
+        self._arms: dict[tuple[tuple[CandidateView, ...], str], _Arms] = {}
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Bundle:
+        """Load and verify; raises BadInput, one line, when anything isn't as the manifest says."""
+        layout = Layout(Path(folder))
+        manifest, raw = _read_manifest(layout)
+        _verify_files(layout, manifest)
+        expected = feature_hash(manifest.embedding_dim, manifest.encoder_digest)
+        if manifest.feature_hash != expected:
+            raise BadInput(
+                f"{layout.root}: made for the feature list {manifest.feature_hash}, this samediff computes "
+                f"{expected}; {_RETRAIN}"
+            )
+        if manifest.n_features != len(feature_names(manifest.embedding_dim)):
+            raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {_RETRAIN}")
+        encoder = _load_encoder(layout, manifest)
+        return cls(manifest, hashlib.sha256(raw).hexdigest(), _session(layout.heads), encoder)
+
+    def predict(
+        self, features: np.ndarray, candidates: Sequence[CandidateView], task_type: str | None = None
+    ) -> Predictions:
+        """Beliefs about each candidate for one request's features (1, n_features) float32.
+
+        The interval is Wilson's at 90 %, on the effective rows behind the candidate's table cell. Raises
+        BadInput when the features have another width than the bundle was trained on.
+        """
+        if features.shape != (1, self.manifest.n_features):
+            raise BadInput(
+                f"features of shape {features.shape}, the bundle takes (1, {self.manifest.n_features})"
+            )
+        arms = self._look_up(tuple(candidates), task_type or "")
+        matrix = model_matrix(features, arms.extra)
+        p32, log_tokens = self._session.run(None, {"X": matrix})
+        p = p32.astype(np.float64)
+        low, high = wilson(p, arms.effective_rows)
+        return Predictions(p, low, high, arms.ratio * np.expm1(log_tokens.astype(np.float64)))
+
+    def _look_up(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
+        known = self._arms.get((candidates, task_type))
+        if known is None:
+            if len(self._arms) >= _REMEMBERED:
+                self._arms.clear()
+            known = self._arms[candidates, task_type] = self._build_arms(candidates, task_type)
+        return known
+
+    def _build_arms(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
+        manifest, rows = self.manifest, []
+        for view in candidates:
+            profile = self.profiles.get(view.candidate)
+            prices = _prices(view, profile)
+            rows.append(
+                (
+                    UNSEEN_INDEX if profile is None else profile.index,
+                    *(log_price(price) for price in prices),
+                    manifest.success.value(view.candidate, task_type, prices),
+                    0.0
+                    if manifest.tokens is None
+                    else manifest.tokens.value(view.candidate, task_type, prices),
+                )
+            )
+        effect = manifest.calibration.design_effect
+        rows_behind = [manifest.success.effective_rows(v.candidate, task_type, effect) for v in candidates]
+        return _Arms(
+            np.array(rows, dtype=np.float64).reshape(len(candidates), len(EXTRA_COLUMNS)),
+            np.array(rows_behind, dtype=np.float64),
+            np.array([self._ratio(v.candidate) for v in candidates], dtype=np.float64),
+        )
+
+    def _ratio(self, candidate: str) -> float:
+        scale = self.manifest.token_scale
+        if scale is None:
+            return math.nan
+        profile = self.profiles.get(candidate)
+        return scale.default_ratio if profile is None else profile.output_ratio
+
+
+def _prices(view: CandidateView, profile: CandidateProfile | None) -> Prices:
+    """Prices the trees see: a known candidate keeps its training's, or a discount would pass for skill."""
+    if profile is not None and profile.input_usd_per_mtok is not None:
+        return profile.input_usd_per_mtok, profile.output_usd_per_mtok
+    return view.input_usd_per_mtok, view.output_usd_per_mtok
+
+
+def wilson(p: np.ndarray, rows: np.ndarray, z: float = _Z) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson score interval of proportions p (k,) on `rows` (k,) observations."""
+    square = z * z / rows
+    centre = (p + square / 2) / (1 + square)
+    half = np.sqrt(square * (p * (1 - p) + square / 4)) / (1 + square)
+    return np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)
+
+
+def _session(heads: Path) -> Any:
+    """One thread, inline: a pool costs more than it brings at a dozen rows."""
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(heads.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NotImplemented) as error:
+        raise BadInput(f"{heads}: this onnxruntime can't load it; {_RETRAIN}") from error
+
+
+class _Version(msgspec.Struct):
+    manifest_version: int
+
+
+def _read_manifest(layout: Layout) -> tuple[Manifest, bytes]:
+    try:
+        raw = layout.manifest.read_bytes()
+    except OSError as error:
+        raise BadInput(
+            f"{layout.root}: not a bundle (no manifest.json); make one with `samediff train`"
+        ) from error
+    try:
+        version = msgspec.json.decode(raw, type=_Version).manifest_version
+        if version != MANIFEST_VERSION:
+            known = f"this samediff reads {MANIFEST_VERSION}"
+            raise BadInput(f"{layout.manifest}: manifest version {version}, {known}; {_RETRAIN}")
+        return msgspec.json.decode(raw, type=Manifest), raw
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{layout.manifest}: not a bundle's manifest ({error}); {_RETRAIN}") from error
+
+
+def _verify_files(layout: Layout, manifest: Manifest) -> None:
+    if layout.heads.name not in manifest.files:
+        raise BadInput(f"{layout.manifest}: lists no {layout.heads.name}; {_RETRAIN}")
+    root = layout.root.resolve()
+    for name, wanted in manifest.files.items():
+        file = layout.root / name
+        if not file.resolve().is_relative_to(root):
+            raise BadInput(f"{layout.manifest}: names a file outside the bundle; {_RETRAIN}")
+        try:
+            found = _sha256(file)
+        except OSError as error:
+            raise BadInput(f"{file}: missing from the bundle; restore it or {_RETRAIN}") from error
+        if found != wanted:
+            raise BadInput(
+                f"{file}: digest {found[:12]}, the manifest says {wanted[:12]}; restore it or {_RETRAIN}"
+            )
+
+
+def _load_encoder(layout: Layout, manifest: Manifest) -> Any:
+    if manifest.embedding_dim == 0:
+        return None
+    from features.encoder import load_encoder
+
+    encoder = load_encoder(layout.encoder)
+    if (encoder.dim, encoder.digest) != (manifest.embedding_dim, manifest.encoder_digest):
+        raise BadInput(
+            f"{layout.encoder}: encoder {encoder.digest} of {encoder.dim} dimensions, the bundle was trained "
+            f"with {manifest.encoder_digest} of {manifest.embedding_dim}; {_RETRAIN}"
+        )
+    return encoder
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: Path | None = None) -> str:
+    """Write a bundle in one step and return its digest; a bundle already there is replaced.
+
+    It is built beside the target and renamed into place, so no reader sees half of one. Raises BadInput when
+    the target is something other than a bundle.
+    """
+    target = Path(folder)
+    if target.exists() and not _replaceable(target):
+        raise BadInput(f"{target}: exists and is not a bundle; choose another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        new = Layout(work / "new")
+        new.root.mkdir()
+        new.heads.write_bytes(heads)
+        if encoder is not None:
+            shutil.copytree(encoder, new.encoder)
+        manifest = msgspec.structs.replace(manifest, files=dict(_digests(new.root)))
+        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+        new.manifest.write_bytes(raw)
+        _swap(new.root, target, work / "old")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _replaceable(target: Path) -> bool:
+    return Layout(target).manifest.is_file() or (target.is_dir() and not any(target.iterdir()))
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Rename `new` to `target`; what was there goes to `old`, or back again if that fails."""
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def _digests(root: Path) -> Iterable[tuple[str, str]]:
+    for file in sorted(root.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(root).as_posix(), _sha256(file)

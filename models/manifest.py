@@ -1,0 +1,98 @@
+"""The manifest of a bundle: what the heads believe, what they were trained on, and the digest of every file.
+
+Written as indented JSON, to be read by people. The tables in it are what is served; a profile only sums up.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from models.table import EXTRA_COLUMNS, Table
+
+MANIFEST_VERSION = 1
+
+BundleKind = Literal["prior", "trained"]
+
+
+class CandidateProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate the bundle has seen; a mean, a ratio or a price that isn't known is null."""
+
+    candidate: str
+    index: int  # its category in the trees
+    rows: int  # labelled rows
+    base_logit: float  # of success, at no particular task type
+    mean_output_tokens: float | None = None
+    output_ratio: float = 1.0  # actual over predicted output tokens
+    input_usd_per_mtok: float | None = None  # as in training; the trees know the candidate by these prices
+    output_usd_per_mtok: float | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """P(success) = sigmoid(a · raw + b), and how many rows of a group are worth one independent row."""
+
+    a: float = 1.0
+    b: float = 0.0
+    design_effect: float = 1.0
+
+
+class TokenScale(msgspec.Struct, frozen=True):
+    """Output tokens = ratio · expm1(raw), raw at most `log_limit`; candidates of no ratio use the default."""
+
+    default_ratio: float
+    log_limit: float
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A data set the bundle was trained on."""
+
+    name: str
+    licence: str
+    rows: int
+    digest: str | None = None  # sha256 of the file
+    url: str | None = None
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """How rows were kept apart while choosing and calibrating."""
+
+    by: str = "group"
+    folds: int = 0
+    seed: int = 0
+    groups: int = 0
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof that the exported graph is the trained model, on adversarial rows."""
+
+    rows: int
+    rows_wrong: int
+    max_abs_dp: float  # largest difference in P(success)
+    max_abs_dlog_tokens: float  # largest difference in log1p output tokens
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a bundle but its weights."""
+
+    manifest_version: int = MANIFEST_VERSION
+    samediff_version: str
+    kind: BundleKind
+    feature_hash: str
+    n_features: int
+    embedding_dim: int = 0
+    encoder_digest: str | None = None
+    extra_columns: tuple[str, ...] = EXTRA_COLUMNS
+    candidates: tuple[CandidateProfile, ...]
+    success: Table
+    calibration: Calibration
+    tokens: Table | None = None  # null: output tokens were never known
+    token_scale: TokenScale | None = None
+    rows: int  # labelled rows
+    rows_with_tokens: int = 0
+    split: Split = Split()
+    metrics: dict[str, float] = {}
+    parity: Parity | None = None
+    trained_on: tuple[Source, ...] = ()
+    lineage: dict[str, str] = {}  # parent bundle, command, code version, log digest: whatever is known
+    files: dict[str, str] = {}  # relative path -> sha256, of every file but this one

@@ -1,0 +1,146 @@
+"""From fitted heads to a bundle on disk: export with its proof, manifest, digests."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from features.errors import BadInput
+from features.vector import feature_hash, feature_names
+from models.bundle import write_bundle
+from models.export import Heads, export_heads
+from models.manifest import (
+    BundleKind,
+    Calibration,
+    CandidateProfile,
+    Manifest,
+    Parity,
+    Source,
+    Split,
+    TokenScale,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.fit import Examples, SuccessHead, TokensHead
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What the heads alone don't know about themselves."""
+
+    kind: BundleKind
+    trained_on: tuple[Source, ...] = ()
+    lineage: dict[str, str] = {}
+    metrics: dict[str, float] = {}  # of the evaluation, beside the fit's own
+    seed: int = 0
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A bundle as it was written."""
+
+    digest: str
+    parity: Parity
+    manifest: Manifest
+
+
+def publish(
+    folder: Path,
+    heads: tuple[SuccessHead, TokensHead | None],
+    examples: Examples,
+    provenance: Provenance,
+    encoder: Path | None = None,
+) -> Published:
+    """Export both heads, prove the export and write the bundle; `encoder` is the folder to put into it.
+
+    Raises CheckFailed when the proof fails, BadInput when the examples' features are not this samediff's.
+    """
+    success, tokens = heads
+    dim, encoder_digest = _encoder_of(encoder)
+    n_features = examples.features.shape[1]
+    if n_features != len(feature_names(dim)):
+        raise BadInput(
+            f"examples have {n_features} features, a bundle with {dim} embedding dimensions needs "
+            f"{len(feature_names(dim))}; featurize with the encoder that goes into the bundle"
+        )
+    graph, parity = export_heads(
+        Heads(
+            success_trees=None if success.booster is None else success.booster.model_to_string(),
+            tokens_trees=None
+            if tokens is None or tokens.booster is None
+            else tokens.booster.model_to_string(),
+            n_features=n_features,
+            platt=success.platt,
+            log_limit=0.0 if tokens is None else tokens.log_limit,
+        ),
+        provenance.seed,
+    )
+    manifest = Manifest(
+        samediff_version=_own_version(),
+        kind=provenance.kind,
+        feature_hash=feature_hash(dim, encoder_digest),
+        n_features=n_features,
+        embedding_dim=dim,
+        encoder_digest=encoder_digest,
+        candidates=tuple(profiles(success, tokens, examples)),
+        success=success.table,
+        calibration=Calibration(*success.platt, success.design_effect),
+        tokens=None if tokens is None else tokens.table,
+        token_scale=None if tokens is None else TokenScale(tokens.default_ratio, tokens.log_limit),
+        rows=int(np.isfinite(success.oof).sum()),
+        rows_with_tokens=0 if tokens is None else int(np.isfinite(tokens.oof).sum()),
+        split=Split(
+            folds=int(success.metrics["folds"]), seed=provenance.seed, groups=len(np.unique(examples.group))
+        ),
+        metrics={
+            **{f"success_{name}": value for name, value in success.metrics.items()},
+            **{f"tokens_{name}": value for name, value in (tokens.metrics if tokens else {}).items()},
+            **provenance.metrics,
+        },
+        parity=parity,
+        trained_on=provenance.trained_on,
+        lineage=provenance.lineage,
+    )
+    return Published(write_bundle(folder, manifest, graph, encoder), parity, manifest)
+
+
+def profiles(success: SuccessHead, tokens: TokensHead | None, examples: Examples) -> list[CandidateProfile]:
+    """Summaries of every candidate in the examples, in the order of their index."""
+    result = []
+    for index, name in enumerate(success.candidates):
+        mine = examples.candidate == name
+        known = examples.output_tokens[mine][np.isfinite(examples.output_tokens[mine])]
+        effect = success.table.candidates.get(name)
+        prices = examples.prices.get(name, (None, None))
+        result.append(
+            CandidateProfile(
+                candidate=name,
+                index=index,
+                rows=0 if effect is None else int(effect.rows),
+                base_logit=success.table.value(name, "", prices),
+                mean_output_tokens=float(known.mean()) if len(known) else None,
+                output_ratio=1.0 if tokens is None else tokens.ratio.get(name, tokens.default_ratio),
+                input_usd_per_mtok=prices[0],
+                output_usd_per_mtok=prices[1],
+            )
+        )
+    return result
+
+
+def _encoder_of(folder: Path | None) -> tuple[int, str | None]:
+    if folder is None:
+        return 0, None
+    from features.encoder import read_card
+
+    card = read_card(folder)
+    return card.dim, card.digest
+
+
+def _own_version() -> str:
+    try:
+        return version("samediff")
+    except PackageNotFoundError:  # run from a clone that was never installed
+        return "0"
