@@ -52,6 +52,85 @@ def _encode(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
+encoder_app = typer.Typer(help="Make the encoder that turns text into numbers.", no_args_is_help=True)
+app.add_typer(encoder_app, name="encoder")
+
+SourceArgument = Annotated[str, typer.Argument(help="Folder, .whl file, installed package or hub id.")]
+
+
+@encoder_app.command("distil")
+def encoder_distil(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new encoder.")],
+    dim: Annotated[int, typer.Option("--dim", help="Dimensions of the vector.")] = 128,
+    vocab: Annotated[Path | None, typer.Option("--vocab", help="Another WordPiece vocabulary.")] = None,
+    json_to: JsonOption = None,
+) -> None:
+    """Distil a static encoder: one vector per token, microseconds per text, no torch to serve it."""
+    from training.encoder.distil import distil, render
+
+    finish(distil(source, out, dim, vocab), json_to, render)
+
+
+@encoder_app.command("onnx")
+def encoder_onnx(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new encoder.")],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longer texts are cut.")] = 128,
+    exact: Annotated[bool, typer.Option("--exact", help="Keep float32 instead of int8.")] = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Export a transformer itself to ONNX: milliseconds per text."""
+    from training.encoder.onnx_export import export_onnx, render
+
+    finish(export_onnx(source, out, max_tokens, not exact), json_to, render)
+
+
+@app.command()
+def evaluate(
+    outcomes: Annotated[
+        Path, typer.Argument(help="Outcome matrix, Parquet or CSV: a row per (task, model).")
+    ],
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose values stay together in a fold; default group, else task_id."),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="More columns known before the answer; repeat or separate by commas."),
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Fit on OUTCOMES, score on this file.")] = None,
+    check_noise: Annotated[
+        float, typer.Option(help="How often the cascade's check is wrong, 0 to 0.5.")
+    ] = 0.1,
+    rename: Annotated[
+        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Read a column under our name.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Keep only such rows; != leaves them out."),
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Folder of a static encoder; default: the prior's.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Compare the learned router with every control on a full-outcome matrix."""
+    from training.evaluate import Options, render, run
+
+    named = tuple(name.strip() for given in features or () for name in given.split(",") if name.strip())
+    options = Options(
+        group=group,
+        features=named,
+        test=test,
+        check_noise=check_noise,
+        maps=tuple(rename or ()),
+        where=tuple(where or ()),
+        encoder=encoder,
+    )
+    finish(run(outcomes, options), json, render)
+
+
 def main() -> None:
     """Entry point of the console script: user errors become one line and an exit code, never a traceback."""
     from features.errors import SamediffError

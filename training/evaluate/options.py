@@ -1,0 +1,35 @@
+"""What the user asked of an evaluation, and the counted list of what was found wrong with the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `samediff evaluate`; `maps` are "ours=theirs", `where` "column=value" or "column!=value"."""
+
+    group: str | None = None
+    features: tuple[str, ...] = ()
+    test: Path | None = None
+    check_noise: float = 0.1
+    maps: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    encoder: Path | None = None  # folder of a static encoder; None: the one that ships with the prior, if any
+    folds: int = 5
+    draws: int = 2000
+    seed: int = 0
+
+
+class Notes:
+    """Warnings about the data, each with a code, a count of what it touches and one sentence."""
+
+    def __init__(self) -> None:
+        self.warnings: list[dict[str, Any]] = []
+
+    def add(self, code: str, count: int, message: str) -> None:
+        """Keep a warning; nothing is kept for a count of zero."""
+        if count:
+            self.warnings.append({"code": code, "count": int(count), "message": message})

@@ -1,0 +1,77 @@
+"""Which policy the numbers support, in one sentence; pure, from the result's own figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MARGIN = 0.01  # success points that a saving may put at risk, at the lower end of the interval
+
+
+def recommend(policies: dict[str, dict[str, Any]], model: str, agreed: bool = True) -> tuple[str, str]:
+    """Name of the supported policy and the sentence for people.
+
+    policies: entries of the result by name, with `vs_best_single`; `learned` also has `vs_table`.
+    model: the best single model; `agreed` is False where folds disagree on it.
+    """
+    pin = f"Pin {model}" + ("" if agreed else " (the folds don't all agree on it)")
+    learned, table = policies["learned"], policies["table"]
+    if not supported(learned):
+        if not supported(table):
+            return "best_single", f"{pin}: {_why_not(learned)}."
+        return (
+            "table",
+            f"Route by the task-type table alone: {_claim(table)}; the learned router falls short.",
+        )
+    quality, saving = learned["vs_table"]["quality_ci"], learned["vs_table"]["saving_ci"]
+    better = quality is not None and quality[0] > 0
+    cheaper = quality is not None and saving is not None and saving[0] > 0 and quality[0] > -MARGIN
+    if supported(table) and not better and not cheaper:
+        return (
+            "table",
+            f"Route by the task-type table alone: {_claim(table)}; the learned router adds nothing to it.",
+        )
+    return "learned", f"Use the learned router: {_claim(learned)}."
+
+
+def supported(entry: dict[str, Any]) -> bool:
+    """Whether it beats the best single model beyond the interval, or is cheaper beyond it and no worse."""
+    against = entry["vs_best_single"]
+    quality, saving = against["quality_ci"], against["saving_ci"]
+    if quality is None:
+        return False
+    if saving is None:
+        return bool(quality[0] > 0)
+    better = quality[0] > 0 and saving[1] >= 0
+    cheaper = saving[0] > 0 and quality[0] > -MARGIN
+    return bool(better or cheaper)
+
+
+def _claim(entry: dict[str, Any]) -> str:
+    against = entry["vs_best_single"]
+    text = f"{_points(against['quality'], against['quality_ci'])} of success over the best single model"
+    if against["saving"] is None:
+        return f"{text}, cost unknown"
+    return f"{text} at {_percent(against['saving'], against['saving_ci'])}"
+
+
+def _why_not(entry: dict[str, Any]) -> str:
+    against = entry["vs_best_single"]
+    if entry.get("abstained") and entry["abstained"] == entry.get("folds"):
+        return "no router beat it on the training folds, so the learned one abstains"
+    if against["quality_ci"] is None:
+        return "there are too few groups to say that a router beats it"
+    said = f"the learned router's {_points(against['quality'], against['quality_ci'])} of success"
+    if against["saving"] is not None:
+        said += f" at {_percent(against['saving'], against['saving_ci'])}"
+    return f"{said} is not a gain beyond the interval"
+
+
+def _points(value: float, ends: list[float] | None) -> str:
+    between = f" ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})" if ends else ""
+    return f"{100 * value:+.1f} points{between}"
+
+
+def _percent(value: float, ends: list[float] | None) -> str:
+    word = "lower" if value >= 0 else "higher"
+    between = f" ({100 * ends[0]:+.0f} to {100 * ends[1]:+.0f} % saved)" if ends else ""
+    return f"{abs(100 * value):.0f} % {word} cost{between}"

@@ -1,0 +1,228 @@
+"""`samediff evaluate`: the steps from an outcome file to the figures, in order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import BadInput, MissingExtra
+from training.evaluate import assess, policies, predict
+from training.evaluate.bootstrap import Bootstrap, mean_known
+from training.evaluate.choose import LAMBDAS, Book, book
+from training.evaluate.cost import with_cost
+from training.evaluate.inputs import Inputs, inputs_of
+from training.evaluate.matrix import Matrix, build
+from training.evaluate.options import Notes, Options
+from training.evaluate.read import read_rows
+from training.evaluate.recommend import recommend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+ROUTERS = ("table", "knn", "logistic", "learned")
+ORDER = ("best_single", "cheapest", "random_mix", "cascade", "knn", "logistic", "table", "learned", "oracle")
+
+
+def run(path: Path, options: Options) -> dict[str, Any]:
+    """Evaluate every policy on an outcome matrix; the result follows DESIGN.md, "An outcome matrix"."""
+    started, notes = time.perf_counter(), Notes()
+    if not 0 <= options.check_noise <= 0.5:
+        raise BadInput(f"--check-noise {options.check_noise}: an error rate between 0 and 0.5 is needed")
+    rows, counts, group = _load(path, options, notes)
+    matrix = build(rows, group, tuple(n for n in options.features if n != "input_tokens"), notes)
+    matrix, group = _foldable(matrix, group, options, notes)
+    inputs = inputs_of(matrix, options, notes)
+    parts = predict.splits(matrix, options, notes)
+    scores = _predictions(matrix, inputs, parts)
+    figures = _figures(matrix, parts, scores, options)
+    return {
+        "file": path.name,
+        "test": options.test.name if options.test else None,
+        "rows": counts,
+        "tasks": len(matrix.tasks),
+        "tasks_scored": int(sum(s.test.sum() for s in parts)),
+        "groups": len(np.unique(matrix.group)),
+        "group": group or "task_id",
+        "task_type": matrix.category_column,
+        "features": list(inputs.names),
+        "encoder": inputs.embedding,
+        "folds": len(parts),
+        "check_noise": options.check_noise,
+        **figures,
+        "warnings": notes.warnings,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _load(path: Path, options: Options, notes: Notes) -> tuple[pl.DataFrame, dict[str, Any], str | None]:
+    """Rows of the file, and of --test's behind them, with cost and `part` (0 fitted on, 1 scored)."""
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise MissingExtra("polars", "train") from error
+    rows, counts = read_rows(path, options, notes)
+    rows = with_cost(rows.with_columns(part=pl.lit(0)), notes)
+    if options.test is not None:
+        other, other_counts = read_rows(options.test, options, notes)
+        other = with_cost(other.with_columns(part=pl.lit(1)), notes)
+        rows, counts = _joined(rows, other, notes), {**counts, "test": other_counts}
+    group = options.group or ("group" if "group" in rows.columns else None)
+    return rows, counts, group
+
+
+def _joined(rows: pl.DataFrame, other: pl.DataFrame, notes: Notes) -> pl.DataFrame:
+    """Both files' rows: models of both only, and no training task that is also a test task."""
+    import polars as pl
+
+    both = set(rows["model"]) & set(other["model"])
+    if len(both) < 2:
+        raise BadInput("the two files have fewer than two models in common")
+    gone = (set(rows["model"]) | set(other["model"])) - both
+    notes.add(
+        "models_of_one_file", len(gone), f"{len(gone)} models are in one of the two files only: left out"
+    )
+    twice = rows.join(other.select("task_id").unique(), on="task_id", how="semi")["task_id"].n_unique()
+    notes.add("tasks_in_both", twice, f"{twice} tasks are in both files: scored, not fitted on")
+    rows = rows.join(other.select("task_id").unique(), on="task_id", how="anti")
+    if rows.is_empty():
+        raise BadInput("every task of the first file is also in --test; nothing is left to fit on")
+    joined: pl.DataFrame = pl.concat([rows, other], how="diagonal_relaxed").filter(
+        pl.col("model").is_in(list(both))
+    )
+    return joined
+
+
+def _foldable(matrix: Matrix, group: str | None, options: Options, notes: Notes) -> tuple[Matrix, str | None]:
+    """Fall back to one group per task where the default group column holds a single value."""
+    if options.group is None and group and len(np.unique(matrix.group)) < 2 and len(matrix.tasks) > 1:
+        notes.add(
+            "one_group", len(matrix.tasks), f"column {group} holds a single value: grouped by task_id instead"
+        )
+        return matrix._replace(group=np.arange(len(matrix.tasks))), None
+    return matrix, group
+
+
+def _predictions(
+    matrix: Matrix, inputs: Inputs, parts: list[predict.Split]
+) -> dict[str, list[predict.FoldScores]]:
+    """Out-of-fold predictions of each router, fold by fold."""
+    from training.progress import progress
+
+    scores: dict[str, list[predict.FoldScores]] = {name: [] for name in ROUTERS}
+    with progress(len(parts) * len(ROUTERS), "fitting") as advance:
+        for part in parts:
+            for name in ROUTERS:
+                scores[name].append(predict.fit_one(name, matrix, inputs, part))
+                advance(1)
+    return scores
+
+
+def _figures(
+    matrix: Matrix, parts: list[predict.Split], scores: dict[str, list[predict.FoldScores]], options: Options
+) -> dict[str, Any]:
+    """Policies, calibration and recommendation."""
+    at = policies.scored(matrix, parts)
+    books = [book(matrix, s.train) for s in parts]
+    boot = Bootstrap(matrix.group[at.rows], options.draws, options.seed)
+    routes = {name: policies.routed(matrix, at, parts, books, scores[name]) for name in ROUTERS}
+    family = policies.mix_family(at, books)
+    pairs, names = policies.cascade(matrix, at, parts, books, options.check_noise)
+    single = policies.best_single(at, books)
+    mix = single if family is None else policies.matched_mix(at, family, _cost(routes["learned"].headline))
+    outcomes = {"best_single": single, "random_mix": mix, "cascade": pairs, "oracle": policies.oracle(at)}
+    low = policies.cheapest(at, books)
+    if low is not None:
+        outcomes["cheapest"] = low
+    for name, route in routes.items():
+        outcomes |= {
+            name: route.headline,
+            f"{name}/parity": route.parity,
+            f"{name}/unguarded": route.unguarded,
+        }
+    ledger = assess.Ledger(boot, outcomes)
+    entries = {name: ledger.entry(name, matrix.models) for name in ORDER if name in outcomes}
+    entries.setdefault("cheapest", _unknown("cheapest"))
+    entries["cascade"]["pairs"] = dict(Counter(names))
+    for name, route in routes.items():
+        entries[name] |= _routing(ledger, name, route, scores[name])
+    entries["learned"] |= _learned(ledger, boot, routes["learned"], family, books)
+    pins = Counter(matrix.models[b.pin] for b in books)
+    chosen, sentence = recommend(entries, pins.most_common(1)[0][0], len(pins) == 1)
+    p = np.concatenate([s.test for s in scores["learned"]])
+    plain = assess.calibration(np.concatenate([s.test for s in scores["table"]]), at, matrix.models)
+    return {
+        "models": _models(matrix, at),
+        "policies": [entries[name] for name in ORDER],
+        "calibration": {
+            **assess.calibration(p, at, matrix.models),
+            "table": {k: plain[k] for k in ("ece", "brier", "auc", "auc_within_model")},
+        },
+        "recommended": chosen,
+        "recommendation": sentence,
+    }
+
+
+def _cost(outcome: policies.Outcome) -> float:
+    return float(mean_known(outcome.cost))
+
+
+def _unknown(name: str) -> dict[str, Any]:
+    """Entry of a policy that can't be played without costs."""
+    against = dict.fromkeys(("quality", "quality_ci", "saving", "saving_ci"))
+    empty = dict.fromkeys(("quality", "quality_ci", "cost_usd", "cost_usd_ci"))
+    return {"name": name, **empty, "share": {}, "vs_best_single": against, "reason": "no cost is known"}
+
+
+def _routing(
+    ledger: assess.Ledger, name: str, route: policies.Routed, scores: list[predict.FoldScores]
+) -> dict[str, Any]:
+    """Say what a router decided in its folds, and what it would have got without the right to abstain."""
+    return {
+        "abstained": route.abstained,
+        "folds": len(route.lambda_usd),
+        "lambda_success_per_usd": route.lambda_usd,
+        "knob": [s.knob for s in scores],
+        "unguarded": ledger.against(f"{name}/unguarded", "best_single"),
+    }
+
+
+def _learned(
+    ledger: assess.Ledger,
+    boot: Bootstrap,
+    route: policies.Routed,
+    family: list[policies.Outcome] | None,
+    books: list[Book],
+) -> dict[str, Any]:
+    """Figures that the contract asks of the learned router alone."""
+    parity = ledger.against("learned/parity", "best_single")
+    area, area_ci = assess.area_above_mix(boot, route, family)
+    gap, gap_ci = ledger.gap_closed("learned")
+    return {
+        "cost_at_parity": {
+            "saving": parity["saving"],
+            "ci": parity["saving_ci"],
+            "quality_difference": parity["quality"],
+            "quality_difference_ci": parity["quality_ci"],
+        },
+        "area_above_mix": area,
+        "area_above_mix_ci": area_ci,
+        "oracle_gap_closed": gap,
+        "oracle_gap_closed_ci": gap_ci,
+        "vs_table": ledger.against("learned", "table"),
+        "vs_random_mix": ledger.against("learned", "random_mix"),
+        "curve": assess.curve(route, LAMBDAS, float(np.mean([b.scale for b in books]))),
+    }
+
+
+def _models(matrix: Matrix, at: policies.Scored) -> list[dict[str, Any]]:
+    """Every pin on the scored rows, best first."""
+    quality, cost = at.success.mean(axis=0), mean_known(at.cost.T)
+    return [
+        {"model": matrix.models[j], "quality": float(quality[j]), "cost_usd": assess.known(cost[j])}
+        for j in np.argsort(-quality, kind="stable")
+    ]

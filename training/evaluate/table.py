@@ -1,0 +1,96 @@
+"""The evaluation for people: policies beside their controls, warnings, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+
+def render(result: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield the table of policies, calibration, warnings and the recommendation."""
+    grouped = f"{result['groups']} groups by {result['group']}, {result['folds']} folds"
+    typed = f"task type: {result['task_type']}" if result["task_type"] else "no task type"
+    size = f"{result['file']}: {result['tasks_scored']} tasks by {len(result['models'])} models"
+    table = Table(title=escape(f"{size}, {grouped}, {typed}"), title_justify="left")
+    for name, justify in (("policy", "left"), ("quality", "right"), ("95 %", "right"), ("$/task", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("vs best single", justify="right")
+    table.add_column("answered by")
+    for entry in result["policies"]:
+        style = "bold" if entry["name"] == result["recommended"] else ""
+        table.add_row(*map(escape, _row(entry)), style=style)
+    yield table
+    yield from _below(result)
+    yield Text()
+    yield Text(result["recommendation"], style="bold")
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    if entry["quality"] is None:
+        return entry["name"], "unknown", "", "unknown", "", entry.get("reason", "")
+    ends = entry["quality_ci"]
+    between = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else "unknown"
+    cost = "unknown" if entry["cost_usd"] is None else f"{entry['cost_usd']:.3g}"
+    return entry["name"], f"{100 * entry['quality']:.1f}", between, cost, _against(entry), _share(entry)
+
+
+def _against(entry: dict[str, Any]) -> str:
+    if entry["name"] == "best_single":
+        return ""
+    against = entry["vs_best_single"]
+    money = "" if against["saving"] is None else f", {-100 * against['saving']:+.0f} % cost"
+    return f"{100 * against['quality']:+.1f}{money}"
+
+
+def _share(entry: dict[str, Any]) -> str:
+    top = list(entry["share"].items())
+    said = ", ".join(f"{model} {100 * part:.0f} %" for model, part in top[:3])
+    said += f", {len(top) - 3} more" if len(top) > 3 else ""
+    if entry.get("abstained"):
+        said += f" (abstained in {entry['abstained']} of {entry['folds']} folds)"
+    return said
+
+
+def _below(result: dict[str, Any]) -> Iterator[RenderableType]:
+    found = {entry["name"]: entry for entry in result["policies"]}
+    learned, quality = found["learned"], result["calibration"]
+    parity = learned["cost_at_parity"]
+    saving = _interval(parity["saving"], parity["ci"], 100)
+    area = _interval(learned["area_above_mix"], learned["area_above_mix_ci"], 100)
+    gap = _interval(learned["oracle_gap_closed"], learned["oracle_gap_closed_ci"], 100)
+    parts = (
+        f"saving at the best single model's quality {saving} %",
+        f"area above the mix line {area} points",
+        f"oracle gap closed {gap} %",
+    )
+    yield Text(f"learned: {'; '.join(parts)}")
+    auc = "unknown" if quality["auc"] is None else f"{quality['auc']:.3f}"
+    within = "unknown" if quality["auc_within_model"] is None else f"{quality['auc_within_model']:.3f}"
+    yield Text(
+        f"calibration: ECE {quality['ece']:.3f}, Brier {quality['brier']:.3f}, "
+        f"AUC {auc} (within a model {within}); "
+        f"the cascade's check is wrong {100 * result['check_noise']:.0f} % of the time"
+    )
+    for warning in result["warnings"]:
+        yield Text(f"! {warning['message']}", style="yellow")
+    rows = result["rows"]
+    refused = sum(rows["refused"].values())
+    yield Text(
+        f"{rows['read']} rows read = {rows['kept']} kept + {refused} refused; {result['seconds']} s",
+        style="dim",
+    )
+
+
+def _interval(value: float | None, ends: list[float] | None, unit: float) -> str:
+    if value is None:
+        return "unknown"
+    between = f" ({unit * ends[0]:.1f} to {unit * ends[1]:.1f})" if ends else ""
+    return f"{unit * value:.1f}{between}"
