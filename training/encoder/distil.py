@@ -17,7 +17,8 @@ import numpy as np
 from features.errors import BadInput, MissingExtra
 from training.encoder.bert import bert_graph
 from training.encoder.source import PUBLISHED_AS, Files, find_files, licence_of, open_bert
-from training.encoder.write import write_encoder
+from training.encoder.write import require_free, write_encoder
+from training.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,6 +57,7 @@ def distil(source: str, out: Path, dim: int = 128, vocab: Path | None = None) ->
     Raises BadInput for a source that can't be read, or a `dim` it doesn't have.
     """
     started = time.monotonic()
+    require_free(out)
     files = find_files(source)
     bert = open_bert(files) if vocab is None else None
     words = bert.vocab if bert is not None else _read_vocab(vocab)
@@ -130,8 +132,9 @@ def _bert_vectors(source: Source, used: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     ids = np.full((len(used), 3), source.vocab.index("[SEP]"), dtype=np.int64)
     ids[:, 0], ids[:, 1] = source.vocab.index("[CLS]"), used
-    batches = (ids[i : i + _BATCH] for i in range(0, len(ids), _BATCH))
-    return np.concatenate([session.run(None, {"input_ids": b})[0] for b in batches]).astype(np.float64)
+    batches = [ids[i : i + _BATCH] for i in range(0, len(ids), _BATCH)]
+    vectors = [session.run(None, {"input_ids": b})[0] for b in track(batches, "encoding tokens")]
+    return np.concatenate(vectors).astype(np.float64)
 
 
 def _text_vectors(files: Files, words: list[str]) -> np.ndarray:
@@ -183,5 +186,5 @@ def render(report: DistilReport) -> Iterable[RenderableType]:
     """Show the report as lines for people."""
     yield f"{report.out}: {report.dim} dimensions, {report.encoded:,} tokens, {report.bytes / 1e6:.1f} MB"
     yield f"from {report.source} ({report.licence or 'licence unknown'}) in {report.seconds} s"
-    yield f"kept {report.explained_variance:.1%} of variance; cosine of int8 to float {report.quantised_cosine:.5f}"
+    yield f"kept {report.explained_variance:.1%} of variance; int8 cosine {report.quantised_cosine:.5f}"
     yield f"digest {report.digest}"

@@ -16,13 +16,18 @@ from features.encoder import EncoderCard, digest_of
 from features.errors import BadInput
 
 
+def require_free(out: Path) -> None:
+    """Raise BadInput if `out` exists and holds something other than an encoder; ask before long work."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "encoder.json").is_file():
+        raise BadInput(f"{out}: exists and is no encoder; choose another --out")
+
+
 def write_encoder(out: Path, parts: dict[str, Any], *, kind: str, dim: int, **about: Any) -> EncoderCard:
     """Write the parts (bytes or arrays) and `encoder.json` into `out`, replacing an encoder that is there.
 
     Raises BadInput if `out` exists and holds something else, so that nothing foreign is deleted.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "encoder.json").is_file():
-        raise BadInput(f"{out}: exists and is no encoder; choose another --out")
+    require_free(out)
     data = {name: part if isinstance(part, bytes) else _npy(part) for name, part in parts.items()}
     files = {name: hashlib.sha256(part).hexdigest() for name, part in data.items()}
     digest = digest_of(kind, dim, files)
