@@ -1,6 +1,6 @@
-"""What of a prompt was sent before: chain hashes over messages, and a bounded memory of earlier prompts.
+"""What of a prompt was sent before: chain hashes over messages, and a bounded memory of them.
 
-A first version: the longest common prefix by whole messages, and its age. Provider rules are not applied here.
+A first version: the longest common prefix by whole messages, and its age; no provider rules yet.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def tools_seed(model: str, tools: Sequence[Tool]) -> str:
 
 
 def shared_messages(now: Chain, earlier: Chain) -> int:
-    """How many leading messages two prompts have in common; O(log n), a chain never agrees again once parted."""
+    """How many leading messages two prompts share; O(log n), as chains never agree again once parted."""
     low, high = 0, min(len(now[0]), len(earlier[0]))
     while low < high:
         middle = (low + high + 1) // 2

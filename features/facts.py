@@ -66,9 +66,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_tests_failed_count: _F = None
     repeated_actions: _F = None  # tool calls equal to an earlier one
     turns_since_progress: _F = None  # since the last successful edit or passing test
-    user_corrections: _F = (
-        None  # user messages after the first answer that read like "no", "still fails", "revert"
-    )
+    user_corrections: _F = None  # user messages after the first answer: "no", "still fails", "revert"
     last_result_bytes: _F = None
     # the salient text
     text_bytes: _F = None

@@ -85,7 +85,7 @@ _OBSERVATIONS = (
 
 
 def salient_text(messages: Sequence[Message]) -> str:
-    """The salient text of a conversation, at most MAX_CHARS characters; empty when nobody has said anything."""
+    """The salient text of a conversation, at most MAX_CHARS characters; empty when nobody has spoken."""
     persons = [text for message in messages if (text := person_text(message))]
     return compose(persons[0] if persons else "", persons[-1] if persons else "", last_results(messages))
 
@@ -124,7 +124,7 @@ def compose(task: str, last_user: str, results: Sequence[str]) -> str:
 
 
 def squeeze(text: str, limit: int) -> str:
-    """Keep the head and the tail of a text that is longer than `limit` characters; the head gets two thirds."""
+    """Keep head and tail of a text that is longer than `limit` characters; the head gets two thirds."""
     if len(text) <= limit:
         return text
     tail = (limit - len(_GAP)) // 3
@@ -132,7 +132,7 @@ def squeeze(text: str, limit: int) -> str:
 
 
 def person_text(message: Message) -> str:
-    """What a person typed in this message: its text parts without the client's own blocks; "" if nobody did."""
+    """What a person typed in this message, without the client's own blocks; "" if nobody did."""
     if message.role != "user" or observation(message):
         return ""
     texts = [part.text for part in message.parts if part.kind == "text"]
@@ -143,7 +143,7 @@ def person_text(message: Message) -> str:
 
 
 def strip_boilerplate(text: str) -> str:
-    """A user turn without what the client wrapped around it; of a very long turn only head and tail remain."""
+    """A user turn without what the client put around it; of a very long one head and tail remain."""
     if len(text) > 2 * _WINDOW:
         text = text[:_WINDOW] + _GAP + text[-_WINDOW:]
     if "<" in text:

@@ -76,9 +76,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     first_byte_ms: float | None = None
     first_tool_call_ms: float | None = None
     attempts: int | None = None  # upstream calls made for this request
-    prefix_hashes: list[int] | None = (
-        None  # chain hash after each message; a prefix equal here is equal in text
-    )
+    prefix_hashes: list[int] | None = None  # chain hash after each message; equal hash = equal prefix
     prefix_bytes: list[int] | None = None  # bytes of prompt up to and including that message
     facts: Facts | None = None
     embedding: list[float] | None = None
@@ -216,9 +214,8 @@ def _dtype(annotation: Any) -> pl.DataType:
     if origin is Literal:
         return pl.String()
     if origin is list:
-        return pl.List(
-            pl.UInt64() if args[0] is int else pl.Float32() if args[0] is float else _dtype(args[0])
-        )
+        narrow = {int: pl.UInt64(), float: pl.Float32()}  # hashes and embeddings
+        return pl.List(narrow.get(args[0]) or _dtype(args[0]))
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return pl.Struct(dict(polars_schema(annotation)))
     simple: dict[Any, pl.DataType] = {

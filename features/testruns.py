@@ -1,4 +1,4 @@
-"""Test outcomes and failures read out of tool results: the summary lines of the common test runners as a table.
+"""Test outcomes and failures read out of tool results: the summary lines of test runners as a table.
 
 Only bounded parts of a result are looked at: runners print their summary at the end, errors open or close.
 """
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
-TAIL_CHARS = 4_000
+TAIL_CHARS = 6_000  # of a test command's output: some runners list the failures after the summary
+GLANCE_CHARS = 800  # of any other command's output, in case it was a script that runs tests
 HEAD_CHARS = 600
 
 
 class Tests(NamedTuple):
-    """What a test run said: how many failed (errors included) and how many passed; None where it didn't say."""
+    """What a test run said: how many failed (errors included) and passed; None where it didn't say."""
 
     failed: int | None
     passed: int | None
@@ -47,7 +48,8 @@ _RUNNERS: tuple[_Runner, ...] = (
     # jest: Tests:       1 failed, 2 passed, 3 total
     _row(
         "Tests:  ",
-        r"^Tests: +(?:(?P<f>\d+) failed, )?(?:\d+ \w+, )*?(?:(?P<p>\d+) passed, )?(?:\d+ \w+, )*?(?P<t>\d+) total",
+        r"^Tests: +(?:(?P<f>\d+) failed, )?(?:\d+ \w+, )*?(?:(?P<p>\d+) passed, )?"
+        r"(?:\d+ \w+, )*?(?P<t>\d+) total",
     ),
     # vitest:  Tests  1 failed | 2 passed (3)
     _row("Tests  ", r"^ *Tests  +(?:(?P<f>\d+) failed)?[ |]*(?:(?P<p>\d+) passed)?[^\n(]*\((?P<t>\d+)\)"),
@@ -78,7 +80,7 @@ _RUNNERS: tuple[_Runner, ...] = (
     _row("% tests passed", r"\d+% tests passed, (?P<f>\d+) tests? failed out of (?P<t>\d+)"),
     # TAP, node --test
     _row("# fail ", r"^(?:# pass (?P<p>\d+)\n)?# fail (?P<f>\d+)"),
-    _row("ℹ fail ", r"^ℹ pass (?P<p>\d+)\nℹ fail (?P<f>\d+)"),
+    _row("\u2139 fail ", r"^\u2139 pass (?P<p>\d+)\n\u2139 fail (?P<f>\d+)"),
     # mocha and Cypress: 3 passing (10ms), then 1 failing
     _row(" passing", r"^ +(?P<p>\d+) passing\b[^\n]*(?:\n\s*\d+ pending)?(?:\n\s*(?P<f>\d+) failing)?"),
     # bun:  5 pass, then 1 fail
@@ -86,7 +88,8 @@ _RUNNERS: tuple[_Runner, ...] = (
     # unittest
     _row(
         "Ran ",
-        r"^Ran (?P<t>\d+) tests? in [^\n]*\n+(?:OK|FAILED \((?:failures=(?P<f1>\d+))?(?:, )?(?:errors=(?P<f2>\d+))?)",
+        r"^Ran (?P<t>\d+) tests? in [^\n]*\n+"
+        r"(?:OK|FAILED \((?:failures=(?P<f1>\d+))?(?:, )?(?:errors=(?P<f2>\d+))?)",
     ),
     # pytest, with and without its rulers: 1 failed, 2 passed, 1 warning, 1 error in 0.12s
     _row(
@@ -159,6 +162,10 @@ REJECTIONS = (
 )
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TRIES = 4
+
+
 class _CodexOutput(msgspec.Struct):
     """Codex's older form of a shell result, JSON in a string."""
 
@@ -191,36 +198,57 @@ def open_result(text: str) -> Result:
         else:
             return Result(inner.output, inner.metadata.exit_code if inner.metadata else None)
     head, tail = text[:300], text[-200:] if len(text) > 300 else ""
-    for part in (head, tail):
-        if ("xit" in part or "returncode" in part) and (match := _EXIT.search(part)):
+    for end in (head, tail):
+        if ("xit" in end or "returncode" in end) and (match := _EXIT.search(end)):
             return Result(text, int(match[1]))
     return Result(text, None)
 
 
-def read_tests(text: str) -> Tests | None:
-    """The outcome of the test run that this output ends with; None if it isn't one. O(TAIL_CHARS)."""
-    tail = text[-TAIL_CHARS:]
+def read_tests(text: str, chars: int = TAIL_CHARS) -> Tests | None:
+    """The outcome of the test run that this output ends with; None if it isn't one. O(chars)."""
+    tests, partial = _search(text[-GLANCE_CHARS:])
+    if chars > GLANCE_CHARS and len(text) > GLANCE_CHARS and (tests is None or partial):
+        tests, _ = _search(text[-chars:])
+    return tests
+
+
+def _search(tail: str) -> tuple[Tests | None, bool]:
+    """(outcome, whether more text could add to it) of the end of an output."""
     if "\x1b[" in tail:
-        tail = re.sub(r"\x1b\[[0-9;]*m", "", tail)
+        tail = _COLOUR.sub("", tail)
     if "\r\n" in tail:
         tail = tail.replace("\r\n", "\n")
     for runner in _RUNNERS:
         if runner.needle in tail and (tests := _read(runner, tail)):
-            return tests
-    return _read_go(tail)
+            return tests, runner.sums
+    return _read_go(tail), True
 
 
 def _read(runner: _Runner, tail: str) -> Tests | None:
-    found = [m.groupdict() for m in runner.pattern.finditer(tail)]
-    found = [groups for groups in found if any(groups.values())] if found else []
-    if not found:
+    if runner.sums:
+        lines = [m.groupdict() for m in runner.pattern.finditer(tail)]
+    else:
+        lines = _last_summary(runner, tail)
+    if not lines:
         return None
-    lines = found if runner.sums else found[-1:]
     failed = sum(int(v) for groups in lines for k, v in groups.items() if k.startswith("f") and v)
     passes = [int(g["p"]) for g in lines if g.get("p")]
     totals = [int(g["t"]) for g in lines if g.get("t")]
     passed = sum(passes) if passes else max(0, sum(totals) - failed) if totals else None
     return Tests(failed, passed)
+
+
+def _last_summary(runner: _Runner, tail: str) -> list[dict[str, str | None]]:
+    """The last line that both holds the needle and fits the pattern; a few lines are tried, from the end."""
+    at = len(tail)
+    for _ in range(_TRIES):
+        at = tail.rfind(runner.needle, 0, at)
+        if at < 0:
+            break
+        start = tail.rfind("\n", 0, at) + 1
+        if (match := runner.pattern.search(tail, start)) and any(match.groups()):
+            return [match.groupdict()]
+    return []
 
 
 def _read_go(tail: str) -> Tests | None:

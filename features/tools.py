@@ -12,24 +12,26 @@ ToolKind = Literal["read", "search", "edit", "shell", "web", "plan", "agent", "o
 
 # Names as the agents write them, in lower case without "_", "-" and ".".
 _NAMES: dict[ToolKind, str] = {
-    "read": """read readfile readmanyfiles view viewimage viewfile cat open openfile notebookread ls list listdir
-        listdirectory listfiles getfile fsread fileread listcodedefinitionnames readmcpresource
+    "read": """read readfile readmanyfiles view viewimage viewfile cat open openfile notebookread ls list
+        listdir listdirectory listfiles getfile fsread fileread listcodedefinitionnames readmcpresource
         readmcpresourcetool listmcpresources listmcpresourcestool listmcpresourcetemplates gitdiff""",
     "search": """grep glob search searchfiles codebasesearch filesearch grepsearch find findfile findfiles
         searchfilecontent ripgrep semanticsearch searchdir toolsearch lsp findbyname""",
     "edit": """edit multiedit write writefile create createfile strreplace strreplaceeditor
-        strreplacebasededittool applypatch patch notebookedit replace replaceinfile insert writetofile applydiff
-        editfile searchreplace inserteditintofile deletefile removefiles savefile texteditor fswrite undoedit
+        strreplacebasededittool applypatch patch notebookedit replace replaceinfile insert writetofile
+        applydiff editfile searchreplace inserteditintofile deletefile removefiles savefile
+        texteditor fswrite undoedit
         insertcontent replacestringinfile editnotebook multireplacestringinfile""",
     "shell": """bash shell shellcommand execcommand localshell runterminalcmd runinterminal executecommand
-        runshellcommand terminal execute containerexec exec unifiedexec writestdin bashoutput killshell killbash
-        taskoutput taskstop python executebash executeipythoncell ipython runcommand codeexecution powershell
+        runshellcommand terminal execute containerexec exec unifiedexec writestdin bashoutput killshell
+        killbash taskoutput taskstop python executebash executeipythoncell ipython runcommand codeexecution
+        powershell
         bashcodeexecution codeinterpreter""",
     "web": """webfetch websearch websearchpreview fetch fetchwebpage googlewebsearch browser browseraction
         browse computer computeruse imagegeneration""",
     "plan": """todowrite todoread updateplan think exitplanmode enterplanmode plan managetodolist taskcreate
-        taskupdate tasklist taskget attemptcompletion submit finish askuserquestion question askfollowupquestion
-        requestuserinput savememory updatetodolist""",
+        taskupdate tasklist taskget attemptcompletion submit finish askuserquestion question
+        askfollowupquestion requestuserinput savememory updatetodolist""",
     "agent": """task agent spawnagent sendinput waitagent closeagent resumeagent subagent runsubagent
         dispatchagent newtask skill useskill delegate""",
 }
@@ -67,29 +69,74 @@ _WORDS: tuple[tuple[str, ToolKind], ...] = (
 
 # What the first word of a shell command does; whatever isn't listed just runs.
 _COMMANDS: dict[str, ToolKind] = {
-    **dict.fromkeys(
-        ["cat", "head", "tail", "ls", "tree", "nl", "wc", "file", "stat", "pwd", "less", "more", "bat", "diff", "du", "which", "echo"], "read"
-    ),
-    **dict.fromkeys(["grep", "rg", "ag", "ack", "find", "fd", "fgrep", "egrep", "zgrep", "locate"], "search"),
-    **dict.fromkeys(["apply_patch", "applypatch", "patch", "tee", "touch", "mv", "cp", "rm", "mkdir", "ed"], "edit"),
+    "cat": "read",
+    "head": "read",
+    "tail": "read",
+    "ls": "read",
+    "tree": "read",
+    "nl": "read",
+    "wc": "read",
+    "file": "read",
+    "stat": "read",
+    "pwd": "read",
+    "less": "read",
+    "diff": "read",
+    "sed": "read",  # in place it edits, which is looked for first
+    "awk": "read",
+    "jq": "read",
+    "which": "read",
+    "echo": "read",
+    "grep": "search",
+    "rg": "search",
+    "ag": "search",
+    "ack": "search",
+    "find": "search",
+    "fd": "search",
+    "fgrep": "search",
+    "egrep": "search",
+    "apply_patch": "edit",
+    "applypatch": "edit",
+    "patch": "edit",
+    "tee": "edit",
+    "touch": "edit",
+    "mv": "edit",
+    "cp": "edit",
+    "rm": "edit",
+    "mkdir": "edit",
 }
-_IN_PLACE = re.compile(
-    r"\bsed\s+(?:-\w+\s+)*-i|\bperl\s+-\w*i|\bgit\s+apply\b|\bapply_patch\b|\*\*\* Begin Patch"
+_GIT: dict[str, ToolKind] = {
+    **dict.fromkeys(("status", "diff", "log", "show", "blame", "branch", "rev-parse", "ls-files"), "read"),
+    "grep": "search",
+    "apply": "edit",
+}
+_IN_PLACE = re.compile(r"\bsed\s+(?:-\w+\s+)*-\w*i|\bperl\s+-\w*i|\bapply_patch\b|\*\*\* Begin Patch")
+_TO_FILE = re.compile(
+    r"(?:^|[;&\n]\s*)(?:cat|echo|printf|tee)\b[^|\n]{0,400}?(?<![0-9&<>])>{1,2}\s*(?!/dev/|&|>)"
 )
-_HEREDOC_TO_FILE = re.compile(r"\b(?:cat|tee)\b[^|\n]{0,200}?(?:>|<<)[^|\n]{0,200}?(?:<<|>)")
-_GIT_READ = re.compile(r"^git\s+(?:-\S+\s+)*(?:status|diff|log|show|blame|branch|rev-parse|ls-files)\b")
-_GIT_SEARCH = re.compile(r"^git\s+(?:-\S+\s+)*grep\b")
 _LEAD = re.compile(
-    r"^(?:\s*(?:cd\s+[^;&|\n]+\s*(?:&&|;)|\w+=\S*\s|sudo\s|time\s|timeout\s+\S+\s|set\s+-\S+\s*;?))*\s*"
+    r"(?:\s*(?:cd\s+[^;&|\n]{1,300}(?:&&|;|\n)|\w+=\S{0,200}\s|(?:sudo|time|nice|env)\s"
+    r"|timeout\s+\S+\s|set\s+-\S+\s*;?))*\s*"
 )
+# A test runner where a command may start: after a separator, behind wrappers and a path.
 _TESTS = re.compile(
-    r"\b(?:py\.?test|unittest|tox|nox|jest|vitest|mocha|ava|playwright test|cypress run|karma|go test|gotestsum"
-    r"|cargo (?:\+\S+ )?(?:test|nextest)|rspec|phpunit|pest|ctest|(?:dotnet|swift|mix|deno|bun|bazel|flutter|dart) test"
-    r"|(?:npm|yarn|pnpm|bun)(?: run)? (?:-\S+ )*test\S*|npm t|node --test|runtests?|manage\.py test"
-    r"|(?:rake|rails) (?:test|spec)|make (?:-\S+ )*(?:\w+-)?(?:test|check)s?"
-    r"|(?:mvnw?|gradlew?)\b[^\n|;&]*?\b\w*(?:test|verify|check)\w*)\b",
+    r"(?:^|[;&|\n(])\s*"
+    r"(?:\w+=\S{0,200}\s+|(?:sudo|time|env)\s+|timeout\s+\S+\s+|(?:uv|poetry|pipenv|hatch|pdm|rye)\s+run\s+"
+    r"|(?:npx|bunx|pnpm\s+exec|yarn\s+exec|bundle\s+exec)\s+|python[\d.]*\s+-m\s+)*"
+    r"(?:\S{0,200}/)?(?:"
+    r"py\.?test|unittest|tox|nox|nose2|jest|vitest|mocha|ava|karma|gotestsum|rspec|phpunit|pest|ctest"
+    r"|runtests?"
+    r"|(?:playwright|dotnet|swift|mix|deno|bun|bazel|flutter|dart|go|rails|rake)\s+(?:test|spec)"
+    r"|cargo\s+(?:\+\S+\s+)?(?:test|nextest|t\b)|node\s+--test|npm\s+t\b"
+    r"|(?:npm|yarn|pnpm|bun)\s+(?:run\s+)?(?:-\S+\s+)*test|make\s+(?:-\S+\s+)*(?:\w+-)?(?:test|check)"
+    r"|(?:mvnw?|gradlew?)\s[^\n|;&]{0,200}?(?:test|verify|check)"
+    r"|(?:python[\d.]*|node|ruby|php|bash|sh|deno\s+run|tsx|ts-node)\s+(?:-\S+\s+)*"
+    r"(?:\S{0,200}[/_.-])?tests?[._]\S"
+    r"|python[\d.]*\s+\S{0,200}manage\.py\s+test"
+    r")",
     re.IGNORECASE,
 )
+_TARGET = re.compile(r"(?<![0-9&<>])>{1,2}\s*([^\s;&|<>]+)")
+_PIPE = re.compile(r"(?<!\|)\|(?!\|)")
 _PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+?)\s*$|^\+\+\+ b/(\S+)", re.MULTILINE)
 
 _COMMAND_CHARS = 2_000  # of a command; what follows is a heredoc's body
@@ -121,12 +168,13 @@ _arguments = msgspec.json.Decoder(_Arguments)
 
 
 class Action(NamedTuple):
-    """One tool call, understood: what it does, to which files, and whether its output may hold test results."""
+    """One tool call, understood: what it does, to which files, and what its output may hold."""
 
     kind: ToolKind
     paths: tuple[str, ...] = ()
     runs: bool = False  # it runs something: its output can be a test run's
     tests: bool = False  # its command says that it runs tests
+    piped: bool = False  # through a filter, whose exit code hides the runner's
 
 
 @lru_cache(maxsize=4096)
@@ -187,22 +235,16 @@ def _command(given: _Arguments) -> str:
 def understand_command(command: str) -> Action:
     """A shell command -> what it does: agents that have nothing but a shell read, search and edit with it."""
     head = command[:_COMMAND_CHARS]
-    if _IN_PLACE.search(head) or (">" in head and "<<" in head and _HEREDOC_TO_FILE.search(head)):
-        return Action(
-            "edit", paths=patched_files(command) or _written_file(head), tests=bool(_TESTS.search(head))
-        )
     if _TESTS.search(head):
-        return Action("shell", runs=True, tests=True)
-    first = _LEAD.sub("", head, count=1)
-    if first.startswith("git "):
-        kind: ToolKind = (
-            "read" if _GIT_READ.match(first) else "search" if _GIT_SEARCH.match(first) else "shell"
-        )
-        return Action(kind, runs=False)
-    words = first.split(None, 2)
+        return Action("shell", runs=True, tests=True, piped=_PIPE.search(head) is not None)
+    if _IN_PLACE.search(head) or (">" in head and _TO_FILE.search(head)):
+        return Action("edit", paths=patched_files(command) or _written_file(head))
+    lead = _LEAD.match(head)
+    words = head[lead.end() if lead else 0 :].split(None, 3)
     word = words[0].rsplit("/", 1)[-1] if words else ""
-    if word == "sed":
-        return Action("read")
+    if word == "git":
+        kind = _GIT.get(next((w for w in words[1:] if not w.startswith("-")), ""), "shell")
+        return Action(kind, runs=kind == "shell")
     found = _COMMANDS.get(word, "shell")
     return Action(found, runs=found == "shell")
 
@@ -217,7 +259,7 @@ def patched_files(patch: str) -> tuple[str, ...]:
 
 def _written_file(command: str) -> tuple[str, ...]:
     """The file that a redirection or an in-place edit names, as well as one line of shell tells."""
-    redirected = re.search(r">{1,2}\s*([^\s;&|<>]+)", command)
+    redirected = _TARGET.search(command)
     if redirected:
         return (redirected[1].strip("'\""),)
     last = command.split("\n", 1)[0].split()

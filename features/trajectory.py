@@ -1,6 +1,6 @@
 """Evidence in the session so far: tool calls and errors, test outcomes, edits, repeats, corrections.
 
-An accumulator: each message is looked at once and only in bounded parts, so a session of n messages costs O(n).
+An accumulator: each message is looked at once and in bounded parts, so n messages cost O(n).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from features.wire.types import Message
 
 _CORRECTION = re.compile(
-    r"^(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|you (?:broke|forgot|missed"
-    r"|deleted|removed|didn'?t|did not)|don'?t|do not|actually,?|wait,?|hmm,? no|instead)\b"
-    r"|\bstill (?:fail\w*|broken|not|doesn'?t|does not|get\w*|see\w*|the same|error\w*|wrong|happen\w*|crash\w*)"
+    r"^(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|don'?t|do not"
+    r"|actually,?|wait,?|hmm,? no|instead|you (?:broke|forgot|missed|deleted|removed|didn'?t|did not))\b"
+    r"|\bstill (?:fail|broken|not|doesn'?t|does not|get|see|the same|error|wrong|happen|crash)"
     r"|\b(?:doesn'?t|does not|didn'?t|did not) (?:work|compile|build|fix|help)"
-    r"|\bnot what i (?:asked|wanted|meant)|\b(?:try|do it) again\b|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)"
-    r"|\bsame (?:error|problem|issue)\b|\byou (?:broke|forgot|missed)\b",
+    r"|\bnot what i (?:asked|wanted|meant)|\b(?:try|do it) again\b|\bsame (?:error|problem|issue)\b"
+    r"|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)|\byou (?:broke|forgot|missed)\b",
     re.IGNORECASE,
 )
 _CORRECTION_CHARS = 400
@@ -38,7 +38,7 @@ _TEXT_ACTION_CHARS = 20_000
 
 
 class Trajectory:
-    """The session so far. `add` its messages in order; `facts` and `salient_text` may be asked at any point."""
+    """The session so far: `add` its messages in order, ask `facts` and `salient_text` at any point."""
 
     def __init__(self) -> None:
         self.n_messages = 0
@@ -88,15 +88,18 @@ class Trajectory:
         self.n_assistant_messages += 1
         self._results.clear()
         self._told.clear()
-        calls = [part for part in message.parts if part.kind == "tool_call"]
-        for part in calls:
-            name = part.name or ""
-            action = understand(name, part.text)
-            self._count(action, _mark(f"{name}\0{part.text}"))
-            self._open[part.call_id or ""] = action
+        calls = False
+        for part in message.parts:
+            if part.kind == "tool_call":
+                calls = True
+                name = part.name or ""
+                action = understand(name, part.text)
+                self._count(action, _mark(f"{name}\0{part.text}"))
+                self._open[part.call_id or ""] = action
+            elif part.signed:
+                self.signed = True
         if not calls:
             self._told.extend(_actions_in_text(message))
-        self.signed = self.signed or any(part.signed for part in message.parts)
 
     def _count(self, action: Action, mark: int) -> None:
         self._calls[action.kind if action.kind in self._calls else "other"] += 1
@@ -135,21 +138,22 @@ class Trajectory:
         result = testruns.open_result(text)
         failed = _failed(result, action, flagged)
         if action.runs or action.tests:
-            tests = testruns.read_tests(result.text)
+            chars = testruns.TAIL_CHARS if action.tests else testruns.GLANCE_CHARS
+            tests = testruns.read_tests(result.text, chars)
             if tests or (action.tests and not testruns.did_not_run(result.text)):
-                self._tested(tests, failed=failed)
+                self._tested(tests, failed=failed, piped=action.piped)
                 return
         self._outcome(action, failed=failed)
 
-    def _tested(self, tests: testruns.Tests | None, *, failed: bool) -> None:
+    def _tested(self, tests: testruns.Tests | None, *, failed: bool, piped: bool) -> None:
         """A test run is evidence of its own: failing tests are no tool error."""
         self._test_runs += 1
         self._error_run = 0
         self._tests_failed = tests.failed if tests else None
         if tests and tests.failed is not None:
             self._tests_passed = tests.failed == 0
-        else:  # a run that fails without a summary has failed; one that ends well in silence is unknown
-            self._tests_passed = False if failed else None
+        else:  # no summary to be read: the exit status speaks, unless a filter at the end has hidden it
+            self._tests_passed = False if failed else None if piped else True
         if self._tests_passed:
             self._progress_at = self.n_assistant_messages
 

@@ -90,7 +90,7 @@ def featurize_one(facts: Facts, embedding: np.ndarray | None = None) -> np.ndarr
 
 
 def featurize_frame(frame: pl.DataFrame, embedding: str | None = "embedding") -> np.ndarray:
-    """Frame with a struct column `facts` (and a list column of embeddings) -> features (n, n_features) float32."""
+    """Frame with a struct column `facts` and a list column of embeddings -> features (n, n_features)."""
     rows = facts_matrix(frame)
     if embedding is None or embedding not in frame.columns:
         return project(rows)

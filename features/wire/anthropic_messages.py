@@ -93,13 +93,12 @@ def _who(user_id: Any) -> tuple[str | None, str | None]:
 
 def messages(items: Sequence[Any]) -> list[Message]:
     """Decoded messages into the common shape; raises BadInput for a message that isn't one."""
-    return [
-        Message(
-            role=plain.role_of(item.get("role"), f"messages[{i}]"),
-            parts=_parts(item.get("content"), f"messages[{i}]"),
-        )
-        for i, item in enumerate(plain.objects_only(items, "messages"))
-    ]
+    items = plain.objects_only(items, "messages")
+    return plain.join_turns(_message(item, f"messages[{i}]") for i, item in enumerate(items))
+
+
+def _message(item: dict[str, Any], where: str) -> Message:
+    return Message(role=plain.role_of(item.get("role"), where), parts=_parts(item.get("content"), where))
 
 
 def _parts(content: Any, where: str) -> tuple[Part, ...]:
@@ -124,9 +123,12 @@ def _parts(content: Any, where: str) -> tuple[Part, ...]:
 
 def _part(block: dict[str, Any]) -> Part:
     """One content block of a request or an answer."""
-    kind = plain.string(block.get("type")) or ""
+    kind = block.get("type")
     if kind == "text":
-        return Part(kind="text", text=plain.flatten(block.get("text")))
+        text = block.get("text")
+        return Part(kind="text", text=text if isinstance(text, str) else plain.flatten(text))
+    if not isinstance(kind, str):
+        return plain.other(block)
     if kind.endswith("tool_use"):  # also server_tool_use and mcp_tool_use
         return Part(
             kind="tool_call",

@@ -99,7 +99,8 @@ def _markers(message: dict[str, Any]) -> int:
 
 def messages(items: Sequence[Any]) -> list[Message]:
     """Decoded messages into the common shape; raises BadInput for a message that isn't one."""
-    return [_message(item, f"messages[{i}]") for i, item in enumerate(plain.objects_only(items, "messages"))]
+    items = plain.objects_only(items, "messages")
+    return plain.join_turns(_message(item, f"messages[{i}]") for i, item in enumerate(items))
 
 
 def _message(item: dict[str, Any], where: str) -> Message:

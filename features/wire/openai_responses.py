@@ -39,7 +39,7 @@ class _Body(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Body)
 
-# Items in which the model speaks; neighbours are one turn, as they are one message in the other dialects.
+# Items in which the model speaks.
 _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 
 
@@ -87,21 +87,9 @@ def _as_items(value: str | list[Any] | None, role: str) -> list[Any]:
 
 
 def messages(items: Sequence[Any]) -> list[Message]:
-    """Decoded input items into the common shape; neighbouring items of the model become one message."""
-    out: list[Message] = []
-    speaking: list[Part] = []
-    for i, item in enumerate(plain.objects_only(items, "input")):
-        message = _message(item, f"input[{i}]")
-        if message.role == "assistant":
-            speaking.extend(message.parts)
-            continue
-        if speaking:
-            out.append(Message(role="assistant", parts=tuple(speaking)))
-            speaking = []
-        out.append(message)
-    if speaking:
-        out.append(Message(role="assistant", parts=tuple(speaking)))
-    return out
+    """Decoded input items into the common shape; raises BadInput for an item that isn't one."""
+    items = plain.objects_only(items, "input")
+    return plain.join_turns(_message(item, f"input[{i}]") for i, item in enumerate(items))
 
 
 def _message(item: dict[str, Any], where: str) -> Message:
@@ -149,7 +137,7 @@ def _signed(item: dict[str, Any]) -> bool:
 
 
 def _call(kind: str, item: dict[str, Any]) -> tuple[Part, ...]:
-    """A call of a function, a freeform tool, or one of the provider's own tools, which answer within the item."""
+    """A call of a function, of a freeform tool, or of a provider's own tool, which answers in the item."""
     arguments = next(
         (item[k] for k in ("arguments", "input", "action", "operation", "code") if k in item), None
     )

@@ -8,10 +8,10 @@ import msgspec
 import xxhash
 
 from features.errors import BadInput
-from features.wire.types import Part, Role, Tool
+from features.wire.types import Message, Part, Role, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
 
@@ -162,6 +162,32 @@ def objects_only(items: Sequence[Any], key: str) -> Sequence[dict[str, Any]]:
         if not isinstance(item, dict):
             raise BadInput(f"request body: `{key}[{i}]` must be an object")
     return items
+
+
+def join_turns(messages: Iterable[Message]) -> list[Message]:
+    """Neighbouring messages of the assistant become one, and so do neighbouring tool results.
+
+    The dialects cut one turn differently (a message per result, per output item, per block in some logs);
+    joined, the same session has the same messages in a request, in a log and in another dialect.
+    """
+    out: list[Message] = []
+    for message in messages:
+        role = message.role
+        if role == "user" and _only_results(message.parts):
+            role = "tool"
+            message = Message(role=role, parts=message.parts)
+        if out and role == out[-1].role and role in ("assistant", "tool"):
+            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
+        else:
+            out.append(message)
+    return out
+
+
+def _only_results(parts: tuple[Part, ...]) -> bool:
+    """Whether a message holds tool results and their images, and nothing else."""
+    if not parts or parts[0].kind != "tool_result":
+        return False
+    return len(parts) == 1 or all(part.kind in ("tool_result", "image") for part in parts)
 
 
 def read_tools(raw: Sequence[msgspec.Raw] | None) -> tuple[tuple[Tool, ...], int]:

@@ -14,7 +14,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "other"]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One piece of a message.
 
     `text` is the plain text of a text or thinking part, the arguments of a tool call as JSON (or as the bare
@@ -37,14 +37,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the conversation, in order."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One turn of the conversation, in order; tool results are role "tool" in every dialect.
+
+    A user message that carries text beside results keeps role "user" and all its parts.
+    """
 
     role: Role
     parts: tuple[Part, ...] = ()
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
+class Tool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A tool the client offers; `bytes` is the size of its whole definition, `digest` its xxh3-64."""
 
     name: str
