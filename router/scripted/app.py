@@ -59,7 +59,8 @@ _WRITERS: dict[Dialect, _Writer] = {
 
 def key_digest(value: str) -> str:
     """Return what `/_requests` shows in place of a header that carries a key."""
-    return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:12]
+    key = value.removeprefix("Bearer ")  # clients send the same key either bare or as a bearer token
+    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 class Upstream(Starlette):
@@ -134,7 +135,8 @@ class _Serving:
         payload = msgspec.json.encode(writer.body(reply))
         if fault is not None and fault.then is not None:
             headers["content-type"] = "application/json"
-            return Scripted(writer, [(None, payload)], fault, headers)
+            half = len(payload) // 2
+            return Scripted(writer, [(None, payload[:half]), (None, payload[half:])], fault, headers)
         return Response(payload, media_type="application/json", headers=headers)
 
     def _fault(self, step: FilledStep, raw: bytes) -> Fault | None:
@@ -239,14 +241,15 @@ class Scripted(Response):
     async def _chunks(self) -> AsyncIterator[bytes | None]:
         """Yield the chunks to send; None means: abort the connection here."""
         fault = self._fault
-        breaks_at = (fault.after_events or 0) if fault.then is not None else None
+        last = len(self._events) - 1
+        breaks_at = min(fault.after_events or 0, last) if fault.then is not None else None
         for n, event in enumerate(self._events):
             if n == breaks_at:
                 if fault.then in ("drop", "stall"):
                     await asyncio.sleep(3600 if fault.then == "stall" else 0.01)  # let what was sent go out
                     yield None
                     return
-                if fault.then == "error":
+                if fault.then == "error" and not self._plain:
                     kind = fault.error_type or "server_error"
                     yield sse(self._writer.error_event(kind, fault.message))
                 if fault.then in ("end", "error"):

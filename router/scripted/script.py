@@ -43,7 +43,8 @@ class Fault(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     """What goes wrong with an answer.
 
     `status` answers with that error and `retry_after_s`. `then` breaks the answer after `after_events` SSE
-    events (None: before the response head; a plain body counts as no event): `drop` aborts the connection,
+    events (None: before the response head; at the latest before the last event; a plain body breaks off at
+    its start or half-way): `drop` aborts the connection,
     `end` closes the body cleanly without a terminal event, `garbage` sends bytes that are no event and goes
     on, `error` sends the dialect's error event and ends, `stall` goes silent until the client leaves.
     With `times` = n only the first n tries of the same body fail.
