@@ -1,52 +1,85 @@
-"""Progress on stderr, with a rate and the time left, for work of more than two seconds."""
+"""A progress bar with a rate and an ETA, on stderr, and only for work that takes over two seconds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-SHOW_AFTER_S = 2.0
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
 
-T = TypeVar("T")
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
+AFTER_S = 2.0
 
-@contextmanager
-def progress(total: float | None, description: str) -> Iterator[Callable[[float], None]]:
-    """Yield `advance(n)`; a bar appears once the work has taken two seconds, and goes when it is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate = TextColumn("{task.speed:.3g}/s")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(description, total=total)
-    started = time.monotonic()
-    shown = False
-
-    def advance(n: float = 1.0) -> None:
-        nonlocal shown
-        bar.advance(task, n)
-        if not shown and time.monotonic() - started > SHOW_AFTER_S:
-            bar.start()
-            shown = True
-
-    try:
-        yield advance
-    finally:
-        bar.stop()
+Item = TypeVar("Item")
 
 
-def track(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield the items, counting them on the bar."""
-    with progress(len(items) if isinstance(items, Sized) else None, description) as advance:
-        for item in items:
-            yield item
-            advance(1)
+class Progress:
+    """A bar for one piece of work, as a context manager; silent where stderr is no terminal.
+
+    `total` is in bytes or in things (`unit`); None = unknown. Works without a terminal as a plain counter.
+    """
+
+    def __init__(
+        self, about: str, total: int | None = None, unit: Literal["bytes", "things"] = "things"
+    ) -> None:
+        self.about = about
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self._started = time.monotonic()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, amount: int = 1) -> None:
+        """Note that so much more is done; the bar appears at the first note after two seconds."""
+        self.done += amount
+        if self._bar is None:
+            if time.monotonic() - self._started < AFTER_S:
+                return
+            self._open()
+        if self._bar is not None and self._task is not None:
+            rate = self.done / max(time.monotonic() - self._started, 1e-9)
+            self._bar.update(self._task, completed=self.done, rate=f"{rate:,.3g}/s")
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        console = Console(stderr=True)
+        amount: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        if self.unit == "bytes":
+            amount = (DownloadColumn(), TransferSpeedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
+        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(self.about, total=self.total, rate="")
+        self._bar.start()
+
+
+def track(things: Iterable[Item], about: str, total: int | None = None) -> Iterator[Item]:
+    """Go through things with a progress bar."""
+    with Progress(about, total) as progress:
+        for thing in things:
+            yield thing
+            progress.advance()

@@ -1,1 +1,76 @@
-"""One reader per log format."""
+"""Logs that people have: one reader per format, in a table, and how a file's format is told."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from features.errors import BadInput
+from training.sources import claude_code, codex, journal, litellm, openai_jsonl, otel, table
+from training.sources.base import Reader, ReadOptions, Refusal, SourceFile, quiet, read_objects
+from training.sources.rows import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LOOKED_AT = 50  # rows that may be broken before the first one that tells the format
+
+
+class Format(NamedTuple):
+    """One format: its reader, and how an object of JSON or a table's column names give it away."""
+
+    read: Reader
+    object_tells: Callable[[dict[str, Any]], bool] | None
+    columns_tell: Callable[[frozenset[str], ReadOptions], bool] | None
+    about: str
+
+
+# In the order of detection: the surest marks first.
+FORMATS: dict[str, Format] = {
+    "journal": Format(journal.read, journal.looks_like, None, "samediff's own journal"),
+    "claude_code": Format(claude_code.read, claude_code.looks_like, None, "Claude Code: ~/.claude/projects"),
+    "codex": Format(codex.read, codex.looks_like, None, "Codex: ~/.codex/sessions"),
+    "litellm": Format(
+        litellm.read,
+        lambda item: litellm.looks_like(frozenset(item)),
+        lambda names, _: litellm.looks_like(names),
+        "LiteLLM spend logs: JSON Lines, CSV or Parquet",
+    ),
+    "otel": Format(
+        otel.read, otel.looks_like, None, "OpenTelemetry GenAI spans: OTLP JSON, or one span a line"
+    ),
+    "openai_jsonl": Format(
+        openai_jsonl.read, openai_jsonl.looks_like, None, "request and response bodies, one a line"
+    ),
+    "table": Format(
+        table.read, None, table.looks_like, "a usage table: Parquet, CSV or JSON Lines, with --map"
+    ),
+}
+
+
+def detect(path: Path, options: ReadOptions) -> str | None:
+    """Tell a file's format by its content; None for a file that is of none of them."""
+    file = SourceFile(path, path.name, quiet)
+    columns = columns_of(file)
+    if columns is not None:
+        names = frozenset(columns)
+        return next(
+            (n for n, f in FORMATS.items() if f.columns_tell and f.columns_tell(names, options)), None
+        )
+    for row in islice(read_objects(file, options), LOOKED_AT):
+        if isinstance(row, Refusal):
+            continue
+        for name, form in FORMATS.items():
+            if form.object_tells and form.object_tells(row[1]):
+                return name
+        if table.looks_like(frozenset(row[1]), options):
+            return "table"
+    return None
+
+
+def reader_of(name: str) -> Reader:
+    """Return the reader of a format; raises BadInput listing the formats."""
+    if name not in FORMATS:
+        raise BadInput(f"--format {name}: no such format; there are {', '.join(FORMATS)}")
+    return FORMATS[name].read

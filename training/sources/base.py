@@ -1,4 +1,4 @@
-"""What all readers share: a file, the options it is read with, and lines or objects out of it in bounded memory.
+"""What all readers share: a file, its options, and lines or objects out of it in bounded memory.
 
 A reader is a generator over one file that yields records and refusals; every row it meets becomes one of
 the two. What isn't a row of its own (a user's turn in a transcript, a blank line) is neither.
@@ -7,8 +7,8 @@ the two. What isn't a row of its own (a user's turn in a transcript, a blank lin
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -16,6 +16,8 @@ import msgspec
 from features.records import DecisionRecord, OutcomeRecord, RequestRecord
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from features.encoder import StaticEncoder
 
 Record = RequestRecord | DecisionRecord | OutcomeRecord
@@ -38,6 +40,7 @@ TOO_LARGE = "one JSON document over 64 MiB; export one object a line"
 OTHER_FORMAT = "a line of another format"
 UNREADABLE = "the file can't be read"
 NO_TIME = "no usable timestamp"
+NO_SESSION = "no session"
 UNFINISHED = "the answer was never finished in this file"
 
 
@@ -53,14 +56,18 @@ class Refusal(NamedTuple):
 Item = Record | Refusal
 
 
-class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ReadOptions(NamedTuple):
     """How sources are read; equal options give equal records."""
 
     prompts: Prompts = "features"
-    column_map: dict[str, str] = {}  # ours -> theirs
+    column_map: Mapping[str, str] = MappingProxyType({})  # ours -> theirs
     reasoning: Literal["apart", "inside"] | None = None
     max_line_bytes: int = 32 << 20
     encoder: StaticEncoder | None = None
+
+
+def quiet(_: int) -> None:
+    """Hear of bytes read and do nothing."""
 
 
 class SourceFile(NamedTuple):
@@ -68,7 +75,7 @@ class SourceFile(NamedTuple):
 
     path: Path
     name: str  # relative to the source's root; never absolute
-    on_bytes: Callable[[int], None] = lambda _: None
+    on_bytes: Callable[[int], None] = quiet
 
 
 Reader = Callable[[SourceFile, ReadOptions], Iterator[Item]]
@@ -135,7 +142,7 @@ def decode(decoder: msgspec.json.Decoder[Any], raw: bytes) -> tuple[dict[str, An
 
 
 def head(path: Path, size: int = 1 << 16) -> bytes:
-    """The first bytes of a file, unpacked if it is gzip; what can't be unpacked is left out."""
+    """Return the first bytes of a file, unpacked if it is gzip as far as that goes."""
     with path.open("rb") as handle:
         raw = handle.read(size)
     if not raw.startswith(GZIP):
@@ -187,7 +194,7 @@ def _unpack(raw: Iterator[bytes], on_bytes: Callable[[int], None]) -> Iterator[b
 
 
 def _is_document(path: Path) -> bool:
-    """Is the file one JSON document: an array, or an object spread over lines?"""
+    """Tell whether the file is one JSON document: an array, or an object spread over lines."""
     first, _, rest = head(path).removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if first.startswith(b"["):
         return True

@@ -1,14 +1,12 @@
-"""Doubts about a record, the same for every format: what is refused, what is kept and flagged, what is priced.
+"""Doubts about a record, the same for every format: what is refused, kept and flagged, or priced.
 
 A row with one impossible number is kept without that number, because the rest of it is still true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +14,9 @@ from features.records import RequestRecord
 from features.wire.types import Usage
 from training.sources.base import NO_TIME, Record
 from training.sources.values import EARLIEST_MS, LATEST_MS, MOST_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AHEAD_MS = 24 * 3_600_000  # clocks and time zones differ; a day ahead is a fault
 
@@ -32,10 +33,12 @@ TOKEN_FIELDS = (
 FLAGS = {
     "negative_tokens": "a negative token count, taken as unknown",
     "absurd_tokens": "a token count over ten thousand million, taken as unknown",
+    "no_tokens": "not one token in or out; perhaps no call at all, kept without a price",
     "negative_cost": "a negative cost, taken as unknown",
     "future_timestamp": "a time more than a day ahead, kept",
     "no_model": "no model named, kept",
     "unknown_model": "a model without a published price, kept",
+    "reasoning_unknown": "reasoning tokens, inside the output or apart (say --reasoning), kept without a price",
     "time_from_file": "no time in the row; the file's is used",
     "cut_answer": "an answer that was cut off, kept",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
@@ -56,6 +59,9 @@ def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], 
         if value is not None and not 0 <= value <= MOST_TOKENS:
             changes[name] = None
             flags.append("negative_tokens" if value < 0 else "absurd_tokens")
+    known = [value for name in TOKEN_FIELDS if (value := getattr(record, name)) is not None]
+    if known and not any(known):
+        flags.append("no_tokens")
     if record.cost_usd is not None and record.cost_usd < 0:
         changes |= {"cost_usd": None, "cost_source": "unknown"}
         flags.append("negative_cost")
@@ -66,6 +72,8 @@ def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], 
         flags.append("no_model")
     elif not known_model(model, record.provider):
         flags.append("unknown_model")
+    if record.reasoning_tokens and record.reasoning_in_output is None:
+        flags.append("reasoning_unknown")
     if flags != (record.flags or []):
         changes["flags"] = sorted(set(flags))
     return msgspec.structs.replace(record, **changes) if changes else record
@@ -78,8 +86,10 @@ def price(record: Record) -> Record:
     if not isinstance(record, RequestRecord) or record.cost_usd is not None:
         return record
     model = record.model_served or record.model_requested
-    if model is None or "response_cache_hit" in (record.flags or []):
+    if model is None or not {"response_cache_hit", "no_tokens"}.isdisjoint(record.flags or ()):
         return record
+    if record.reasoning_tokens and record.reasoning_in_output is None:
+        return record  # whether they are in the bill already isn't known
     cost = price_usd(model, record.provider, billed_usage(record), record.ts_ms, record.service_tier)
     if cost is None:
         return record
@@ -103,7 +113,7 @@ def billed_usage(record: RequestRecord) -> Usage:
 
 @lru_cache(maxsize=4096)
 def known_model(model: str, provider: str | None) -> bool:
-    """Is there a published price for this model?"""
+    """Tell whether there is a published price for this model."""
     from router.prices import rates
 
     return rates(model, provider) is not None

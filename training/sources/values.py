@@ -15,7 +15,7 @@ MOST_TOKENS = 10_000_000_000
 
 
 def count(value: Any) -> int | None:
-    """A whole number, also from "12" or 12.0; negative ones pass, the checks deal with them."""
+    """Read a whole number, also from "12" or 12.0; negative ones pass, the checks deal with them."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -29,7 +29,7 @@ def count(value: Any) -> int | None:
 
 
 def number(value: Any) -> float | None:
-    """A finite number."""
+    """Read a finite number."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -41,7 +41,7 @@ def number(value: Any) -> float | None:
 
 
 def usd(value: Any) -> Decimal | None:
-    """An amount of money; None for what isn't a finite number."""
+    """Read an amount of money; None for what isn't a finite number."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
@@ -80,22 +80,27 @@ def text(value: Any) -> str | None:
     return value[:512] if isinstance(value, str) and value.strip() else None
 
 
+def identity(value: Any) -> str | None:
+    """Read an id, which may be written as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
+
+
 def mapping(value: Any) -> dict[str, Any]:
-    """A JSON object, also when it is written as text inside another; {} for anything else."""
+    """Read a JSON object, also when it is written as text inside another; {} for anything else."""
     if isinstance(value, str | bytes) and value[:1] in ("{", b"{"):
         value = parsed(value)
     return value if isinstance(value, dict) else {}
 
 
 def listing(value: Any) -> list[Any]:
-    """A JSON array, also when it is written as text; [] for anything else."""
+    """Read a JSON array, also when it is written as text; [] for anything else."""
     if isinstance(value, str | bytes) and value[:1] in ("[", b"["):
         value = parsed(value)
     return value if isinstance(value, list) else []
 
 
 def parsed(value: str | bytes) -> Any:
-    """Decoded JSON text, None when it isn't JSON."""
+    """Decode JSON text, None when it isn't JSON."""
     try:
         return msgspec.json.decode(value)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -103,7 +108,7 @@ def parsed(value: str | bytes) -> Any:
 
 
 def minus(whole: int | None, *parts: int | None) -> int | None:
-    """A whole less its known parts; None when the whole is unknown."""
+    """Take its known parts from a whole; None when the whole is unknown."""
     return None if whole is None else whole - sum(part or 0 for part in parts)
 
 

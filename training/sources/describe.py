@@ -1,0 +1,278 @@
+"""From bodies and messages to the fields of a record, through the same feature code that serves requests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from features.assemble import facts_of
+from features.cache import PrefixChain, PrefixMemory, prefix_chain, tools_seed
+from features.context import TokenRatios, estimate_tokens
+from features.prompt import salient_text
+from features.textfacts import text_facts
+from features.trajectory import Trajectory
+from features.vector import feature_hash
+from features.wire import Dialect, Message, Part, WireRequest, WireResponse, usage_from
+from training.sources.values import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from features.facts import Facts
+    from training.sources.base import ReadOptions
+
+PREFIXES_KEPT = 64  # chain hashes in a record: the newest; a session's records overlap, so none is lost
+SESSIONS_KEPT = 100_000
+HELD_BYTES = 64 << 20  # of a transcript's messages, kept only to follow a rewind
+
+
+class _Sent(NamedTuple):
+    """A session's last request: its body's bytes, and the provider's count of its prompt."""
+
+    bytes: float
+    tokens: int | None
+
+
+class Memory:
+    """What one file has told so far about its sessions; bounded, least recently used first out."""
+
+    def __init__(self) -> None:
+        self.prefixes = PrefixMemory(max_messages=1_000_000)
+        self.ratios = TokenRatios()
+        self.sent: OrderedDict[str, _Sent] = OrderedDict()
+
+    def conversation(self, request: WireRequest | None) -> str | None:
+        """Make a session id for a request that names none, of its opening up to the first user's turn.
+
+        Requests of one conversation then stay together when data is split by session.
+        """
+        if request is None:
+            return None
+        first = next((i for i, message in enumerate(request.messages) if message.role == "user"), None)
+        if first is None:
+            return None
+        hashes, _ = prefix_chain(request.messages[: first + 1])
+        return f"opening-{hashes[-1]:016x}"
+
+    def told(self, session: str, fields: dict[str, Any]) -> None:
+        """Learn from a call's usage, once it is known, for the next request of its session."""
+        sent = self.sent.get(session)
+        if sent is None:
+            return
+        tokens = prompt_tokens(fields)
+        self.sent[session] = sent._replace(tokens=tokens)
+        self.ratios.correct(fields.get("model_requested") or "", sent.bytes, tokens)
+
+    def remember(self, session: str, body_bytes: float) -> _Sent | None:
+        """Note a request; returns the one before it in its session."""
+        before = self.sent.pop(session, None)
+        self.sent[session] = _Sent(body_bytes, None)
+        if len(self.sent) > SESSIONS_KEPT:
+            self.sent.popitem(last=False)
+        return before
+
+
+def request_fields(
+    request: WireRequest, session: str, ts_ms: int, options: ReadOptions, memory: Memory
+) -> dict[str, Any]:
+    """Fields that a whole request body gives: what was asked for, its facts, and its prefix chain."""
+    fields: dict[str, Any] = {
+        "dialect": request.dialect,
+        "stream": request.stream,
+        "model_requested": request.model[:512] or None,
+        "effort": request.effort,
+    }
+    if options.prompts == "none":
+        return fields
+    chain = prefix_chain(request.messages, tools_seed(request.model, request.tools))
+    before = memory.remember(session, float(request.body_bytes))
+    last_bytes, last_tokens = (before.bytes, before.tokens) if before else (None, None)
+    ratio = memory.ratios.ratio(request.model)
+    facts = facts_of(
+        request,
+        cache=memory.prefixes.lookup(session, chain, ts_ms),
+        context_tokens_est=estimate_tokens(request.body_bytes, last_bytes, last_tokens, ratio),
+        context_tokens_last=last_tokens,
+    )
+    memory.prefixes.remember(session, chain, ts_ms)
+    return (
+        fields
+        | {"facts": facts}
+        | _prefixes(*chain)
+        | salient_fields(salient_text(request.messages), options)
+    )
+
+
+def response_fields(response: WireResponse | None, options: ReadOptions) -> dict[str, Any]:
+    """Fields that an answer gives, its usage left out."""
+    if response is None:
+        return {}
+    fields: dict[str, Any] = {
+        "finish_reason": response.finish_reason,
+        "error_kind": response.error,
+        "tools_called": tools_called(response.parts) if not response.error else None,
+    }
+    if response.model:
+        fields["model_served"] = response.model[:512]
+    if options.prompts == "full":
+        fields["response_text"] = spoken(response.parts)
+    return fields
+
+
+def usage_fields(dialect: Dialect, usage: Any) -> dict[str, Any]:
+    """Token counts of a usage block; negative ones become unknown and are flagged."""
+    read = usage_from(dialect, usage)
+    if read is None:
+        return {}
+    fields: dict[str, Any] = msgspec.structs.asdict(read)
+    fields["reasoning_in_output"] = True if read.reasoning_tokens is not None else None
+    if has_negative(usage):
+        fields["flags"] = ["negative_tokens"]
+    return fields
+
+
+def has_negative(usage: Any) -> bool:
+    """Tell whether any number in a usage block is below zero."""
+    if isinstance(usage, dict):
+        return any(has_negative(value) for value in usage.values())
+    found = count(usage)
+    return found is not None and found < 0
+
+
+def prompt_tokens(fields: dict[str, Any]) -> int | None:
+    """Return the whole prompt by the provider's count; None where the uncached part is unknown."""
+    fresh = fields.get("input_tokens_uncached")
+    if fresh is None:
+        return None
+    return int(fresh) + (fields.get("cached_tokens") or 0) + (fields.get("cache_write_tokens") or 0)
+
+
+def tools_called(parts: Sequence[Part]) -> list[str]:
+    """Names of the tools that an answer calls, in order."""
+    return [part.name[:512] for part in parts if part.kind == "tool_call" and part.name]
+
+
+def spoken(parts: Sequence[Part]) -> str:
+    """Return what an answer says in text."""
+    return "\n".join(part.text for part in parts if part.kind == "text")
+
+
+def prompt_facts(messages: tuple[Message, ...], facts: Facts) -> Facts:
+    """Add the facts of a lone prompt's text to what else is known."""
+    if not messages:
+        return facts
+    return msgspec.structs.replace(facts, **text_facts(salient_text(messages)))
+
+
+def salient_fields(salient: str, options: ReadOptions) -> dict[str, Any]:
+    """Keep the salient text where text is wanted, and embed it where there is an encoder."""
+    fields: dict[str, Any] = {"prompt_text": salient} if options.prompts == "full" else {}
+    if options.encoder is None or options.prompts == "none":
+        return fields
+    encoder = options.encoder
+    return fields | {
+        "embedding": [float(value) for value in encoder.encode(salient)],
+        "encoder_digest": encoder.digest,
+        "feature_hash": feature_hash(encoder.dim, encoder.digest),
+    }
+
+
+def _prefixes(hashes: list[int], sizes: list[int]) -> dict[str, Any]:
+    return {"prefix_hashes": hashes[-PREFIXES_KEPT:], "prefix_bytes": sizes[-PREFIXES_KEPT:]}
+
+
+# A transcript doesn't hold the request's envelope, so these are unknown there, and never 0.
+ENVELOPE = (
+    "body_bytes", "system_bytes", "stream", "max_output_tokens", "tool_choice_forced", "thinking",
+    "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
+    "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp",
+)  # fmt: skip
+
+
+class Transcript:
+    """One conversation as a client's transcript tells it, message by message; each turn costs O(1)."""
+
+    def __init__(self, options: ReadOptions, dialect: Dialect) -> None:
+        self.options = options
+        self.dialect = dialect
+        self.turns = 0
+        self.flags: list[str] = []
+        self._last: tuple[int, int, int | None] | None = (
+            None  # messages, time, prompt tokens of the last request
+        )
+        self._last_bytes = 0
+        self._start(())
+
+    def _start(self, messages: Sequence[Message]) -> None:
+        self.trajectory = Trajectory()
+        self.chain = PrefixChain()
+        self._held: list[Message] | None = []
+        self._held_bytes = 0
+        for message in messages:
+            self.add(message)
+
+    def __len__(self) -> int:
+        return len(self.chain.hashes)
+
+    def add(self, message: Message) -> None:
+        """Take the next message."""
+        self.trajectory.add(message)
+        self.chain.add(message)
+        if self._held is not None:
+            self._held_bytes += sum(len(part.text) for part in message.parts)
+            self._held.append(message)
+            if self._held_bytes > HELD_BYTES:
+                self._held, self.flags = None, ["context_shortened"]
+
+    def rewind(self, length: int) -> None:
+        """Go back to the first `length` messages, as a client does when its user edits an earlier turn."""
+        if self._held is not None and length < len(self):
+            self._start(self._held[:length])
+
+    def restart(self) -> None:
+        """Forget the conversation, as a compaction does."""
+        self._start(())
+        self._last = None
+
+    def request_fields(self, model: str, ts_ms: int, effort: str | None, *, subagent: bool) -> dict[str, Any]:
+        """Fields of a request that is made now, with everything added so far as its prompt."""
+        turn, self.turns = self.turns, self.turns + 1
+        fields: dict[str, Any] = {"turn": turn, "dialect": self.dialect, "effort": effort}
+        total = self.chain.sizes[-1] if len(self) else 0
+        last, last_bytes = self._last, self._last_bytes
+        self._last, self._last_bytes = (len(self), ts_ms, None), total
+        if self.options.prompts == "none":
+            return fields
+        tokens = last[2] if last else None
+        estimate = None
+        if tokens is not None:  # without a usage block the prompt's envelope is unknown, and so is its size
+            estimate = estimate_tokens(total, last_bytes, tokens, TokenRatios().ratio(model))
+        facts = facts_of(
+            WireRequest(dialect=self.dialect, model=model, effort=effort),
+            trajectory=self.trajectory,
+            cache=self._shared(last, total, ts_ms),
+            context_tokens_est=estimate,
+            context_tokens_last=tokens,
+            turn=turn,
+            is_subagent=subagent,
+        )
+        facts = msgspec.structs.replace(facts, **dict.fromkeys(ENVELOPE))
+        salient = salient_fields(self.trajectory.salient_text(), self.options)
+        return fields | {"facts": facts} | _prefixes(self.chain.hashes, self.chain.sizes) | salient
+
+    def answered(self, fields: dict[str, Any]) -> None:
+        """Learn the usage of the last request."""
+        if self._last is not None:
+            self._last = (*self._last[:2], prompt_tokens(fields))
+
+    def _shared(
+        self, last: tuple[int, int, int | None] | None, total: int, ts_ms: int
+    ) -> tuple[float, float, float | None]:
+        """Return what of this prompt the request before has sent: (bytes, share, age in ms)."""
+        common = min(last[0], len(self)) if last else 0
+        if last is None or not common:
+            return 0.0, 0.0, None
+        shared = self.chain.sizes[common - 1]
+        return float(shared), shared / total if total else 0.0, float(max(0, ts_ms - last[1]))
