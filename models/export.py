@@ -18,6 +18,8 @@ from models.table import EXTRA_COLUMNS, TREE_COLUMNS, UNSEEN_INDEX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import lightgbm as lgb
+
 MAX_ABS_DP = 1e-6
 MAX_ABS_DLOG = 1e-5  # log1p tokens reach 12, where a float32 ulp is 1e-6
 _OPSET, _ML_OPSET, _IR_VERSION = 17, 3, 9
@@ -56,7 +58,7 @@ def export_heads(heads: Heads, seed: int = 0) -> tuple[bytes, Parity]:
 
 def build_graph(heads: Heads) -> bytes:
     """Build the ONNX model of both heads, serialised, without the proof."""
-    onnx = _library("onnx")
+    onnx = _onnx()
     helper, width = onnx.helper, heads.n_features + len(EXTRA_COLUMNS)
     constants: dict[str, Any] = {
         "a": np.float32(heads.platt[0]),
@@ -94,10 +96,10 @@ def build_graph(heads: Heads) -> bytes:
 
 def _sum_nodes(trees: str | None, name: str, column: str) -> list[Any]:
     """Nodes for `<name>_raw` (n, 1): the trees' sum, if there are trees, plus one column of X."""
-    make_node = _library("onnx").helper.make_node
+    make_node = _onnx().helper.make_node
     if trees is None:
         return [make_node("Gather", ["X", column], [f"{name}_raw"], axis=1)]
-    attributes = ensemble_attributes(_library("lightgbm").Booster(model_str=trees).dump_model())
+    attributes = ensemble_attributes(_booster(trees).dump_model())
     return [
         make_node("TreeEnsembleRegressor", ["X"], [f"{name}_trees"], domain="ai.onnx.ml", **attributes),
         make_node("Gather", ["X", column], [f"{name}_table"], axis=1),
@@ -204,8 +206,7 @@ def parity(heads: Heads, graph: bytes, seed: int = 0) -> Parity:
     trees_see = heads.n_features + TREE_COLUMNS
     dp, dlog = [], []
     boosters = [
-        None if text is None else _library("lightgbm").Booster(model_str=text)
-        for text in (heads.success_trees, heads.tokens_trees)
+        None if text is None else _booster(text) for text in (heads.success_trees, heads.tokens_trees)
     ]
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
@@ -268,7 +269,7 @@ def _thresholds(heads: Heads) -> Iterator[tuple[int, float]]:
     for text in (heads.success_trees, heads.tokens_trees):
         if text is None:
             continue
-        attributes = ensemble_attributes(_library("lightgbm").Booster(model_str=text).dump_model())
+        attributes = ensemble_attributes(_booster(text).dump_model())
         for mode, feature, value in zip(
             *(attributes[f"nodes_{key}"] for key in ("modes", "featureids", "values")), strict=True
         ):
@@ -276,14 +277,18 @@ def _thresholds(heads: Heads) -> Iterator[tuple[int, float]]:
                 yield feature, value
 
 
-def _library(name: str) -> Any:
-    """Import a library of the train extra when an export needs it."""
-    import importlib
-
+def _booster(text: str) -> lgb.Booster:
     try:
-        module = importlib.import_module(name)
-        if name == "onnx":
-            importlib.import_module("onnx.numpy_helper")
+        import lightgbm
     except ImportError as error:
-        raise MissingExtra(name, "train") from error
-    return module
+        raise MissingExtra("lightgbm", "train") from error
+    return lightgbm.Booster(model_str=text)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise MissingExtra("onnx", "train") from error
+    return onnx

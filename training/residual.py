@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import lightgbm as lgb
 
+_WORTH_THREADS = 2_000_000  # cells
+
 
 class Fitted(NamedTuple):
     """What the common recipe hands to a head; arrays are (n,) over all rows, NaN where there is no target."""
@@ -98,7 +100,8 @@ class _Learner:
             "max_bin": knobs.max_bin,
             "feature_pre_filter": False,
             "seed": knobs.seed,
-            "num_threads": knobs.num_threads,
+            # On small data the threads wait for each other longer than they work.
+            "num_threads": knobs.num_threads if matrix.size >= _WORTH_THREADS else 1,
             "deterministic": True,
             "force_col_wise": True,
             "verbose": -1,

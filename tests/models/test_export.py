@@ -1,0 +1,147 @@
+"""The exported graph is the trained model: exactly where thresholds are met, and in every odd value."""
+
+import lightgbm as lgb
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import CheckFailed
+from models.export import (
+    MAX_ABS_DP,
+    Heads,
+    adversarial_rows,
+    build_graph,
+    ensemble_attributes,
+    exact_thresholds,
+    export_heads,
+    parity,
+)
+
+DOUBLES = st.floats(allow_nan=False, allow_subnormal=True, width=64)
+SINGLES = st.floats(allow_nan=False, allow_subnormal=True, width=32)
+
+
+def train(seed=0, objective="cross_entropy", missing=0.1, rounds=8, **params):
+    """Text of a small model on five features, a category and two prices; values repeat and are missing."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(400, 8)).astype(np.float32) * 10.0 ** rng.integers(-4, 5)
+    rows[:, 1] = np.round(rows[:, 1])
+    rows[rng.random(rows.shape) < missing] = np.nan
+    rows[:, 5] = rng.integers(0, 9, 400)
+    y = (
+        rng.random(400) < 1 / (1 + np.exp(-np.clip(np.nan_to_num(rows[:, 0]), -9, 9) - (rows[:, 5] % 3 - 1)))
+    ).astype(float)
+    settings_ = {
+        "objective": objective,
+        "num_leaves": 8,
+        "min_data_in_leaf": 5,
+        "min_data_per_group": 5,
+        "verbose": -1,
+    }
+    settings_ |= {"num_threads": 1, "cat_smooth": 1, "seed": seed, **params}
+    data = lgb.Dataset(rows, y, categorical_feature=[5], params=settings_)
+    return lgb.train(settings_, data, num_boost_round=rounds).model_to_string()
+
+
+def heads(success=None, tokens=None, platt=(1.3, -0.2)):
+    return Heads(success, tokens, 5, platt, 9.0)
+
+
+@given(SINGLES, DOUBLES)
+@settings(max_examples=500)
+def test_a_threshold_splits_float32_as_lightgbm_does(x, threshold):
+    compared = 0.0 if abs(x) <= float(np.float32(1e-35)) else x
+    expected = compared <= threshold or threshold >= 1e300  # LightGBM's way to write down infinity
+    assert bool(np.float32(x) <= exact_thresholds(np.array([threshold]))[0]) == expected
+
+
+@given(SINGLES)
+@settings(max_examples=200)
+def test_a_threshold_just_off_a_float32_value_still_splits_there(x):
+    for threshold in (np.nextafter(x, -np.inf), x, np.nextafter(x, np.inf)):
+        if abs(x) > 1e-34 and np.isfinite(x) and np.isfinite(threshold):
+            assert bool(np.float32(x) <= exact_thresholds(np.array([threshold]))[0]) == (x <= threshold)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1]), st.floats(0.0, 3.0), st.floats(-2.0, 2.0))
+@settings(max_examples=15, deadline=None)
+def test_random_models_survive_adversarial_rows(seed, missing, a, b):
+    both = heads(train(seed, missing=missing), train(seed + 1, "regression", missing), (a, b))
+    _, report = export_heads(both, seed)
+    assert report.rows_wrong == 0
+    assert report.max_abs_dp <= MAX_ABS_DP
+
+
+def test_a_column_that_was_all_or_never_missing_is_exported_exactly():
+    for missing in (0.0, 0.6):
+        assert export_heads(heads(train(3, missing=missing)))[1].rows_wrong == 0
+
+
+def test_a_table_alone_is_a_valid_graph():
+    graph, report = export_heads(heads())
+    assert report.rows_wrong == 0
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    row = np.zeros((1, 10), dtype=np.float32)
+    row[0, -2:] = 2.0, 100.0
+    p, log_tokens = session.run(None, {"X": row})
+    assert p[0] == pytest.approx(1 / (1 + np.exp(-(1.3 * 2.0 - 0.2))), abs=1e-6)
+    assert log_tokens[0] == 9.0
+
+
+def test_a_model_of_single_leaves_is_a_valid_graph():
+    assert export_heads(heads(train(min_data_in_leaf=399)))[1].rows_wrong == 0
+
+
+def test_the_same_heads_give_the_same_bytes():
+    both = heads(train(1), train(2, "regression"))
+    assert build_graph(both) == build_graph(both)
+
+
+def test_the_proof_sees_a_graph_of_another_model():
+    model = train(4)
+    assert parity(heads(model), build_graph(heads(train(5)))).rows_wrong > 0
+    assert parity(heads(model), build_graph(heads(model, platt=(1.3001, -0.2)))).rows_wrong > 0
+
+
+def test_the_proof_sees_thresholds_that_were_rounded_to_nearest():
+    """What a plain conversion does: right almost everywhere, wrong where a value meets its threshold."""
+    text = train(6)
+    model = onnx.load_from_string(build_graph(heads(text)))
+    (trees,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleRegressor")
+    attributes = {attribute.name: attribute for attribute in trees.attribute}
+    dumped = []
+    stack = [tree["tree_structure"] for tree in lgb.Booster(model_str=text).dump_model()["tree_info"]]
+    while stack:
+        node = stack.pop()
+        if node.get("decision_type") == "<=":
+            dumped.append(node["threshold"])
+        stack += [node[side] for side in ("left_child", "right_child") if side in node]
+    nearest = dict(zip(exact_thresholds(np.array(dumped)), np.float32(dumped), strict=True))
+    values = [nearest.get(np.float32(v), v) for v in attributes["nodes_values"].floats]
+    attributes["nodes_values"].floats[:] = values
+    assert parity(heads(text), model.SerializeToString()).rows_wrong > 0
+
+
+def test_zero_as_missing_is_refused():
+    with pytest.raises(CheckFailed, match="zero_as_missing"):
+        build_graph(heads(train(zero_as_missing=True)))
+
+
+def test_adversarial_rows_meet_every_threshold_from_both_sides():
+    both = heads(train(7))
+    rows = adversarial_rows(both)
+    values = ensemble_attributes(lgb.Booster(model_str=both.success_trees).dump_model())
+    for mode, feature, value in zip(
+        values["nodes_modes"], values["nodes_featureids"], values["nodes_values"], strict=True
+    ):
+        if mode == "BRANCH_LEQ":
+            column, exact = rows[:, feature], np.float32(value)
+            with np.errstate(over="ignore"):
+                above, below = (
+                    np.nextafter(exact, np.float32(np.inf)),
+                    np.nextafter(exact, np.float32(-np.inf)),
+                )
+            assert all((column == edge).any() for edge in (below, exact, above))
