@@ -51,7 +51,9 @@ def main() -> None:
         run(samediff, "route", "--help", cwd=project)
         print(f"{time.perf_counter() - started:.2f} s")
 
-        receipt = json.loads(run(samediff, "route", ROOT / "sample" / "request.json", "--json", "-", cwd=project))
+        receipt = json.loads(
+            run(samediff, "route", ROOT / "sample" / "request.json", "--json", "-", cwd=project)
+        )
         assert receipt["bundle_kind"] == "prior", "the installed wheel must decide on its prior"
         assert receipt["chosen"] in {arm["candidate"] for arm in receipt["arms"]}
         assert abs(sum(arm.get("propensity", 0.0) for arm in receipt["arms"]) - 1) < 1e-9
@@ -65,7 +67,9 @@ def main() -> None:
         assert missing.returncode == 2, missing.stdout
         assert "pip install 'samediff[train]'" in missing.stderr, missing.stderr
         assert "Traceback" not in missing.stderr
-        print(f"route beside the decoy: {receipt['chosen']}; ingest without its extra: {missing.stderr.strip()}")
+        print(
+            f"route beside the decoy: {receipt['chosen']}; ingest without its extra: {missing.stderr.strip()}"
+        )
 
 
 def folder_mb(folder: Path) -> float:

@@ -29,7 +29,9 @@ def test_the_changelogs_newest_version_is_the_packages() -> None:
 
 def test_every_package_is_declared_by_name() -> None:
     on_disk = {
-        ".".join(f.parent.relative_to(ROOT).parts) for room in ROOMS for f in (ROOT / room).rglob("__init__.py")
+        ".".join(f.parent.relative_to(ROOT).parts)
+        for room in ROOMS
+        for f in (ROOT / room).rglob("__init__.py")
     }
     assert on_disk == set(project()["tool"]["setuptools"]["packages"])
 
@@ -56,5 +58,7 @@ def test_the_command_line_imports_no_room_before_a_command_is_called() -> None:
 
 
 def test_the_sample_and_the_prior_stay_small() -> None:
-    size = sum(f.stat().st_size for d in ("sample", "models/prior") for f in (ROOT / d).rglob("*") if f.is_file())
+    size = sum(
+        f.stat().st_size for d in ("sample", "models/prior") for f in (ROOT / d).rglob("*") if f.is_file()
+    )
     assert size <= 15_000_000

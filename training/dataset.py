@@ -57,7 +57,9 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
-    requests = requests.with_columns(pl.coalesce("candidate", "model_served", "model_requested").alias("candidate"))
+    requests = requests.with_columns(
+        pl.coalesce("candidate", "model_served", "model_requested").alias("candidate")
+    )
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     known = named.filter(pl.col("value").is_not_null())
@@ -125,7 +127,11 @@ def holdout_mask(group: np.ndarray, ts_ms: np.ndarray, share: float = HOLDOUT_SH
     Whole groups only, so no session, task or repository stands on both sides.
     """
     frame = pl.DataFrame({"group": group, "ts_ms": ts_ms})
-    by_time = frame.group_by("group").agg(pl.col("ts_ms").max(), rows=pl.len()).sort("ts_ms", "group", descending=True)
+    by_time = (
+        frame.group_by("group")
+        .agg(pl.col("ts_ms").max(), rows=pl.len())
+        .sort("ts_ms", "group", descending=True)
+    )
     held = by_time.filter(pl.col("rows").cum_sum() - pl.col("rows") < share * len(group))["group"]
     if len(held) == len(by_time):  # one group only: nothing can be held out
         return np.zeros(len(group), dtype=bool)

@@ -25,7 +25,9 @@ def test_scores_equal_scikit_learns(seed: int, n: int) -> None:
 
 def test_calibration_error_is_zero_for_the_truth_and_the_bias_for_a_biased_one() -> None:
     p = np.repeat([0.2, 0.4, 0.6, 0.8], 100)
-    y = np.concatenate([np.repeat([1.0, 0.0], [int(100 * q), 100 - int(100 * q)]) for q in (0.2, 0.4, 0.6, 0.8)])
+    y = np.concatenate(
+        [np.repeat([1.0, 0.0], [int(100 * q), 100 - int(100 * q)]) for q in (0.2, 0.4, 0.6, 0.8)]
+    )
     assert calibration_error(y, p, bins=4) == pytest.approx(0, abs=1e-12)
     assert calibration_error(y, p + 0.1, bins=4) == pytest.approx(0.1)
 
