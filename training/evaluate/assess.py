@@ -29,19 +29,21 @@ class Ledger:
         self.quality_draws = dict(zip(outcomes, draws.T[:half], strict=True))
         self.cost_draws = dict(zip(outcomes, draws.T[half:], strict=True))
 
-    def entry(self, name: str, models: list[str], pin: str = "best_single") -> dict[str, Any]:
+    def entry(self, name: str, models: list[str]) -> dict[str, Any]:
         """Entry of one policy as in the contract, and how it stands against the best single model."""
         shares = self.outcomes[name].weights.mean(axis=0)
         share = {models[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0}
-        bounds = (0.0, float("inf"))
+        against = self.against(name, "best_single")
+        return {"name": name, **self.figures(name), "share": share, "vs_best_single": against}
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """Quality and mean cost per task of one outcome, with intervals; None where unknown."""
+        positive = (0.0, float("inf"))
         return {
-            "name": name,
             "quality": float(self.quality[name]),
             "quality_ci": self.boot.interval(self.quality_draws[name], self.quality[name], _UNIT),
             "cost_usd": known(self.cost[name]),
-            "cost_usd_ci": self.boot.interval(self.cost_draws[name], self.cost[name], bounds),
-            "share": share,
-            "vs_best_single": self.against(name, pin),
+            "cost_usd_ci": self.boot.interval(self.cost_draws[name], self.cost[name], positive),
         }
 
     def against(self, name: str, other: str) -> dict[str, Any]:

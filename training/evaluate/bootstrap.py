@@ -74,4 +74,4 @@ def beats(difference: np.ndarray, group: np.ndarray, level: float = 0.95) -> boo
     """Whether a paired difference is above 0, one-sided, by Student's t over groups."""
     mean, error = paired_error(difference, group)
     groups = len(np.unique(group))
-    return groups > 1 and mean > 0 and mean > float(stdtrit(groups - 1, level)) * error
+    return groups > 1 and mean > 1e-9 and mean > float(stdtrit(groups - 1, level)) * error

@@ -63,7 +63,7 @@ class Operating(NamedTuple):
     headline: (
         int | None
     )  # best quality, the cheapest within one standard error of it, if it beats pin and mix
-    parity: int | None  # cheapest whose quality is not below the pin's
+    parity: int | None  # the cheapest that is as good as the pin
     unguarded: int  # the headline without the right to abstain
 
 
@@ -83,8 +83,14 @@ def operate(
     unguarded = min(sound, key=lambda i: money[i])
     if not beats(quality[unguarded] - mixed[unguarded], group):
         return Operating(None, None, unguarded)
-    equal = [i for i in range(len(means)) if means[i] >= pin.mean()]
+    equal = [i for i in range(len(means)) if _as_good(quality[i] - pin, group)]
     return Operating(unguarded, min(equal, key=lambda i: money[i]) if equal else None, unguarded)
+
+
+def _as_good(difference: np.ndarray, group: np.ndarray) -> bool:
+    """Whether it is above 0 by half a standard error, which pays for taking the cheapest of many λ."""
+    mean, error = paired_error(difference, group)
+    return mean >= 0.5 * error
 
 
 def _within_error(difference: np.ndarray, group: np.ndarray) -> bool:

@@ -138,7 +138,7 @@ def _token_spread() -> pl.Expr:
 
 
 def _merge_equal_prompts(tasks: pl.DataFrame, notes: Notes) -> np.ndarray:
-    """Group numbers (n,); groups that share a prompt word for word become one, for no fold to have seen it."""
+    """Group numbers (n,); groups that share a prompt word for word become one, so no fold has seen it."""
     names = tasks["_group"].to_list()
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     parent = list(range(len(number)))

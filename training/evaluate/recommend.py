@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-MARGIN = 0.01  # success points that a saving may put at risk, at the lower end of the interval
+MARGIN = 0.01  # success that a saving may put at risk, at the lower end of the interval
+PIN_MARGIN = 0.02  # success that a cheaper pin may lack to be worth a mention
 
 
-def recommend(policies: dict[str, dict[str, Any]], model: str, agreed: bool = True) -> tuple[str, str]:
+def recommend(
+    policies: dict[str, dict[str, Any]], models: list[dict[str, Any]], model: str, agreed: bool = True
+) -> tuple[str, str]:
     """Name of the supported policy and the sentence for people.
 
     policies: entries of the result by name, with `vs_best_single`; `learned` also has `vs_table`.
-    model: the best single model; `agreed` is False where folds disagree on it.
+    models: every model as a pin, with `vs_best` against `model`, the best single one; `agreed` is False where
+    the folds disagree on which that is.
     """
     pin = f"Pin {model}" + ("" if agreed else " (the folds don't all agree on it)")
     learned, table = policies["learned"], policies["table"]
     if not supported(learned):
         if not supported(table):
-            return "best_single", f"{pin}: {_why_not(learned)}."
+            return "best_single", f"{pin}: {_why_not(learned)}{_cheaper_pin(models, model)}."
         return (
             "table",
             f"Route by the task-type table alone: {_claim(table)}; the learned router falls short.",
@@ -64,6 +68,24 @@ def _why_not(entry: dict[str, Any]) -> str:
     if against["saving"] is not None:
         said += f" at {_percent(against['saving'], against['saving_ci'])}"
     return f"{said} is not a gain beyond the interval"
+
+
+def _cheaper_pin(models: list[dict[str, Any]], best: str) -> str:
+    """Name the cheapest pin that these data can't tell from the best, if it saves beyond its interval."""
+    equal = [
+        m
+        for m in models
+        if m["model"] != best
+        and (m["vs_best"]["saving_ci"] or [0])[0] > 0
+        and m["vs_best"]["quality"] >= -PIN_MARGIN
+        and (m["vs_best"]["quality_ci"] or [0, -1])[1] >= 0
+    ]
+    if not equal:
+        return ""
+    cheapest = min(equal, key=lambda m: float(m["cost_usd"]))
+    against = cheapest["vs_best"]
+    gain, saved = _points(against["quality"], against["quality_ci"]), f"{100 * against['saving']:.0f} %"
+    return f"; {cheapest['model']} costs {saved} less at {gain}, a difference that these tasks don't settle"
 
 
 def _points(value: float, ends: list[float] | None) -> str:

@@ -111,14 +111,14 @@ def _predictions(
     matrix: Matrix, inputs: Inputs, parts: list[predict.Split]
 ) -> dict[str, list[predict.FoldScores]]:
     """Out-of-fold predictions of each router, fold by fold."""
-    from training.progress import progress
+    from training.progress import Progress
 
     scores: dict[str, list[predict.FoldScores]] = {name: [] for name in ROUTERS}
-    with progress(len(parts) * len(ROUTERS), "fitting") as advance:
+    with Progress("fitting routers", len(parts) * len(ROUTERS)) as progress:
         for part in parts:
             for name in ROUTERS:
                 scores[name].append(predict.fit_one(name, matrix, inputs, part))
-                advance(1)
+                progress.advance()
     return scores
 
 
@@ -144,19 +144,21 @@ def _figures(
             f"{name}/parity": route.parity,
             f"{name}/unguarded": route.unguarded,
         }
-    ledger = assess.Ledger(boot, outcomes)
+    pins = {f"pin/{m}": policies.by_model(at, np.full(len(at.rows), j)) for j, m in enumerate(matrix.models)}
+    ledger = assess.Ledger(boot, outcomes | pins)
     entries = {name: ledger.entry(name, matrix.models) for name in ORDER if name in outcomes}
     entries.setdefault("cheapest", _unknown("cheapest"))
     entries["cascade"]["pairs"] = dict(Counter(names))
     for name, route in routes.items():
         entries[name] |= _routing(ledger, name, route, scores[name])
     entries["learned"] |= _learned(ledger, boot, routes["learned"], family, books)
-    pins = Counter(matrix.models[b.pin] for b in books)
-    chosen, sentence = recommend(entries, pins.most_common(1)[0][0], len(pins) == 1)
+    pin = book(matrix, np.any([s.train for s in parts], axis=0)).pin
+    models = _models(ledger, matrix.models, matrix.models[pin])
+    chosen, sentence = recommend(entries, models, matrix.models[pin], all(b.pin == pin for b in books))
     p = np.concatenate([s.test for s in scores["learned"]])
     plain = assess.calibration(np.concatenate([s.test for s in scores["table"]]), at, matrix.models)
     return {
-        "models": _models(matrix, at),
+        "models": models,
         "policies": [entries[name] for name in ORDER],
         "calibration": {
             **assess.calibration(p, at, matrix.models),
@@ -219,10 +221,10 @@ def _learned(
     }
 
 
-def _models(matrix: Matrix, at: policies.Scored) -> list[dict[str, Any]]:
-    """Every pin on the scored rows, best first."""
-    quality, cost = at.success.mean(axis=0), mean_known(at.cost.T)
-    return [
-        {"model": matrix.models[j], "quality": float(quality[j]), "cost_usd": assess.known(cost[j])}
-        for j in np.argsort(-quality, kind="stable")
-    ]
+def _models(ledger: assess.Ledger, models: list[str], best: str) -> list[dict[str, Any]]:
+    """Every model as a pin on the scored rows, best first, against the best one of all training rows."""
+    entries = []
+    for model in sorted(models, key=lambda name: -ledger.quality[f"pin/{name}"]):
+        figures = ledger.figures(f"pin/{model}")
+        entries.append({"model": model, **figures, "vs_best": ledger.against(f"pin/{model}", f"pin/{best}")})
+    return entries

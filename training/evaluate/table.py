@@ -46,7 +46,7 @@ def _against(entry: dict[str, Any]) -> str:
     if entry["name"] == "best_single":
         return ""
     against = entry["vs_best_single"]
-    money = "" if against["saving"] is None else f", {-100 * against['saving']:+.0f} % cost"
+    money = "" if against["saving"] is None else f", {round(-100 * against['saving']) + 0:+d} % cost"
     return f"{100 * against['quality']:+.1f}{money}"
 
 
