@@ -87,6 +87,26 @@ def encoder_onnx(
 
 
 @app.command()
+def train(
+    log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")],
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the encoder the log was ingested with; default: the prior's."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Train on a log and write a bundle; exit 1, and no bundle, when a gate fails."""
+    from training.pipeline import render
+    from training.pipeline import train as train_on
+
+    report = train_on(log, out, encoder=encoder)
+    finish(report, json, render)
+    if report.digest is None:
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     outcomes: Annotated[
         Path, typer.Argument(help="Outcome matrix, Parquet or CSV: a row per (task, model).")
@@ -129,6 +149,74 @@ def evaluate(
         encoder=encoder,
     )
     finish(run(outcomes, options), json, render)
+
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings; default samediff.toml, if it is there.")
+]
+BundleOption = Annotated[
+    str | None, typer.Option("--bundle", help="Folder of a bundle; default: the prior that ships.")
+]
+PolicyOption = Annotated[
+    str | None, typer.Option("--policy", help="pin:X, mix:X=0.7,Y=0.3 or learned:max_loss=0.02,explore=0.05.")
+]
+
+
+@app.command()
+def route(
+    file: Annotated[str, typer.Argument(help="Request body as JSON; - = stdin.")],
+    dialect: Annotated[str | None, typer.Option(help="Default: told by the body.")] = None,
+    session: Annotated[str | None, typer.Option(help="Session id for the receipt.")] = None,
+    at_ms: Annotated[
+        int | None, typer.Option("--at-ms", help="Time that prices go by, UTC epoch ms; default now.")
+    ] = None,
+    bundle: BundleOption = None,
+    policy: PolicyOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Decide one request without a server and show the receipt."""
+    from router.gateway.settings import Settings
+    from router.offline import Question, render, run
+
+    settings = Settings.load(config).having(bundle=bundle, policy=policy)
+    finish(run(Question(file, dialect, session, at_ms), settings), json, render)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default 8484; 0 takes a free one.")] = None,
+    bundle: BundleOption = None,
+    policy: PolicyOption = None,
+    journal: Annotated[str | None, typer.Option(help="Folder of the request log.")] = None,
+) -> None:
+    """Route and forward requests until stopped."""
+    from router.gateway.serve import announcement, prepare
+    from router.gateway.serve import run as serve_until_stopped
+    from router.gateway.settings import Settings
+
+    settings = Settings.load(config).having(
+        host=host, port=port, bundle=bundle, policy=policy, journal=journal
+    )
+    prepared = prepare(settings)
+    for line in announcement(prepared, settings):
+        typer.echo(line)
+    sys.stdout.flush()
+    serve_until_stopped(prepared)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, bundle: BundleOption = None, json: JsonOption = None) -> None:
+    """Look at what serving needs: bundle, catalogue, prices, keys; exit 1 if something is broken."""
+    from router.doctor import render, run
+    from router.gateway.settings import Settings
+
+    diagnosis = run(Settings.load(config).having(bundle=bundle))
+    finish(diagnosis, json, render)
+    if not diagnosis.ok:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,7 +13,9 @@ from features.vector import featurize_frame
 from router.prices import rates
 from training.fit import Examples
 from training.labels import resolve
-from training.log import LogStore
+
+if TYPE_CHECKING:
+    from training.log import LogStore
 
 MIN_LABELLED = 50  # below this neither a split nor a calibration means anything
 MIN_REPOSITORIES = 5  # fewer can't be held out from each other
@@ -57,9 +59,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
-    requests = requests.with_columns(
-        pl.coalesce("candidate", "model_served", "model_requested").alias("candidate")
-    )
+    requests = requests.with_columns(candidate=pl.coalesce("candidate", "model_served", "model_requested"))
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     known = named.filter(pl.col("value").is_not_null())
@@ -67,8 +67,8 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     rows = known.filter(ours).sort("ts_ms", "request_id")
     if len(rows) < MIN_LABELLED:
         raise BadInput(
-            f"{log.path}: {len(rows)} labelled requests of {len(requests)}, at least {MIN_LABELLED} are needed; "
-            "ingest a table with a `success` column, or post outcomes to /v1/outcomes"
+            f"{log.path}: {len(rows)} labelled requests of {len(requests)}, at least {MIN_LABELLED} are "
+            "needed; ingest a table with a `success` column, or post outcomes to /v1/outcomes"
         )
     grouped_by, group = _groups(rows)
     candidates = rows["candidate"].unique().sort().to_list()
@@ -104,7 +104,7 @@ def price_pair(candidate: str) -> tuple[float | None, float | None]:
 
 
 def _groups(rows: pl.DataFrame) -> tuple[str, pl.Series]:
-    """What must not be torn apart: the repository where there are enough of them, else the task or session."""
+    """What must not be torn apart: the repository where there are enough, else the task or session."""
     if rows["repo"].n_unique() >= MIN_REPOSITORIES and rows["repo"].null_count() == 0:
         return "repo", rows["repo"]
     return "task", rows.select(pl.coalesce("task_id", "session_id"))["task_id"]
