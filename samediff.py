@@ -107,6 +107,40 @@ def train(
 
 
 @app.command()
+def ingest(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files and folders of logs.")],
+    to: Annotated[Path, typer.Option("--to", metavar="LOG", help="Folder of the canonical log.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="Don't detect the format, take this one.")
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OURS=THEIRS", help="A table's column under our name; repeatable."),
+    ] = None,
+    reasoning: Annotated[
+        str | None,
+        typer.Option(help="A table's reasoning tokens are inside the output tokens, or apart."),
+    ] = None,
+    prompts: Annotated[str, typer.Option(help="What to keep of texts: full, features or none.")] = "features",
+    encoder: Annotated[
+        Path | None, typer.Option(help="Embed prompts with the encoder of this folder or bundle.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Read logs of any known format into the canonical log; the same files twice add nothing."""
+    from features.errors import BadInput
+    from training.account import nothing_kept, render
+    from training.ingest import run
+
+    result = run(
+        sources, to, form=form, maps=maps or (), reasoning=reasoning, prompts=prompts, encoder=encoder
+    )
+    finish(result, json, render)
+    if reason := nothing_kept(result):
+        raise BadInput(reason)
+
+
+@app.command()
 def evaluate(
     outcomes: Annotated[
         Path, typer.Argument(help="Outcome matrix, Parquet or CSV: a row per (task, model).")

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from features.assemble import EFFORTS
 from router.prices import context_window
 
 if TYPE_CHECKING:
     from features.facts import Facts
     from router.catalog import Candidate, Deployment
-
-_EFFORTS = {
-    "none": 0,
-    "minimal": 0,
-    "low": 1,
-    "medium": 2,
-    "high": 3,
-    "xhigh": 4,
-    "max": 5,
-}  # as Facts.effort
 
 
 def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_tokens: int) -> str | None:
@@ -32,6 +23,6 @@ def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_token
         "no_tools": takes is not None and "tools" not in takes and bool(facts.n_tools),
         "no_images": takes is not None and "images" not in takes and bool(facts.n_images),
         # The body is forwarded as it came, so an effort can't be set that the client hasn't asked for.
-        "effort": row.effort is not None and facts.effort != _EFFORTS.get(row.effort),
+        "effort": row.effort is not None and facts.effort != EFFORTS.get(row.effort),
     }
     return next((name for name, failed in checks.items() if failed), None)

@@ -71,4 +71,5 @@ def expected_cost(
 
 def _usd(tokens: float, rate: Decimal) -> Decimal:
     """Tokens × USD per Mtok; tokens are rounded to a thousandth so that money stays exact decimals."""
-    return (Decimal(round(tokens * 1000)) / 1000 * rate / MTOK).quantize(_CENT_FRACTION)
+    amount = (Decimal(round(tokens * 1000)) / 1000 * rate / MTOK).quantize(_CENT_FRACTION)
+    return amount or Decimal(0)  # a quantised zero would be written as 0E-12

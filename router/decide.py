@@ -9,15 +9,14 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
-from features.assemble import facts_of
-from features.context import TokenRatios, estimate_tokens
-from models.bundle import CandidateView
 from msgspec.structs import replace
 
+from features.assemble import facts_of, trajectory_of
+from features.context import TokenRatios, estimate_tokens
 from features.errors import BadInput
-from features.prompt import salient_text
 from features.records import ArmRecord, DecisionRecord
 from features.vector import featurize_one
+from models.bundle import CandidateView
 from router import prices
 from router.constraints import exclusion
 from router.cost import Split, expected_cost, split_prompt
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    from models.bundle import Bundle, Predictions
 
     from features.facts import Facts
     from features.wire.types import Dialect, WireRequest
+    from models.bundle import Bundle, Predictions
     from router.catalog import Catalog, Deployment
     from router.cost import Cost
 
@@ -114,6 +113,7 @@ class Decider:
         self.policy = policy
         self.ratios = ratios or TokenRatios()
         self._environ = environ
+        self._learned = {name.lower(): name for name in bundle.profiles}
 
     def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
         """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
@@ -128,7 +128,7 @@ class Decider:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
         options = [self._option(name, deployments[name], request, session) for name in names]
-        encoder = self.bundle.encoder
+        facts, embedding = self._read(request, session, reference)
         given = Given(
             request_id=context.request_id,
             session_id=context.session_id,
@@ -138,8 +138,8 @@ class Decider:
             reference=reference,
             pinned=target.deployment is not None,
             last_candidate=session.last_candidate,
-            facts=self._facts(request, session, reference),
-            embedding=None if encoder is None else encoder.encode(salient_text(request.messages)),
+            facts=facts,
+            embedding=embedding,
             options=options,
         )
         return self.judge(given)
@@ -173,15 +173,24 @@ class Decider:
         ratio = request.body_bytes / max(self.ratios.estimate(model, request.body_bytes), 1e-9)
         return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
 
-    def _facts(self, request: WireRequest, session: Session, reference: str) -> Facts:
-        return facts_of(
+    def _read(
+        self, request: WireRequest, session: Session, reference: str
+    ) -> tuple[Facts, np.ndarray | None]:
+        """Read the facts of a request and embed its salient text, going through the messages once."""
+        so_far = trajectory_of(request)
+        hidden = request.previous_response_id is not None  # only its last messages are here: turn unknown
+        encoder = self.bundle.encoder
+        embedding = None if encoder is None else encoder.encode(so_far.salient_text())
+        facts = facts_of(
             request,
+            trajectory=None if hidden else so_far,
             cache=session.shared,
             context_tokens_est=self._tokens(reference, request, session),
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
             is_subagent=session.is_subagent,
         )
+        return facts, embedding
 
     def judge(self, given: Given) -> DecisionRecord:
         """Make the decision from its parts: the one way for new requests and for receipts."""
@@ -189,7 +198,7 @@ class Decider:
         if not priced:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        views = [_view(d, o, given.ts_ms) for o, d in priced]
+        views = [self._view(d, o, given.ts_ms) for o, d in priced]
         beliefs = self.bundle.predict(features, views)
         arms = [
             self._arm(option, deployment, beliefs, i, given) for i, (option, deployment) in enumerate(priced)
@@ -205,6 +214,17 @@ class Decider:
         else:
             choice = choose(self.policy, [_weighed(a) for a in arms], _situation(given, seed))
         return self._receipt(given, arms, choice, seed)
+
+    def _view(self, deployment: Deployment, option: Option, ts_ms: int) -> CandidateView:
+        """Describe a candidate to the bundle, by the name that it was trained under if it was."""
+        names = (option.candidate, deployment.model, deployment.model.rpartition("/")[2])
+        known = next(
+            (self._learned[n.lower()] for n in names if n.lower() in self._learned), option.candidate
+        )
+        found = prices.rates(deployment.model, deployment.provider, ts_ms, option.split.total)
+        if found is None:
+            return CandidateView(known, None, None)
+        return CandidateView(known, float(found.input), float(found.output))
 
     def _arm(
         self, option: Option, deployment: Deployment, beliefs: Predictions, i: int, given: Given
@@ -266,13 +286,6 @@ class Decider:
             price_version=prices.PRICE_VERSION,
             catalog_digest=self.catalog.digest,
         )
-
-
-def _view(deployment: Deployment, option: Option, ts_ms: int) -> CandidateView:
-    found = prices.rates(deployment.model, deployment.provider, ts_ms, option.split.total)
-    if found is None:
-        return CandidateView(option.candidate, None, None)
-    return CandidateView(option.candidate, float(found.input), float(found.output))
 
 
 def _money(cost: Cost | None) -> dict[str, Any]:

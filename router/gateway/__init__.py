@@ -1,0 +1,1 @@
+"""The FastAPI layer: parse, decide, forward, log."""

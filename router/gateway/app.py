@@ -1,0 +1,58 @@
+"""create_app(settings): puts the gateway together, defines nothing; nothing is built at import."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from router.gateway import routes
+from router.gateway.service import Gateway
+from router.gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from router.gateway.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the gateway; BadInput, one line, when the bundle, catalogue or policy can't be used."""
+    gateway = Gateway(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gateway.upstream = Upstream(settings.upstream)
+        gateway.journal.start()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process needs no looking through; helps the p99
+        gc.set_threshold(50_000, 20, 20)
+        gateway.ready = True
+        yield
+        gateway.ready = False
+        await gateway.upstream.close()
+        gateway.journal.close()
+
+    app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.gateway = gateway
+    # add_route and not app.post: no body model, no dependency injection on the way of a proxied request.
+    for path, endpoint in (
+        ("/v1/chat/completions", routes.answering(gateway, "openai_chat")),
+        ("/v1/messages", routes.answering(gateway, "anthropic_messages")),
+        ("/v1/responses", routes.answering(gateway, "openai_responses")),
+        ("/v1/messages/count_tokens", routes.count_tokens(gateway)),
+        ("/v1/route", routes.route(gateway)),
+        ("/v1/outcomes", routes.outcomes(gateway)),
+    ):
+        app.add_route(path, endpoint, methods=["POST"])
+    for path, endpoint in (
+        ("/v1/models", routes.models(gateway)),
+        ("/healthz", routes.healthz(gateway)),
+        ("/readyz", routes.readyz(gateway)),
+        ("/metrics", routes.metrics(gateway)),
+        ("/", routes.dashboard(gateway)),
+    ):
+        app.add_route(path, endpoint, methods=["GET"])
+    return app

@@ -1,0 +1,77 @@
+"""Errors as the client's own dialect writes them; never a traceback, a key or a prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from features.errors import BadInput
+from router.decide import Unavailable, UnknownModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from features.wire.types import Dialect
+
+
+class TooLarge(BadInput):
+    """The request body is over the limit."""
+
+
+class UpstreamError(Exception):
+    """A provider could not be reached or didn't answer; `kind` is for metrics, the text for clients."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+
+# status -> error type in the OpenAI dialects, in Messages
+_TYPES: dict[int, tuple[str, str]] = {
+    400: ("invalid_request_error", "invalid_request_error"),
+    404: ("invalid_request_error", "not_found_error"),
+    413: ("invalid_request_error", "request_too_large"),
+    502: ("server_error", "api_error"),
+    503: ("server_error", "overloaded_error"),
+    504: ("server_error", "timeout_error"),
+}
+_CODES = {404: "model_not_found", 413: "request_too_large", 502: "upstream_failed", 504: "upstream_timeout"}
+
+
+def status_of(error: BadInput) -> int:
+    """HTTP status of an input error."""
+    known = {UnknownModel: 404, TooLarge: 413, Unavailable: 503}
+    return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
+
+
+def error_body(dialect: Dialect, status: int, message: str, request_id: str) -> dict[str, Any]:
+    """Build the error object of a dialect."""
+    openai, anthropic = _TYPES.get(status, ("server_error", "api_error"))
+    if dialect == "anthropic_messages":
+        return {
+            "type": "error",
+            "error": {"type": anthropic, "message": message},
+            "request_id": request_id,
+        }
+    return {"error": {"message": message, "type": openai, "param": None, "code": _CODES.get(status)}}
+
+
+def error_response(
+    dialect: Dialect, status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with an error in the dialect."""
+    body = msgspec.json.encode(error_body(dialect, status, message, request_id))
+    own = {"x-samediff-request-id": request_id, **(headers or {})}
+    return Response(body, status, own, media_type="application/json")
+
+
+def error_event(dialect: Dialect, message: str, request_id: str) -> bytes:
+    """Build the event that tells the reader of a stream that it broke off; it begins on a fresh line."""
+    body = error_body(dialect, 502, message, request_id)
+    if dialect == "openai_responses":
+        body = {"type": "error", "sequence_number": None, **body["error"]}
+    event = b"" if dialect == "openai_chat" else b"event: error\n"
+    return b"\n\n" + event + b"data: " + msgspec.json.encode(body) + b"\n\n"

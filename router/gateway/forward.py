@@ -1,0 +1,167 @@
+"""The answer to a forwarded request: upstream called, its bytes passed on, the client's leaving noticed.
+
+A response class of its own, because the status must not be committed before upstream has answered, and
+because a client that leaves, before the first byte or after it, must stop the spending at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+from starlette.responses import Response
+
+from features.wire import StreamReader, parse_response
+from router.gateway.errors import UpstreamError, error_event, error_response
+from router.gateway.recording import Trace
+from router.gateway.upstream import address, request_headers, response_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+    from router.gateway.recording import Call
+    from router.gateway.upstream import Upstream
+
+MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
+
+
+class Forwarded(Response):
+    """Forwards one call and passes the answer on; `began` and `ended` are told when it does."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        call: Call,
+        own: Mapping[str, str],
+        *,
+        arrived: float,
+        url: tuple[str, str] = ("", ""),
+        environ: Mapping[str, str],
+        began: Callable[[Call], None],
+        ended: Callable[[Call, Trace], None],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._upstream = upstream
+        self._call = call
+        self._own = own
+        self._arrived = arrived
+        self._address = address(call.deployment, *url)
+        self._environ = environ
+        self._began = began
+        self._ended = ended
+        self._trace = Trace()
+        self._committed = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Exchange with upstream until the answer is through or the client has left."""
+        trace = self._trace
+        exchange = asyncio.create_task(self._exchange(scope, receive, send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({exchange, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not exchange.done():
+                trace.status = "cancelled"
+                exchange.cancel()
+            leaving.cancel()
+            await asyncio.wait({exchange, leaving})
+            trace.latency_ms = self._elapsed()
+            self._ended(self._call, trace)
+        if not exchange.cancelled():
+            exchange.result()
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call, trace = self._call, self._trace
+        headers = request_headers(call.deployment, call.headers.items(), self._environ)
+        trace.attempts = 1
+        try:
+            async with self._upstream.post(self._address, headers, call.body) as answer:
+                trace.http_status = answer.status
+                trace.status = "ok" if answer.status < 400 else "error"
+                if answer.status < 400:
+                    self._began(call)
+                if answer.content_type == "text/event-stream":
+                    await self._stream(answer, send)
+                else:
+                    await self._whole(answer, send)
+        except UpstreamError as error:
+            trace.status, trace.error_kind = "truncated" if self._committed else "error", error.kind
+            if self._committed:  # too late for another answer; not ending this one makes the server hang up
+                return
+            failure = error_response(
+                call.request.dialect, error.status, str(error), call.receipt.request_id, self._own
+            )
+            await failure(scope, receive, send)
+
+    async def _stream(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+        """Pass events on as they come; each is read only after it was sent."""
+        trace, dialect = self._trace, self._call.request.dialect
+        reader = StreamReader(dialect)
+        readable = answer.headers.get("content-encoding", "identity") == "identity"
+        try:
+            await self._start(answer, send)
+            async for chunk in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                if trace.first_byte_ms is None:
+                    trace.first_byte_ms = self._elapsed()
+                if readable:
+                    reader.feed(chunk)
+            if readable and not reader.finished and trace.status == "ok":
+                trace.status = "truncated"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            trace.status = "truncated"
+            trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
+            broken = error_event(dialect, "the provider broke off its answer", self._call.receipt.request_id)
+            await send({"type": "http.response.body", "body": broken, "more_body": True})
+            answer.close()
+        finally:
+            trace.answer = reader.response()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+        """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
+        trace = self._trace
+        pieces: list[bytes] = []
+        size = 0
+        chunks = answer.content.iter_any()
+        async for chunk in chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > MAX_WHOLE_BYTES:
+                break
+        body = b"".join(pieces)
+        over = size > MAX_WHOLE_BYTES
+        await self._start(answer, send, None if over else size)
+        trace.first_byte_ms = self._elapsed()
+        await send({"type": "http.response.body", "body": body, "more_body": over})
+        if over:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        trace.answer = parse_response(self._call.request.dialect, body)
+        if answer.status >= 400:
+            trace.error_kind = trace.answer.error or f"http_{answer.status}"
+
+    async def _start(self, answer: aiohttp.ClientResponse, send: Send, length: int | None = None) -> None:
+        """Commit the status: from here on nothing can switch."""
+        headers = response_headers(answer)
+        headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in self._own.items()]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        self._committed = True
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+
+    def _elapsed(self) -> float:
+        return (time.perf_counter() - self._arrived) * 1000
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

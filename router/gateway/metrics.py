@@ -1,0 +1,62 @@
+"""Counters in Prometheus' text format; small enough to be written out by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HELP = {
+    "samediff_requests_total": "Requests answered, by dialect, candidate and status.",
+    "samediff_decisions_total": "Decisions made, by policy and candidate.",
+    "samediff_decide_milliseconds_sum": "Time spent on decisions.",
+    "samediff_decide_milliseconds_count": "Decisions timed.",
+    "samediff_tokens_total": "Tokens by the providers' count, by candidate and class.",
+    "samediff_cost_usd_total": "Priced cost of answered requests, by candidate.",
+    "samediff_cost_unknown_total": "Requests whose cost is unknown, by candidate: not in the sum above.",
+    "samediff_upstream_failures_total": "Upstream calls that failed before or during the answer, by kind.",
+    "samediff_cancelled_total": "Requests whose client left before the end.",
+    "samediff_refused_total": "Requests refused, by status.",
+    "samediff_journal_records_total": "Records handed to the journal.",
+    "samediff_journal_dropped_total": "Records lost: the queue was full or the disk refused.",
+    "samediff_sessions": "Sessions remembered.",
+}
+
+
+class Metrics:
+    """Counters by name and labels."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+
+    def add(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
+        """Add to one counter."""
+        self._values[name, tuple(labels.items())] += amount
+
+    def total(self, name: str) -> float:
+        """Sum of a counter over all its labels."""
+        return sum(value for (known, _), value in self._values.items() if known == name)
+
+    def render(self, gauges: Mapping[str, float]) -> str:
+        """Write all counters and the given gauges in the text format, those never touched as 0."""
+        lines: list[str] = []
+        for name, text in HELP.items():
+            kind = "gauge" if name == "samediff_sessions" else "counter"
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+            rows = sorted((labels, value) for (known, labels), value in self._values.items() if known == name)
+            if not rows or name in gauges:
+                rows = [((), gauges.get(name, 0.0))]
+            lines += [f"{name}{_labels(labels)} {value:.12g}" for labels, value in rows]
+        return "\n".join(lines) + "\n"
+
+
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in labels) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,154 @@
+"""What is written down of one request: its numbers, what the provider counted, what it cost."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
+
+from features.records import DecisionRecord, RequestRecord, Status
+from features.wire import Usage, WireRequest, WireResponse
+from router import prices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.catalog import Deployment
+    from router.gateway.sessions import Place
+    from router.gateway.settings import Prompts
+
+# How clients introduce themselves, and what we call them in the log.
+_HARNESSES = (
+    ("claude-cli", "claude_code"),
+    ("codex", "codex"),
+    ("opencode", "opencode"),
+    ("aider", "aider"),
+    ("anthropic/python", "anthropic-python"),
+    ("openai/python", "openai-python"),
+)
+_VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
+BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
+
+
+class Call(NamedTuple):
+    """One request on its way: what was asked, what was decided, where it goes."""
+
+    request: WireRequest
+    body: bytes  # as it goes out
+    receipt: DecisionRecord
+    deployment: Deployment
+    place: Place
+    headers: Mapping[str, str]
+
+
+class Trace:
+    """What happened to a call so far; times are milliseconds since the request arrived."""
+
+    def __init__(self) -> None:
+        self.status: Status = "unknown"
+        self.http_status: int | None = None
+        self.error_kind: str | None = None
+        self.first_byte_ms: float | None = None
+        self.first_tool_call_ms: float | None = None
+        self.latency_ms: float | None = None
+        self.attempts = 0
+        self.answer: WireResponse | None = None
+
+
+def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
+    """Write one call down; `prompts` says how much of what was said may be kept."""
+    request, receipt, deployment = call.request, call.receipt, call.deployment
+    answer = trace.answer or WireResponse(complete=False)
+    usage, flags = _counted(answer)
+    cost = prices.price_usd(deployment.model, deployment.provider, usage, receipt.ts_ms)
+    harness, version = harness_of(call.headers.get("user-agent", ""))
+    return RequestRecord(
+        request_id=receipt.request_id,
+        session_id=receipt.session_id,
+        ts_ms=receipt.ts_ms,
+        source="journal",
+        turn=None if receipt.facts is None or receipt.facts.turn is None else int(receipt.facts.turn),
+        harness=harness,
+        harness_version=version,
+        user=request.user,
+        dialect=request.dialect,
+        stream=request.stream,
+        model_requested=request.model,
+        model_served=answer.model,
+        candidate=receipt.chosen,
+        deployment=receipt.deployment,
+        provider=deployment.provider,
+        effort=request.effort,
+        cost_usd=cost,
+        cost_source="unknown" if cost is None else "priced",
+        price_version=prices.PRICE_VERSION,
+        status=trace.status,
+        http_status=trace.http_status,
+        error_kind=trace.error_kind,
+        finish_reason=answer.finish_reason,
+        latency_ms=trace.latency_ms,
+        first_byte_ms=trace.first_byte_ms,
+        first_tool_call_ms=trace.first_tool_call_ms,
+        attempts=trace.attempts,
+        flags=flags or None,
+        **_counts(usage),
+        **_contents(call, answer, prompts),
+    )
+
+
+def _counted(answer: WireResponse) -> tuple[Usage, list[str]]:
+    """Take the provider's counts; of a cut answer that was counted on the way in, estimate what came out."""
+    usage = answer.usage or Usage()
+    if answer.complete or usage.input_tokens_uncached is None:
+        return usage, []
+    seen = sum(part.bytes for part in answer.parts)
+    estimate = max(usage.output_tokens or 0, round(seen / BYTES_PER_OUTPUT_TOKEN))
+    return replace(usage, output_tokens=estimate), ["output_tokens_estimated"]
+
+
+def _counts(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens_uncached": usage.input_tokens_uncached,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "reasoning_in_output": None if usage.reasoning_tokens is None else True,
+    }
+
+
+def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, Any]:
+    """Collect what may be kept of the conversation: nothing, numbers and hashes, or all of it."""
+    if prompts == "none":
+        return {}
+    receipt = call.receipt
+    kept: dict[str, Any] = {
+        "facts": receipt.facts,
+        "embedding": receipt.embedding,
+        "encoder_digest": receipt.encoder_digest,
+        "feature_hash": receipt.feature_hash,
+        "prefix_hashes": list(call.place.chain[0]),
+        "prefix_bytes": list(call.place.chain[1]),
+        "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
+    }
+    if prompts == "full":
+        kept["prompt_text"] = call.body.decode("utf-8", "replace")
+        kept["response_text"] = "\n".join(part.text for part in answer.parts)
+    return kept
+
+
+def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:
+    """Return the receipt as the journal may keep it: without facts and vector where nothing is to be kept."""
+    return replace(receipt, facts=None, embedding=None) if prompts == "none" else receipt
+
+
+def harness_of(user_agent: str) -> tuple[str | None, str | None]:
+    """Read a client's name and version out of its user agent."""
+    lower = user_agent.lower()
+    name = next((ours for mark, ours in _HARNESSES if mark in lower), None)
+    if name is None:
+        return (user_agent[:60].split(" ")[0].split("/")[0] or None), None
+    found = _VERSION.search(user_agent)
+    return name, (found[1] or found[2]) if found else None

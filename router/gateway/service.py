@@ -1,0 +1,131 @@
+"""The gateway's parts held together, and what happens to a request: read, place, decide, write down."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from features.wire import parse_request
+from router.decide import CallContext
+from router.gateway.journal import Journal
+from router.gateway.metrics import Metrics
+from router.gateway.recording import Call, Trace, kept_receipt, request_record
+from router.gateway.sessions import Sessions
+from router.gateway.splice import read_head, with_model
+from router.offline import load_decider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+    from features.wire import Dialect, WireRequest
+    from router.catalog import Deployment
+    from router.gateway.settings import Settings
+    from router.gateway.upstream import Upstream
+
+SHOWN = 50  # last decisions on the dashboard
+
+
+class Gateway:
+    """Everything the endpoints share; built by create_app, opened and closed with the server."""
+
+    upstream: Upstream  # opened when the server starts: its connections belong to the running loop
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.environ = os.environ
+        self.decider = load_decider(settings)
+        self.sessions = Sessions(settings.sessions)
+        self.metrics = Metrics()
+        self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
+        self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
+        self.ready = False
+
+    def decide(self, dialect: Dialect, body: bytes, headers: Mapping[str, str], client: str) -> Call:
+        """Read a request and decide where it goes; BadInput if it can't be read or routed."""
+        head = read_head(body)
+        started = time.perf_counter()
+        request = parse_request(dialect, body)
+        now_ms = time.time_ns() // 1_000_000
+        place = self.sessions.place(request, headers, client)
+        receipt = self.decider.decide(
+            request,
+            CallContext(
+                f"req_{uuid.uuid4().hex}", place.session_id, now_ms, self.sessions.view(place, now_ms)
+            ),
+        )
+        decide_ms = (time.perf_counter() - started) * 1000
+        receipt = replace(receipt, decide_ms=decide_ms)
+        deployment = self._deployment(request, receipt)
+        self.recent.append(receipt)
+        self.metrics.add("samediff_decisions_total", policy=receipt.policy, candidate=receipt.chosen)
+        self.metrics.add("samediff_decide_milliseconds_sum", decide_ms)
+        self.metrics.add("samediff_decide_milliseconds_count")
+        return Call(request, with_model(body, head, deployment.model), receipt, deployment, place, headers)
+
+    def _deployment(self, request: WireRequest, receipt: DecisionRecord) -> Deployment:
+        catalog = self.decider.catalog
+        target = catalog.resolve(request.model, request.dialect)
+        if target is not None and target.deployment is not None:
+            return target.deployment
+        return catalog.deployments[receipt.deployment or ""]
+
+    def began(self, call: Call) -> None:
+        """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
+        self.sessions.answered(call.place, call.receipt.chosen, call.receipt.ts_ms)
+
+    def ended(self, call: Call, trace: Trace) -> None:
+        """Write down what happened and what it cost, once the answer is through or has broken off."""
+        prompts = self.settings.log.prompts
+        record = request_record(call, trace, prompts)
+        self.journal.add("decision", kept_receipt(call.receipt, prompts))
+        self.journal.add("request", record)
+        self._learn(call, record, trace)
+        self._count(record)
+
+    def _learn(self, call: Call, record: RequestRecord, trace: Trace) -> None:
+        """Take the provider's count of the prompt into the token ratios and the session."""
+        parts = (record.input_tokens_uncached, record.cached_tokens, record.cache_write_tokens)
+        tokens = None if parts[0] is None else sum(part or 0 for part in parts)
+        size = call.request.body_bytes
+        response_id = trace.answer.response_id if trace.answer else None
+        self.sessions.ended(call.place, size, tokens, response_id)
+        self.decider.ratios.correct(call.deployment.model, size, tokens)
+
+    def _count(self, record: RequestRecord) -> None:
+        candidate = record.candidate or ""
+        add = self.metrics.add
+        add(
+            "samediff_requests_total",
+            dialect=record.dialect or "",
+            candidate=candidate,
+            status=record.status,
+        )
+        for kind in ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"):
+            add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
+        if record.cost_usd is None:
+            add("samediff_cost_unknown_total", candidate=candidate)
+        else:
+            add("samediff_cost_usd_total", float(record.cost_usd), candidate=candidate)
+        if record.error_kind:
+            add("samediff_upstream_failures_total", kind=record.error_kind)
+        if record.status == "cancelled":
+            add("samediff_cancelled_total")
+
+    def outcome(self, record: OutcomeRecord) -> None:
+        """Take an outcome that a client reports."""
+        self.journal.add("outcome", record)
+
+    def gauges(self) -> dict[str, float]:
+        """Values that other parts count."""
+        return {
+            "samediff_sessions": len(self.sessions),
+            "samediff_journal_records_total": self.journal.written,
+            "samediff_journal_dropped_total": self.journal.dropped,
+        }

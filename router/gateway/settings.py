@@ -1,0 +1,112 @@
+"""Settings of the gateway: one samediff.toml, overridden by SAMEDIFF_* variables, read once."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from features.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_CONFIG = Path("samediff.toml")
+PREFIX = "SAMEDIFF_"
+
+Prompts = Literal["full", "features", "none"]
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the journal goes and how much of a prompt it may keep."""
+
+    journal: str = "samediff-journal"
+    prompts: Prompts = "features"
+    queue: int = 20_000  # records waiting for the disk; more are dropped and counted
+    flush_s: float = 1.0  # how often what is written is made durable
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long to wait for a provider, in seconds, and how many connections to hold."""
+
+    connect_s: float = 10.0
+    read_s: float = 600.0  # silence before the head or between two chunks
+    connections: int = 512
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that can be set; paths are taken from the working directory."""
+
+    host: str = "127.0.0.1"
+    port: int = 8484
+    bundle: str | None = None  # None: the prior that ships
+    catalog: str | None = None  # None: the catalogue that ships
+    policy: str = "learned:max_loss=0.02"
+    max_body_mib: float = 32.0
+    sessions: int = 10_000  # remembered at a time, the least recently used goes first
+    log: LogSettings = LogSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read a file (default samediff.toml, if it is there) and the environment over it.
+
+        Raises BadInput naming the file or variable and the key.
+        """
+        environ = os.environ if environ is None else environ
+        file = Path(path or environ.get(f"{PREFIX}CONFIG") or DEFAULT_CONFIG)
+        wanted = path is not None or f"{PREFIX}CONFIG" in environ
+        plain = _read(file) if wanted or file.is_file() else {}
+        try:
+            settings = msgspec.convert(plain, cls)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"{file}: {error}") from error
+        return _with_environment(settings, environ)
+
+    def having(self, *, journal: str | None = None, **given: Any) -> Settings:
+        """These settings with those given (not None) on a command line over them."""
+        changes = {name: value for name, value in given.items() if value is not None}
+        if journal is not None:
+            changes["log"] = msgspec.structs.replace(self.log, journal=journal)
+        return msgspec.structs.replace(self, **changes)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{file}: can't be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: not valid TOML: {error}") from error
+
+
+def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Lay SAMEDIFF_PORT, SAMEDIFF_LOG_PROMPTS and the like over the settings."""
+    plain = msgspec.to_builtins(settings)
+    for variable, path in _variables(plain, PREFIX, ()):
+        if variable not in environ:
+            continue
+        table = plain
+        for key in path[:-1]:
+            table = table[key]
+        table[path[-1]] = environ[variable]
+        try:
+            settings = msgspec.convert(plain, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"{variable}={environ[variable]!r}: {error}") from error
+    return settings
+
+
+def _variables(
+    plain: dict[str, Any], prefix: str, path: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the variable of every setting with its place."""
+    for key, value in plain.items():
+        name = f"{prefix}{key.upper()}"
+        if isinstance(value, dict):
+            yield from _variables(value, f"{name}_", (*path, key))
+        else:
+            yield name, (*path, key)

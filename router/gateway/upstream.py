@@ -1,0 +1,117 @@
+"""The one seam to providers: a request out, an answer in, foreign errors mapped once."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from router.gateway.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from features.wire.types import Dialect
+    from router.catalog import Deployment
+    from router.gateway.settings import UpstreamSettings
+
+PATHS: dict[Dialect, str] = {
+    "openai_chat": "/chat/completions",
+    "anthropic_messages": "/v1/messages",
+    "openai_responses": "/responses",
+}
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key"})
+_NOT_SENT = _HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect", "cookie"}
+_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie", "date", "server"}
+
+
+class Upstream:
+    """A pool of connections to all providers."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_s, sock_read=settings.read_s
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    @asynccontextmanager
+    async def post(
+        self, url: str, headers: dict[str, str], body: bytes
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and yield the answer once its head is there; leaving early closes the connection.
+
+        Raises UpstreamError when there is no connection, no head, or the body breaks off.
+        """
+        try:
+            async with self._session.post(
+                URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+            ) as answer:
+                yield answer
+        except TimeoutError as error:
+            raise UpstreamError(504, "timeout", "the provider did not answer in time") from error
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamError(502, "connect", "the provider can't be reached") from error
+        except aiohttp.ClientError as error:
+            raise UpstreamError(502, "dropped", "the provider broke the connection") from error
+
+
+def address(deployment: Deployment, query: str, suffix: str = "") -> str:
+    """URL of a deployment's endpoint with the client's own query."""
+    url = deployment.base_url + PATHS[deployment.dialect] + suffix
+    return f"{url}?{query}" if query else url
+
+
+def request_headers(
+    deployment: Deployment, client: Iterable[tuple[str, str]], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Headers for the provider: the client's own, with our key in place of its credential where we have one.
+
+    A client's credential goes only where the catalogue lets it pass, never to another seller.
+    """
+    headers = {name: value for name, value in client if _passes(name)}
+    headers["accept-encoding"] = "identity"
+    key = environ.get(deployment.key_env) if deployment.key_env else None
+    if key or not deployment.passthrough:
+        headers = {name: value for name, value in headers.items() if name not in _CREDENTIALS}
+    if key and deployment.dialect == "anthropic_messages":
+        headers["x-api-key"] = key
+    elif key:
+        headers["authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _passes(name: str) -> bool:
+    return name not in _NOT_SENT and not name.startswith("x-samediff-")
+
+
+def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """Headers for the client: the provider's, without those of its connection."""
+    return [
+        (name.lower(), value)
+        for name, value in answer.raw_headers
+        if name.lower().decode("latin-1") not in _NOT_RETURNED
+    ]

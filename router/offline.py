@@ -1,0 +1,113 @@
+"""A decision without a server: one request file in, its receipt out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from features.errors import BadInput
+from features.wire import parse_request
+from router.catalog import Catalog
+from router.decide import CallContext, Decider
+from router.dialects import detect_dialect, parse_dialect
+from router.policy import parse_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+    from features.records import DecisionRecord
+    from router.gateway.settings import Settings
+
+
+class Question(NamedTuple):
+    """What `samediff route` is asked."""
+
+    file: str  # - = stdin
+    dialect: str | None = None  # None: told by the body
+    session: str | None = None
+    ts_ms: int | None = None  # None: now; prices go by it
+
+
+def run(question: Question, settings: Settings) -> DecisionRecord:
+    """Decide one request file; BadInput names the file.
+
+    The request id is made of the body, so the same file, bundle and time give the same receipt.
+    """
+    body = _read(question.file)
+    decider = load_decider(settings)
+    try:
+        dialect = parse_dialect(question.dialect) if question.dialect else detect_dialect(body)
+        request = parse_request(dialect, body)
+        request_id = f"route_{xxhash.xxh3_64_hexdigest(body)}"
+        session = question.session or request.session_id or request_id
+        now_ms = time.time_ns() // 1_000_000 if question.ts_ms is None else question.ts_ms
+        return decider.decide(request, CallContext(request_id, session, now_ms))
+    except BadInput as error:
+        raise BadInput(f"{question.file}: {error}") from error
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{file}: can't be read ({error.strerror})") from error
+
+
+def prior_folder() -> Path:
+    """Folder of the bundle that ships with samediff."""
+    import models
+
+    return Path(models.__file__).parent / "prior"
+
+
+def load_decider(settings: Settings) -> Decider:
+    """Load bundle, catalogue and policy; BadInput, one line, when one of them can't be used."""
+    from models.bundle import Bundle
+
+    return Decider(
+        Bundle.load(settings.bundle or prior_folder()),
+        Catalog.load(settings.catalog),
+        parse_policy(settings.policy),
+        environ=os.environ,
+    )
+
+
+def render(receipt: DecisionRecord) -> Iterable[RenderableType]:
+    """Show a receipt: the choice, its reasons, and every arm."""
+    from rich.table import Table
+
+    yield f"[bold]{receipt.chosen}[/bold] by {receipt.policy}, on {receipt.deployment}"
+    for reason in receipt.reasons:
+        yield f"  {reason}"
+    table = Table()
+    for title in ("Candidate", "P(ok)", "90 %", "Out", "USD", "Chance", "Excluded"):
+        table.add_column(title, no_wrap=True)
+    for arm in sorted(receipt.arms, key=lambda a: (not a.eligible, a.cost_usd is None, a.cost_usd)):
+        if arm.excluded_by == "dialect":
+            continue
+        table.add_row(
+            arm.candidate,
+            _number(arm.p_success, ".3f"),
+            f"{_number(arm.p_success_low, '.2f')}-{_number(arm.p_success_high, '.2f')}",
+            _number(arm.output_tokens, ".0f"),
+            "unknown" if arm.cost_usd is None else f"{arm.cost_usd:.5f}",
+            f"{arm.propensity:.3f}",
+            arm.excluded_by or "",
+        )
+    yield table
+    hidden = sum(arm.excluded_by == "dialect" for arm in receipt.arms)
+    if hidden:
+        yield f"and {hidden} candidates that don't speak this dialect"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)
