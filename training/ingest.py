@@ -16,19 +16,19 @@ import xxhash
 
 from features.errors import BadInput
 from features.records import DecisionRecord, OutcomeRecord, RecordKind, RequestRecord
+from training.account import EXAMPLES, FormatCount, IngestResult, Reason
 from training.log import BATCH_ROWS, STATE_FILE, FileState, LogStore, Seen
 from training.progress import Progress
 from training.sources import FORMATS, detect, reader_of
 from training.sources.base import UNREADABLE, Item, ReadOptions, Record, Refusal, SourceFile
-from training.sources.checks import FLAGS, check, known_model, price
+from training.sources.checks import check, known_model, price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import RenderableType
+    from features.encoder import Encoder
 
 WRONG_FILE = "the whole file is of another shape than its format"
-EXAMPLES = 3  # file:line shown for each reason
 HEAD_BYTES = 4096
 
 KINDS: dict[type[Any], RecordKind] = {
@@ -38,54 +38,46 @@ KINDS: dict[type[Any], RecordKind] = {
 }
 
 
-class Reason(msgspec.Struct):
-    """Why rows were refused: how many, and where the first ones stand, as file:row."""
-
-    count: int = 0
-    examples: list[str] = []
-
-
-class FormatCount(msgspec.Struct):
-    """What came out of the files of one format."""
-
-    files: int = 0
-    read: int = 0
-    kept: int = 0
-    duplicates: int = 0
-    refused: int = 0
-
-
-class IngestResult(msgspec.Struct, kw_only=True):
-    """The account of one ingestion; read = kept + duplicates + refused."""
-
-    log: str
-    read: int = 0
-    kept: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    refused_by_reason: dict[str, Reason] = {}
-    flagged: dict[str, int] = {}
-    formats: dict[str, FormatCount] = {}
-    kinds: dict[str, int] = {}
-    sessions: int = 0
-    first_ts_ms: int | None = None
-    last_ts_ms: int | None = None
-    cost_known_rows: int = 0
-    cost_unknown_rows: int = 0
-    cost_usd: float = 0.0
-    files_read: int = 0
-    files_unchanged: int = 0
-    rows_unchanged: int = 0  # rows that came out of the unchanged files when they were read
-    files_skipped: int = 0  # empty, or of no known format
-    skipped_examples: list[str] = []
-    seconds: float = 0.0
-
-
 class _Found(NamedTuple):
     """A file to ingest: where it is, and its name under the source's root."""
 
     path: Path
     name: str
+
+
+def run(
+    sources: Sequence[str | Path],
+    to: str | Path,
+    *,
+    form: str | None = None,
+    maps: Sequence[str] = (),
+    reasoning: str | None = None,
+    prompts: str = "features",
+    encoder: Path | None = None,
+) -> IngestResult:
+    """Ingest with the command line's options; raises BadInput for one that isn't."""
+    if reasoning not in (None, "apart", "inside"):
+        raise BadInput(f"--reasoning {reasoning}: say apart or inside")
+    if prompts not in ("full", "features", "none"):
+        raise BadInput(f"--prompts {prompts}: say full, features or none")
+    pairs = [pair.partition("=") for pair in maps]
+    for ours, equals, theirs in pairs:
+        if not (ours and equals and theirs):
+            raise BadInput(f"--map {ours}: say --map ours=theirs")
+    options = ReadOptions(
+        prompts=prompts,  # type: ignore[arg-type]  # checked above
+        column_map={ours: theirs for ours, _, theirs in pairs},
+        reasoning=reasoning,  # type: ignore[arg-type]
+        encoder=_encoder(encoder) if encoder else None,
+    )
+    return ingest(sources, to, form=form, options=options)
+
+
+def _encoder(folder: Path) -> Encoder:
+    """Load an encoder from its own folder, or from a bundle's."""
+    from features.encoder import load_encoder
+
+    return load_encoder(folder / "encoder" if (folder / "encoder").is_dir() else folder)
 
 
 def ingest(
@@ -158,12 +150,12 @@ class _Run:
         count = self.result.formats.setdefault(name, FormatCount())
         count.files += 1
         self.result.files_read += 1
-        rows = self._read(name, SourceFile(found.path, found.name, progress.advance), count)
-        self._done[key] = msgspec.structs.replace(state, rows=rows)
+        before_it = self.result.read
+        if self._read(name, SourceFile(found.path, found.name, progress.advance), count):
+            self._done[key] = msgspec.structs.replace(state, rows=self.result.read - before_it)
 
-    def _read(self, name: str, file: SourceFile, count: FormatCount) -> int:
-        """Take all items of a file; returns how many rows it had."""
-        before = self.result.read
+    def _read(self, name: str, file: SourceFile, count: FormatCount) -> bool:
+        """Take all items of a file; False if the file as a whole couldn't be read."""
         try:
             for item in reader_of(name)(file, self.options):
                 self._take(count, file, item)
@@ -172,9 +164,11 @@ class _Run:
         except BadInput as error:  # said of the whole file, such as a table that lacks a column
             self.failure = self.failure or error
             self._refuse(count, Refusal(file.name, None, WRONG_FILE))
+            return False
         except OSError:
             self._refuse(count, Refusal(file.name, None, UNREADABLE))
-        return self.result.read - before
+            return False
+        return True
 
     def _take(self, count: FormatCount, file: SourceFile, item: Item) -> None:
         if isinstance(item, Refusal):
@@ -271,55 +265,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def nothing_kept(result: IngestResult) -> str | None:
-    """Say in one line that there were rows and none of them could be used; None otherwise."""
-    if result.kept or result.duplicates or result.files_unchanged or not result.refused:
-        return None
-    reason, why = max(result.refused_by_reason.items(), key=lambda pair: pair[1].count)
-    return f"all {result.refused} rows were refused; mostly: {reason} ({', '.join(why.examples)})"
-
-
-def render(result: IngestResult) -> Iterable[RenderableType]:
-    """Tables for people: the account, why rows were refused, and the doubts about kept ones."""
-    from rich.table import Table
-
-    account = Table(title=f"ingested into {result.log}")
-    for column in ("format", "files", "rows read", "kept", "duplicates", "refused"):
-        account.add_column(column, justify="left" if column == "format" else "right")
-    for name, count in sorted(result.formats.items()):
-        numbers = (count.files, count.read, count.kept, count.duplicates, count.refused)
-        account.add_row(name, *(f"{number:,}" for number in numbers))
-    total = (result.files_read, result.read, result.kept, result.duplicates, result.refused)
-    account.add_section()
-    account.add_row("all", *(f"{number:,}" for number in total))
-    yield account
-    if result.refused_by_reason:
-        refused = Table("refused because", "rows", "first ones (file:row)")
-        for reason, why in sorted(result.refused_by_reason.items(), key=lambda pair: -pair[1].count):
-            refused.add_row(reason, f"{why.count:,}", "\n".join(why.examples))
-        yield refused
-    if result.flagged:
-        doubts = Table("kept with a doubt", "rows")
-        for flag, n in sorted(result.flagged.items(), key=lambda pair: -pair[1]):
-            doubts.add_row(FLAGS.get(flag, flag), f"{n:,}")
-        yield doubts
-    yield from _lines(result)
-
-
-def _lines(result: IngestResult) -> Iterator[str]:
-    from training.log import day_of
-
-    if result.first_ts_ms is not None and result.last_ts_ms is not None:
-        span = f"{day_of(result.first_ts_ms)} to {day_of(result.last_ts_ms)}"
-        money = f"${result.cost_usd:,.2f} known for {result.cost_known_rows:,} calls"
-        yield f"{result.sessions:,} sessions, {span}, {money}"
-    if result.cost_unknown_rows:
-        yield f"{result.cost_unknown_rows:,} calls have no known cost"
-    if result.files_unchanged:
-        yield f"{result.files_unchanged:,} files unchanged since last time ({result.rows_unchanged:,} rows)"
-    if result.files_skipped:
-        examples = ", ".join(result.skipped_examples)
-        yield f"{result.files_skipped:,} files skipped, empty or of no known format: {examples}"
-    yield f"{result.seconds:.1f} s"

@@ -18,7 +18,7 @@ from features.records import DecisionRecord, OutcomeRecord, RequestRecord
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from features.encoder import StaticEncoder
+    from features.encoder import Encoder
 
 Record = RequestRecord | DecisionRecord | OutcomeRecord
 Prompts = Literal["full", "features", "none"]
@@ -63,7 +63,7 @@ class ReadOptions(NamedTuple):
     column_map: Mapping[str, str] = MappingProxyType({})  # ours -> theirs
     reasoning: Literal["apart", "inside"] | None = None
     max_line_bytes: int = 32 << 20
-    encoder: StaticEncoder | None = None
+    encoder: Encoder | None = None
 
 
 def quiet(_: int) -> None:

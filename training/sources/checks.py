@@ -38,7 +38,7 @@ FLAGS = {
     "future_timestamp": "a time more than a day ahead, kept",
     "no_model": "no model named, kept",
     "unknown_model": "a model without a published price, kept",
-    "reasoning_unknown": "reasoning tokens, inside the output or apart (say --reasoning), kept without a price",
+    "reasoning_unknown": "reasoning tokens inside the output or apart? say --reasoning; kept without a price",
     "time_from_file": "no time in the row; the file's is used",
     "cut_answer": "an answer that was cut off, kept",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
