@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _Z = 1.645  # two-sided 90 %
 _REMEMBERED = 256  # sets of candidates whose look-ups are kept
+_BESIDE = ("__init__.py", "README.md")  # may lie beside a bundle that ships inside a package
 _RETRAIN = "retrain with `samediff train`"
 
 
@@ -262,11 +263,10 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
     """Write a bundle in one step and return its digest; a bundle already there is replaced.
 
     It is built beside the target and renamed into place, so no reader sees half of one. Raises BadInput when
-    the target is something other than a bundle.
+    the target holds anything that isn't a bundle's; what lies beside a shipped bundle is kept.
     """
     target = Path(folder)
-    if target.exists() and not _replaceable(target):
-        raise BadInput(f"{target}: exists and is not a bundle; choose another folder")
+    kept = _beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -278,14 +278,26 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
         manifest = msgspec.structs.replace(manifest, files=dict(_digests(new.root)))
         raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
         new.manifest.write_bytes(raw)
+        for file in kept:
+            shutil.copy2(file, new.root)
         _swap(new.root, target, work / "old")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return hashlib.sha256(raw).hexdigest()
 
 
-def _replaceable(target: Path) -> bool:
-    return Layout(target).manifest.is_file() or (target.is_dir() and not any(target.iterdir()))
+def _beside(target: Path) -> list[Path]:
+    """Files that stay when the bundle at `target` is replaced; BadInput if replacing it would lose others."""
+    if not target.exists():
+        return []
+    layout = Layout(target)
+    own = {layout.manifest.name, layout.heads.name, layout.encoder.name, "__pycache__"}
+    rest = sorted(target.iterdir()) if target.is_dir() else [target]
+    rest = [file for file in rest if file.name not in own]
+    foreign = next((file for file in rest if file.name not in _BESIDE), None)
+    if foreign is not None:
+        raise BadInput(f"{foreign}: would be lost, {target} is not a bundle; choose another folder")
+    return rest
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:

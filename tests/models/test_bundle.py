@@ -146,10 +146,30 @@ def test_writing_replaces_a_bundle_and_nothing_else(published, copy, tmp_path):
     assert Bundle.load(copy).digest == digest
     precious = tmp_path / "precious"
     precious.mkdir()
+    (precious / "manifest.json").write_text("{}")
     (precious / "thesis.txt").write_text("years of work")
-    with pytest.raises(BadInput, match="not a bundle"):
-        write_bundle(precious, manifest, b"")
+    for target in (precious, precious / "thesis.txt"):
+        with pytest.raises(BadInput, match="thesis.txt: would be lost"):
+            write_bundle(target, manifest, b"")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "precious"]
+
+
+def test_a_bundle_may_be_written_around_the_encoder_it_is_made_with(tmp_path):
+    """As models/prior is: a package that holds its encoder before there is a bundle."""
+    target = tmp_path / "prior"
+    target.mkdir()
+    (target / "__init__.py").write_text("")
+    encoder = write_encoder(target / "encoder")
+    examples = make_examples(n=300, dim=4)
+    for _ in range(2):
+        publish(target, (fit_success(examples), None), examples, Provenance(kind="prior"), encoder)
+    assert sorted(p.name for p in target.iterdir()) == [
+        "__init__.py",
+        "encoder",
+        "heads.onnx",
+        "manifest.json",
+    ]
+    assert "__init__.py" not in Bundle.load(target).manifest.files
 
 
 def test_a_bundle_with_an_encoder_carries_it(tmp_path):
