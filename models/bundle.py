@@ -174,7 +174,7 @@ class Bundle:
 
 def _prices(view: CandidateView, profile: CandidateProfile | None) -> Prices:
     """Prices the trees see: a known candidate keeps its training's, or a discount would pass for skill."""
-    if profile is not None and profile.input_usd_per_mtok is not None:
+    if profile is not None:
         return profile.input_usd_per_mtok, profile.output_usd_per_mtok
     return view.input_usd_per_mtok, view.output_usd_per_mtok
 
