@@ -7,6 +7,7 @@ again; one that has grown is, and only what is new is added.
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from training.account import EXAMPLES, FormatCount, IngestResult, Reason
 from training.log import BATCH_ROWS, STATE_FILE, FileState, LogStore, Seen
 from training.progress import Progress
 from training.sources import FORMATS, detect, reader_of
-from training.sources.base import UNREADABLE, Item, ReadOptions, Record, Refusal, SourceFile
+from training.sources.base import UNREADABLE, Item, ReadOptions, Record, Refusal, SourceFile, head
 from training.sources.checks import check, known_model, price
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 WRONG_FILE = "the whole file is of another shape than its format"
 HEAD_BYTES = 4096
+AGE_BYTES = 16384
+_TIMESTAMP = re.compile(rb'"timestamp":\s*"([^"]{10,40})"')
 
 KINDS: dict[type[Any], RecordKind] = {
     RequestRecord: "request",
@@ -225,7 +228,7 @@ class _Run:
 
 
 def _walk(sources: Sequence[str | Path], log: Path) -> Iterator[_Found]:
-    """Files of the sources in sorted order, hidden ones and our own logs left out."""
+    """Find the files of the sources, oldest first in each folder, hidden ones and our own logs left out."""
     for source in map(Path, sources):
         if source.is_file():
             yield _Found(source, source.name)
@@ -236,10 +239,29 @@ def _walk(sources: Sequence[str | Path], log: Path) -> Iterator[_Found]:
             if STATE_FILE in names or Path(folder).resolve() == log.resolve():
                 inner.clear()
                 continue
-            for name in sorted(names):
-                path = Path(folder) / name
-                if not name.startswith(".") and path.is_file():
-                    yield _Found(path, str(path.relative_to(source)))
+            files = [Path(folder) / name for name in names if not name.startswith(".")]
+            for path in sorted((path for path in files if path.is_file()), key=_age):
+                yield _Found(path, str(path.relative_to(source)))
+
+
+def _age(path: Path) -> tuple[str, str, str]:
+    """Sort a folder by the files' first and last timestamp, then by name.
+
+    A session comes before its forks then, which repeat its requests, and so keeps them.
+    """
+    try:
+        start = head(path, AGE_BYTES)
+        with path.open("rb") as handle:
+            handle.seek(max(0, _size(path) - AGE_BYTES))
+            end = handle.read()
+    except OSError:
+        return "", "", path.name
+    first, last = _TIMESTAMP.search(start), _TIMESTAMP.findall(end)
+    return (
+        first[1].decode("ascii", "replace") if first else "",
+        last[-1].decode("ascii", "replace") if last else "",
+        path.name,
+    )
 
 
 def _state(path: Path, options: ReadOptions, form: str | None) -> FileState:

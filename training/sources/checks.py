@@ -40,9 +40,8 @@ FLAGS = {
     "unknown_model": "a model without a published price, kept",
     "reasoning_unknown": "reasoning tokens inside the output or apart? say --reasoning; kept without a price",
     "time_from_file": "no time in the row; the file's is used",
-    "cut_answer": "an answer that was cut off, kept",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
-    "context_shortened": "a session too long to hold; its oldest texts were left out of the features",
+    "rewind_not_followed": "a session too long to hold; its features know turns that its user took back",
 }
 
 

@@ -7,6 +7,7 @@ copies earlier lines, which then are duplicates. The system prompt and the tools
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from features.errors import BadInput
@@ -21,7 +22,7 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
-from training.sources.describe import Transcript, spoken, tools_called, usage_fields
+from training.sources.describe import Budget, Transcript, spoken, tools_called, usage_fields
 from training.sources.values import basename, count, identity, mapping, ms, text
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BAD_MESSAGE = "a message that can't be read"
 _MARKS = ("sessionId", "leafUuid", "uuid", "messageId")
+MOST_THREADS = 256  # open at once in one file; the one that was silent longest is closed
 _SYNTHETIC = "<synthetic>"  # written by the client itself, no model was called
 
 
@@ -66,8 +68,8 @@ class _Turn:
 class _Thread:
     """A main conversation, or one sub-agent's."""
 
-    def __init__(self, options: ReadOptions, session: str, parent: str | None) -> None:
-        self.transcript = Transcript(options, "anthropic_messages")
+    def __init__(self, transcript: Transcript, session: str, parent: str | None) -> None:
+        self.transcript = transcript
         self.session = session
         self.parent = parent
         self.turn: _Turn | None = None
@@ -96,7 +98,8 @@ class _Reader:
     def __init__(self, file: SourceFile, options: ReadOptions) -> None:
         self.file = file
         self.options = options
-        self.threads: dict[str, _Thread] = {}
+        self.budget = Budget()
+        self.threads: OrderedDict[str, _Thread] = OrderedDict()
         self.roots: dict[str, str] = {}  # uuid -> root uuid, of side chains without an agent's id
 
     def line(self, row: int, item: dict[str, Any]) -> Iterator[Item]:
@@ -107,6 +110,9 @@ class _Reader:
         if kind not in ("user", "assistant", "system", "attachment", "progress"):
             return  # titles, queues, snapshots of files: nothing that a model was sent
         thread = self._thread(item)
+        if len(self.threads) > MOST_THREADS:
+            _, oldest = self.threads.popitem(last=False)
+            yield from self._close(oldest)
         try:
             if kind == "assistant":
                 yield from self._assistant(thread, row, item)
@@ -122,11 +128,15 @@ class _Reader:
 
     def end(self) -> Iterator[Item]:
         for thread in self.threads.values():
-            turn = thread.turn
-            if turn is not None and turn.stop is None and thread.stops:
-                thread.turn = None
-                yield Refusal(self.file.name, turn.row, UNFINISHED)
-            yield from self._finish(thread)
+            yield from self._close(thread)
+
+    def _close(self, thread: _Thread) -> Iterator[Item]:
+        turn = thread.turn
+        if turn is not None and turn.stop is None and thread.stops:
+            thread.turn = None
+            yield Refusal(self.file.name, turn.row, UNFINISHED)
+        yield from self._finish(thread)
+        thread.transcript.release()
 
     def _thread(self, item: dict[str, Any]) -> _Thread:
         session = identity(item.get("sessionId")) or "unknown"
@@ -136,7 +146,9 @@ class _Reader:
             agent = self.roots[uuid] = self.roots.get(parent or "", uuid)
         key = f"{session}/{agent}" if agent else session
         if key not in self.threads:
-            self.threads[key] = _Thread(self.options, key, session if agent else None)
+            transcript = Transcript(self.options, "anthropic_messages", self.budget)
+            self.threads[key] = _Thread(transcript, key, session if agent else None)
+        self.threads.move_to_end(key)
         return self.threads[key]
 
     def _user(self, thread: _Thread, item: dict[str, Any]) -> Iterator[Item]:

@@ -21,7 +21,7 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
-from training.sources.describe import Transcript, has_negative, spoken, tools_called
+from training.sources.describe import Budget, Transcript, has_negative, spoken, tools_called
 from training.sources.values import basename, count, identity, listing, mapping, minus, ms, text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Reader:
     def __init__(self, file: SourceFile, options: ReadOptions) -> None:
         self.file = file
         self.options = options
-        self.transcript = Transcript(options, "openai_responses")
+        self.transcript = Transcript(options, "openai_responses", Budget())
         self.meta: dict[str, Any] = {}
         self.context: dict[str, Any] = {}
         self.call: _Call | None = None

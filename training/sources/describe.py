@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREFIXES_KEPT = 64  # chain hashes in a record: the newest; a session's records overlap, so none is lost
 SESSIONS_KEPT = 100_000
-HELD_BYTES = 64 << 20  # of a transcript's messages, kept only to follow a rewind
+HELD_BYTES = 64 << 20  # of the messages of one file's transcripts, kept only to follow rewinds
 
 
 class _Sent(NamedTuple):
@@ -191,25 +191,35 @@ ENVELOPE = (
 )  # fmt: skip
 
 
+class Budget:
+    """How many bytes of messages the transcripts of one file may still hold between them."""
+
+    def __init__(self, left: int = HELD_BYTES) -> None:
+        self.left = left
+
+
 class Transcript:
     """One conversation as a client's transcript tells it, message by message; each turn costs O(1)."""
 
-    def __init__(self, options: ReadOptions, dialect: Dialect) -> None:
+    def __init__(self, options: ReadOptions, dialect: Dialect, budget: Budget) -> None:
         self.options = options
         self.dialect = dialect
+        self.budget = budget
         self.turns = 0
         self.flags: list[str] = []
         self._last: tuple[int, int, int | None] | None = (
             None  # messages, time, prompt tokens of the last request
         )
         self._last_bytes = 0
+        self._held: list[Message] | None = []
+        self._held_bytes = 0
         self._start(())
 
     def _start(self, messages: Sequence[Message]) -> None:
+        self.release()
         self.trajectory = Trajectory()
         self.chain = PrefixChain()
-        self._held: list[Message] | None = []
-        self._held_bytes = 0
+        self._held = []
         for message in messages:
             self.add(message)
 
@@ -221,14 +231,25 @@ class Transcript:
         self.trajectory.add(message)
         self.chain.add(message)
         if self._held is not None:
-            self._held_bytes += sum(len(part.text) for part in message.parts)
+            size = sum(len(part.text) for part in message.parts)
             self._held.append(message)
-            if self._held_bytes > HELD_BYTES:
-                self._held, self.flags = None, ["context_shortened"]
+            self._held_bytes += size
+            self.budget.left -= size
+            if self.budget.left < 0:
+                self.release()
+
+    def release(self) -> None:
+        """Let go of the messages held; rewinds can't be followed from then on."""
+        self.budget.left += self._held_bytes
+        self._held, self._held_bytes = None, 0
 
     def rewind(self, length: int) -> None:
         """Go back to the first `length` messages, as a client does when its user edits an earlier turn."""
-        if self._held is not None and length < len(self):
+        if length >= len(self):
+            return
+        if self._held is None:
+            self.flags = ["rewind_not_followed"]
+        else:
             self._start(self._held[:length])
 
     def restart(self) -> None:
