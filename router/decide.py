@@ -184,7 +184,7 @@ class Decider:
         facts = facts_of(
             request,
             trajectory=None if hidden else so_far,
-            cache=session.shared,
+            cache=_as_floats(session.shared),
             context_tokens_est=self._tokens(reference, request, session),
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
@@ -330,6 +330,14 @@ def _settled(arm: ArmRecord, choice: Choice) -> ArmRecord:
     excluded = choice.excluded.get(arm.candidate, arm.excluded_by)
     chance = choice.propensities.get(arm.candidate, 0.0)
     return replace(arm, eligible=excluded is None, excluded_by=excluded, propensity=chance)
+
+
+def _as_floats(shared: tuple[float, float, float | None] | None) -> tuple[float, float, float | None] | None:
+    """Make whole numbers floats, as they are again when a receipt is read back."""
+    if shared is None:
+        return None
+    size, share, age = shared
+    return float(size), float(share), None if age is None else float(age)
 
 
 def _known(value: float) -> float | None:

@@ -1,0 +1,116 @@
+"""The catalogue: what ships is sound, a user's file lies over it, and mistakes name file and key."""
+
+import pytest
+
+from features.errors import BadInput
+from router import prices
+from router.catalog import Catalog
+from router.doctor import run as diagnose
+from router.gateway.settings import Settings
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text):
+        file = tmp_path / "own.toml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_what_ships_is_priced_and_every_reference_is_deployed() -> None:
+    catalog = Catalog.load()
+    assert all(prices.rates(d.model, d.provider) for d in catalog.deployments.values())
+    for alias in catalog.aliases.values():
+        assert all(catalog.deployments_of(who, dialect) for dialect, who in alias.reference.items())
+
+
+def test_names_are_resolved_by_dialect() -> None:
+    catalog = Catalog.load()
+    assert catalog.resolve("auto", "openai_chat").alias == "auto"
+    assert catalog.resolve("minimax-m2.7", "openai_chat").deployment.model == "MiniMax-M2.7"
+    assert catalog.resolve("MiniMax-M2.7", "openai_chat").deployment.candidate == "minimax-m2.7"
+    assert catalog.resolve("gpt-5.4", "anthropic_messages") is None
+    assert catalog.resolve("no-such-model", "openai_chat") is None
+
+
+def test_a_dated_snapshot_of_a_known_seller_is_called_as_asked() -> None:
+    found = Catalog.load().resolve("claude-haiku-4-5-20251001", "anthropic_messages").deployment
+    assert (found.model, found.checkpoint, found.floating) == ("claude-haiku-4-5-20251001", "20251001", False)
+
+
+def test_a_users_file_changes_keys_and_leaves_the_rest(own) -> None:
+    shipped = Catalog.load()
+    mine = Catalog.load(own('[endpoints.openai]\nbase_urls = { openai_chat = "http://127.0.0.1:9/v1" }\n'))
+    assert mine.endpoints["openai"].key_env == "OPENAI_API_KEY"
+    assert mine.deployments["openai/gpt-5.4/openai_chat"].base_url == "http://127.0.0.1:9/v1"
+    assert mine.candidates == shipped.candidates
+    assert mine.digest != shipped.digest
+
+
+def test_replace_drops_what_ships(own) -> None:
+    catalog = Catalog.load(
+        own(
+            "replace = true\n"
+            "[endpoints.rack]\nprovider = 'own'\nbase_urls = { openai_chat = 'http://h/v1' }\n"
+            "[candidates.big]\nendpoints = { rack = 'big-1' }\n"
+            "[aliases.auto]\ncandidates = ['big']\nreference = { openai_chat = 'big' }\n"
+        )
+    )
+    assert list(catalog.candidates) == ["big"]
+    assert catalog.deployments["rack/big/openai_chat"].reachable({})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[candidates.x]\ncolour = 1\nendpoints = {}",
+            "candidates.x: Object contains unknown field `colour`",
+        ),
+        ("[candidates.x]\nendpoints = { nowhere = 'x' }", "candidates.x.endpoints: no [endpoints.nowhere]"),
+        (
+            "[candidates.gpt-5]\ncontext_tokens = 'big'\nendpoints = {}",
+            "got `str` - at `$.context_tokens`",
+        ),
+        ("[aliases.a]\ncandidates = ['zzz']\nreference = {}", "aliases.a: no [candidates.'zzz']"),
+        (
+            "[aliases.glm-5]\ncandidates = ['glm-5']\nreference = {}",
+            "aliases.glm-5: a candidate has the same",
+        ),
+        (
+            "[aliases.a]\ncandidates = ['glm-5']\nreference = { openai_chat = 'gpt-5.4' }",
+            "aliases.a.reference: 'gpt-5.4' is no candidate of it",
+        ),
+        ("[candidate.x]\n", "unknown key 'candidate'"),
+        ("[candidates.x\n", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_one_line_with_file_and_key(own, text, said) -> None:
+    file = own(text)
+    with pytest.raises(BadInput) as refused:
+        Catalog.load(file)
+    assert said in str(refused.value)
+    assert str(file) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.toml: No such file"):
+        Catalog.load(tmp_path / "nowhere.toml")
+
+
+def test_reachable_needs_a_key_or_a_credential_that_may_pass() -> None:
+    rows = Catalog.load().deployments
+    assert rows["anthropic/claude-opus-5-5/anthropic_messages"].reachable({})
+    assert not rows["zai/glm-5/openai_chat"].reachable({})
+    assert rows["zai/glm-5/openai_chat"].reachable({"ZAI_API_KEY": "made-up"})
+
+
+def test_the_doctor_finds_a_broken_bundle_and_says_the_rest(tmp_path) -> None:
+    diagnosis = diagnose(Settings(bundle=str(tmp_path)))
+    verdicts = {check.name: check.verdict for check in diagnosis.checks}
+    assert not diagnosis.ok
+    assert verdicts["bundle"] == "failed"
+    assert verdicts["catalogue"] == verdicts["prices"] == "ok"

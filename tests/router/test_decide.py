@@ -1,0 +1,198 @@
+"""A decision: complete, reproducible from its receipt byte for byte, and locked where it has to be."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from router_servers import NOW_MS
+
+from features.errors import BadInput
+from features.records import DecisionRecord
+from features.wire import parse_request
+from models.bundle import Bundle
+from router.catalog import Catalog
+from router.decide import PRIOR_NOTICE, CallContext, Decider, Session, Unavailable, UnknownModel
+from router.policy import parse_policy
+from router.receipt import recompute
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_folder):
+    return Bundle.load(bundle_folder)
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    return Catalog.load()
+
+
+@pytest.fixture(scope="module")
+def decider(bundle, catalog):
+    return Decider(bundle, catalog, parse_policy("learned:max_loss=0.05,explore=0.2"))
+
+
+def messages(model="auto", content="Fix the bug in parser.py", **more):
+    body = {"model": model, "max_tokens": 1000, "messages": [{"role": "user", "content": content}], **more}
+    return parse_request("anthropic_messages", json.dumps(body).encode())
+
+
+def chat(model="auto", turns=(), **more):
+    body = {"model": model, "messages": [{"role": "user", "content": "Fix it"}, *turns], **more}
+    return parse_request("openai_chat", json.dumps(body).encode())
+
+
+LOOP = [
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "sh", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+]
+
+
+def context(n=0, **session):
+    return CallContext(f"req_{n}", "s", NOW_MS, Session(**session))
+
+
+def arm(receipt, candidate):
+    return next(a for a in receipt.arms if a.candidate == candidate)
+
+
+@given(
+    content=st.text(max_size=200),
+    n=st.integers(0, 10_000),
+    last=st.sampled_from([None, "claude-haiku-5-5", "claude-opus-5-5", "gpt-5.4", "someone-else"]),
+    loop=st.booleans(),
+    share=st.floats(0, 1),
+    last_tokens=st.one_of(st.none(), st.integers(1, 10**6)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_receipt_is_recomputed_byte_for_byte(decider, content, n, last, loop, share, last_tokens) -> None:
+    request = chat(turns=LOOP) if loop else messages(content=content, system="s" * 9000)
+    session = {"last_candidate": last, "last_tokens": last_tokens, "last_bytes": 500}
+    served = {} if last is None else {last: (share, 1000.0)}
+    receipt = decider.decide(request, context(n, served=served, shared=(10, share, 5.0), **session))
+    written = msgspec.json.encode(receipt)
+    read = msgspec.json.decode(written, type=DecisionRecord)
+    assert msgspec.json.encode(recompute(read, decider)) == written
+    assert sum(a.propensity for a in receipt.arms) == pytest.approx(1.0)
+
+
+def test_a_receipt_is_complete(decider, bundle, catalog) -> None:
+    receipt = decider.decide(messages(), context())
+    chosen = arm(receipt, receipt.chosen)
+    parts = (chosen.cost_fresh_usd, chosen.cost_cached_usd, chosen.cost_write_usd, chosen.cost_output_usd)
+    assert sum(parts) == chosen.cost_usd
+    assert receipt.bundle_digest == bundle.digest
+    assert receipt.catalog_digest == catalog.digest
+    assert receipt.price_version.startswith("genai-prices ")
+    assert (receipt.provider, receipt.reference) == ("anthropic", "claude-opus-5-5")
+    assert len(receipt.embedding) == bundle.encoder.dim
+    assert arm(receipt, "gpt-5.4").excluded_by == "dialect"
+
+
+def test_a_receipt_of_another_bundle_or_policy_is_refused(decider, bundle, catalog) -> None:
+    receipt = decider.decide(messages(), context())
+    other = Decider(bundle, catalog, parse_policy("learned"))
+    with pytest.raises(BadInput, match="its policy_digest is"):
+        recompute(receipt, other)
+    bare = msgspec.structs.replace(receipt, facts=None)
+    with pytest.raises(BadInput, match="holds no facts"):
+        recompute(bare, decider)
+
+
+def test_a_concrete_model_is_a_pin(decider) -> None:
+    for model in ("claude-haiku-5-5", "claude-haiku-4-5-20251001"):
+        receipt = decider.decide(messages(model), context())
+        assert receipt.chosen == model
+        assert receipt.policy == f"pin:{model}"
+        assert [a.propensity for a in receipt.arms] == [1.0]
+        assert msgspec.json.encode(recompute(receipt, decider)) == msgspec.json.encode(receipt)
+
+
+def test_an_unknown_model_names_the_way_out(decider) -> None:
+    with pytest.raises(UnknownModel, match="GET /v1/models"):
+        decider.decide(messages("no-such-model"), context())
+    with pytest.raises(UnknownModel):
+        decider.decide(messages("gpt-5.4"), context())
+
+
+def test_a_tool_loop_is_locked_to_its_candidate(decider) -> None:
+    receipt = decider.decide(chat(turns=LOOP), context(last_candidate="gpt-5.4-mini"))
+    assert (receipt.chosen, receipt.locks) == ("gpt-5.4-mini", ["tool_loop"])
+    assert arm(receipt, "gpt-5.4").excluded_by == "tool_loop"
+
+
+def test_signed_thinking_is_locked_to_its_candidate(decider) -> None:
+    turns = [
+        {"role": "user", "content": "Fix it"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "abc"},
+                {"type": "text", "text": "Done"},
+            ],
+        },
+        {"role": "user", "content": "Thanks, now the docs"},
+    ]
+    receipt = decider.decide(messages(messages=turns), context(last_candidate="claude-sonnet-5-5"))
+    assert (receipt.chosen, receipt.locks) == ("claude-sonnet-5-5", ["provider_bound"])
+
+
+def test_a_prompt_too_long_takes_out_small_windows(bundle, catalog) -> None:
+    decider = Decider(bundle, catalog, parse_policy("pin:claude-haiku-4-5"))
+    receipt = decider.decide(messages(content="x" * 900_000), context())
+    assert arm(receipt, "claude-haiku-4-5").excluded_by == "context_too_long"
+    assert receipt.chosen == "claude-opus-5-5"
+
+
+def test_images_take_out_models_that_cannot_see(decider) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    request = chat(messages=[{"role": "user", "content": [picture]}])
+    receipt = decider.decide(request, context())
+    assert arm(receipt, "glm-5").excluded_by == "no_images"
+    assert arm(receipt, "gpt-5.4").excluded_by is None
+
+
+def test_without_its_key_a_seller_is_not_called(bundle, catalog) -> None:
+    keyless = Decider(bundle, catalog, parse_policy("learned:max_loss=1"), environ={})
+    assert arm(keyless.decide(chat(), context()), "glm-5").excluded_by == "no_key"
+    with pytest.raises(Unavailable, match="set ZAI_API_KEY"):
+        keyless.decide(chat("glm-5"), context())
+
+
+def test_a_warm_cache_makes_an_arm_cheaper(decider) -> None:
+    request = messages(
+        content=[{"type": "text", "text": "x" * 60_000, "cache_control": {"type": "ephemeral"}}]
+    )
+    cold = decider.decide(request, context())
+    warm = decider.decide(request, context(served={"claude-opus-5-5": (0.95, 1000.0)}))
+    assert arm(warm, "claude-opus-5-5").cost_usd < arm(cold, "claude-opus-5-5").cost_usd / 5
+    assert arm(warm, "claude-sonnet-5-5").cost_usd == arm(cold, "claude-sonnet-5-5").cost_usd
+
+
+def test_the_prior_says_that_it_is_the_prior(bundle_folder, catalog) -> None:
+    prior = Bundle.load(bundle_folder)
+    prior.kind = "prior"
+    receipt = Decider(prior, catalog, parse_policy("learned")).decide(messages(), context())
+    assert receipt.bundle_kind == "prior"
+    assert PRIOR_NOTICE in receipt.reasons
+
+
+def test_a_policy_must_name_candidates_of_the_catalogue(bundle, catalog) -> None:
+    with pytest.raises(BadInput, match="'gpt-99' is no candidate"):
+        Decider(bundle, catalog, parse_policy("pin:gpt-99"))
+
+
+def test_deciding_loads_no_training_library(bundle_folder) -> None:
+    code = (
+        "import sys; from router.offline import load_decider; from router.gateway.settings import Settings;"
+        f"load_decider(Settings(bundle={str(bundle_folder)!r}));"
+        "bad = {'lightgbm', 'sklearn', 'polars', 'pandas', 'torch', 'mlflow'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

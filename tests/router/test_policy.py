@@ -1,0 +1,172 @@
+"""The choice: propensities are exact, locks come before any price, and a spec means what it says."""
+
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.errors import BadInput
+from router.policy import Arm, Policy, Situation, choose, parse_policy
+
+NAMES = ["ref", "mid", "cheap", "odd"]
+FREE = Situation("ref", None, in_tool_loop=False, provider_bound=False, draw=0.0)
+
+
+def arms(**changes):
+    rows = {
+        "ref": Arm("ref", None, 0.90, Decimal("0.10")),
+        "mid": Arm("mid", None, 0.89, Decimal("0.02")),
+        "cheap": Arm("cheap", None, 0.50, Decimal("0.001")),
+    }
+    for name, change in changes.items():
+        rows[name] = rows[name]._replace(**change)
+    return list(rows.values())
+
+
+probability = st.one_of(st.none(), st.floats(0, 1))
+money = st.one_of(st.none(), st.decimals(0, 10, places=6))
+any_arms = st.lists(st.sampled_from(NAMES), min_size=1, unique=True).flatmap(
+    lambda names: st.tuples(
+        *(
+            st.builds(Arm, st.just(n), st.sampled_from([None, None, "no_key"]), probability, money)
+            for n in names
+        )
+    )
+)
+policies = st.one_of(
+    st.builds(Policy, kind=st.just("pin"), candidate=st.sampled_from(NAMES), explore=st.floats(0, 1)),
+    st.builds(
+        Policy,
+        kind=st.just("mix"),
+        weights=st.dictionaries(st.sampled_from(NAMES), st.floats(0.01, 9), min_size=1),
+        sticky=st.booleans(),
+    ),
+    st.builds(
+        Policy,
+        kind=st.just("learned"),
+        max_loss=st.floats(0, 1),
+        tau=st.floats(0, 1),
+        explore=st.floats(0, 1),
+        sticky=st.booleans(),
+    ),
+)
+situations = st.builds(
+    Situation,
+    reference=st.just("ref"),
+    last_candidate=st.sampled_from([None, *NAMES]),
+    in_tool_loop=st.booleans(),
+    provider_bound=st.booleans(),
+    draw=st.floats(0, 1, exclude_max=True),
+)
+
+
+@given(policies, any_arms, situations)
+def test_propensities_sum_to_one_over_arms_that_may_be_called(policy, rows, situation) -> None:
+    choice = choose(policy, list(rows), situation)
+    assert sum(choice.propensities.values()) == pytest.approx(1.0)
+    assert choice.propensities[choice.chosen] > 0
+    excluded = {a.candidate for a in rows if a.excluded_by} | set(choice.excluded)
+    drawn_from = {name for name, chance in choice.propensities.items() if chance > 0}
+    assert not (drawn_from - {"ref"}) & excluded
+    if choice.locks:
+        assert choice.propensities == {choice.chosen: 1.0}
+    assert choose(policy, list(rows), situation) == choice
+    assert [step.candidate for step in choice.plan] == [choice.chosen]
+
+
+@given(policies)
+def test_a_name_parses_back(policy) -> None:
+    again = parse_policy(policy.name)
+    assert (again.kind, again.candidate, again.sticky) == (policy.kind, policy.candidate, policy.sticky)
+    assert again.explore == pytest.approx(policy.explore, rel=1e-5)
+    assert again.weights == pytest.approx(policy.weights, rel=1e-5)
+
+
+def test_draws_follow_the_propensities() -> None:
+    policy = parse_policy("mix:ref=0.25,mid=0.75")
+    drawn = Counter(choose(policy, arms(), FREE._replace(draw=i / 1000)).chosen for i in range(1000))
+    assert drawn == {"ref": 250, "mid": 750}
+
+
+def test_learned_takes_the_cheapest_within_the_loss() -> None:
+    assert choose(parse_policy("learned"), arms(), FREE).chosen == "ref"
+    assert choose(parse_policy("learned:max_loss=0.02"), arms(), FREE).chosen == "mid"
+    assert choose(parse_policy("learned:max_loss=0.5"), arms(), FREE).chosen == "cheap"
+    assert choose(parse_policy("learned:max_loss=0.5,tau=0.6"), arms(), FREE).chosen == "mid"
+
+
+def test_an_unknown_price_is_never_chosen_by_its_cost() -> None:
+    choice = choose(
+        parse_policy("learned:max_loss=0.5,explore=0.3"),
+        arms(cheap={"cost_usd": None}),
+        FREE._replace(draw=0.5),
+    )
+    assert choice.chosen == "mid"
+    assert choice.excluded == {"cheap": "unknown_price"}
+    assert "cheap" not in choice.propensities
+
+
+def test_exploration_has_exact_chances() -> None:
+    choice = choose(parse_policy("learned:max_loss=0.02,explore=0.3"), arms(), FREE._replace(draw=0.05))
+    assert choice.propensities == pytest.approx({"ref": 0.1, "mid": 0.8, "cheap": 0.1})
+    assert choice.chosen == "ref"
+    assert choice.explored
+
+
+def test_a_tool_loop_stays_with_who_began_it() -> None:
+    begun = FREE._replace(in_tool_loop=True, last_candidate="cheap")
+    choice = choose(parse_policy("learned:explore=1"), arms(), begun)
+    assert (choice.chosen, choice.locks) == ("cheap", ("tool_loop",))
+    assert choice.excluded == {"ref": "tool_loop", "mid": "tool_loop"}
+
+
+def test_a_loop_begun_by_nobody_we_know_goes_to_the_reference() -> None:
+    choice = choose(parse_policy("learned:max_loss=1"), arms(), FREE._replace(in_tool_loop=True))
+    assert choice.chosen == "ref"
+    assert "by whom is unknown" in choice.reasons[0]
+
+
+def test_provider_bound_state_stays_even_against_a_pin() -> None:
+    bound = FREE._replace(provider_bound=True, last_candidate="mid")
+    assert choose(parse_policy("pin:cheap"), arms(), bound).chosen == "mid"
+
+
+def test_a_session_stays_while_its_candidate_is_good_enough() -> None:
+    policy = parse_policy("learned:max_loss=0.02")
+    assert choose(policy, arms(), FREE._replace(last_candidate="ref")).chosen == "ref"
+    fallen = arms(mid={"p_success": 0.4})
+    assert choose(policy, fallen, FREE._replace(last_candidate="mid")).chosen == "ref"
+    loose = parse_policy("learned:max_loss=0.02,sticky=0")
+    assert choose(loose, arms(), FREE._replace(last_candidate="ref")).chosen == "mid"
+
+
+def test_without_the_reference_the_likeliest_stands_in() -> None:
+    rows = arms(ref={"excluded_by": "context_too_long"})
+    assert choose(parse_policy("learned"), rows, FREE).chosen == "mid"
+
+
+def test_a_pin_that_cannot_serve_falls_back_and_says_so() -> None:
+    choice = choose(parse_policy("pin:cheap"), arms(cheap={"excluded_by": "no_images"}), FREE)
+    assert choice.chosen == "ref"
+    assert "not eligible" in choice.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("best", "unknown kind 'best'"),
+        ("pin", "name a candidate"),
+        ("mix:a", "'a' is no knob=value"),
+        ("mix", "give weights"),
+        ("learned:max_los=1", "unknown knob 'max_los'"),
+        ("learned:max_loss=2", "from 0 to 1, not '2'"),
+        ("learned:explore=nan", "explore must be a number"),
+        ("mix:a=-1", "a must be a number"),
+        ("learned:gpt", "'gpt' is no knob=value"),
+    ],
+)
+def test_bad_specs_say_what_is_wrong(spec, said) -> None:
+    with pytest.raises(BadInput, match=said):
+        parse_policy(spec)
