@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test lint types wheel-test bench prior sample clean
+.PHONY: help install run test lint types wheel-test bench prior clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +40,9 @@ types: $(VENV)/.dev  ## mypy strict
 
 wheel-test: $(VENV)/.dev  ## build the wheel, install it beside a decoy models/ folder, run it there
 	$(BIN)/python tests/check_wheel.py
+
+prior: $(VENV)/.train  ## train models/prior again from the public sets in sample/
+	$(BIN)/python -m training.prior
 
 bench: $(VENV)/.dev  ## speed and size figures, as ratios side by side
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done

@@ -100,7 +100,7 @@ def train(
     from training.pipeline import render
     from training.pipeline import train as train_on
 
-    report = train_on(log, out, encoder=encoder)
+    report = train_on(log, out, encoder=encoder) if encoder else train_on(log, out)
     finish(report, json, render)
     if report.digest is None:
         raise typer.Exit(1)

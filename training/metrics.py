@@ -1,4 +1,4 @@
-"""How good a predicted probability is: Brier score, calibration error, AUC and log-loss, for graded labels too."""
+"""How good a predicted probability is: Brier score, ECE, AUC and log-loss, for graded labels too."""
 
 from __future__ import annotations
 

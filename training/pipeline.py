@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PRIOR_ENCODER = Path(__file__).parent.parent / "models" / "prior" / "encoder"
 MAX_ECE = 0.06  # on held-out groups; a few hundred rows alone show 0.03 by chance
 MIN_CANDIDATES = 2
+TRAINED = Provenance(kind="trained")
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +64,18 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
 
 
-def train(log: Path, out: Path, *, encoder: Path | None = None, knobs: Knobs = DEFAULT_KNOBS) -> TrainReport:
-    """Train on a log and write the bundle; raises BadInput where the log can't be trained on at all."""
-    encoder = encoder or PRIOR_ENCODER
+def train(
+    log: Path,
+    out: Path,
+    *,
+    encoder: Path = PRIOR_ENCODER,
+    provenance: Provenance = TRAINED,
+    knobs: Knobs = DEFAULT_KNOBS,
+) -> TrainReport:
+    """Train on a log and write the bundle; raises BadInput where the log can't be trained on at all.
+
+    `encoder` is the folder of the encoder that the log was ingested with; it goes into the bundle.
+    """
     card = read_card(encoder)
     dataset = load_dataset(LogStore(log), card.digest, card.dim)
     held_out = measure(dataset, knobs)
@@ -75,8 +85,8 @@ def train(log: Path, out: Path, *, encoder: Path | None = None, knobs: Knobs = D
     success = fit_success(dataset.examples, knobs)
     heads = (success, fit_tokens(dataset.examples, knobs))
     metrics = {} if held_out is None else _numbers(held_out)
-    provenance = Provenance(kind="trained", metrics=metrics, seed=knobs.seed)
-    published = publish(out, heads, dataset.examples, provenance, encoder)
+    said = msgspec.structs.replace(provenance, metrics=metrics, seed=knobs.seed)
+    published = publish(out, heads, dataset.examples, said, encoder)
     return TrainReport(
         bundle=str(out),
         counts=dataset.counts,
@@ -118,7 +128,7 @@ def measure(dataset: Dataset, knobs: Knobs) -> HeldOut | None:
 
 
 def gates_of(dataset: Dataset, held_out: HeldOut | None) -> list[Gate]:
-    """The conditions, each with its number: two candidates, held-out calibration, not worse than the table."""
+    """The conditions with their numbers: two candidates, held-out calibration, not worse than the table."""
     n = dataset.counts.candidates
     gates = [
         Gate(
@@ -202,6 +212,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         return
     parity = report.parity
     assert parity is not None
-    yield f"[green]pass[/]  ONNX = LightGBM on {parity.rows} adversarial rows: max |Δp| {parity.max_abs_dp:.1e}"
+    proof = f"ONNX = LightGBM on {parity.rows} adversarial rows: max |Δp| {parity.max_abs_dp:.1e}"
+    yield f"[green]pass[/]  {proof}"
     how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
     yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
