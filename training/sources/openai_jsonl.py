@@ -130,7 +130,7 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory, mo
     request_id = identity(call.response.get("id")) or identity(_first(item, _ID_KEYS)) or _digest(item)
     session = identity(_first(item, _SESSION_KEYS)) or (request.session_id if request else None)
     session = session or memory.conversation(request) or request_id
-    fields = request_fields(request, session, ts_ms, options, memory) if request else {}
+    fields = request_fields(request, session, ts_ms, options, memory) if request else {"dialect": dialect}
     fields |= response_fields(response, options)
     fields |= usage_fields(dialect, call.response.get("usage"))
     memory.told(session, fields)
@@ -142,7 +142,6 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory, mo
         source="openai_jsonl",
         source_file=file.name,
         source_row=number_,
-        dialect=dialect,
         user=text(item.get("user")) or (request.user if request else None),
         http_status=call.http_status,
         status=_status(call, response),
