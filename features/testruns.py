@@ -15,7 +15,7 @@ GLANCE_CHARS = 800  # of any other command's output, in case it was a script tha
 HEAD_CHARS = 600
 
 
-class Tests(NamedTuple):
+class RunOutcome(NamedTuple):
     """What a test run said: how many failed (errors included) and passed; None where it didn't say."""
 
     failed: int | None
@@ -39,20 +39,17 @@ def _row(needle: str, pattern: str, *, sums: bool = False) -> _Runner:
     return _Runner(needle, re.compile(pattern, re.MULTILINE), sums)
 
 
-_N = r"(\d{1,7})"
+_COUNTS = r"\d{1,7} [a-z]+(?:(?:, | \| )\d{1,7} [a-z]+)*"  # such as "1 failed, 2 passed"
+_COUNT = re.compile(r"(\d+) (failed|error|passed)")  # also of "errors"
 _RUNNERS: tuple[_Runner, ...] = (
     # cargo test, one line per binary
     _row("test result: ", r"^test result: \w+\. (?P<p>\d+) passed; (?P<f>\d+) failed", sums=True),
     # cargo nextest: Summary [ 0.1s] 5 tests run: 4 passed, 1 failed
     _row("tests run: ", r"tests run: (?P<p>\d+) passed(?:[^\n]*?(?P<f>\d+) failed)?"),
-    # jest: Tests:       1 failed, 2 passed, 3 total
-    _row(
-        "Tests:  ",
-        r"^Tests: +(?:(?P<f>\d+) failed, )?(?:\d+ \w+, )*?(?:(?P<p>\d+) passed, )?"
-        r"(?:\d+ \w+, )*?(?P<t>\d+) total",
-    ),
+    # jest: Tests:       1 failed, 1 skipped, 2 passed, 4 total
+    _row("Tests:  ", rf"^Tests: +(?P<counts>{_COUNTS}), \d+ total"),
     # vitest:  Tests  1 failed | 2 passed (3)
-    _row("Tests  ", r"^ *Tests  +(?:(?P<f>\d+) failed)?[ |]*(?:(?P<p>\d+) passed)?[^\n(]*\((?P<t>\d+)\)"),
+    _row("Tests  ", rf"^ *Tests  +(?P<counts>{_COUNTS}) \(\d+\)"),
     # phpunit: Tests: 5, Assertions: 7, Errors: 1, Failures: 1.
     _row(
         "Assertions: ",
@@ -79,8 +76,8 @@ _RUNNERS: tuple[_Runner, ...] = (
     # ctest
     _row("% tests passed", r"\d+% tests passed, (?P<f>\d+) tests? failed out of (?P<t>\d+)"),
     # TAP, node --test
-    _row("# fail ", r"^(?:# pass (?P<p>\d+)\n)?# fail (?P<f>\d+)"),
-    _row("\u2139 fail ", r"^\u2139 pass (?P<p>\d+)\n\u2139 fail (?P<f>\d+)"),
+    _row("# pass ", r"^# pass (?P<p>\d+)\n# fail (?P<f>\d+)"),
+    _row("\u2139 pass ", r"^\u2139 pass (?P<p>\d+)\n\u2139 fail (?P<f>\d+)"),
     # mocha and Cypress: 3 passing (10ms), then 1 failing
     _row(" passing", r"^ +(?P<p>\d+) passing\b[^\n]*(?:\n\s*\d+ pending)?(?:\n\s*(?P<f>\d+) failing)?"),
     # bun:  5 pass, then 1 fail
@@ -92,11 +89,7 @@ _RUNNERS: tuple[_Runner, ...] = (
         r"(?:OK|FAILED \((?:failures=(?P<f1>\d+))?(?:, )?(?:errors=(?P<f2>\d+))?)",
     ),
     # pytest, with and without its rulers: 1 failed, 2 passed, 1 warning, 1 error in 0.12s
-    _row(
-        " in ",
-        r"^(?:=+ )?(?:(?P<f1>\d+) failed)?(?:, )?(?:(?P<p>\d+) passed)?(?:, \d+ [a-z]+)*?"
-        r"(?:(?:, )?(?P<f2>\d+) errors?)?(?:, \d+ [a-z]+)* in \d[\d.]*s",
-    ),
+    _row(" in ", rf"^(?:=+ )?(?P<counts>{_COUNTS}) in \d[\d.]*s"),
 )
 _GO_PACKAGE = re.compile(r"^(?:(ok) +\t?\S+|(FAIL)\t\S+|(--- FAIL): |(PASS)$)", re.MULTILINE)
 
@@ -152,6 +145,7 @@ _EDIT_FAILURES = (
     "No changes to make",
     "are identical",
 )
+_EDIT_HINTS = ("not ", "fail", "match", "nvalid", "Hunk", "No ", "identical", "modified")
 REJECTIONS = (
     "The user doesn't want to proceed with this tool use",
     "The user rejected",
@@ -204,7 +198,7 @@ def open_result(text: str) -> Result:
     return Result(text, None)
 
 
-def read_tests(text: str, chars: int = TAIL_CHARS) -> Tests | None:
+def read_tests(text: str, chars: int = TAIL_CHARS) -> RunOutcome | None:
     """The outcome of the test run that this output ends with; None if it isn't one. O(chars)."""
     tests, partial = _search(text[-GLANCE_CHARS:])
     if chars > GLANCE_CHARS and len(text) > GLANCE_CHARS and (tests is None or partial):
@@ -212,7 +206,7 @@ def read_tests(text: str, chars: int = TAIL_CHARS) -> Tests | None:
     return tests
 
 
-def _search(tail: str) -> tuple[Tests | None, bool]:
+def _search(tail: str) -> tuple[RunOutcome | None, bool]:
     """(outcome, whether more text could add to it) of the end of an output."""
     if "\x1b[" in tail:
         tail = _COLOUR.sub("", tail)
@@ -224,18 +218,40 @@ def _search(tail: str) -> tuple[Tests | None, bool]:
     return _read_go(tail), True
 
 
-def _read(runner: _Runner, tail: str) -> Tests | None:
+def _read(runner: _Runner, tail: str) -> RunOutcome | None:
     if runner.sums:
         lines = [m.groupdict() for m in runner.pattern.finditer(tail)]
     else:
         lines = _last_summary(runner, tail)
-    if not lines:
+    numbers = _numbers(lines)
+    if not numbers:
         return None
-    failed = sum(int(v) for groups in lines for k, v in groups.items() if k.startswith("f") and v)
-    passes = [int(g["p"]) for g in lines if g.get("p")]
-    totals = [int(g["t"]) for g in lines if g.get("t")]
-    passed = sum(passes) if passes else max(0, sum(totals) - failed) if totals else None
-    return Tests(failed, passed)
+    failed = passed = 0
+    totals: list[int] = []
+    told_passed = False
+    for name, value in numbers:
+        if name.startswith("f"):
+            failed += value
+        elif name == "p":
+            passed, told_passed = passed + value, True
+        else:
+            totals.append(value)
+    if not told_passed and totals:
+        return RunOutcome(failed, max(0, sum(totals) - failed))
+    return RunOutcome(failed, passed if told_passed else None)
+
+
+def _numbers(lines: list[dict[str, str | None]]) -> list[tuple[str, int]]:
+    """The named counts of some summary lines; a `counts` group is a list of them in words."""
+    numbers: list[tuple[str, int]] = []
+    for groups in lines:
+        for name, value in groups.items():
+            if value and name == "counts":
+                words = {"passed": "p", "failed": "f", "error": "f"}
+                numbers.extend((words[word], int(n)) for n, word in _COUNT.findall(value))
+            elif value:
+                numbers.append((name, int(value)))
+    return numbers
 
 
 def _last_summary(runner: _Runner, tail: str) -> list[dict[str, str | None]]:
@@ -251,15 +267,15 @@ def _last_summary(runner: _Runner, tail: str) -> list[dict[str, str | None]]:
     return []
 
 
-def _read_go(tail: str) -> Tests | None:
+def _read_go(tail: str) -> RunOutcome | None:
     """`go test` prints a line per failing test and per package."""
     if "ok  \t" not in tail and "FAIL" not in tail and "PASS" not in tail:
         return None
     marks = [m.lastindex for m in _GO_PACKAGE.finditer(tail)]
     tests, packages = marks.count(3), marks.count(2)
     if tests or packages:
-        return Tests(tests or packages, None)
-    return Tests(0, None) if marks else None
+        return RunOutcome(tests or packages, None)
+    return RunOutcome(0, None) if marks else None
 
 
 def did_not_run(text: str) -> bool:
@@ -280,4 +296,6 @@ def looks_failed(text: str, *, shell: bool) -> bool:
 def edit_failed(text: str) -> bool:
     """Whether the result of an edit says that the edit was not made."""
     head = text[:HEAD_CHARS]
+    if not any(hint in head for hint in _EDIT_HINTS):  # nearly every edit succeeds
+        return False
     return any(needle in head for needle in _EDIT_FAILURES)

@@ -109,6 +109,7 @@ _GIT: dict[str, ToolKind] = {
     "grep": "search",
     "apply": "edit",
 }
+_GIT_VERB = re.compile(r"\bgit[ \t]+(?:(?:-[cC][ \t]+\S+|-\S+)[ \t]+)*([a-z]\S*)")
 _IN_PLACE = re.compile(r"\bsed\s+(?:-\w+\s+)*-\w*i|\bperl\s+-\w*i|\bapply_patch\b|\*\*\* Begin Patch")
 _TO_FILE = re.compile(
     r"(?:^|[;&\n]\s*)(?:cat|echo|printf|tee)\b[^|\n]{0,400}?(?<![0-9&<>])>{1,2}\s*(?!/dev/|&|>)"
@@ -119,19 +120,20 @@ _LEAD = re.compile(
 )
 # A test runner where a command may start: after a separator, behind wrappers and a path.
 _TESTS = re.compile(
-    r"(?:^|[;&|\n(])\s*"
-    r"(?:\w+=\S{0,200}\s+|(?:sudo|time|env)\s+|timeout\s+\S+\s+|(?:uv|poetry|pipenv|hatch|pdm|rye)\s+run\s+"
-    r"|(?:npx|bunx|pnpm\s+exec|yarn\s+exec|bundle\s+exec)\s+|python[\d.]*\s+-m\s+)*"
+    r"(?:^|[;&|\n(])[ \t]*"
+    r"(?:\w+=\S{0,200}[ \t]+|(?:sudo|time|env)[ \t]+|timeout[ \t]+\S+[ \t]+"
+    r"|(?:uv|poetry|pipenv|hatch|pdm|rye)[ \t]+run[ \t]+|(?:npx|bunx|pnpm[ \t]+exec|yarn[ \t]+exec|bundle[ \t]+exec)[ \t]+|python[\d.]*[ \t]+-m[ \t]+)*"
     r"(?:\S{0,200}/)?(?:"
     r"py\.?test|unittest|tox|nox|nose2|jest|vitest|mocha|ava|karma|gotestsum|rspec|phpunit|pest|ctest"
     r"|runtests?"
-    r"|(?:playwright|dotnet|swift|mix|deno|bun|bazel|flutter|dart|go|rails|rake)\s+(?:test|spec)"
-    r"|cargo\s+(?:\+\S+\s+)?(?:test|nextest|t\b)|node\s+--test|npm\s+t\b"
-    r"|(?:npm|yarn|pnpm|bun)\s+(?:run\s+)?(?:-\S+\s+)*test|make\s+(?:-\S+\s+)*(?:\w+-)?(?:test|check)"
-    r"|(?:mvnw?|gradlew?)\s[^\n|;&]{0,200}?(?:test|verify|check)"
-    r"|(?:python[\d.]*|node|ruby|php|bash|sh|deno\s+run|tsx|ts-node)\s+(?:-\S+\s+)*"
+    r"|(?:playwright|dotnet|swift|mix|deno|bun|bazel|flutter|dart|go|rails|rake)[ \t]+(?:test|spec)"
+    r"|cargo[ \t]+(?:\+\S+[ \t]+)?(?:test|nextest|t\b)|node[ \t]+--test|npm[ \t]+t\b"
+    r"|(?:npm|yarn|pnpm|bun)[ \t]+(?:run[ \t]+)?(?:-\S+[ \t]+)*test"
+    r"|make[ \t]+(?:-\S+[ \t]+)*(?:\w+-)?(?:test|check)"
+    r"|(?:mvnw?|gradlew?)[ \t][^\n|;&]{0,200}?(?:test|verify|check)"
+    r"|(?:python[\d.]*|node|ruby|php|bash|sh|deno[ \t]+run|tsx|ts-node)[ \t]+(?:-\S+[ \t]+)*"
     r"(?:\S{0,200}[/_.-])?tests?[._]\S"
-    r"|python[\d.]*\s+\S{0,200}manage\.py\s+test"
+    r"|python[\d.]*[ \t]+\S{0,200}manage\.py[ \t]+test"
     r")",
     re.IGNORECASE,
 )
@@ -240,10 +242,11 @@ def understand_command(command: str) -> Action:
     if _IN_PLACE.search(head) or (">" in head and _TO_FILE.search(head)):
         return Action("edit", paths=patched_files(command) or _written_file(head))
     lead = _LEAD.match(head)
-    words = head[lead.end() if lead else 0 :].split(None, 3)
+    words = head[lead.end() if lead else 0 :].split(None, 1)
     word = words[0].rsplit("/", 1)[-1] if words else ""
     if word == "git":
-        kind = _GIT.get(next((w for w in words[1:] if not w.startswith("-")), ""), "shell")
+        verb = _GIT_VERB.search(head)
+        kind = _GIT.get(verb[1] if verb else "", "shell")
         return Action(kind, runs=kind == "shell")
     found = _COMMANDS.get(word, "shell")
     return Action(found, runs=found == "shell")

@@ -22,13 +22,18 @@ Scale = Literal["value", "log"]
 FACT_NAMES: tuple[str, ...] = Facts.__struct_fields__
 _FACT_INDEX = {name: i for i, name in enumerate(FACT_NAMES)}
 
-# Facts that grow without bound are taken on a log scale; a tree doesn't care, a linear part does.
-_LOG_FACTS = frozenset(
-    name
-    for name in FACT_NAMES
-    if name.endswith(("_bytes", "_ms", "_tokens", "_tokens_est", "_tokens_last", "_lines", "_count"))
-    or name.startswith(("n_", "calls_", "text_paths", "text_identifiers", "text_numbers", "turn"))
+# Facts that cannot grow: flags, ranks and shares. All others are counts, sizes and durations without a bound,
+# taken on a log scale; a tree does not care, a linear part does.
+_BOUNDED_FACTS = frozenset(
+    (
+        *("stream", "tool_choice_forced", "thinking", "effort", "json_schema", "provider_bound"),
+        *("cache_shared_share", "is_subagent", "in_tool_loop", "last_tool_error", "last_tests_passed"),
+        *("text_traceback", "text_diff", "text_non_ascii_share"),
+        *("lang_python", "lang_javascript", "lang_jvm", "lang_c", "lang_go_rust", "lang_sql", "lang_shell"),
+        *("verb_fix", "verb_add", "verb_explain", "verb_test", "verb_refactor"),
+    )
 )
+_LIMIT = 1e30  # far above any fact and within float32, so that no absurd value becomes an infinity
 
 
 class Feature(NamedTuple):
@@ -41,7 +46,7 @@ class Feature(NamedTuple):
 
 
 SCALAR_FEATURES: tuple[Feature, ...] = (
-    *(Feature(n, n, "log" if n in _LOG_FACTS else "value") for n in FACT_NAMES),
+    *(Feature(n, n, "value" if n in _BOUNDED_FACTS else "log") for n in FACT_NAMES),
     Feature("tool_error_rate", "n_tool_errors", per="n_assistant_messages"),
     Feature("repeat_rate", "repeated_actions", per="n_assistant_messages"),
     Feature("calls_edit_rate", "calls_edit", per="n_assistant_messages"),
@@ -71,8 +76,10 @@ def feature_hash(embedding_dim: int, encoder_digest: str | None) -> str:
 def project(facts: np.ndarray) -> np.ndarray:
     """Facts matrix (n, len(FACT_NAMES)) float64 -> scalar features (n, len(SCALAR_FEATURES)) float32.
 
-    Rounded to float32 here, once, because the exported trees compare in float32.
+    Rounded to float32 here, once, because the exported trees compare in float32. NaN stays NaN; what is
+    infinite or absurd is cut to ±1e30, and a negative size counts as 0.
     """
+    facts = np.clip(facts, -_LIMIT, _LIMIT)
     columns = facts[:, _SOURCE]
     columns[:, _LOG] = np.log1p(np.maximum(columns[:, _LOG], 0.0))
     columns[:, _RATIO] /= np.maximum(facts[:, _DIVISOR], 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -122,12 +123,22 @@ def compact_json(value: Any) -> str:
     """A tool call's arguments as text: a string as it stands, anything else as compact JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else _encode(value).decode()
+    return "" if value is None else _json(value).decode()
+
+
+def _json(value: Any) -> bytes:
+    """Compact JSON; logs read by other decoders may hold lone surrogates, which are escaped."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def digest(value: Any) -> int:
     """xxh3-64 of a decoded JSON value."""
-    return xxhash.xxh3_64_intdigest(value.encode() if isinstance(value, str) else _encode(value))
+    if isinstance(value, str):
+        return xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
+    return xxhash.xxh3_64_intdigest(_json(value))
 
 
 def other(block: Any) -> Part:
