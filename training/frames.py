@@ -5,13 +5,16 @@ Importing this module without polars raises MissingExtra, which a user sees as t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from features.errors import MissingExtra
 from features.facts import Facts
 from features.records import polars_schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 try:
     import polars as pl
@@ -47,6 +50,16 @@ def scan_files(files: list[Any], record: type[msgspec.Struct], *, by_day: bool) 
         extra_columns="ignore",
         cast_options=pl.ScanCastOptions(missing_struct_fields="insert", extra_struct_fields="ignore"),
     )
+
+
+def no_rows(record: type[msgspec.Struct]) -> pl.LazyFrame:
+    """Return an empty frame of a record type, with the partition's `day`."""
+    return pl.LazyFrame(schema=polars_schema(record) | {"day": pl.Date()})
+
+
+def read_column(file: Path, column: str) -> list[str]:
+    """Read one column of text out of a Parquet file."""
+    return pl.read_parquet(file, columns=[column])[column].to_list()
 
 
 def _plain(value: Any) -> Any:

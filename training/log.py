@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
-import polars as pl
 import xxhash
 
 from features.errors import BadInput
-from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind, polars_schema
-from training.frames import scan_files, to_frame
+from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind
+from training.frames import no_rows, read_column, scan_files, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import polars as pl
 
 FOLDERS: dict[RecordKind, str] = {"request": "requests", "decision": "decisions", "outcome": "outcomes"}
 ID_FIELDS: dict[RecordKind, str] = {
@@ -197,7 +198,7 @@ class LogStore:
         """All records of a kind, lazily, with the partition's `day`; an empty frame of the schema if none."""
         files = [file for folder in self._days(kind) for file in _live_files(folder)]
         if not files:
-            return pl.LazyFrame(schema=polars_schema(RECORD_TYPES[kind]) | {"day": pl.Date()})
+            return no_rows(RECORD_TYPES[kind])
         return scan_files(files, RECORD_TYPES[kind], by_day=True)
 
     def merge_days(self) -> int:
@@ -237,7 +238,7 @@ class LogStore:
         for folder in self._days(kind):
             for file in _live_files(folder):
                 column = ID_FIELDS[kind]
-                for key in pl.read_parquet(file, columns=[column])[column]:
+                for key in read_column(file, column):
                     seen.add(key)
         return seen
 
