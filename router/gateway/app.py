@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.gateway = gateway
+    app.add_exception_handler(Exception, routes.our_fault)
     # add_route and not app.post: no body model, no dependency injection on the way of a proxied request.
     for path, endpoint in (
         ("/v1/chat/completions", routes.answering(gateway, "openai_chat")),

@@ -256,6 +256,12 @@ def refusal(gateway: Gateway, dialect: Dialect, error: BadInput) -> Response:
     return error_response(dialect, status, str(error), f"req_{uuid.uuid4().hex}", none)
 
 
+async def our_fault(request: Request, _: Exception) -> Response:
+    """Answer when something of ours broke: the server's log has the traceback, the client doesn't."""
+    dialect: Dialect = "anthropic_messages" if request.url.path.startswith("/v1/messages") else "openai_chat"
+    return error_response(dialect, 500, "samediff failed on this request", f"req_{uuid.uuid4().hex}")
+
+
 def _host(request: Request) -> str:
     return request.client.host if request.client else ""
 

@@ -44,7 +44,7 @@ def read_head(body: bytes) -> Head:
     _refuse_duplicates(body, places)
     try:
         model = msgspec.json.decode(raw, type=str)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("'model' in the request body must be a string") from error
     start = _address(raw) - base
     return Head(model, start, start + len(memoryview(raw)))
