@@ -73,7 +73,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text_lines: _F = None
     text_code_fences: _F = None
     text_paths: _F = None
-    text_identifiers: _F = None  # snake_case, camelCase and dotted names
+    text_identifiers: _F = None  # distinct snake_case, camelCase and dotted names
     text_numbers: _F = None
     text_questions: _F = None
     text_urls: _F = None

@@ -122,7 +122,8 @@ _LEAD = re.compile(
 _TESTS = re.compile(
     r"(?:^|[;&|\n(])[ \t]*"
     r"(?:\w+=\S{0,200}[ \t]+|(?:sudo|time|env)[ \t]+|timeout[ \t]+\S+[ \t]+"
-    r"|(?:uv|poetry|pipenv|hatch|pdm|rye)[ \t]+run[ \t]+|(?:npx|bunx|pnpm[ \t]+exec|yarn[ \t]+exec|bundle[ \t]+exec)[ \t]+|python[\d.]*[ \t]+-m[ \t]+)*"
+    r"|(?:uv|poetry|pipenv|hatch|pdm|rye)[ \t]+run[ \t]+"
+    r"|(?:npx|bunx|pnpm[ \t]+exec|yarn[ \t]+exec|bundle[ \t]+exec)[ \t]+|python[\d.]*[ \t]+-m[ \t]+)*"
     r"(?:\S{0,200}/)?(?:"
     r"py\.?test|unittest|tox|nox|nose2|jest|vitest|mocha|ava|karma|gotestsum|rspec|phpunit|pest|ctest"
     r"|runtests?"

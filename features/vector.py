@@ -101,7 +101,21 @@ def featurize_frame(frame: pl.DataFrame, embedding: str | None = "embedding") ->
     rows = facts_matrix(frame)
     if embedding is None or embedding not in frame.columns:
         return project(rows)
-    return _with_embedding(project(rows), np.stack(list(frame[embedding].to_numpy())))
+    return _with_embedding(project(rows), _embeddings(frame[embedding]))
+
+
+def _embeddings(column: pl.Series) -> np.ndarray:
+    """A list column as float32 (n, d); a row without an embedding is unknown, so NaN."""
+    import polars as pl
+
+    lists = column.cast(pl.List(pl.Float32))
+    known = lists.drop_nulls()
+    if known.is_empty():
+        return np.empty((len(column), 0), dtype=np.float32)
+    width = len(known[0])
+    matrix = np.full((len(column), width), np.nan, dtype=np.float32)
+    matrix[lists.is_not_null().to_numpy()] = known.explode().to_numpy().reshape(len(known), width)
+    return matrix
 
 
 def featurize(source: Facts | pl.DataFrame, embedding: Any = None) -> np.ndarray:

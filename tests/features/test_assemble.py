@@ -1,0 +1,134 @@
+"""A request becomes its facts, alike when served and when read back from a log."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import wire
+from features.assemble import facts_of, trajectory_of
+from features.cache import PrefixMemory, prefix_chain
+from features.facts import Facts
+from features.textfacts import text_facts
+from features.vector import featurize
+from features.wire.types import WireRequest
+
+SESSION = [
+    {"role": "user", "content": "Fix the bug in src/app.py: `parse_row` fails. Why?"},
+    {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "1", "name": "Read", "input": {"file_path": "a"}}],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x = 1"}]},
+]
+
+
+def request(messages=SESSION, **knobs):
+    body = {"model": "claude-sonnet-5", "messages": messages, "system": "be good", **knobs}
+    return wire.parse_request("anthropic_messages", msgspec.json.encode(body))
+
+
+def test_facts_of_a_request():
+    tools = [
+        {"name": n} for n in ("Read", "Edit", "Bash", "Grep", "Task", "TodoWrite", "WebFetch", "mcp__a__b")
+    ]
+    chosen = request(stream=True, max_tokens=100, tools=tools, output_config={"effort": "max"})
+    memory = PrefixMemory()
+    memory.remember("s", prefix_chain(chosen.messages[:2]), 500)
+    facts = facts_of(
+        chosen, cache=memory.lookup("s", prefix_chain(chosen.messages), 1_000), context_tokens_est=9.0
+    )
+    assert facts.body_bytes == chosen.body_bytes
+    assert (facts.n_messages, facts.n_user_messages, facts.n_assistant_messages) == (4, 1, 1)
+    assert (facts.system_bytes, facts.stream, facts.effort, facts.turn) == (7, 1, 5, 1)
+    assert (facts.in_tool_loop, facts.calls_read, facts.last_result_bytes) == (1, 1, 5)
+    kinds = ("read", "search", "edit", "shell", "web", "plan", "agent", "mcp")
+    assert [getattr(facts, f"tools_{kind}") for kind in kinds] == [1] * 8
+    assert (facts.cache_age_ms, facts.context_tokens_est) == (500, 9)
+    assert 0 < facts.cache_shared_share < 1
+    assert (facts.lang_python, facts.verb_fix, facts.verb_explain, facts.text_questions) == (1, 1, 1, 1)
+
+
+def test_unknown_is_none():
+    facts = facts_of(request())
+    for name in (
+        "thinking",
+        "effort",
+        "max_output_tokens",
+        "cache_shared_bytes",
+        "cache_age_ms",
+        "is_subagent",
+    ):
+        assert getattr(facts, name) is None
+    hidden = facts_of(WireRequest(dialect="openai_responses", model="m", previous_response_id="r"))
+    assert (hidden.turn, hidden.provider_bound) == (None, 1)
+
+
+def test_a_given_trajectory_stands_in_for_the_messages():
+    """A log reader walks its transcript once; the facts are those of the whole request."""
+    whole = request()
+    alone = msgspec.structs.replace(whole, messages=())
+    assert facts_of(alone, trajectory=trajectory_of(whole)) == facts_of(whole)
+
+
+def test_dialects_agree_about_the_same_session():
+    chat = [
+        {"role": "system", "content": "be good"},
+        SESSION[0],
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "1", "function": {"name": "Read", "arguments": '{"file_path":"a"}'}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "x = 1"},
+    ]
+    items = [
+        SESSION[0],
+        {"type": "function_call", "call_id": "1", "name": "Read", "arguments": '{"file_path":"a"}'},
+        {"type": "function_call_output", "call_id": "1", "output": "x = 1"},
+    ]
+    bodies = {
+        "openai_chat": {"model": "m", "messages": chat},
+        "openai_responses": {"model": "m", "input": items, "instructions": "be good"},
+        "anthropic_messages": {"model": "m", "messages": SESSION, "system": "be good"},
+    }
+    requests = [wire.parse_request(d, msgspec.json.encode(body)) for d, body in bodies.items()]
+    facts = [facts_of(msgspec.structs.replace(r, body_bytes=1)) for r in requests]
+    assert facts[0] == facts[1] == facts[2]
+    assert len({tuple(prefix_chain(r.messages)[0]) for r in requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("", {}),
+        (
+            "fix src/a/b.go and main.rs",
+            {"text_paths": 2, "lang_go_rust": 1, "verb_fix": 1, "text_identifiers": 2},
+        ),
+        ("SELECT a FROM t WHERE x_y = 3", {"lang_sql": 1, "text_numbers": 1, "text_identifiers": 1}),
+        ("see https://a.b/c?d", {"text_urls": 1, "text_questions": 1, "text_identifiers": 1}),
+        ("getUserName and Hello WORLD", {"text_identifiers": 1}),
+        ("Traceback (most recent call last):\nx", {"text_traceback": 1, "text_lines": 2}),
+        ("```py\nx\n```", {"text_code_fences": 2, "lang_python": 1, "text_lines": 3}),
+        ("diff --git a/x b/x", {"text_diff": 1}),
+        ("Please rename it. Add a test.", {"verb_refactor": 1, "verb_add": 1, "verb_test": 1}),
+        ("été", {"text_bytes": 5, "text_non_ascii_share": 2 / 3}),
+    ],
+)
+def test_text_facts(text, facts):
+    found = text_facts(text)
+    assert set(found) < set(Facts.__struct_fields__)
+    expected = {"text_bytes": len(text), "text_lines": min(1, len(text)), **facts}
+    if "text_paths" in facts or "/" not in text:
+        assert {k: v for k, v in found.items() if v} == {k: v for k, v in expected.items() if v}
+    else:
+        assert expected.items() <= found.items()
+
+
+@given(st.text())
+def test_any_text_has_facts(text):
+    assert all(value >= 0 for value in text_facts(text).values())
+
+
+def test_the_vector_of_a_request_is_float32_and_whole():
+    assert featurize(facts_of(request())).dtype == "float32"
