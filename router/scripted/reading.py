@@ -61,6 +61,15 @@ def read_conversation(dialect: Dialect, raw: bytes) -> Conversation:
         items = [{"type": "message", "role": "user", "content": items}]
     if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
         raise BadInput(f"{key}: field required")
+    try:
+        return _conversation(dialect, body, items, len(raw))
+    except (AttributeError, KeyError, TypeError) as error:  # a list where an object belongs, or the like
+        raise BadInput(f"the request does not have the shape of {dialect}") from error
+
+
+def _conversation(
+    dialect: Dialect, body: dict[str, Any], items: list[dict[str, Any]], size: int
+) -> Conversation:
     options = body.get("stream_options") or {}
     return Conversation(
         dialect=dialect,
@@ -75,7 +84,7 @@ def read_conversation(dialect: Dialect, raw: bytes) -> Conversation:
         last_result=_last(items, _is_result),
         blocks=tuple(_blocks(body, items)),
         body=body,
-        size=len(raw),
+        size=size,
     )
 
 

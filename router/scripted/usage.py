@@ -36,11 +36,16 @@ class PrefixCache:
         self._seen: dict[tuple[str, str], set[int]] = {}
 
     def shared_bytes(self, key: str, talk: Conversation) -> int:
-        """Bytes of the longest prefix seen before under this key and model; remembers this prompt."""
+        """Bytes of the longest prefix kept before under this key and model; keeps this prompt's.
+
+        Messages keeps the prefixes that end in a marker, the OpenAI dialects keep every one.
+        """
         seen = self._seen.setdefault((key, talk.model), set())
         chain = _chain(talk.blocks)
         shared = max((size for digest, size in chain if digest in seen), default=0)
-        seen.update(digest for digest, _ in chain)
+        every = talk.dialect != "anthropic_messages"
+        kept = zip(chain, talk.blocks, strict=True)
+        seen.update(digest for (digest, _), block in kept if every or block.marked)
         return shared if shared // BYTES_PER_TOKEN >= self._floor else 0
 
 
