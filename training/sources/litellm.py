@@ -76,6 +76,12 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory) ->
     fields |= _usage(item, metadata)
     memory.told(session, fields)
     flags = [*(fields.pop("flags", None) or []), *(["response_cache_hit"] if hit else [])]
+    said = {
+        "model_requested": text(item.get("model_group")),
+        "model_served": text(item.get("model")),
+        "error_kind": text(mapping(metadata.get("error_information")).get("error_class")),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
     return RequestRecord(
         request_id=request_id,
         session_id=session,
@@ -85,15 +91,13 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory) ->
         source_row=number_,
         user=text(item.get("end_user")) or text(item.get("user")),
         tenant=text(item.get("team_id")) or text(metadata.get("user_api_key_team_id")),
-        model_served=text(item.get("model")),
         provider=text(item.get("custom_llm_provider")),
         deployment=text(item.get("model_id")),
         **_cost(item, hit=hit),
         **_timing(item, start, end),
         status="error" if "failure" in (item.get("status"), metadata.get("status")) else "ok",
-        error_kind=text(mapping(metadata.get("error_information")).get("error_class")),
         flags=flags or None,
-        **{"model_requested": text(item.get("model_group"))} | fields,
+        **said,
     )
 
 
