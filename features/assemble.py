@@ -57,6 +57,8 @@ def facts_of(
     hidden = request.previous_response_id is not None and trajectory is None
     if turn is None and not hidden:
         turn = so_far.n_assistant_messages
+    if is_subagent is None:
+        is_subagent = request.is_subagent
     shared, share, age = cache or (None, None, None)
     limit = request.max_output_tokens
     return Facts(

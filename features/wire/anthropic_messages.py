@@ -69,6 +69,7 @@ def parse_request(body: bytes) -> WireRequest:
         + sum(_markers(m.get("content")) for m in envelope.messages),
         session_id=session,
         user=user,
+        is_subagent=_is_subagent(system[0].parts[0].text) if system and system[0].parts else None,
     )
 
 
@@ -89,6 +90,13 @@ def _who(user_id: Any) -> tuple[str | None, str | None]:
     if match := _SESSION.match(user_id):
         return match["user"] or None, match["session"]
     return user_id or None, None
+
+
+def _is_subagent(first_block: str) -> bool | None:
+    """Claude Code's system prompt opens with a line about the call itself; other clients don't say."""
+    if not first_block.startswith("x-anthropic-billing-header:"):
+        return None
+    return "cc_is_subagent=true" in first_block
 
 
 def messages(items: Sequence[Any]) -> list[Message]:

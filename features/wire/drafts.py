@@ -29,11 +29,13 @@ class Drafts:
 
     def __init__(self) -> None:
         self._drafts: dict[Hashable, _Draft] = {}
+        self.tool_call_begun = False
 
     def start(self, key: Any, part: Part) -> None:
         """Begin a part, or replace one that has begun."""
         if isinstance(key, Hashable) and (key in self._drafts or len(self._drafts) < MAX_PARTS):
             self._drafts[key] = _Draft(part)
+            self.tool_call_begun = self.tool_call_begun or part.kind == "tool_call"
 
     def add(self, key: Any, kind: PartKind, text: Any) -> None:
         """Append a piece of text, beginning the part if nothing announced it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 
 if TYPE_CHECKING:
+    from features.wire.drafts import Drafts
     from features.wire.types import Dialect, WireResponse
 
 MAX_LINE_BYTES = 16 * 2**20  # a longer line is skipped and counted: no answer has one
@@ -16,6 +17,7 @@ class _Events(Protocol):
     """What each dialect does with its events."""
 
     finished: bool
+    drafts: Drafts
 
     def event(self, event: dict[str, Any]) -> None:
         """Take one decoded event."""
@@ -47,6 +49,11 @@ class StreamReader:
     def finished(self) -> bool:
         """Whether the terminal event has been seen."""
         return self._events.finished
+
+    @property
+    def tool_call_begun(self) -> bool:
+        """Whether a tool call has been seen: from here on the client may act on this answer."""
+        return self._events.drafts.tool_call_begun
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere; never raises on bad data."""

@@ -77,6 +77,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
         None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)
     )
     user: str | None = None
+    is_subagent: bool | None = None  # where the client says so in the body
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from features import cache, wire
 from features.assemble import facts_of, trajectory_of
 from features.textfacts import text_facts
+from features.trajectory import SessionTrajectories
 from features.vector import featurize
 
 WORDS = (
@@ -132,6 +133,14 @@ def main() -> None:
             cache.prefix_chain(parsed.messages, cache.tools_seed(parsed.model, parsed.tools))
             featurize(facts_of(parsed))
 
+        known = SessionTrajectories()
+        known.follow("s", request.messages[:-2], cache.prefix_chain(request.messages[:-2])[0])
+
+        def in_session(body: bytes = body, known: SessionTrajectories = known) -> None:
+            parsed = wire.parse_request("anthropic_messages", body)
+            chain = cache.prefix_chain(parsed.messages)
+            featurize(facts_of(parsed, trajectory=known.follow("s", parsed.messages, chain[0])))
+
         parts = {
             "parse": cpu_us(lambda b=body: wire.parse_request("anthropic_messages", b)),
             "chain": cpu_us(lambda r=request: cache.prefix_chain(r.messages)),
@@ -139,6 +148,7 @@ def main() -> None:
             "text": cpu_us(lambda t=trajectory: text_facts(t.salient_text())),
             "vector": cpu_us(lambda f=facts: featurize(f)),
             "whole": cpu_us(whole),
+            "whole, session known": cpu_us(in_session),
         }
         figures = "  ".join(f"{name} {us:7.0f} µs" for name, us in parts.items())
         print(f"{len(body):7d} bytes  {len(request.messages):3d} messages  {figures}")

@@ -94,6 +94,19 @@ def test_claude_code_session_from_user_id(user_id, user, session):
     assert (request.session_id is None) == (session is None)
 
 
+@pytest.mark.parametrize(
+    ("opening", "is_subagent"),
+    [
+        ("x-anthropic-billing-header: cc_version=2.1.197.abe; cc_entrypoint=cli; cc_is_subagent=true;", True),
+        ("x-anthropic-billing-header: cc_version=2.1.197.e42; cc_entrypoint=cli;", False),
+        ("You are cc_is_subagent=true", None),
+    ],
+)
+def test_claude_code_says_when_a_subagent_calls(opening, is_subagent):
+    request = parse("anthropic_messages", messages=[], system=[{"type": "text", "text": opening}])
+    assert request.is_subagent == is_subagent
+
+
 def test_chat_reads_every_shape():
     request = parse(
         "openai_chat",
