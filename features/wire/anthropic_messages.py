@@ -65,18 +65,23 @@ def parse_request(body: bytes) -> WireRequest:
         json_schema=any(isinstance(f, dict) and f.get("type") == "json_schema" for f in formats),
         cache_markers=markers
         + (envelope.cache_control is not None)
-        + _markers(envelope.system)
-        + sum(_markers(m.get("content")) for m in envelope.messages),
+        + _markers([{"content": envelope.system}, *envelope.messages]),
         session_id=session,
         user=user,
         is_subagent=_is_subagent(system[0].parts[0].text) if system and system[0].parts else None,
     )
 
 
-def _markers(content: Any) -> int:
-    if not isinstance(content, list):
-        return 0
-    return sum(1 for block in content if isinstance(block, dict) and block.get("cache_control") is not None)
+def _markers(holders: list[Any]) -> int:
+    """How many content blocks carry a cache_control marker."""
+    found = 0
+    for holder in holders:
+        content = holder.get("content")
+        if isinstance(content, list):
+            for block in content:
+                if isinstance(block, dict) and block.get("cache_control") is not None:
+                    found += 1
+    return found
 
 
 def _who(user_id: Any) -> tuple[str | None, str | None]:

@@ -188,14 +188,11 @@ def usage(block: Any) -> Usage | None:
 
 def _spoken(item: dict[str, Any]) -> tuple[Part, ...]:
     """The parts of one output item; an answer is never refused, so odd content is left out."""
+    kind = plain.string(item.get("type"))
+    if kind not in (None, "message"):
+        return item_message(kind or "", item).parts
     content = item.get("content")
-    if item.get("type") in (None, "message") and not isinstance(content, str | list):
-        return ()
-    return _message({"role": "assistant", **item}, "output").parts if _has_role(item) else ()
-
-
-def _has_role(item: dict[str, Any]) -> bool:
-    return isinstance(item.get("role", ""), str)
+    return _content(content, "output") if isinstance(content, str | list) else ()
 
 
 def read_response(answer: dict[str, Any]) -> WireResponse:
@@ -242,8 +239,8 @@ class Events:
         if kind in _DELTAS:
             self.drafts.add(where, _DELTAS[kind], event.get("delta"))
         elif kind in ("response.output_item.added", "response.output_item.done"):
-            for part_ in _spoken(plain.child(event, "item"))[:1]:
-                self.drafts.start(where, part_)
+            for n, spoken in enumerate(_spoken(plain.child(event, "item"))):
+                self.drafts.start(f"{where}.{n}" if n else where, spoken)
         elif kind == "error":
             self._error = plain.error_type(event.get("error") or {"code": event.get("code")})
         elif kind in _TERMINAL or kind == "response.created":
