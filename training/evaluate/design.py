@@ -8,7 +8,7 @@ from training.calibrate import sigmoid
 
 COMPONENTS = 32  # of the features' principal components that the plain learners see
 KS = (5, 10, 20, 40, 80, 160)
-CS = (0.003, 0.01, 0.03, 0.1, 1.0)
+CS = (0.003, 0.03, 0.3)
 _PRIOR_ROWS = 2.0  # what a model's mean counts for among the neighbours
 
 

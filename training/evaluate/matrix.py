@@ -91,21 +91,21 @@ def _tasks(
             _group(group_column),
             *(pl.col(c).drop_nulls().first() for c in columns),
             *(
-                pl.col(c).n_unique().alias(f"_{c}")
+                pl.col(c).n_unique().alias(f"_n_{c}")
                 for c in dict.fromkeys([*columns, *filter(None, [group_column])])
             ),
             *([_prompt_tokens(), _token_spread()] if "input_tokens" in rows.columns else []),
         )
     )
     for name in extras:
-        varying = table.filter(pl.col(f"_{name}") > 1).height
+        varying = table.filter(pl.col(f"_n_{name}") > 1).height
         if varying:
             said = f"--features {name}: differs between the rows of one task ({varying} tasks)"
             raise BadInput(f"{said}, so it isn't known before the answer")
     if "prompt" in firsts:
-        several = table.filter(pl.col("_prompt") > 1).height
+        several = table.filter(pl.col("_n_prompt") > 1).height
         notes.add("several_prompts", several, f"{several} tasks have more than one prompt; the first is used")
-    if group_column and (torn := table.filter(pl.col(f"_{group_column}") > 1).height):
+    if group_column and (torn := table.filter(pl.col(f"_n_{group_column}") > 1).height):
         notes.add(
             "torn_groups",
             torn,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+MAX_WORKERS = 4  # each holds a copy of its training rows
 ROUTERS = ("table", "knn", "logistic", "learned")
 ORDER = ("best_single", "cheapest", "random_mix", "cascade", "knn", "logistic", "table", "learned", "oracle")
 
@@ -110,15 +113,26 @@ def _foldable(matrix: Matrix, group: str | None, options: Options, notes: Notes)
 def _predictions(
     matrix: Matrix, inputs: Inputs, parts: list[predict.Split]
 ) -> dict[str, list[predict.FoldScores]]:
-    """Out-of-fold predictions of each router, fold by fold."""
+    """Out-of-fold predictions of each router, fold by fold.
+
+    One fit per core, each on one thread: threads of one fit that wait for each other on busy cores spin.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     from training.progress import Progress
 
+    jobs = [(name, part) for part in parts for name in ROUTERS]
     scores: dict[str, list[predict.FoldScores]] = {name: [] for name in ROUTERS}
-    with Progress("fitting routers", len(parts) * len(ROUTERS)) as progress:
-        for part in parts:
-            for name in ROUTERS:
-                scores[name].append(predict.fit_one(name, matrix, inputs, part))
-                progress.advance()
+    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    with (
+        threadpool_limits(limits=1),
+        Progress("fitting routers", len(jobs)) as progress,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        fitted = pool.map(lambda job: predict.fit_one(job[0], matrix, inputs, job[1]), jobs)
+        for (name, _), score in zip(jobs, fitted, strict=True):
+            scores[name].append(score)
+            progress.advance()
     return scores
 
 
