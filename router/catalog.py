@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
 Capability = Literal["tools", "images"]
+# A client's own words go into headers and the log as a model name, so they must look like one.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,199}", re.ASCII)
 _TABLES = ("endpoints", "candidates", "aliases")
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -118,6 +120,8 @@ class Catalog(NamedTuple):
         for found in spoken:
             if model in (found.candidate, found.model):
                 return Target(None, found)
+        if not _PLAIN_NAME.fullmatch(model):
+            return None
         for name, endpoint in self.endpoints.items():
             if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts):
                 return Target(None, _deployment(model, model, name, endpoint, dialect))
@@ -165,6 +169,7 @@ def _build(shown: str, tables: dict[str, Any]) -> Catalog:
     }
     aliases = _rows(shown, tables, "aliases", Alias)
     deployments = {d.id: d for row in candidates.values() for d in _expand(shown, row, endpoints)}
+    _check_names(shown, tables, endpoints)
     _check_aliases(shown, aliases, candidates)
     rows = [endpoints, candidates, aliases]
     digest = hashlib.sha256(msgspec.json.encode(rows, order="deterministic")).hexdigest()[:16]
@@ -183,6 +188,18 @@ def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> di
         except msgspec.ValidationError as error:
             raise BadInput(f"catalogue {shown}: {table}.{name}: {error}") from error
     return converted
+
+
+def _check_names(shown: str, tables: dict[str, Any], endpoints: dict[str, Endpoint]) -> None:
+    """Refuse names that can't stand in a header, and addresses that are none."""
+    for table in _TABLES:
+        for name in tables[table]:
+            if not _PLAIN_NAME.fullmatch(name):
+                raise BadInput(f"catalogue {shown}: {table}.{name!r}: use letters, digits and . _ : / @ + -")
+    for name, endpoint in endpoints.items():
+        for dialect, url in endpoint.base_urls.items():
+            if not url.startswith(("http://", "https://")):
+                raise BadInput(f"catalogue {shown}: endpoints.{name}.base_urls.{dialect}: {url!r} is no URL")
 
 
 def _expand(shown: str, row: Candidate, endpoints: dict[str, Endpoint]) -> list[Deployment]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from router.prices import MTOK, rates
-
 if TYPE_CHECKING:
     from features.wire.types import Dialect
+    from router.prices import Rates
 
 CACHE_TTL_MS = 5 * 60_000  # the shortest lifetime that any provider gives a prompt cache
 CACHE_FLOOR_TOKENS = 1_024  # most providers cache nothing shorter
-_CENT_FRACTION = Decimal("1e-12")  # the log keeps money to this place
+_PLACE = Decimal("1e-12")  # the log keeps money to this place
+_NOTHING = Decimal(0)
 
 
 class Split(NamedTuple):
@@ -55,21 +55,17 @@ def split_prompt(
     return Split(0, cached, total - cached)
 
 
-def expected_cost(
-    model: str, provider: str, split: Split, output_tokens: float | None, ts_ms: int
-) -> Cost | None:
+def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None) -> Cost | None:
     """Multiply out the expected USD of one call; None when the price or the output length is unknown."""
-    in_force = rates(model, provider, ts_ms, split.total)
-    if in_force is None or output_tokens is None:
+    if rates is None or output_tokens is None:
         return None
-    fresh = _usd(split.fresh, in_force.input)
-    cached = _usd(split.cached, in_force.cached)
-    written = _usd(split.written, in_force.write)
-    output = _usd(output_tokens, in_force.output)
+    fresh, cached = _usd(split.fresh, rates.input), _usd(split.cached, rates.cached)
+    written = _usd(split.written, rates.write)
+    thousandths = round(output_tokens * 1000)  # so that money stays exact decimals
+    output = (thousandths * rates.output).scaleb(-9).quantize(_PLACE) if thousandths else _NOTHING
     return Cost(fresh + cached + written + output, fresh, cached, written, output)
 
 
-def _usd(tokens: float, rate: Decimal) -> Decimal:
-    """Tokens × USD per Mtok; tokens are rounded to a thousandth so that money stays exact decimals."""
-    amount = (Decimal(round(tokens * 1000)) / 1000 * rate / MTOK).quantize(_CENT_FRACTION)
-    return amount or Decimal(0)  # a quantised zero would be written as 0E-12
+def _usd(tokens: int, rate: Decimal) -> Decimal:
+    """Whole tokens × USD per million tokens."""
+    return (tokens * rate).scaleb(-6) if tokens else _NOTHING

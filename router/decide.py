@@ -5,21 +5,18 @@ Every decision is made by `Decider.judge` from what its receipt keeps; `router.r
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
-from msgspec.structs import replace
 
 from features.assemble import facts_of, trajectory_of
 from features.context import TokenRatios, estimate_tokens
 from features.errors import BadInput
 from features.records import ArmRecord, DecisionRecord
 from features.vector import featurize_one
-from models.bundle import CandidateView
 from router import prices
-from router.constraints import exclusion
-from router.cost import Split, expected_cost, split_prompt
+from router.arms import Option, absent_records, arm_records, quote, settled, view, weighed
+from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -29,9 +26,8 @@ if TYPE_CHECKING:
 
     from features.facts import Facts
     from features.wire.types import Dialect, WireRequest
-    from models.bundle import Bundle, Predictions
+    from models.bundle import Bundle
     from router.catalog import Catalog, Deployment
-    from router.cost import Cost
 
 PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
 
@@ -65,15 +61,6 @@ class CallContext(NamedTuple):
     session_id: str
     now_ms: int
     session: Session = Session()
-
-
-class Option(NamedTuple):
-    """A candidate that the request could go to, and what takes it out before any facts are looked at."""
-
-    candidate: str
-    deployment: Deployment | None
-    split: Split
-    excluded_by: str | None = None
 
 
 class Given(NamedTuple):
@@ -113,13 +100,15 @@ class Decider:
         self.policy = policy
         self.ratios = ratios or TokenRatios()
         self._environ = environ
+        self._policy_name, self._policy_digest = policy.name, policy.digest
         self._learned = {name.lower(): name for name in bundle.profiles}
 
     def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
         """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
         target = self.catalog.resolve(request.model, request.dialect)
         if target is None:
-            raise UnknownModel(f"model {request.model!r} is not known here; GET /v1/models lists what is")
+            asked = request.model if len(request.model) <= 100 else f"{request.model[:100]}…"
+            raise UnknownModel(f"model {asked!r} is not known here; GET /v1/models lists what is")
         session = context.session
         if target.deployment is not None:
             names, reference = [target.deployment.candidate], target.deployment.candidate
@@ -194,61 +183,19 @@ class Decider:
 
     def judge(self, given: Given) -> DecisionRecord:
         """Make the decision from its parts: the one way for new requests and for receipts."""
-        priced = [(o, o.deployment) for o in given.options if o.deployment is not None]
-        if not priced:
+        quotes = quote(given.options, given.ts_ms)
+        if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        views = [self._view(d, o, given.ts_ms) for o, d in priced]
-        beliefs = self.bundle.predict(features, views)
-        arms = [
-            self._arm(option, deployment, beliefs, i, given) for i, (option, deployment) in enumerate(priced)
-        ]
-        arms += [
-            ArmRecord(candidate=o.candidate, eligible=False, excluded_by=o.excluded_by)
-            for o in given.options
-            if o.deployment is None
-        ]
+        beliefs = self.bundle.predict(features, [view(quoted, self._learned) for quoted in quotes])
+        rows = {} if given.pinned else self.catalog.candidates
+        arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
         else:
-            choice = choose(self.policy, [_weighed(a) for a in arms], _situation(given, seed))
+            choice = choose(self.policy, [weighed(arm) for arm in arms], _situation(given, seed))
         return self._receipt(given, arms, choice, seed)
-
-    def _view(self, deployment: Deployment, option: Option, ts_ms: int) -> CandidateView:
-        """Describe a candidate to the bundle, by the name that it was trained under if it was."""
-        names = (option.candidate, deployment.model, deployment.model.rpartition("/")[2])
-        known = next(
-            (self._learned[n.lower()] for n in names if n.lower() in self._learned), option.candidate
-        )
-        found = prices.rates(deployment.model, deployment.provider, ts_ms, option.split.total)
-        if found is None:
-            return CandidateView(known, None, None)
-        return CandidateView(known, float(found.input), float(found.output))
-
-    def _arm(
-        self, option: Option, deployment: Deployment, beliefs: Predictions, i: int, given: Given
-    ) -> ArmRecord:
-        output = _known(beliefs.output_tokens[i])
-        cost = expected_cost(deployment.model, deployment.provider, option.split, output, given.ts_ms)
-        excluded = option.excluded_by
-        if excluded is None and not given.pinned:
-            row = self.catalog.candidates[option.candidate]
-            excluded = exclusion(row, deployment, given.facts, option.split.total)
-        return ArmRecord(
-            candidate=option.candidate,
-            deployment=deployment.id,
-            eligible=excluded is None,
-            excluded_by=excluded,
-            p_success=_known(beliefs.p_success[i]),
-            p_success_low=_known(beliefs.p_success_low[i]),
-            p_success_high=_known(beliefs.p_success_high[i]),
-            output_tokens=output,
-            input_tokens_est=float(option.split.total),
-            cached_tokens_est=float(option.split.cached),
-            cache_write_tokens_est=float(option.split.written),
-            **_money(cost),
-        )
 
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
         chosen = next((a for a in arms if a.candidate == choice.chosen), None)
@@ -262,7 +209,7 @@ class Decider:
             request_id=given.request_id,
             session_id=given.session_id,
             ts_ms=given.ts_ms,
-            policy=f"pin:{choice.chosen}" if given.pinned else self.policy.name,
+            policy=f"pin:{choice.chosen}" if given.pinned else self._policy_name,
             chosen=choice.chosen,
             deployment=deployment.id,
             provider=deployment.provider,
@@ -270,7 +217,7 @@ class Decider:
             checkpoint=deployment.checkpoint,
             reference=given.reference,
             plan=list(choice.plan),
-            arms=[_settled(arm, choice) for arm in arms],
+            arms=[settled(arm, choice) for arm in arms],
             locks=list(choice.locks),
             constraints=[f"model={given.model}", f"dialect={given.dialect}", *session],
             reasons=[*choice.reasons, *prior],
@@ -280,29 +227,12 @@ class Decider:
             embedding=None if given.embedding is None else given.embedding.tolist(),
             feature_hash=self.bundle.feature_hash,
             encoder_digest=self.bundle.encoder.digest if self.bundle.encoder else None,
-            policy_digest=self.policy.digest,
+            policy_digest=self._policy_digest,
             bundle_digest=self.bundle.digest,
             bundle_kind=self.bundle.kind,
             price_version=prices.PRICE_VERSION,
             catalog_digest=self.catalog.digest,
         )
-
-
-def _money(cost: Cost | None) -> dict[str, Any]:
-    """Fields of an arm's cost; none of them where it is unknown."""
-    if cost is None:
-        return {}
-    return {
-        "cost_usd": cost.total,
-        "cost_fresh_usd": cost.fresh,
-        "cost_cached_usd": cost.cached,
-        "cost_write_usd": cost.written,
-        "cost_output_usd": cost.output,
-    }
-
-
-def _weighed(arm: ArmRecord) -> Arm:
-    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd)
 
 
 def _situation(given: Given, seed: int) -> Situation:
@@ -325,21 +255,9 @@ def _as_asked(given: Given) -> Choice:
     )._replace(reasons=(f"the client asked for {given.model}",))
 
 
-def _settled(arm: ArmRecord, choice: Choice) -> ArmRecord:
-    """Write the choice's verdict on an arm into its record."""
-    excluded = choice.excluded.get(arm.candidate, arm.excluded_by)
-    chance = choice.propensities.get(arm.candidate, 0.0)
-    return replace(arm, eligible=excluded is None, excluded_by=excluded, propensity=chance)
-
-
 def _as_floats(shared: tuple[float, float, float | None] | None) -> tuple[float, float, float | None] | None:
     """Make whole numbers floats, as they are again when a receipt is read back."""
     if shared is None:
         return None
     size, share, age = shared
     return float(size), float(share), None if age is None else float(age)
-
-
-def _known(value: float) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number

@@ -91,18 +91,38 @@ def rates(
     service_tier: str | None = None,
 ) -> Rates | None:
     """Rates of a model at a time (default now) for a prompt of that length; None where none are published."""
-    found = _find(model, provider)
-    if found is None or (ts_ms is not None and not 0 <= ts_ms < _FAR_FUTURE_MS):
+    now_ms = time.time() * 1000 if ts_ms is None else ts_ms
+    if not 0 <= now_ms < _FAR_FUTURE_MS:
         return None
+    ladder = _ladder(model, provider, int(now_ms // 60_000), service_tier)
+    return next((step for start, step in ladder if prompt_tokens > start), None)
+
+
+@lru_cache(maxsize=8192)
+def _ladder(
+    model: str, provider: str | None, minute: int, service_tier: str | None
+) -> tuple[tuple[int, Rates], ...]:
+    """Rates of a model in one minute, longest prompts first, each with the length beyond which it holds.
+
+    Prices change on whole minutes. A length tier applies to every token of a prompt longer than its start.
+    """
+    found = _find(model, provider)
+    if found is None:
+        return ()
     context = {"service_tier": service_tier} if service_tier else None
-    prices = vars(found[1].get_prices(_utc(ts_ms), context))
-    values = {key: _at(prices.get(f"{key}_mtok"), prompt_tokens) for key in _RATE_KEYS}
-    fresh, output = values["input"], values["output"]
+    prices = vars(found[1].get_prices(_utc(minute * 60_000), context))
+    listed = [prices.get(f"{key}_mtok") for key in _RATE_KEYS]
+    starts = sorted({tier.start for price in listed for tier in getattr(price, "tiers", ())}, reverse=True)
+    steps = [(start, _rates_at(listed, start + 1)) for start in (*starts, -1)]
+    return tuple((start, step) for start, step in steps if step is not None)
+
+
+def _rates_at(listed: list[Any], prompt_tokens: int) -> Rates | None:
+    fresh, output, read, write, write_5m, write_1h = (_at(price, prompt_tokens) for price in listed)
     if fresh is None or output is None:
         return None
-    write = _first(values["cache_write_5m"], values["cache_write"], fresh)
-    cached = _first(values["cache_read"], fresh)
-    return Rates(fresh, output, cached, write, _first(values["cache_write_1h"], write))
+    written = _first(write_5m, write, fresh)
+    return Rates(fresh, output, _first(read, fresh), written, _first(write_1h, written))
 
 
 _RATE_KEYS = ("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h")
@@ -141,8 +161,8 @@ def context_window(model: str, provider: str | None = None) -> int | None:
     return found[1].context_window if found else None
 
 
-def _utc(ts_ms: int | None) -> datetime:
-    return datetime.fromtimestamp(time.time() if ts_ms is None else ts_ms / 1000, tz=UTC)
+def _utc(ts_ms: int) -> datetime:
+    return datetime.fromtimestamp(ts_ms / 1000, tz=UTC)
 
 
 def _first(*values: Decimal | None) -> Decimal:

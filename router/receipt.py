@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from features.errors import BadInput
 from router import prices
+from router.arms import Option
 from router.cost import Split
-from router.decide import Decider, Given, Option
+from router.decide import Decider, Given
 
 if TYPE_CHECKING:
     from features.records import ArmRecord, DecisionRecord

@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gateway.upstream = Upstream(settings.upstream)
         gateway.journal.start()
+        gateway.warm_up()
         gc.collect()
         gc.freeze()  # what lives as long as the process needs no looking through; helps the p99
         gc.set_threshold(50_000, 20, 20)

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
@@ -227,11 +228,14 @@ async def read_body(request: Request, max_mib: float) -> bytes:
     size = int(announced) if announced.isdigit() else 0
     if size <= limit:
         size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                break
-            chunks.append(chunk)
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    break
+                chunks.append(chunk)
+        except ClientDisconnect as error:
+            raise BadInput("the client left before its request was complete") from error
     if size > limit:
         raise TooLarge(f"the request body is over {max_mib:g} MiB; raise max_body_mib if it should be let in")
     return b"".join(chunks)

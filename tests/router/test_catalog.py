@@ -85,6 +85,8 @@ def test_replace_drops_what_ships(own) -> None:
         ),
         ("[candidate.x]\n", "unknown key 'candidate'"),
         ("[candidates.x\n", "not valid TOML"),
+        ('[candidates."a b"]\nendpoints = {}', "candidates.'a b': use letters"),
+        ("[endpoints.openai]\nbase_urls = { openai_chat = 'host:1' }", "openai_chat: 'host:1' is no URL"),
     ],
 )
 def test_mistakes_are_one_line_with_file_and_key(own, text, said) -> None:

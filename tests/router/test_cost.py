@@ -8,7 +8,7 @@ from router_servers import NOW_MS
 
 from features.wire.types import Usage
 from router.cost import CACHE_TTL_MS, Split, expected_cost, split_prompt
-from router.prices import price_usd
+from router.prices import price_usd, rates
 
 
 @given(
@@ -26,7 +26,11 @@ def test_the_parts_add_up_to_the_prompt(tokens, share, age, dialect, marked) -> 
 
 @given(st.integers(0, 500_000), st.integers(0, 500_000), st.integers(0, 500_000), st.integers(0, 100_000))
 def test_an_expected_cost_is_the_price_of_that_usage(fresh, cached, written, output) -> None:
-    cost = expected_cost("claude-haiku-5-5", "anthropic", Split(fresh, cached, written), output, NOW_MS)
+    cost = expected_cost(
+        rates("claude-haiku-5-5", "anthropic", NOW_MS, fresh + cached + written),
+        Split(fresh, cached, written),
+        output,
+    )
     usage = Usage(
         input_tokens_uncached=fresh,
         cached_tokens=cached,
@@ -51,8 +55,8 @@ def test_nothing_is_cached_unmarked_in_messages_or_below_the_floor() -> None:
 
 
 def test_unknown_stays_unknown() -> None:
-    assert expected_cost("no-such-model", "openai", Split(1, 0, 0), 5.0, NOW_MS) is None
-    assert expected_cost("gpt-5.4", "openai", Split(1, 0, 0), None, NOW_MS) is None
-    known = expected_cost("gpt-5.4", "openai", Split(1_000_000, 0, 0), 0.0, NOW_MS)
+    assert expected_cost(rates("no-such-model"), Split(1, 0, 0), 5.0) is None
+    assert expected_cost(rates("gpt-5.4"), Split(1, 0, 0), None) is None
+    known = expected_cost(rates("gpt-5.4", "openai", NOW_MS, 10**6), Split(10**6, 0, 0), 0.0)
     assert known is not None
     assert known.total == Decimal(5)  # the long-prompt tier

@@ -117,8 +117,11 @@ def test_a_concrete_model_is_a_pin(decider) -> None:
 def test_an_unknown_model_names_the_way_out(decider) -> None:
     with pytest.raises(UnknownModel, match="GET /v1/models"):
         decider.decide(messages("no-such-model"), context())
-    with pytest.raises(UnknownModel):
-        decider.decide(messages("gpt-5.4"), context())
+    for model in ("gpt-5.4", "claude-x\r\nset-cookie: a=b", "claude-\u00e9", "claude-" + "x" * 10_000):
+        with pytest.raises(UnknownModel) as refused:
+            decider.decide(messages(model), context())
+        assert len(str(refused.value)) < 250
+        assert "\n" not in str(refused.value)
 
 
 def test_a_tool_loop_is_locked_to_its_candidate(decider) -> None:

@@ -351,6 +351,13 @@ def test_bad_requests_are_one_line_in_the_dialect(gateway, path, raw, status, sa
     assert answer.headers["x-samediff-request-id"]
 
 
+def test_a_client_that_leaves_while_asking_is_no_fault_of_ours(gateway) -> None:
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))) as client:
+        client.sendall(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+    refused = 'samediff_refused_total{status="400"}'
+    assert wait_for(lambda: refused in httpx2.get(f"{gateway.url}/metrics").text)
+
+
 def test_a_body_without_a_length_is_limited_too(gateway) -> None:
     answer = httpx2.post(f"{gateway.url}/v1/messages", content=(b"x" * 100_000 for _ in range(30)))
     assert answer.status_code == 413

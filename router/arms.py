@@ -1,0 +1,115 @@
+"""Candidates as a decision sees them: described to the bundle, priced, checked, written into the receipt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+
+from features.records import ArmRecord
+from models.bundle import CandidateView
+from router import prices
+from router.constraints import exclusion
+from router.cost import Split, expected_cost
+from router.policy import Arm, Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from features.facts import Facts
+    from models.bundle import Predictions
+    from router.catalog import Candidate, Deployment
+
+
+class Option(NamedTuple):
+    """A candidate that the request could go to, and what takes it out before any facts are looked at."""
+
+    candidate: str
+    deployment: Deployment | None
+    split: Split
+    excluded_by: str | None = None
+
+
+class Quote(NamedTuple):
+    """An option that is deployed, with the rates in force for it."""
+
+    option: Option
+    deployment: Deployment
+    rates: prices.Rates | None
+
+
+def quote(options: list[Option], ts_ms: int) -> list[Quote]:
+    """Look up the rates of every option that is deployed."""
+    return [
+        Quote(o, o.deployment, prices.rates(o.deployment.model, o.deployment.provider, ts_ms, o.split.total))
+        for o in options
+        if o.deployment is not None
+    ]
+
+
+def view(quoted: Quote, learned: Mapping[str, str]) -> CandidateView:
+    """Describe a candidate to the bundle; `learned` maps lower case to the names it was trained under."""
+    candidate, model = quoted.option.candidate, quoted.deployment.model
+    names = (candidate, model, model.rpartition("/")[2])
+    known = next((learned[n] for n in map(str.lower, names) if n in learned), candidate)
+    if quoted.rates is None:
+        return CandidateView(known, None, None)
+    return CandidateView(known, float(quoted.rates.input), float(quoted.rates.output))
+
+
+def arm_records(
+    quotes: list[Quote], beliefs: Predictions, facts: Facts, rows: Mapping[str, Candidate]
+) -> list[ArmRecord]:
+    """Write down every quoted candidate; one without a row was asked for by name and is held to nothing."""
+    columns = zip(quotes, *(column.tolist() for column in beliefs), strict=True)
+    return [_record(quoted, row, facts, rows.get(quoted.option.candidate)) for quoted, *row in columns]
+
+
+def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | None) -> ArmRecord:
+    success, low, high, output = (None if value != value else value for value in beliefs)  # NaN is unknown
+    option, split = quoted.option, quoted.option.split
+    cost = expected_cost(quoted.rates, split, output)
+    excluded = option.excluded_by
+    if excluded is None and row is not None:
+        excluded = exclusion(row, quoted.deployment, facts, split.total)
+    return ArmRecord(
+        candidate=option.candidate,
+        deployment=quoted.deployment.id,
+        eligible=excluded is None,
+        excluded_by=excluded,
+        p_success=success,
+        p_success_low=low,
+        p_success_high=high,
+        output_tokens=output,
+        input_tokens_est=float(split.total),
+        cached_tokens_est=float(split.cached),
+        cache_write_tokens_est=float(split.written),
+        cost_usd=cost and cost.total,
+        cost_fresh_usd=cost and cost.fresh,
+        cost_cached_usd=cost and cost.cached,
+        cost_write_usd=cost and cost.written,
+        cost_output_usd=cost and cost.output,
+    )
+
+
+def absent_records(options: list[Option]) -> list[ArmRecord]:
+    """Write down the candidates that aren't deployed in the request's dialect."""
+    return [
+        ArmRecord(candidate=o.candidate, eligible=False, excluded_by=o.excluded_by)
+        for o in options
+        if o.deployment is None
+    ]
+
+
+def weighed(arm: ArmRecord) -> Arm:
+    """What the policy looks at of an arm."""
+    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd)
+
+
+def settled(arm: ArmRecord, choice: Choice) -> ArmRecord:
+    """Write the choice's verdict on an arm into its record."""
+    excluded = choice.excluded.get(arm.candidate, arm.excluded_by)
+    chance = choice.propensities.get(arm.candidate, 0.0)
+    if excluded == arm.excluded_by and chance == arm.propensity:
+        return arm
+    return replace(arm, eligible=excluded is None, excluded_by=excluded, propensity=chance)
