@@ -42,6 +42,8 @@ def _row(needle: str, pattern: str, *, sums: bool = False) -> _Runner:
 _COUNTS = r"\d{1,7} [a-z]+(?:(?:, | \| )\d{1,7} [a-z]+)*"  # such as "1 failed, 2 passed"
 _COUNT = re.compile(r"(\d+) (failed|error|passed)")  # also of "errors"
 _RUNNERS: tuple[_Runner, ...] = (
+    # pytest, with and without its rulers: 1 failed, 2 passed, 1 warning, 1 error in 0.12s
+    _row(" in ", rf"^(?:=+ )?(?P<counts>{_COUNTS}) in \d[\d.]*s"),
     # cargo test, one line per binary
     _row("test result: ", r"^test result: \w+\. (?P<p>\d+) passed; (?P<f>\d+) failed", sums=True),
     # cargo nextest: Summary [ 0.1s] 5 tests run: 4 passed, 1 failed
@@ -88,8 +90,6 @@ _RUNNERS: tuple[_Runner, ...] = (
         r"^Ran (?P<t>\d+) tests? in [^\n]*\n+"
         r"(?:OK|FAILED \((?:failures=(?P<f1>\d+))?(?:, )?(?:errors=(?P<f2>\d+))?)",
     ),
-    # pytest, with and without its rulers: 1 failed, 2 passed, 1 warning, 1 error in 0.12s
-    _row(" in ", rf"^(?:=+ )?(?P<counts>{_COUNTS}) in \d[\d.]*s"),
 )
 _GO_PACKAGE = re.compile(r"^(?:(ok) +\t?\S+|(FAIL)\t\S+|(--- FAIL): |(PASS)$)", re.MULTILINE)
 
@@ -182,8 +182,8 @@ class Result(NamedTuple):
     exit_code: int | None
 
 
-def open_result(text: str) -> Result:
-    """Unwrap a tool result and find its exit code near its head or its end."""
+def open_result(text: str, *, shell: bool) -> Result:
+    """Unwrap a tool result; a shell's exit code is looked for near its head and its end."""
     if text.startswith('{"output"'):
         try:
             inner = _codex.decode(text)
@@ -191,6 +191,8 @@ def open_result(text: str) -> Result:
             pass
         else:
             return Result(inner.output, inner.metadata.exit_code if inner.metadata else None)
+    if not shell:  # what a file says about exit codes is not the tool's
+        return Result(text, None)
     head, tail = text[:300], text[-200:] if len(text) > 300 else ""
     for end in (head, tail):
         if ("xit" in end or "returncode" in end) and (match := _EXIT.search(end)):

@@ -177,6 +177,7 @@ class Action(NamedTuple):
     paths: tuple[str, ...] = ()
     runs: bool = False  # it runs something: its output can be a test run's
     tests: bool = False  # its command says that it runs tests
+    in_shell: bool = False  # it went through a shell, whose result may tell an exit code
     piped: bool = False  # through a filter, whose exit code hides the runner's
 
 
@@ -239,18 +240,18 @@ def understand_command(command: str) -> Action:
     """A shell command -> what it does: agents that have nothing but a shell read, search and edit with it."""
     head = command[:_COMMAND_CHARS]
     if _TESTS.search(head):
-        return Action("shell", runs=True, tests=True, piped=_PIPE.search(head) is not None)
+        return Action("shell", runs=True, in_shell=True, tests=True, piped=_PIPE.search(head) is not None)
     if _IN_PLACE.search(head) or (">" in head and _TO_FILE.search(head)):
-        return Action("edit", paths=patched_files(command) or _written_file(head))
+        return Action("edit", in_shell=True, paths=patched_files(command) or _written_file(head))
     lead = _LEAD.match(head)
     words = head[lead.end() if lead else 0 :].split(None, 1)
     word = words[0].rsplit("/", 1)[-1] if words else ""
     if word == "git":
         verb = _GIT_VERB.search(head)
         kind = _GIT.get(verb[1] if verb else "", "shell")
-        return Action(kind, runs=kind == "shell")
+        return Action(kind, runs=kind == "shell", in_shell=True)
     found = _COMMANDS.get(word, "shell")
-    return Action(found, runs=found == "shell")
+    return Action(found, runs=found == "shell", in_shell=True)
 
 
 def patched_files(patch: str) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ class Trajectory:
         if observed := prompt.observation(message):
             for action, mark in told:
                 self._count(action, mark)
-            self._result(observed, told[0][0] if told else Action("shell", runs=True), None)
+            self._result(observed, told[0][0] if told else _UNTOLD, None)
             return
         typed = prompt.person_text(message)
         for action, mark in told:
@@ -142,7 +142,7 @@ class Trajectory:
         if flagged is not False and text.startswith(testruns.REJECTIONS):
             self._corrections += 1
             return
-        result = testruns.open_result(text)
+        result = testruns.open_result(text, shell=action.in_shell)
         failed = _failed(result, action, flagged)
         if action.runs or action.tests:
             chars = testruns.TAIL_CHARS if action.tests else testruns.GLANCE_CHARS
@@ -230,6 +230,7 @@ class SessionTrajectories:
         return trajectory
 
 
+_UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a command that we could read
 _UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
 
 
@@ -245,7 +246,7 @@ def _failed(result: testruns.Result, action: Action, flagged: bool | None) -> bo
         return flagged
     if action.kind == "edit" and testruns.edit_failed(result.text):
         return True
-    if result.exit_code is not None and action.kind != "other":
+    if result.exit_code is not None:
         return result.exit_code != 0
     return testruns.looks_failed(result.text, shell=action.runs)
 

@@ -94,12 +94,12 @@ def test_other_output_is_no_test_run(output):
     ],
 )
 def test_exit_codes(text, code):
-    assert open_result(text).exit_code == code
+    assert open_result(text, shell=True).exit_code == code
 
 
 def test_codex_output_is_unwrapped():
-    assert open_result('{"output":"a\\nb","metadata":{"exit_code":2}}').text == "a\nb"
-    assert open_result('{"output": broken').text == '{"output": broken'
+    assert open_result('{"output":"a\\nb","metadata":{"exit_code":2}}', shell=False).text == "a\nb"
+    assert open_result('{"output": broken', shell=True).text == '{"output": broken'
 
 
 def test_failures():
@@ -116,7 +116,7 @@ def test_failures():
 def test_any_output_is_read(output):
     outcome = read_tests(output)
     assert outcome is None or (outcome.failed or 0) >= 0
-    open_result(output)
+    open_result(output, shell=True)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,13 @@ def test_grep_without_a_match_is_no_error():
     assert facts["n_tool_errors"] == 0
 
 
+def test_what_a_file_says_is_not_the_tools_failure():
+    text = "Process exited with code 1\nTraceback (most recent call last)\nString to replace not found"
+    for tool in ("Read", "Grep", "WebFetch"):
+        assert follow([call(tool), result(text)]).facts()["n_tool_errors"] == 0
+    assert follow([call("exec_command", cmd="cat x"), result(text)]).facts()["n_tool_errors"] == 1
+
+
 def test_a_refused_call_is_a_correction():
     refused = "The user doesn't want to proceed with this tool use. The tool use was rejected"
     facts = follow([call("Bash", command="rm -rf x"), result(refused, is_error=True)]).facts()

@@ -326,7 +326,7 @@ def test_arbitrary_json_is_read_or_refused(value, dialect):
     read_or_refuse(dialect, msgspec.json.encode(value))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(messages, messages, likely, st.sampled_from(DIALECTS))
 def test_likely_json_is_read_or_refused(items, tools, other, dialect):
     body = {"model": "m", "messages": items, "input": items, "tools": tools, "metadata": other}
