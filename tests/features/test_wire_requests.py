@@ -315,7 +315,7 @@ WORDS = [
 likely = st.recursive(
     st.none() | st.sampled_from(WORDS) | st.integers(-2, 2) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=5),
-    max_leaves=20,
+    max_leaves=12,
 )
 messages = st.lists(st.dictionaries(st.sampled_from(WORDS), likely, max_size=6), max_size=4)
 
