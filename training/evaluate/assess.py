@@ -81,6 +81,8 @@ def area_above_mix(
 ) -> tuple[float | None, list[float] | None]:
     """Mean height of the learned curve over λ above the line of pin mixes, between the cheapest and best pin.
 
+    Where these are one, up to the dearest point of the curve.
+
     Success averaged over cost. No λ is chosen on the scored rows: the whole curve counts. None without costs.
     """
     if family is None or len(route.curve_quality) < 2:
@@ -98,6 +100,7 @@ def area_above_mix(
     def height(row: np.ndarray) -> float:
         q, c = row[:half], row[half:]
         low, high = c[n_lambda], c[-1]
+        high = high if high > low else c[:n_lambda].max()
         if not np.isfinite(row).all() or high <= low:
             return float("nan")
         at = np.linspace(low, high, 101)
