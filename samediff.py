@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rich.console import RenderableType
 
 app = typer.Typer(
@@ -123,7 +124,7 @@ def ingest(
     ] = None,
     prompts: Annotated[str, typer.Option(help="What to keep of texts: full, features or none.")] = "features",
     encoder: Annotated[
-        Path | None, typer.Option(help="Embed prompts with the encoder of this folder or bundle.")
+        Path | None, typer.Option(help="Folder of an encoder or bundle to embed with; default: the prior's.")
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -132,9 +133,8 @@ def ingest(
     from training.account import nothing_kept, render
     from training.ingest import run
 
-    result = run(
-        sources, to, form=form, maps=maps or (), reasoning=reasoning, prompts=prompts, encoder=encoder
-    )
+    chosen = {"encoder": encoder} if encoder else {}
+    result = run(sources, to, form=form, maps=maps or (), reasoning=reasoning, prompts=prompts, **chosen)
     finish(result, json, render)
     if reason := nothing_kept(result):
         raise BadInput(reason)
@@ -194,6 +194,36 @@ BundleOption = Annotated[
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", help="pin:X, mix:X=0.7,Y=0.3 or learned:max_loss=0.02,explore=0.05.")
 ]
+
+
+@app.command()
+def diff(
+    a: Annotated[Path | None, typer.Argument(help="A patch, JSON of tool calls, file or folder.")] = None,
+    b: Annotated[Path | None, typer.Argument(help="What to compare it with.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="The tree (or file) before the patches; without it the verdict is weaker."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Judge a Parquet or CSV of patch_a, patch_b and (optional) base on all cores."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Tests, documents and lock files count too.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Say whether two diffs are the same: L0, L1, L2, similar (L3), different or unknown, and why."""
+    from features.errors import BadInput
+    from training.judge import render, run, run_pairs
+
+    if pairs is not None and a is None:
+        result = run_pairs(pairs, set_aside=not everything)
+    elif a is not None and b is not None and pairs is None:
+        result = run(a, b, base, set_aside=not everything)
+    else:
+        raise BadInput("give two patches, files or folders, or --pairs FILE")
+    finish(result, json, render)
 
 
 @app.command()

@@ -1,0 +1,122 @@
+"""Digests of an edit's normal forms: two edits can be called the same later without their text being kept.
+
+With the base each digest is of the files as they are afterwards; two digests that are equal at a level mean
+what the judge's verdict at that level means. Without the base they are of the changed lines alone, and weak.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from features.diffs.edits import Edit, FileEdit, Whole
+from features.diffs.fragments import lines_form, piece_form
+from features.diffs.languages import language_of
+from features.diffs.normal import level_forms
+from features.diffs.postimage import CannotApply, after
+from features.diffs.roles import role_of
+from features.diffs.trees import Unparsable
+from features.diffs.verdicts import SAME, VerdictLevel
+from features.diffs.windows import windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_LEVELS: tuple[VerdictLevel, ...] = ("L0", "L1", "L2")
+
+
+def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str]:
+    """Digests as "level:digest" ("~" before the level: weak), best first; [] if the edit can't be read.
+
+    Test, document, lock and scratch files are left out unless there is nothing else.
+    """
+    if edit.problem or any(file.problem for file in edit.files):
+        return []
+    counted = [file for file in edit.files if role_of(file.path, created=_whole(file)) == "code"] or list(
+        edit.files
+    )
+    weak = base is None and not all(_whole(file) for file in counted)
+    try:
+        every = [_weak_forms(file) if weak else _forms(file, base or {}) for file in counted]
+    except CannotApply:
+        return []
+    forms = [entry for entry in every if entry is not None]
+    mark = "~" if weak else ""
+    return [
+        f"{mark}{level}:{_digest(entry[number] for entry in forms)}" for number, level in enumerate(_LEVELS)
+    ]
+
+
+def same_level(a: Iterable[str], b: Iterable[str]) -> VerdictLevel | None:
+    """The best level at which two fingerprints agree; None when they don't, or can't be compared."""
+    mine = set(a)
+    for entry in b:
+        level = entry.split(":", 1)[0].removeprefix("~")
+        if entry in mine and level in SAME:
+            return level  # type: ignore[return-value]
+    return None
+
+
+def _whole(file: FileEdit) -> bool:
+    """Whether the content after the edit is known without the base."""
+    return bool(file.ops) and isinstance(file.ops[-1], Whole)
+
+
+def _forms(file: FileEdit, base: Mapping[str, bytes]) -> list[str] | None:
+    """The digest of one file's content at each level; None when the edit leaves it as it was."""
+    content = after(file, base)
+    if content == base.get(file.path) and file.old_path is None and file.mode is None:
+        return None
+    if content is None:
+        return [f"{file.path}\0gone"] * 3
+    exact = xxhash.xxh3_128_hexdigest(content)
+    found = {"L0": exact}
+    for level, make in level_forms(content, language_of(file.path, content)):
+        try:
+            found[level] = _digest_bytes(make())
+        except Unparsable:
+            continue
+    digests, last = [], exact
+    for level in _LEVELS:
+        last = found.get(level, last)
+        digests.append(f"{file.path}\0{file.mode or ''}\0{last}")
+    return digests
+
+
+def _weak_forms(file: FileEdit) -> list[str]:
+    """The digest of one file's changed lines at each level."""
+    language = language_of(file.path)
+    exact, plain, normal = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
+    for window in windows(file, None):
+        went, came = _changed(window.b, window.a)
+        for text in (went, came):
+            exact.update(b"\0".join((b"%d" % len(text), text)))
+            plain.update(b"\0".join((*lines_form(text), b"\1")))
+            try:
+                normal.update(b"\0".join((*piece_form(text, language), b"\1")))
+            except Unparsable:
+                normal.update(b"\0".join((*lines_form(text), b"\1")))
+    return [f"{file.path}\0{digest.hexdigest()}" for digest in (exact, plain, normal)]
+
+
+def _changed(before: bytes, now: bytes) -> tuple[bytes, bytes]:
+    """What differs between two texts, in whole lines, without the lines they begin and end with alike."""
+    old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    return b"".join(old[start : len(old) - end]), b"".join(new[start : len(new) - end])
+
+
+def _digest(parts: Iterable[str]) -> str:
+    """One digest of the files' digests, whatever their order."""
+    return xxhash.xxh3_128_hexdigest("\1".join(sorted(parts)).encode("utf-8", "backslashreplace"))
+
+
+def _digest_bytes(tokens: list[bytes]) -> str:
+    """The digest of a normal form."""
+    return xxhash.xxh3_128_hexdigest(b"\0".join(tokens))

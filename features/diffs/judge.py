@@ -1,0 +1,267 @@
+"""The judge: are two edits the same diff? Pure; compares what stands there afterwards, never the hunks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from features.diffs.edits import Edit, FileEdit, Whole
+from features.diffs.fragments import lines_form, piece_form
+from features.diffs.languages import Language, language_of
+from features.diffs.normal import level_forms
+from features.diffs.postimage import CannotApply, Window, after
+from features.diffs.roles import Role, role_of
+from features.diffs.similarity import Change, ratio, symbols
+from features.diffs.trees import Unparsable
+from features.diffs.verdicts import Difference, FileVerdict, Verdict, VerdictLevel, overall
+from features.diffs.windows import NEEDS_BASE, windows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHOWN_LINES = 8
+_WORD = re.compile(rb"[A-Za-z_]\w*")
+_DELICATE = frozenset(("created", "deleted", "renamed", "copied", "mode", "binary", "submodule"))
+
+
+class Sides(NamedTuple):
+    """One file as both edits treat it."""
+
+    path: str
+    a: FileEdit | None
+    b: FileEdit | None
+    role: Role
+
+
+def judge(a: Edit, b: Edit, base: Mapping[str, bytes] | None = None, *, set_aside: bool = True) -> Verdict:
+    """The graded verdict on two edits of one tree. Never raises: bad edits are *unknown* with a reason.
+
+    `base` holds the files as they were, by path; without it the verdict rests on context lines and is weak.
+    Tests, documents, lock and scratch files count only if `set_aside` is False or nothing else is edited.
+    """
+    for side, edit in (("A", a), ("B", b)):
+        if edit.problem:
+            return Verdict(level="unknown", reason=f"{side}: {edit.problem}")
+    by_a, by_b = a.by_path(), b.by_path()
+    sides = [_sides(path, by_a.get(path), by_b.get(path), base) for path in {**by_a, **by_b}]
+    aside = {side.path for side in sides if set_aside and side.role != "code"}
+    if len(aside) == len(sides):
+        aside = set()  # nothing but tests or documents: then they are what is compared
+    files = [_file(side, base) for side in sorted(sides, key=lambda side: side.path)]
+    files = [_aside(file) if file.path in aside else file for file in files]
+    if not sides:
+        return overall([])
+    empty = next((name for name, paths in (("A", by_a), ("B", by_b)) if not set(paths) - aside), None)
+    verdict = overall(files)
+    if empty is not None and verdict.level in ("different", "L3"):
+        what = "is empty" if not (by_a if empty == "A" else by_b) else "has only set-aside files"
+        return Verdict(
+            level="different", similarity=0.0, reason=f"{empty} {what}", weak=verdict.weak, files=files
+        )
+    return verdict
+
+
+def _sides(path: str, a: FileEdit | None, b: FileEdit | None, base: Mapping[str, bytes] | None) -> Sides:
+    """One path with its role."""
+    created = any(side is not None and "created" in side.notes for side in (a, b))
+    created = created or (base is not None and path not in base)
+    return Sides(path, a, b, role_of(path, created=created))
+
+
+def _creates(file: FileEdit) -> bool:
+    """Whether the edit writes the whole file."""
+    return "created" in file.notes or (len(file.ops) == 1 and isinstance(file.ops[0], Whole))
+
+
+def _aside(file: FileVerdict) -> FileVerdict:
+    """A file that is reported but doesn't count."""
+    return msgspec.structs.replace(file, set_aside=True)
+
+
+def _file(sides: Sides, base: Mapping[str, bytes] | None) -> FileVerdict:
+    """The verdict on one file; what can't be decided is *unknown*, never *different*."""
+    try:
+        verdict = _compare(sides, base)
+    except CannotApply as reason:
+        return FileVerdict(path=sides.path, level="unknown", reason=str(reason), role=sides.role)
+    if verdict.level in ("different", "L3") and (note := _one_sided(sides)):
+        return FileVerdict(path=sides.path, level="unknown", reason=note, role=sides.role, weak=verdict.weak)
+    return verdict
+
+
+def _one_sided(sides: Sides) -> str | None:
+    """What only one side does to the file besides editing its text; then texts alone don't settle it."""
+    notes_a = sides.a.notes if sides.a else frozenset()
+    notes_b = sides.b.notes if sides.b else frozenset()
+    only = (notes_a ^ notes_b) & _DELICATE
+    if only == {"created"} and sides.a is not None and sides.b is not None:
+        only = frozenset()  # one writes the file whole, the other names it new: both contents are known
+    if only == {"created"}:
+        return None  # a file that only one side adds is a difference like any other
+    return f"{', '.join(sorted(only))} on one side only" if only else None
+
+
+def _compare(sides: Sides, base: Mapping[str, bytes] | None) -> FileVerdict:
+    """Compare after-images: whole where they are known, else in windows. Raises CannotApply."""
+    a, b = sides.a, sides.b
+    for name, side in (("A", a), ("B", b)):
+        if side is not None and side.problem:
+            raise CannotApply(f"{name}: {side.problem}")
+    if a is not None and b is not None and (a.old_path or a.path) == (b.old_path or b.path):
+        same_ops = a.ops == b.ops and a.mode == b.mode
+        if same_ops and base is None:
+            return _verdict(sides, "L0", 1.0)
+    if base is not None:
+        return _whole(sides, base)
+    if all(side is None or _creates(side) or "deleted" in side.notes for side in (a, b)):
+        return _whole(sides, {})
+    if any(side is not None and (_creates(side) or "deleted" in side.notes) for side in (a, b)):
+        raise CannotApply(_one_sided(sides) or NEEDS_BASE)
+    if (a.old_path if a else None) != (b.old_path if b else None) or (a and b and a.mode != b.mode):
+        raise CannotApply(_one_sided(sides) or "renamed from different files, or to different modes")
+    return _pieces(sides, windows(a, b))
+
+
+def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
+    """Compare whole files. Raises CannotApply."""
+    before = base.get(sides.path)
+    contents: list[bytes | None] = []
+    for name, side in (("A", sides.a), ("B", sides.b)):
+        try:
+            contents.append(after(side, base) if side is not None else before)
+        except CannotApply as why:
+            raise CannotApply(f"{name}: {why}") from None
+    a, b = contents
+    modes = {side.mode for side in (sides.a, sides.b) if side is not None and not _creates(side)}
+    if len(modes) > 1:
+        raise CannotApply("mode on one side only")
+    if a == b:
+        return _verdict(sides, "L0", 1.0)
+    if a is None or b is None:
+        return _verdict(sides, "different", 0.0, "the file exists on one side only")
+    if b"\0" in a or b"\0" in b:
+        return _verdict(sides, "different", 0.0, "binary files that differ")
+    language = language_of(sides.path, a)
+    level, reason = _level(a, b, language)
+    if level is not None:
+        return _verdict(sides, level, 1.0, reason)
+    window = Window(1, before or b"", a, b)
+    return _graded(sides, [window], language, reason)
+
+
+def _level(a: bytes, b: bytes, language: Language | None) -> tuple[VerdictLevel | None, str | None]:
+    """The level at which two whole texts are equal, and why a level may have been out of reach."""
+    forms_a, forms_b = level_forms(a, language), level_forms(b, language)
+    reason: str | None = None
+    for (level, form_a), (_, form_b) in zip(forms_a, forms_b, strict=True):
+        try:
+            if form_a() == form_b():
+                return level, None
+        except Unparsable as why:
+            reason = str(why)
+    return None, reason
+
+
+def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
+    """Compare windows; the verdict is weak beyond L0."""
+    if all(window.a == window.b for window in found):
+        return _verdict(sides, "L0", 1.0)
+    language = language_of(sides.path)
+    if all(lines_form(w.a) == lines_form(w.b) for w in found) and language is not None:
+        return _verdict(sides, "L1", 1.0, weak=True)
+    reason: str | None = None
+    try:
+        before = b"\n".join(window.before for window in found)
+        fresh_a, fresh_b = (_fresh(before, found, side) for side in (0, 1))
+        if all(piece_form(w.a, language, fresh_a) == piece_form(w.b, language, fresh_b) for w in found):
+            return _verdict(sides, "L2", 1.0, weak=True)
+    except Unparsable as why:
+        reason = str(why)
+    return _graded(sides, found, language, reason, weak=True)
+
+
+def _fresh(before: bytes, found: list[Window], side: int) -> frozenset[str]:
+    """Names that one side brings in: they occur nowhere in what is known of the base."""
+    known = set(_WORD.findall(before))
+    came = {word for window in found for word in _WORD.findall(window.b if side else window.a)}
+    return frozenset(word.decode() for word in came - known)
+
+
+def _graded(
+    sides: Sides, found: list[Window], language: Language | None, reason: str | None, *, weak: bool = False
+) -> FileVerdict:
+    """L3 or different: the similarity of the two changes and whether they edit the same symbols."""
+    changes = [(Change(w.before, w.a), Change(w.before, w.b)) for w in found]
+    tokens_a = [token for change, _ in changes for token in change.tokens()]
+    tokens_b = [token for _, change in changes for token in change.tokens()]
+    alike = ratio(tokens_a, tokens_b)
+    edited_a = _symbols_of(
+        [(w.before, w.a, change) for w, (change, _) in zip(found, changes, strict=True)], language
+    )
+    edited_b = _symbols_of(
+        [(w.before, w.b, change) for w, (_, change) in zip(found, changes, strict=True)], language
+    )
+    level: VerdictLevel = "L3" if tokens_a and tokens_b and edited_a == edited_b else "different"
+    if level == "different":
+        reason = reason or (
+            "only one side edits it" if not (tokens_a and tokens_b) else "other symbols are edited"
+        )
+    differing = next((w for w in found if lines_form(w.a) != lines_form(w.b)), found[0])
+    return FileVerdict(
+        path=sides.path,
+        level=level,
+        similarity=alike,
+        reason=reason,
+        role=sides.role,
+        weak=weak,
+        first_difference=_first_difference(differing),
+        weight=max(1, len(tokens_a) + len(tokens_b)),
+    )
+
+
+def _symbols_of(parts: list[tuple[bytes, bytes, Change]], language: Language | None) -> frozenset[str]:
+    """Names of what one side's change touches, before and after."""
+    found: frozenset[str] = frozenset()
+    for before, now, change in parts:
+        found |= symbols(now, change.came_at, language) | symbols(before, change.went_at, language)
+    return found
+
+
+def _first_difference(window: Window) -> Difference:
+    """The first pair of lines that differ in more than white space."""
+    a, b = _numbered(window.a), _numbered(window.b)
+    start = max(window.start, 1)
+    place = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x[1] != y[1]), min(len(a), len(b)))
+    line_a = a[place][0] if place < len(a) else window.a.count(b"\n")
+    line_b = b[place][0] if place < len(b) else window.b.count(b"\n")
+    return Difference(
+        line_a=start + line_a,
+        line_b=start + line_b,
+        text_a=_shown(window.a, line_a),
+        text_b=_shown(window.b, line_b),
+    )
+
+
+def _shown(text: bytes, line: int) -> str:
+    """A few lines from the given one on."""
+    lines = text.split(b"\n")[line : line + SHOWN_LINES]
+    return "\n".join(part[:200].rstrip().decode("utf-8", "replace") for part in lines)
+
+
+def _numbered(text: bytes) -> list[tuple[int, bytes]]:
+    """Lines with something on them and their 0-based numbers."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.split(b"\n"))]
+    return [
+        (number, line) for number, line in lines if line and not line.startswith((b"#", b"//", b"/*", b"*"))
+    ]
+
+
+def _verdict(
+    sides: Sides, level: VerdictLevel, similarity: float, reason: str | None = None, *, weak: bool = False
+) -> FileVerdict:
+    """A verdict on one file without more to say."""
+    return FileVerdict(
+        path=sides.path, level=level, similarity=similarity, reason=reason, role=sides.role, weak=weak
+    )

@@ -1,0 +1,289 @@
+"""The languages we have grammars for, as data: what counts as a comment, what is exact, what is optional."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from tree_sitter import Parser
+
+
+class Language(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table. Node types are those of the tree-sitter grammar.
+
+    `exact`: the text counts to the byte. `spaced`: whether there is white space between two tokens counts
+    ("*" = everywhere). `commas`: a comma before the closing bracket is optional. `semicolon`: a last
+    child ";" of these is optional. `imports`: neighbours of these types may change places.
+    """
+
+    name: str
+    module: str
+    factory: str = "language"
+    extra: bool = False  # its wheel is in the extra `languages`, being large
+    comments: frozenset[str] = frozenset({"comment"})
+    directive: str | None = None  # comments that a tool or the compiler reads count as code
+    exact: frozenset[str] = frozenset()
+    spaced: frozenset[str] = frozenset()
+    tight: frozenset[bytes] = frozenset()  # around these tokens white space never counts
+    commas: frozenset[str] = frozenset()
+    semicolon: frozenset[str] = frozenset()
+    separated: frozenset[str] = frozenset()  # nodes whose ";" and "," a line end can stand for
+    imports: frozenset[str] = frozenset()
+    import_lists: frozenset[str] = frozenset()  # nodes whose comma-separated or line-separated items may too
+    parens: bool = False
+    quotes: dict[str, str] = {}  # node type -> rule of `normal.unquote`
+
+
+def _set(text: str) -> frozenset[str]:
+    """A set from words."""
+    return frozenset(text.split())
+
+
+_JS = Language(
+    name="javascript",
+    module="tree_sitter_javascript",
+    comments=_set("comment html_comment"),
+    directive=r"^/\*\s*[@#]__|webpack|@jsx|@license|@ts-|eslint|^#!|^///\s*<|@flow|sourceMappingURL",
+    exact=_set("template_string regex hash_bang_line string template_literal_type"),
+    commas=_set(
+        "arguments array object formal_parameters named_imports export_clause object_pattern array_pattern"
+        " enum_body type_parameters type_arguments tuple_type object_type interface_body"
+    ),
+    semicolon=_set(
+        "expression_statement lexical_declaration variable_declaration return_statement throw_statement"
+        " break_statement continue_statement import_statement export_statement do_statement"
+        " debugger_statement"
+        " type_alias_declaration import_alias ambient_declaration function_signature"
+    ),
+    separated=_set("class_body interface_body object_type"),
+    imports=_set("import_statement"),
+    import_lists=_set("named_imports"),
+    parens=True,
+    quotes={"string": "js"},
+)
+_C = Language(
+    name="c",
+    module="tree_sitter_c",
+    exact=_set(
+        "string_literal char_literal raw_string_literal system_lib_string preproc_arg preproc_directive"
+        " concatenated_string"
+    ),
+    commas=_set("initializer_list enumerator_list"),
+)
+
+LANGUAGES: tuple[Language, ...] = (
+    Language(
+        name="python",
+        module="tree_sitter_python",
+        directive=r"^#!|^#.*coding[:=]|^#\s*cython:|^#\s*distutils:",
+        exact=_set("string"),
+        imports=_set("import_statement import_from_statement"),
+        quotes={},
+    ),
+    _JS,
+    msgspec.structs.replace(
+        _JS,
+        name="typescript",
+        module="tree_sitter_typescript",
+        factory="language_typescript",
+    ),
+    msgspec.structs.replace(_JS, name="tsx", module="tree_sitter_typescript", factory="language_tsx"),
+    Language(
+        name="go",
+        module="tree_sitter_go",
+        directive=r"^//go:|^//line|^//export|^//extern|^//\s*\+build|^//nolint|#cgo|#include|#define",
+        exact=_set("interpreted_string_literal raw_string_literal rune_literal"),
+        commas=_set("argument_list literal_value parameter_list type_parameter_list type_arguments"),
+        separated=_set("source_file statement_list field_declaration_list interface_type import_spec_list"),
+        import_lists=_set("import_spec_list"),
+    ),
+    Language(
+        name="rust",
+        module="tree_sitter_rust",
+        comments=_set("line_comment block_comment"),
+        exact=_set("string_literal raw_string_literal char_literal byte_string_literal"),
+        commas=_set(
+            "arguments parameters field_declaration_list field_initializer_list enum_variant_list use_list"
+            " type_arguments type_parameters array_expression struct_pattern where_clause"
+        ),
+        imports=_set("use_declaration"),
+        import_lists=_set("use_list"),
+    ),
+    Language(
+        name="java",
+        module="tree_sitter_java",
+        comments=_set("line_comment block_comment"),
+        exact=_set("string_literal character_literal text_block"),
+        commas=_set("array_initializer element_value_array_initializer"),
+        imports=_set("import_declaration"),
+    ),
+    _C,
+    msgspec.structs.replace(_C, name="cpp", module="tree_sitter_cpp"),
+    Language(
+        name="csharp",
+        module="tree_sitter_c_sharp",
+        exact=_set(
+            "string_literal verbatim_string_literal raw_string_literal character_literal"
+            " interpolated_string_expression preproc_region preproc_endregion preproc_arg"
+        ),
+        commas=_set("initializer_expression enum_member_declaration_list"),
+        imports=_set("using_directive"),
+    ),
+    Language(
+        name="ruby",
+        module="tree_sitter_ruby",
+        directive=r"^#!|coding[:=]|frozen_string_literal|warn_indent|shareable_constant_value",
+        exact=_set(
+            "string heredoc_body regex subshell symbol_array string_array delimited_symbol uninterpreted"
+            " character chained_string heredoc_beginning"
+        ),
+        commas=_set("array hash argument_list"),
+        quotes={"string": "plain"},
+    ),
+    Language(
+        name="php",
+        module="tree_sitter_php",
+        factory="language_php",
+        directive=r"@[A-Z\\]|^#!",
+        exact=_set("string encapsed_string heredoc nowdoc shell_command_expression text heredoc_body"),
+        commas=_set("arguments array_creation_expression formal_parameters"),
+        imports=_set("namespace_use_declaration"),
+        quotes={"string": "plain", "encapsed_string": "plain"},
+    ),
+    Language(
+        name="bash",
+        module="tree_sitter_bash",
+        directive=r"^#!",
+        exact=_set("string raw_string ansi_c_string heredoc_body heredoc_redirect regex translated_string"),
+        spaced=_set("*"),
+        tight=frozenset((b";", b"\n", b";;", b"{", b"}")),
+    ),
+    Language(
+        name="json",
+        module="tree_sitter_json",
+        exact=_set("string"),
+    ),
+    Language(
+        name="yaml",
+        module="tree_sitter_yaml",
+        directive=r"^#cloud-config",
+        exact=_set("block_scalar double_quote_scalar single_quote_scalar plain_scalar string_scalar"),
+        quotes={"double_quote_scalar": "plain", "single_quote_scalar": "plain"},
+    ),
+    Language(
+        name="toml",
+        module="tree_sitter_toml",
+        exact=_set("string"),
+        quotes={"string": "plain"},
+    ),
+    Language(
+        name="html",
+        module="tree_sitter_html",
+        directive=r"^<!--\s*(\[if|<!\[|ko\b|/ko\b|#|esi)",
+        exact=_set("raw_text quoted_attribute_value attribute_value"),
+        spaced=_set("*"),
+    ),
+    Language(
+        name="css",
+        module="tree_sitter_css",
+        comments=_set("comment js_comment"),
+        exact=_set("string_value"),
+        spaced=_set("*"),
+        tight=frozenset((b"{", b"}", b";", b":", b",", b">", b"~")),
+        semicolon=_set("declaration"),
+        quotes={"string_value": "js"},
+    ),
+    Language(
+        name="sql",
+        module="tree_sitter_sql",
+        extra=True,
+        comments=_set("comment marginalia"),
+        directive=r"^/\*[!+]|^--\+",
+        exact=_set("literal identifier"),
+    ),
+    Language(
+        name="julia",
+        module="tree_sitter_julia",
+        extra=True,
+        comments=_set("line_comment block_comment"),
+        exact=_set(
+            "string_literal command_literal prefixed_string_literal prefixed_command_literal"
+            " character_literal"
+        ),
+        spaced=_set(
+            "vector_expression matrix_expression matrix_row macrocall_expression macro_argument_list"
+            " comprehension_expression curly_expression"
+        ),
+    ),
+)
+BY_NAME = {language.name: language for language in LANGUAGES}
+
+_SUFFIXES: dict[str, str] = {
+    "python": "py pyi pyw",
+    "javascript": "js jsx mjs cjs",
+    "typescript": "ts mts cts",
+    "tsx": "tsx",
+    "go": "go",
+    "rust": "rs",
+    "java": "java",
+    "c": "c",
+    "cpp": "cc cpp cxx hpp hh hxx h ipp c++ h++",
+    "csharp": "cs",
+    "ruby": "rb rake gemspec ru",
+    "php": "php phtml",
+    "bash": "sh bash",
+    "json": "json",
+    "yaml": "yml yaml",
+    "toml": "toml",
+    "html": "html htm",
+    "css": "css",
+    "sql": "sql",
+    "julia": "jl",
+}
+_BY_SUFFIX = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_BY_FILE = {"Rakefile": "ruby", "Gemfile": "ruby", ".bashrc": "bash", ".profile": "bash"}
+_SHEBANG = re.compile(rb"^#!.*?\b(python|node|ruby|php|bash|sh)\d*(?:\.\d+)*\b")
+_BY_SHEBANG = {
+    b"python": "python",
+    b"node": "javascript",
+    b"ruby": "ruby",
+    b"php": "php",
+    b"bash": "bash",
+    b"sh": "bash",
+}
+
+
+def language_of(path: str, content: bytes = b"") -> Language | None:
+    """The language of a file by its name, else by its first line; None if we have no grammar for it."""
+    name = path.rsplit("/", 1)[-1]
+    found = _BY_FILE.get(name) or (_BY_SUFFIX.get(name.rsplit(".", 1)[-1].lower()) if "." in name else None)
+    if found is None and "." not in name and content.startswith(b"#!"):
+        match = _SHEBANG.match(content[:200].split(b"\n", 1)[0])
+        found = _BY_SHEBANG[match[1]] if match else None
+    return BY_NAME[found] if found else None
+
+
+@lru_cache(maxsize=64)
+def parser_of(name: str) -> Parser | None:
+    """The parser of a language, made once; None when its wheel isn't installed."""
+    language = BY_NAME[name]
+    try:
+        from tree_sitter import Language as Grammar
+        from tree_sitter import Parser
+
+        module = importlib.import_module(language.module)
+    except ImportError:
+        return None
+    return Parser(Grammar(getattr(module, language.factory)()))
+
+
+@lru_cache(maxsize=64)
+def directive_of(name: str) -> re.Pattern[str] | None:
+    """The pattern of comments that count as code in a language."""
+    pattern = BY_NAME[name].directive
+    return re.compile(pattern) if pattern else None

@@ -1,0 +1,43 @@
+"""What a file is for, judged by its path: product code, or something a reviewer sets aside."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Role = Literal["code", "test", "doc", "lock", "scratch"]
+
+_TEST_DIR = re.compile(
+    r"(^|/)(tests|__tests__|specs?|e2e|testdata|__snapshots__|cypress)/|^(test|testing)/|/src/test/|^src/test/"
+)
+_TEST_FILE = re.compile(
+    r"(^|/)(test_[^/]*\.py|[^/]*_test\.(py|go|rb|c|cc|cpp|js|ts|jl|php)|tests\.py|conftest\.py|runtests\.jl"
+    r"|[^/]*\.(test|spec)\.[cm]?[jt]sx?|[^/]*(Test|Tests|IT)\.(java|kt|cs|php)|[^/]*_spec\.rb|test_[^/]*\.(rb|sh|c|cpp|jl))$"
+)
+_DOC = re.compile(
+    r"(^|/)(docs?|documentation|changelog\.d|changes|changelog|newsfragments|whatsnew|release_notes)/"
+    r"|\.(md|rst|adoc|markdown|mdx)$|(^|/)(README|CHANGES|CHANGELOG|HISTORY|NEWS|AUTHORS|LICENSE|CONTRIBUTORS)(\.[a-z]+)?$",
+    re.IGNORECASE,
+)
+_LOCK = re.compile(
+    r"(^|/)(package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|go\.sum|composer\.lock"
+    r"|Manifest\.toml|packages\.lock\.json|[^/]+\.lock)$"
+)
+_SCRATCH = re.compile(
+    r"^[^/]*(repro|reproduc|debug|demo|verif|check|scratch|temp|tmp|example|simple_|final_|comprehensive|edge_case|validat)[^/]*\.(py|js|ts|sh|rb|go)$"
+    r"|(^|/)[^/]+\.(orig|rej|bak|log|pyc|swp)$|(^|/)\.(DS_Store|coverage)$|(^|/)__pycache__/",
+    re.IGNORECASE,
+)
+
+
+def role_of(path: str, *, created: bool = False) -> Role:
+    """The role of a path. Only a file which the edit creates can be scratch, such as reproduce_bug.py."""
+    if _LOCK.search(path):
+        return "lock"
+    if _TEST_DIR.search(path) or _TEST_FILE.search(path):
+        return "test"
+    if _DOC.search(path):
+        return "doc"
+    if created and _SCRATCH.search(path):
+        return "scratch"
+    return "code"
