@@ -19,9 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests" / "router"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 
 from bench_features import claude_code_body
 from router_servers import start_gateway
@@ -62,9 +61,7 @@ def upstream(port: multiprocessing.SimpleQueue) -> None:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 size = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(size)
-                writer.write(
-                    streamed if b'"stream":true' in body[-400:] or b'"stream":true' in body else whole
-                )
+                writer.write(streamed if b'"stream":true' in body else whole)
         except asyncio.IncompleteReadError:
             writer.close()
 
