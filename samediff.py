@@ -268,7 +268,7 @@ def serve(
     for line in announcement(prepared, settings):
         typer.echo(line)
     sys.stdout.flush()
-    serve_until_stopped(prepared)
+    serve_until_stopped(prepared, settings.grace_s)
 
 
 @app.command()

@@ -17,11 +17,12 @@ import xxhash
 
 from features.errors import BadInput
 from features.records import DecisionRecord, OutcomeRecord, RecordKind, RequestRecord
+from models.prior import PRIOR_ENCODER
 from training.account import EXAMPLES, FormatCount, IngestResult, Reason
 from training.log import BATCH_ROWS, STATE_FILE, FileState, LogStore, Seen
 from training.progress import Progress
 from training.sources import FORMATS, detect, reader_of
-from training.sources.base import UNREADABLE, Item, ReadOptions, Record, Refusal, SourceFile, head
+from training.sources.base import UNREADABLE, Item, Labelled, ReadOptions, Record, Refusal, SourceFile, head
 from training.sources.checks import check, known_model, price
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(
     maps: Sequence[str] = (),
     reasoning: str | None = None,
     prompts: str = "features",
-    encoder: Path | None = None,
+    encoder: Path = PRIOR_ENCODER,
 ) -> IngestResult:
     """Ingest with the command line's options; raises BadInput for one that isn't."""
     if reasoning not in (None, "apart", "inside"):
@@ -71,7 +72,7 @@ def run(
         prompts=prompts,  # type: ignore[arg-type]  # checked above
         column_map={ours: theirs for ours, _, theirs in pairs},
         reasoning=reasoning,  # type: ignore[arg-type]
-        encoder=_encoder(encoder) if encoder else None,
+        encoder=None if prompts == "none" else _encoder(encoder),
     )
     return ingest(sources, to, form=form, options=options)
 
@@ -108,7 +109,7 @@ def ingest(
     result = run.result
     if run.failure is not None and not (result.kept or result.duplicates or result.files_unchanged):
         raise run.failure
-    if not result.files_read and not result.files_unchanged:
+    if not (result.files_read or result.files_unchanged or result.refused):
         places = ", ".join(str(source) for source in sources)
         raise BadInput(
             f"{places}: no file of a known format; the formats are {', '.join(FORMATS)} (see --format)"
@@ -143,7 +144,11 @@ class _Run:
                 return
             name = (self.form or detect(found.path, self.options)) if state.size else None
         except OSError:
-            self._refuse(FormatCount(), Refusal(found.name, None, UNREADABLE))
+            self._refuse(self._unknown(), Refusal(found.name, None, UNREADABLE))
+            return
+        except BadInput as error:
+            self.failure = self.failure or error
+            self._refuse(self._unknown(), Refusal(found.name, None, WRONG_FILE))
             return
         if name is None:
             self.result.files_skipped += 1
@@ -156,6 +161,10 @@ class _Run:
         before_it = self.result.read
         if self._read(name, SourceFile(found.path, found.name, progress.advance), count):
             self._done[key] = msgspec.structs.replace(state, rows=self.result.read - before_it)
+
+    def _unknown(self) -> FormatCount:
+        """Return the account of files whose format can't be told."""
+        return self.result.formats.setdefault("unknown", FormatCount())
 
     def _read(self, name: str, file: SourceFile, count: FormatCount) -> bool:
         """Take all items of a file; False if the file as a whole couldn't be read."""
@@ -177,15 +186,18 @@ class _Run:
         if isinstance(item, Refusal):
             self._refuse(count, item)
             return
-        checked = check(item, self.now_ms, known_model)
+        record, outcome = item if isinstance(item, Labelled) else (item, None)
+        checked = check(record, self.now_ms, known_model)
         if isinstance(checked, str):
-            row = item.source_row if isinstance(item, RequestRecord) else None
+            row = record.source_row if isinstance(record, RequestRecord) else None
             self._refuse(count, Refusal(file.name, row, checked))
             return
         result, kind = self.result, KINDS[type(checked)]
         result.read += 1
         count.read += 1
         record = price(checked)
+        if outcome is not None and self.store.admit("outcome", outcome):
+            result.kinds["outcome"] = result.kinds.get("outcome", 0) + 1
         if self.store.admit(kind, record):
             result.kept += 1
             count.kept += 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from models.manifest import Source
+from models.prior import PRIOR
 from training.ingest import run as ingest
 from training.pipeline import TrainReport, train
 from training.publish import Provenance
 
 ROOT = Path(__file__).parent.parent
-PRIOR = ROOT / "models" / "prior"
 
 # What the prior is trained on; every file ships, so that anybody can train it again.
 SOURCES: dict[str, Source] = {

@@ -1,1 +1,6 @@
 """A small bundle trained on public outcomes, so that the product decides something before there are any logs."""
+
+from pathlib import Path
+
+PRIOR = Path(__file__).parent
+PRIOR_ENCODER = PRIOR / "encoder"  # also what logs are embedded with unless told otherwise

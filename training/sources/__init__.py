@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import BadInput
 from training.sources import claude_code, codex, journal, litellm, openai_jsonl, otel, table
-from training.sources.base import Reader, ReadOptions, Refusal, SourceFile, quiet, read_objects
+from training.sources.base import TOO_LARGE, Reader, ReadOptions, Refusal, SourceFile, quiet, read_objects
 from training.sources.rows import columns_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ FORMATS: dict[str, Format] = {
 
 
 def detect(path: Path, options: ReadOptions) -> str | None:
-    """Tell a file's format by its content; None for a file that is of none of them."""
+    """Tell a file's format by its content, None if it has none; raises BadInput for one too large to tell."""
     file = SourceFile(path, path.name, quiet)
     columns = columns_of(file)
     if columns is not None:
@@ -60,6 +60,8 @@ def detect(path: Path, options: ReadOptions) -> str | None:
         )
     for row in islice(read_objects(file, options), LOOKED_AT):
         if isinstance(row, Refusal):
+            if row.reason == TOO_LARGE:
+                raise BadInput(f"{path.name}: {TOO_LARGE}")
             continue
         for name, form in FORMATS.items():
             if form.object_tells and form.object_tells(row[1]):

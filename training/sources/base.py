@@ -53,7 +53,14 @@ class Refusal(NamedTuple):
     n: int = 1
 
 
-Item = Record | Refusal
+class Labelled(NamedTuple):
+    """One row that tells of a call and of what became of it; it counts as the one row it is."""
+
+    request: RequestRecord
+    outcome: OutcomeRecord
+
+
+Item = Record | Labelled | Refusal
 
 
 class ReadOptions(NamedTuple):
@@ -198,7 +205,7 @@ def _is_document(path: Path) -> bool:
     first, _, rest = head(path).removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if first.startswith(b"["):
         return True
-    return first.strip() == b"{" or (first.startswith(b"{") and rest.startswith((b"  ", b"\t")))
+    return first.rstrip() == b"{" and rest.lstrip().startswith((b'"', b"}"))
 
 
 def _read_document(file: SourceFile) -> Iterator[Row | Refusal]:

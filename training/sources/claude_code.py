@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import BadInput
 from features.records import RequestRecord, Status
-from features.wire import Message, messages_from
+from features.wire import Message, Part, messages_from
+from features.wire.plain import join_turns
 from training.sources.base import (
     OTHER_FORMAT,
     UNFINISHED,
@@ -43,7 +44,7 @@ class _Turn:
         self.end_ms = ts_ms
         self.item = item
         self.fields = fields
-        self.blocks: list[Any] = []
+        self.parts: list[Part] = []
         self.usage: dict[str, Any] = {}
         self.stop: str | None = None
         self.later: list[Message] = []  # tool results that came before the answer's last line
@@ -53,11 +54,10 @@ class _Turn:
         """The provider's id of the answer."""
         return identity(mapping(self.item.get("message")).get("id"))
 
-    def extend(self, item: dict[str, Any]) -> None:
+    def extend(self, item: dict[str, Any], parts: tuple[Part, ...]) -> None:
         """Take one more line of the answer; of its output counts the largest is the final one."""
         message = mapping(item.get("message"))
-        content = message.get("content")
-        self.blocks += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        self.parts += parts
         usage = mapping(message.get("usage"))
         if (count(usage.get("output_tokens")) or 0) >= (count(self.usage.get("output_tokens")) or 0):
             self.usage = usage
@@ -174,6 +174,7 @@ class _Reader:
             if item.get("isApiErrorMessage"):
                 yield self._failure(thread, row, item)
             return
+        (answer,) = messages_from("anthropic_messages", [{**message, "role": "assistant"}])
         if thread.turn is None or thread.turn.message_id != identity(message.get("id")):
             yield from self._finish(thread)
             written = ms(item.get("timestamp")) or 0
@@ -181,14 +182,13 @@ class _Reader:
             model = text(message.get("model")) or ""
             fields = thread.transcript.request_fields(model, ts_ms, None, subagent=thread.parent is not None)
             thread.turn = _Turn(row, ts_ms, item, fields)
-        thread.turn.extend(item)
+        thread.turn.extend(item, answer.parts)
 
     def _finish(self, thread: _Thread) -> Iterator[Item]:
         """Give out the open request, if there is one, and take its answer into the conversation."""
         turn, thread.turn = thread.turn, None
         if turn is None:
             return
-        (answer,) = messages_from("anthropic_messages", [{"role": "assistant", "content": turn.blocks}])
         usage = usage_fields("anthropic_messages", turn.usage)
         thread.stops = thread.stops or turn.stop is not None
         thread.transcript.answered(usage)
@@ -204,11 +204,12 @@ class _Reader:
             finish_reason=turn.stop,
             status=_status(thread, turn),
             latency_ms=float(turn.end_ms - turn.ts_ms) if turn.end_ms > turn.ts_ms > 0 else None,
-            tools_called=tools_called(answer.parts),
-            response_text=spoken(answer.parts) if self.options.prompts == "full" else None,
+            tools_called=tools_called(turn.parts),
+            response_text=spoken(turn.parts) if self.options.prompts == "full" else None,
             flags=flags or None,
         )
-        for message in (answer, *turn.later):
+        answer = Message(role="assistant", parts=tuple(turn.parts))
+        for message in join_turns([answer, *turn.later]):
             thread.transcript.add(message)
 
     def _failure(self, thread: _Thread, row: int, item: dict[str, Any]) -> RequestRecord:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import BadInput
 from features.records import RequestRecord
-from features.wire import messages_from
+from features.wire import Message, Part, messages_from
+from features.wire.plain import join_turns
 from training.sources.base import (
     OTHER_FORMAT,
     UNFINISHED,
@@ -25,7 +26,7 @@ from training.sources.describe import Budget, Transcript, has_negative, spoken, 
 from training.sources.values import basename, count, identity, listing, mapping, minus, ms, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BAD_ITEM = "an item of the conversation that can't be read"
 _KINDS = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
@@ -65,8 +66,8 @@ class _Call:
         self.ts_ms = ts_ms
         self.end_ms = ts_ms
         self.fields = fields
-        self.items: list[dict[str, Any]] = []
-        self.later: list[dict[str, Any]] = []  # tool outputs that came before the next answer
+        self.parts: list[Part] = []
+        self.later: list[Message] = []  # tool outputs that came before the next answer
         self.usage: dict[str, Any] | None = None
         self.response_id: str | None = None
 
@@ -125,19 +126,20 @@ class _Reader:
         return identity(self.meta.get("id")) or identity(self.meta.get("session_id")) or self.file.path.stem
 
     def _item(self, row: int, when: int | None, item: dict[str, Any]) -> Iterator[Item]:
+        messages = messages_from("openai_responses", [item])
         if not _spoken_by_model(item):
             self.context_ms = when or self.context_ms
             if self.call is not None and _is_output(item):
-                self.call.later.append(item)
+                self.call.later += messages
             else:
                 yield from self._finish()
-                self._add([item])
+                self._add(messages)
             return
         if self.call is not None and (self.call.later or self.call.usage is not None):
             yield from self._finish()
         if self.call is None:
             self.call = self._begin(row, when)
-        self.call.items.append(item)
+        self.call.parts += [part for message in messages for part in message.parts]
         self.call.end_ms = max(self.call.end_ms, when or 0)
 
     def _usage(
@@ -177,7 +179,6 @@ class _Reader:
             return
         usage = _usage_fields(call.usage)
         self.transcript.answered(usage)
-        parts = [part for message in messages_from("openai_responses", call.items) for part in message.parts]
         flags = [*(usage.pop("flags", None) or []), *self.transcript.flags]
         yield RequestRecord(
             **self._who(call.row),
@@ -188,26 +189,28 @@ class _Reader:
             model_served=self._model() or None,
             status="ok" if call.usage is not None else "unknown",
             latency_ms=float(call.end_ms - call.ts_ms) if call.end_ms > call.ts_ms > 0 else None,
-            tools_called=tools_called(parts),
-            response_text=spoken(parts) if self.options.prompts == "full" else None,
+            tools_called=tools_called(call.parts),
+            response_text=spoken(call.parts) if self.options.prompts == "full" else None,
             flags=flags or None,
         )
-        self._add([*call.items, *call.later])
+        answer = [Message(role="assistant", parts=tuple(call.parts))] if call.parts else []
+        self._add([*answer, *call.later])
 
-    def _add(self, items: list[dict[str, Any]]) -> None:
-        for message in messages_from("openai_responses", items):
+    def _add(self, messages: Sequence[Message]) -> None:
+        for message in join_turns(messages):
             self.transcript.add(message)
 
     def _add_instructions(self, instructions: Any) -> None:
         if isinstance(instructions, str) and instructions:
-            self._add([{"role": "developer", "content": instructions}])
+            self._add([Message(role="system", parts=(Part(kind="text", text=instructions),))])
 
     def _compacted(self, payload: dict[str, Any]) -> None:
         """Start over from what a compaction has kept."""
         self.transcript.restart()
         self._add_instructions(mapping(self.meta.get("base_instructions")).get("text"))
         kept = [item for item in listing(payload.get("replacement_history")) if isinstance(item, dict)]
-        self._add(kept or [{"role": "user", "content": str(payload.get("message") or "")}])
+        summary = {"role": "user", "content": str(payload.get("message") or "")}
+        self._add(messages_from("openai_responses", kept or [summary]))
 
     def _model(self) -> str:
         return text(self.context.get("model")) or ""

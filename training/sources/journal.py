@@ -31,7 +31,7 @@ DERIVED = (
 
 def looks_like(item: dict[str, Any]) -> bool:
     """Tell whether this line is one of our journal's."""
-    return item.get("kind") in RECORD_TYPES and isinstance(item.get("record"), dict)
+    return item.get("kind") in tuple(RECORD_TYPES) and isinstance(item.get("record"), dict)
 
 
 def read(file: SourceFile, options: ReadOptions) -> Iterator[Item]:
@@ -42,7 +42,7 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Item]:
 
 def _record(file: SourceFile, options: ReadOptions, number: int, item: dict[str, Any]) -> Item:
     kind, plain = item.get("kind"), item.get("record")
-    if kind not in RECORD_TYPES or not isinstance(plain, dict):
+    if not isinstance(kind, str) or kind not in RECORD_TYPES or not isinstance(plain, dict):
         return Refusal(file.name, number, UNKNOWN_KIND)
     try:
         plain = migrate(plain)

@@ -48,10 +48,9 @@ def columns_of(file: SourceFile) -> tuple[str, ...] | None:
         except (pl.exceptions.PolarsError, OSError):
             return None
     try:
-        text = start.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:  # the head may end inside a character
-        text = start[: error.start].decode() if error.start > len(start) - 4 else ""
-    first = text.partition("\n")[0].rstrip("\r")
+        first = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip(b"\r").decode()
+    except UnicodeDecodeError:
+        return None
     names = next(csv.reader([first], delimiter=_delimiter(first)), []) if "\x00" not in first else []
     return tuple(names) if len(names) > 1 and all(names) and not first.startswith(("{", "[")) else None
 

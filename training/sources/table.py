@@ -1,4 +1,7 @@
-"""A usage table: any Parquet, CSV or JSON Lines with one call a row, its columns renamed with --map."""
+"""A usage table: any Parquet, CSV or JSON Lines with one call a row, its columns renamed with --map.
+
+A `success` column (0..1) is the call's outcome, which makes an outcome matrix with sessions and times a log.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import xxhash
 from features.errors import BadInput
 from features.facts import Facts
 from features.prompt import salient_text
-from features.records import RequestRecord
+from features.records import OutcomeRecord, RequestRecord
 from features.wire.types import Message, Part
-from training.sources.base import NO_SESSION, Item, ReadOptions, Refusal, Row, SourceFile, quiet
+from training.sources.base import NO_SESSION, Item, Labelled, ReadOptions, Refusal, Row, SourceFile, quiet
 from training.sources.describe import prompt_facts, salient_fields
 from training.sources.reasoning import conventions_of
 from training.sources.rows import columns_of, read_rows
@@ -56,7 +59,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "latency_ms": ("latency_ms", number),
     "first_byte_ms": ("first_byte_ms", number),
 }
-EXTRA = ("tools", "input_tokens", "prompt")
+EXTRA = ("tools", "input_tokens", "prompt", "success", "category")
 TOKENS_ALONE = {"input_tokens_uncached": "input_tokens"}  # the whole prompt will do where the parts are known
 USAGE = tuple(name for name in COLUMNS if name.endswith("_tokens") or name == "input_tokens_uncached")
 
@@ -130,10 +133,15 @@ def _record(table: _Table, row: Row) -> Item:
     flags = [] if values["ts_ms"] is not None else ["time_from_file"]
     if values["request_id"] is None:
         values["request_id"] = _identity(values, session)
+    if values["task_type"] is None:
+        values["task_type"] = text(raw.get(table.theirs["category"]))
+    success, told = _success(raw.get(table.theirs["success"]))
+    if told and success is None:
+        flags.append("success_not_a_share")
     if values["ts_ms"] is None:
         values["ts_ms"] = table.modified_ms
     facts = Facts(turn=values["turn"], context_tokens_est=whole, context_tokens_last=before.prompt_tokens)
-    return RequestRecord(
+    request = RequestRecord(
         **values,
         **_prompt(table.options, raw.get(table.theirs["prompt"]), facts),
         source="table",
@@ -143,6 +151,29 @@ def _record(table: _Table, row: Row) -> Item:
         reasoning_in_output=_inside(table, values),
         tools_called=_tools(raw.get(table.theirs["tools"])),
         flags=flags or None,
+    )
+    return request if success is None else Labelled(request, _outcome(request, success))
+
+
+def _success(value: Any) -> tuple[float | None, bool]:
+    """A success in 0..1, None where there is none, and whether the row said anything at all."""
+    share = number(float(value) if isinstance(value, bool) else value)
+    told = value is not None and value == value  # NaN is how a table says nothing
+    return (share if share is not None and 0 <= share <= 1 else None), told
+
+
+def _outcome(request: RequestRecord, success: float) -> OutcomeRecord:
+    """The score that came with the row."""
+    return OutcomeRecord(
+        outcome_id=f"{request.request_id}/success",
+        ts_ms=request.ts_ms,
+        source="table",
+        request_id=request.request_id,
+        session_id=request.session_id,
+        task_id=request.task_id,
+        candidate=request.candidate or request.model_served,
+        level="score",
+        value=success,
     )
 
 
