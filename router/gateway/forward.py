@@ -55,25 +55,44 @@ class Forwarded(Response):
         self._began = began
         self._ended = ended
         self._trace = Trace()
-        self._committed = False
+        self._committed = False  # the status has gone out
+        self._through = False  # and so has everything else
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange with upstream until the answer is through or the client has left."""
         trace = self._trace
         exchange = asyncio.create_task(self._exchange(scope, receive, send))
         leaving = asyncio.create_task(_gone(receive))
+        stopping = False
         try:
             await asyncio.wait({exchange, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not exchange.done():
-                trace.status = "cancelled"
-                exchange.cancel()
-            leaving.cancel()
-            await asyncio.wait({exchange, leaving})
-            trace.latency_ms = self._elapsed()
-            self._ended(self._call, trace)
-        if not exchange.cancelled():
+        except asyncio.CancelledError:  # the server stops and has waited long enough
+            stopping = True
+        if not exchange.done() and not self._through:
+            trace.status = "cancelled"
+            exchange.cancel()
+        leaving.cancel()
+        await asyncio.wait({exchange, leaving})
+        trace.latency_ms = self._elapsed()
+        self._ended(self._call, trace)
+        if stopping and not self._through:
+            await self._say_goodbye(scope, receive, send)
+        elif not exchange.cancelled():
             exchange.result()
+
+    async def _say_goodbye(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell a client that the server stops before its answer is through."""
+        dialect, request_id = self._call.request.dialect, self._call.receipt.request_id
+        message = "samediff is being stopped"
+        if not self._committed:
+            await error_response(dialect, 503, message, request_id, self._own)(scope, receive, send)
+        else:
+            await self._end(send, error_event(dialect, message, request_id))
+
+    async def _end(self, send: Send, last: bytes = b"") -> None:
+        """Send the end of the answer; a client that leaves from here on has got it all."""
+        self._through = True
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, trace = self._call, self._trace
@@ -96,6 +115,7 @@ class Forwarded(Response):
             failure = error_response(
                 call.request.dialect, error.status, str(error), call.receipt.request_id, self._own
             )
+            self._through = True
             await failure(scope, receive, send)
 
     async def _stream(self, answer: aiohttp.ClientResponse, send: Send) -> None:
@@ -121,7 +141,7 @@ class Forwarded(Response):
             answer.close()
         finally:
             trace.answer = reader.response()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._end(send)
 
     async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
@@ -138,12 +158,13 @@ class Forwarded(Response):
         over = size > MAX_WHOLE_BYTES
         await self._start(answer, send, None if over else size)
         trace.first_byte_ms = self._elapsed()
-        await send({"type": "http.response.body", "body": body, "more_body": over})
         if over:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._end(send)
             return
+        await self._end(send, body)
         trace.answer = parse_response(self._call.request.dialect, body)
         if answer.status >= 400:
             trace.error_kind = trace.answer.error or f"http_{answer.status}"

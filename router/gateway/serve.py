@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from router.catalog import Deployment
     from router.gateway.settings import Settings
 
-GRACE_S = 10  # for open streams, once asked to stop
-
 
 class Prepared(NamedTuple):
     """An app that is ready to be served on a socket that is bound."""
@@ -45,7 +43,7 @@ def prepare(settings: Settings) -> Prepared:
     return Prepared(app, listener, f"http://{shown}:{listener.getsockname()[1]}")
 
 
-def run(prepared: Prepared) -> None:
+def run(prepared: Prepared, grace_s: int) -> None:
     """Serve until SIGINT or SIGTERM; then let open answers end, flush the journal and return."""
     # uvicorn raises the signal again once it is done: with these handlers that is a clean end, not a death.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,7 +55,7 @@ def run(prepared: Prepared) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=grace_s,
     )
     uvicorn.Server(config).run(sockets=[prepared.listener])
 

@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     policy: str = "learned:max_loss=0.02"
     max_body_mib: float = 32.0
     sessions: int = 10_000  # remembered at a time, the least recently used goes first
+    grace_s: int = 10  # that open answers get to end once the server is asked to stop
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
 

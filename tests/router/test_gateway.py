@@ -290,6 +290,22 @@ def test_a_client_that_leaves_stops_upstream_and_is_written_down(gateway, upstre
         assert gone[0]["flags"] == ["output_tokens_estimated"]
 
 
+def test_a_server_asked_to_stop_writes_down_what_it_breaks_off(bundle_folder, upstream, tmp_path) -> None:
+    server = start_gateway(tmp_path, bundle_folder, upstream.url, environ={"SAMEDIFF_GRACE_S": "1"})
+    raw = json.dumps(claude_body("FAULT-STALL", stream=True)).encode()
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as client:
+        head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
+        client.sendall(head.encode() + raw)
+        said = b""
+        while b"message_start" not in said:
+            said += client.recv(4096)
+        code, _, err = server.stop(signal.SIGTERM)
+    assert code == 0
+    assert "Traceback" not in err
+    kinds = [(kind, record.get("status")) for kind, record in journal_of(tmp_path)]
+    assert kinds == [("decision", None), ("request", "cancelled")]
+
+
 class Html(http.server.BaseHTTPRequestHandler):
     """A proxy's error page."""
 
