@@ -1,5 +1,6 @@
 """Transcripts of the real Claude Code and Codex, recorded by tests/fixtures/record_clients.py."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -66,7 +67,7 @@ def test_claude_code_tells_the_session_so_far():
 
 def test_claude_code_prefixes_chain():
     records = read(claude_code, main_file())
-    for earlier, later in zip(records, records[1:], strict=False):
+    for earlier, later in pairwise(records):
         assert later.prefix_hashes[: len(earlier.prefix_hashes)] == earlier.prefix_hashes
 
 
