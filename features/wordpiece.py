@@ -1,9 +1,9 @@
 """WordPiece in plain Python: the pieces that a lower-casing BERT tokenizer would give, at serving speed.
 
 Equal to the Hugging Face tokenizer on ordinary text, code and prose alike (a test holds it to that). Known
-deviations, none of which changes ASCII text: characters newer than the Unicode tables of one of the two
-sides, private-use and unassigned characters (dropped here), and special tokens written out in the text,
-such as "[SEP]", which are read as plain text.
+deviations: 547 rare characters (marks, punctuation, ideographs) newer than the Unicode tables of one of the
+two sides; special tokens written out in the text, such as "[SEP]", which are plain text here; and text
+beyond MAX_CHARS, which is cut off.
 """
 
 from __future__ import annotations
