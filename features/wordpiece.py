@@ -1,9 +1,9 @@
 """WordPiece in plain Python: the pieces that a lower-casing BERT tokenizer would give, at serving speed.
 
 Equal to the Hugging Face tokenizer on ordinary text, code and prose alike (a test holds it to that). Known
-deviations: 547 rare characters (marks, punctuation, ideographs) newer than the Unicode tables of one of the
-two sides; special tokens written out in the text, such as "[SEP]", which are plain text here; and text
-beyond MAX_CHARS, which is cut off.
+deviations: about 500 rare marks and punctuation characters that the two sides' Unicode tables class
+differently, nearly all of them recent; special tokens written out in the text, such as "[SEP]", which are
+plain text here; and text beyond MAX_CHARS, which is cut off.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _normal(char: str) -> str:
     if char.isspace():
         return " "
     if any(low <= ord(char) <= high for low, high in _CJK):
-        return f" {char} "
+        return f" {unicodedata.normalize('NFD', char)} "  # a compatibility form becomes the ideograph itself
     bare = "".join(c for c in unicodedata.normalize("NFD", char) if unicodedata.category(c) != "Mn").lower()
     return "".join(f" {c} " if not c.isascii() and unicodedata.category(c)[0] == "P" else c for c in bare)
 

@@ -44,6 +44,7 @@ def test_equal_on_this_projects_code(folder):
         "snake_case camelCase SCREAMING_CASE dotted.name.here() x->y a::b #include <stdio.h>",
         "Ça marche déjà — “vraiment”… ½ ﬁn İstanbul ΑΣ Straße\u00a0x\u2009y\u200bz",
         "修复这个测试 and 日本語のテスト 한국어",
+        "\uf902 \ufa19\U0002f947x",  # compatibility ideographs
         "🤦🏽‍♂️ ok ✓ → × ≤ ∑ € £",
         "tab\tnul\x00bell\x07form\x0cfeed\x0bvertical\x1fend\x7f\u0085\u2028\ufffd!",
         "a" * 100 + " " + "b" * 101,
