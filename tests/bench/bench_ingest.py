@@ -13,14 +13,29 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
-WORDS = "return value error test function class import module assert path index token request cache route".split()
+WORDS = [
+    "return",
+    "value",
+    "error",
+    "test",
+    "function",
+    "class",
+    "import",
+    "module",
+    "path",
+    "index",
+    "route",
+]
 
 
 def main() -> None:
@@ -44,11 +59,11 @@ def main() -> None:
         started = time.perf_counter()
         ingest([file], Path(folder) / "log")
         again = time.perf_counter() - started
-    print(
-        f"{chosen.format}: {size / 2**20:.0f} MB, {result.kept:,} rows kept of {result.read:,}, {seconds:.1f} s, "
-        f"{size / 2**20 / seconds:.1f} MB/s, {result.read / seconds:,.0f} rows/s, peak RSS {peak / 1024:.0f} MB "
-        f"(before {before / 1024:.0f}), log {stored / 2**20:.1f} MB, unchanged again {again * 1000:.0f} ms"
-    )
+    megabytes = size / 2**20
+    print(f"{chosen.format}: {megabytes:.0f} MB in {seconds:.1f} s = {megabytes / seconds:.1f} MB/s")
+    print(f"{result.kept:,} rows kept of {result.read:,}, {result.read / seconds:,.0f} rows/s")
+    print(f"peak RSS {peak / 1024:.0f} MB (before: {before / 1024:.0f}), log of {stored / 2**20:.1f} MB")
+    print(f"unchanged file again: {again * 1000:.0f} ms")
 
 
 def write(file: Path, lines: Iterator[dict], size: int) -> int:
@@ -68,26 +83,33 @@ def claude_code(turns: int) -> Iterator[dict]:
     """Sessions of tool turns: two lines of answer, one of result, each result some kilobytes."""
     n = 0
     while True:
-        session, parent = f"session-{n}", None
-        common = {"sessionId": session, "version": "2.1.197", "cwd": "/home/dev/shop", "gitBranch": "main"}
-
-        def line(kind: str, message: dict, index: int) -> dict:
-            stamp = (START + timedelta(seconds=10 * n + index)).isoformat()
-            return {"type": kind, "uuid": f"{n}-{index}", "timestamp": stamp, "message": message, **common}
-
-        yield line("user", {"role": "user", "content": "Fix the failing test. " + prose(400)}, 0)
-        for turn in range(turns):
-            usage = {
-                "input_tokens": 100, "cache_creation_input_tokens": 900, "output_tokens": 300,
-                "cache_read_input_tokens": 20_000 + 1_000 * turn,
-            }  # fmt: skip
-            answer = {"id": f"msg_{n}_{turn}", "role": "assistant", "model": "claude-sonnet-4-5", "usage": usage}
-            call = {"type": "tool_use", "id": f"t{n}_{turn}", "name": "Bash", "input": {"command": f"pytest -k {turn}"}}
-            for part, block in enumerate(({"type": "text", "text": prose(300)}, call)):
-                yield line("assistant", {**answer, "content": [block], "stop_reason": "tool_use"}, 3 * turn + part + 1)
-            result = {"type": "tool_result", "tool_use_id": f"t{n}_{turn}", "content": prose(random.randint(200, 8000))}
-            yield line("user", {"role": "user", "content": [result]}, 3 * turn + 3)
+        yield from claude_code_session(n, turns)
         n += 1
+
+
+def claude_code_session(n: int, turns: int) -> Iterator[dict]:
+    """One session's lines."""
+
+    def line(kind: str, message: dict, index: int) -> dict:
+        stamp = (START + timedelta(seconds=10 * n + index)).isoformat()
+        common = {"sessionId": f"session-{n}", "version": "2.1.197", "cwd": "/home/dev/shop"}
+        return {"type": kind, "uuid": f"{n}-{index}", "timestamp": stamp, "message": message, **common}
+
+    yield line("user", {"role": "user", "content": "Fix the failing test. " + prose(400)}, 0)
+    for turn in range(turns):
+        usage = {
+            "input_tokens": 100, "cache_creation_input_tokens": 900, "output_tokens": 300,
+            "cache_read_input_tokens": 20_000 + 1_000 * turn,
+        }  # fmt: skip
+        answer = {"id": f"msg_{n}_{turn}", "role": "assistant", "model": "claude-sonnet-4-5", "usage": usage}
+        command = {"command": f"pytest -k {turn}"}
+        call = {"type": "tool_use", "id": f"t{n}_{turn}", "name": "Bash", "input": command}
+        for part, block in enumerate(({"type": "text", "text": prose(300)}, call)):
+            said = {**answer, "content": [block], "stop_reason": "tool_use"}
+            yield line("assistant", said, 3 * turn + part + 1)
+        output = prose(random.randint(200, 8000))
+        result = {"type": "tool_result", "tool_use_id": f"t{n}_{turn}", "content": output}
+        yield line("user", {"role": "user", "content": [result]}, 3 * turn + 3)
 
 
 def openai_jsonl(turns: int) -> Iterator[dict]:
@@ -96,16 +118,21 @@ def openai_jsonl(turns: int) -> Iterator[dict]:
     while True:
         messages = [{"role": "system", "content": prose(4000)}, {"role": "user", "content": prose(500)}]
         for turn in range(turns // 4):
-            usage = {"prompt_tokens": 2000 + 500 * turn, "completion_tokens": 200,
-                     "prompt_tokens_details": {"cached_tokens": 1500 + 500 * turn}}  # fmt: skip
+            cached = {"cached_tokens": 1500 + 500 * turn}
+            usage = {
+                "prompt_tokens": 2000 + 500 * turn,
+                "completion_tokens": 200,
+                "prompt_tokens_details": cached,
+            }
             answer = {"role": "assistant", "content": prose(200)}
+            choices = [{"message": answer, "finish_reason": "stop"}]
+            response = {"id": f"r-{n}-{turn}", "object": "chat.completion", "model": "gpt-5.2"}
             yield {
                 "timestamp": (START + timedelta(seconds=10 * n + turn)).isoformat(),
                 "session_id": f"session-{n}",
                 "request": {"model": "gpt-5.2", "messages": messages},
-                "response": {"id": f"r-{n}-{turn}", "object": "chat.completion", "model": "gpt-5.2", "usage": usage,
-                             "choices": [{"message": answer, "finish_reason": "stop"}]},
-            }  # fmt: skip
+                "response": {**response, "usage": usage, "choices": choices},
+            }
             messages = [*messages, answer, {"role": "user", "content": prose(1500)}]
         n += 1
 
@@ -130,8 +157,8 @@ def table(turns: int) -> Iterator[dict]:
     n = 0
     while True:
         yield {
-            "session": f"s{n // turns}", "turn": n % turns, "ts_ms": 1_790_000_000_000 + 1000 * n, "model": "gpt-5.2",
-            "input_tokens_uncached": 200, "cached_tokens": 9000, "cache_write_tokens": 0, "output_tokens": 300,
+            "session": f"s{n // turns}", "turn": n % turns, "ts_ms": 1_790_000_000_000 + 1000 * n,
+            "model": "gpt-5.2", "input_tokens_uncached": 200, "cached_tokens": 9000, "output_tokens": 300,
             "cost_usd": 0.004,
         }  # fmt: skip
         n += 1
