@@ -103,7 +103,9 @@ def absent_records(options: list[Option]) -> list[ArmRecord]:
 
 def weighed(arm: ArmRecord) -> Arm:
     """What the policy looks at of an arm."""
-    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd)
+    low, high = arm.p_success_low, arm.p_success_high
+    spread = None if low is None or high is None else high - low
+    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd, spread)
 
 
 def settled(arm: ArmRecord, choice: Choice) -> ArmRecord:

@@ -17,6 +17,8 @@ from features.errors import BadInput
 from features.records import PlanStep
 
 Kind = Literal["pin", "mix", "learned"]
+KNOBS = ("max_loss", "tau", "explore", "sticky", "max_spread")
+MAX_SPREAD = 0.25  # about 40 labelled rows at even odds
 KINDS: tuple[Kind, ...] = ("pin", "mix", "learned")
 
 
@@ -30,6 +32,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     tau: float = 0.0  # success probability that any arm but the reference must reach
     explore: float = 0.0  # share of free decisions taken uniformly at random
     sticky: bool = True  # a session keeps its candidate while that one is good enough
+    max_spread: float = (
+        MAX_SPREAD  # a wider 90 % interval of success is no evidence: such an arm isn't learned about
+    )
 
     @property
     def digest(self) -> str:
@@ -45,7 +50,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             for knob in ("max_loss", "tau", "explore")
             if getattr(self, knob)
         ]
-        words = [*shown.get(self.kind, []), *knobs, *([] if self.sticky else ["sticky=0"])]
+        if not self.sticky:
+            knobs.append("sticky=0")
+        if self.max_spread != MAX_SPREAD:
+            knobs.append(f"max_spread={self.max_spread:g}")
+        words = [*shown.get(self.kind, []), *knobs]
         return f"{self.kind}:{','.join(words)}" if words else self.kind
 
 
@@ -56,6 +65,7 @@ class Arm(NamedTuple):
     excluded_by: str | None
     p_success: float | None
     cost_usd: Decimal | None
+    spread: float | None = None  # width of the interval of p_success
 
 
 class Situation(NamedTuple):
@@ -92,12 +102,12 @@ def parse_policy(spec: str) -> Policy:
         name, equals, value = word.rpartition("=")
         if not equals:
             candidate = word
-        elif name in ("max_loss", "tau", "explore", "sticky"):
+        elif name in KNOBS:
             knobs[name] = _number(spec, name, value, 1.0)
         elif kind == "mix":
             weights[name] = _number(spec, name, value, math.inf)
         else:
-            raise BadInput(f"policy {spec!r}: unknown knob {name!r}; use max_loss, tau, explore, sticky")
+            raise BadInput(f"policy {spec!r}: unknown knob {name!r}; use {', '.join(KNOBS)}")
     if (kind == "pin") != (candidate is not None):
         wrong = "name a candidate" if kind == "pin" else f"{candidate!r} is no knob=value"
         raise BadInput(f"policy {spec!r}: {wrong}")
@@ -111,6 +121,7 @@ def parse_policy(spec: str) -> Policy:
         tau=knobs.get("tau", 0.0),
         explore=knobs.get("explore", 0.0),
         sticky=bool(knobs.get("sticky", 1.0)),
+        max_spread=knobs.get("max_spread", MAX_SPREAD),
     )
 
 
@@ -222,10 +233,11 @@ def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
     if reference is None:  # the likeliest to succeed stands in for it
         best = max(free, key=lambda a: (a.p_success or 0.0, -_cost_order(a), a.candidate)).candidate
         return _certain(names, best), [f"the reference is not eligible: {best} is the likeliest to succeed"]
-    if reference.p_success is None:
-        return _certain(names, reference.candidate), ["success of the reference is unknown: it answers"]
+    if reference.p_success is None or not _known(policy, reference):
+        why = f"the bundle has no evidence on the reference {reference.candidate}: it answers"
+        return _certain(names, reference.candidate), [why]
     floor = max(reference.p_success - policy.max_loss, policy.tau)
-    good = [a for a in free if a is reference or (a.p_success is not None and a.p_success >= floor)]
+    good = [a for a in free if a is reference or (_known(policy, a) and (a.p_success or 0.0) >= floor)]
     last = situation.last_candidate
     if policy.sticky and last is not None and any(a.candidate == last for a in good):
         return _certain(names, last), [f"the session stays with {last}, at or above the floor {floor:.4f}"]
@@ -235,6 +247,11 @@ def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
         f"(reference {reference.p_success:.4f}, max_loss {policy.max_loss:g}, tau {policy.tau:g})"
     )
     return _certain(names, cheapest.candidate), [reason]
+
+
+def _known(policy: Policy, arm: Arm) -> bool:
+    """Tell whether there is evidence on an arm: its success is known closely enough to be compared."""
+    return arm.p_success is not None and arm.spread is not None and arm.spread <= policy.max_spread
 
 
 def _cost_order(arm: Arm) -> Decimal:

@@ -16,9 +16,9 @@ FREE = Situation("ref", None, in_tool_loop=False, provider_bound=False, draw=0.0
 
 def arms(**changes):
     rows = {
-        "ref": Arm("ref", None, 0.90, Decimal("0.10")),
-        "mid": Arm("mid", None, 0.89, Decimal("0.02")),
-        "cheap": Arm("cheap", None, 0.50, Decimal("0.001")),
+        "ref": Arm("ref", None, 0.90, Decimal("0.10"), 0.05),
+        "mid": Arm("mid", None, 0.89, Decimal("0.02"), 0.05),
+        "cheap": Arm("cheap", None, 0.50, Decimal("0.001"), 0.05),
     }
     for name, change in changes.items():
         rows[name] = rows[name]._replace(**change)
@@ -30,7 +30,9 @@ money = st.one_of(st.none(), st.decimals(0, 10, places=6))
 any_arms = st.lists(st.sampled_from(NAMES), min_size=1, unique=True).flatmap(
     lambda names: st.tuples(
         *(
-            st.builds(Arm, st.just(n), st.sampled_from([None, None, "no_key"]), probability, money)
+            st.builds(
+                Arm, st.just(n), st.sampled_from([None, None, "no_key"]), probability, money, probability
+            )
             for n in names
         )
     )
@@ -50,6 +52,7 @@ policies = st.one_of(
         tau=st.floats(0, 1),
         explore=st.floats(0, 1),
         sticky=st.booleans(),
+        max_spread=st.floats(0, 1),
     ),
 )
 situations = st.builds(
@@ -113,6 +116,18 @@ def test_exploration_has_exact_chances() -> None:
     assert choice.propensities == pytest.approx({"ref": 0.1, "mid": 0.8, "cheap": 0.1})
     assert choice.chosen == "ref"
     assert choice.explored
+
+
+def test_what_the_bundle_has_not_seen_is_not_chosen_by_its_success() -> None:
+    policy = parse_policy("learned:max_loss=0.02")
+    assert choose(policy, arms(mid={"spread": 0.5}), FREE).chosen == "ref"
+    blind = choose(parse_policy("learned:max_loss=1"), arms(ref={"spread": 0.5}), FREE)
+    assert blind.chosen == "ref"
+    assert "no evidence on the reference ref" in blind.reasons[0]
+    assert (
+        choose(parse_policy("learned:max_loss=0.02,max_spread=1"), arms(mid={"spread": 0.5}), FREE).chosen
+        == "mid"
+    )
 
 
 def test_a_tool_loop_stays_with_who_began_it() -> None:
