@@ -9,8 +9,12 @@ import msgspec
 import polars as pl
 import pytest
 
+from features.encoder import load_encoder
 from features.errors import BadInput
 from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+from models.prior import PRIOR_ENCODER
+from training.ingest import ingest
+from training.log import LogStore
 from training.sources import detect, journal, litellm, openai_jsonl, otel, table
 from training.sources.base import OTHER_FORMAT, ReadOptions, Refusal, SourceFile
 
@@ -495,3 +499,31 @@ def test_the_journal_of_a_newer_version_is_refused_row_by_row(tmp_path):
     strange = {"kind": "wish", "record": {}}
     reasons = [item.reason for item in read(journal, lines(tmp_path, newer, lacking, strange))]
     assert reasons == [journal.NEWER, journal.WRONG_SHAPE, journal.UNKNOWN_KIND]
+
+
+def test_a_success_column_is_an_outcome(tmp_path):
+    scored = {**USAGE, "success": 0.5, "task_id": "t1", "category": "fix"}
+    file = lines(
+        tmp_path, scored, {**scored, "turn": 1, "success": None}, {**scored, "turn": 2, "success": 7}
+    )
+    first, second, third = read(table, file)
+    assert (first.outcome.value, first.outcome.level, first.outcome.request_id) == (
+        0.5,
+        "score",
+        first.request.request_id,
+    )
+    assert first.request.task_type == "fix"
+    assert isinstance(second, RequestRecord)
+    assert third.flags == ["success_not_a_share"]
+    result = ingest([file], tmp_path / "log")
+    assert (result.read, result.kept, result.kinds) == (3, 3, {"request": 3, "outcome": 1})
+    assert LogStore(tmp_path / "log").scan("outcome").collect()["value"].to_list() == [0.5]
+
+
+def test_prompts_are_embedded_where_there_is_an_encoder(tmp_path):
+    file = lines(tmp_path, {**USAGE, "prompt": "Fix calc.py"}, {**USAGE, "turn": 1, "prompt": "Fix calc.py"})
+    encoder = load_encoder(PRIOR_ENCODER)
+    one, two = read(table, file, encoder=encoder)
+    assert one.embedding == two.embedding == pytest.approx(encoder.encode("Fix calc.py").tolist())
+    assert one.encoder_digest == encoder.digest
+    assert read(table, file, encoder=encoder, prompts="none")[0].embedding is None

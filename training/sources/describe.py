@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -20,11 +21,11 @@ from training.sources.values import count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from features.facts import Facts
     from training.sources.base import ReadOptions
 
 PREFIXES_KEPT = 64  # chain hashes in a record: the newest; a session's records overlap, so none is lost
 SESSIONS_KEPT = 100_000
+SAME_TEXTS = 64  # salient texts whose facts and embedding are remembered; a matrix repeats them per model
 HELD_BYTES = 64 << 20  # of the messages of one file's transcripts, kept only to follow rewinds
 
 
@@ -159,11 +160,15 @@ def spoken(parts: Sequence[Part]) -> str:
     return "\n".join(part.text for part in parts if part.kind == "text")
 
 
-def prompt_facts(messages: tuple[Message, ...], facts: Facts) -> Facts:
-    """Add the facts of a lone prompt's text to what else is known."""
-    if not messages:
-        return facts
-    return msgspec.structs.replace(facts, **text_facts(salient_text(messages)))
+def prompt_facts(prompt: str) -> tuple[str, dict[str, float]]:
+    """Return a lone prompt's salient text and the facts of it."""
+    salient = salient_text((Message(role="user", parts=(Part(kind="text", text=prompt),)),))
+    return salient, _text_facts(salient)
+
+
+@lru_cache(maxsize=SAME_TEXTS)
+def _text_facts(salient: str) -> dict[str, float]:
+    return text_facts(salient)
 
 
 def salient_fields(salient: str, options: ReadOptions) -> dict[str, Any]:
@@ -173,10 +178,15 @@ def salient_fields(salient: str, options: ReadOptions) -> dict[str, Any]:
         return fields
     encoder = options.encoder
     return fields | {
-        "embedding": [float(value) for value in encoder.encode(salient)],
+        "embedding": _embedding(encoder, salient),
         "encoder_digest": encoder.digest,
         "feature_hash": feature_hash(encoder.dim, encoder.digest),
     }
+
+
+@lru_cache(maxsize=SAME_TEXTS)
+def _embedding(encoder: Any, text: str) -> list[float]:
+    return [float(value) for value in encoder.encode(text)]
 
 
 def _prefixes(hashes: list[int], sizes: list[int]) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import xxhash
 
 from features.errors import BadInput
 from features.facts import Facts
-from features.prompt import salient_text
 from features.records import OutcomeRecord, RequestRecord
-from features.wire.types import Message, Part
 from training.sources.base import NO_SESSION, Item, Labelled, ReadOptions, Refusal, Row, SourceFile, quiet
 from training.sources.describe import prompt_facts, salient_fields
 from training.sources.reasoning import conventions_of
@@ -219,9 +218,10 @@ def _prompt(options: ReadOptions, prompt: Any, facts: Facts) -> dict[str, Any]:
     """Fields that come of a prompt column, where there is one and it may be looked at."""
     if options.prompts == "none":
         return {}
-    messages = (Message(role="user", parts=(Part(kind="text", text=prompt),)),) if text(prompt) else ()
-    fields = salient_fields(salient_text(messages), options) if messages else {}
-    return {"facts": prompt_facts(messages, facts), **fields}
+    if text(prompt) is None:
+        return {"facts": facts}
+    salient, of_text = prompt_facts(prompt)
+    return {"facts": msgspec.structs.replace(facts, **of_text), **salient_fields(salient, options)}
 
 
 def _mapped(names: frozenset[str], options: ReadOptions) -> set[str]:
