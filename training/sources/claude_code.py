@@ -23,7 +23,8 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
-from training.sources.describe import Budget, Transcript, spoken, tools_called, usage_fields
+from training.sources.describe import spoken, tools_called, usage_fields
+from training.sources.transcript import Budget, Transcript
 from training.sources.values import basename, count, identity, mapping, ms, text
 
 if TYPE_CHECKING:

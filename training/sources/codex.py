@@ -22,7 +22,8 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
-from training.sources.describe import Budget, Transcript, has_negative, spoken, tools_called
+from training.sources.describe import has_negative, spoken, tools_called
+from training.sources.transcript import Budget, Transcript
 from training.sources.values import basename, count, identity, listing, mapping, minus, ms, text
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from features.assemble import facts_of
-from features.cache import PrefixChain, PrefixMemory, prefix_chain, tools_seed
+from features.cache import PrefixMemory, prefix_chain, tools_seed
 from features.context import TokenRatios, estimate_tokens
 from features.prompt import salient_text
 from features.textfacts import text_facts
-from features.trajectory import Trajectory
 from features.vector import feature_hash
 from features.wire import Dialect, Message, Part, WireRequest, WireResponse, usage_from
 from training.sources.values import count
@@ -26,7 +25,14 @@ if TYPE_CHECKING:
 PREFIXES_KEPT = 64  # chain hashes in a record: the newest; a session's records overlap, so none is lost
 SESSIONS_KEPT = 100_000
 SAME_TEXTS = 64  # salient texts whose facts and embedding are remembered; a matrix repeats them per model
-HELD_BYTES = 64 << 20  # of the messages of one file's transcripts, kept only to follow rewinds
+
+
+# A transcript doesn't hold the request's envelope, so these are unknown there, and never 0.
+ENVELOPE = (
+    "body_bytes", "system_bytes", "stream", "max_output_tokens", "tool_choice_forced", "thinking",
+    "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
+    "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp",
+)  # fmt: skip
 
 
 class _Sent(NamedTuple):
@@ -101,7 +107,7 @@ def request_fields(
     return (
         fields
         | {"facts": facts}
-        | _prefixes(*chain)
+        | prefix_fields(*chain)
         | salient_fields(salient_text(request.messages), options)
     )
 
@@ -176,7 +182,7 @@ def salient_fields(salient: str, options: ReadOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {"prompt_text": salient} if options.prompts == "full" else {}
     if options.encoder is None or options.prompts == "none":
         return fields
-    encoder = options.encoder
+    encoder: Any = options.encoder
     return fields | {
         "embedding": _embedding(encoder, salient),
         "encoder_digest": encoder.digest,
@@ -189,121 +195,6 @@ def _embedding(encoder: Any, text: str) -> list[float]:
     return [float(value) for value in encoder.encode(text)]
 
 
-def _prefixes(hashes: list[int], sizes: list[int]) -> dict[str, Any]:
+def prefix_fields(hashes: list[int], sizes: list[int]) -> dict[str, Any]:
+    """Keep the newest end of a prefix chain."""
     return {"prefix_hashes": hashes[-PREFIXES_KEPT:], "prefix_bytes": sizes[-PREFIXES_KEPT:]}
-
-
-# A transcript doesn't hold the request's envelope, so these are unknown there, and never 0.
-ENVELOPE = (
-    "body_bytes", "system_bytes", "stream", "max_output_tokens", "tool_choice_forced", "thinking",
-    "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
-    "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp",
-)  # fmt: skip
-
-
-class Budget:
-    """How many bytes of messages the transcripts of one file may still hold between them."""
-
-    def __init__(self, left: int = HELD_BYTES) -> None:
-        self.left = left
-
-
-class Transcript:
-    """One conversation as a client's transcript tells it, message by message; each turn costs O(1)."""
-
-    def __init__(self, options: ReadOptions, dialect: Dialect, budget: Budget) -> None:
-        self.options = options
-        self.dialect = dialect
-        self.budget = budget
-        self.turns = 0
-        self.flags: list[str] = []
-        self._last: tuple[int, int, int | None] | None = (
-            None  # messages, time, prompt tokens of the last request
-        )
-        self._last_bytes = 0
-        self._held: list[Message] | None = []
-        self._held_bytes = 0
-        self._start(())
-
-    def _start(self, messages: Sequence[Message]) -> None:
-        self.release()
-        self.trajectory = Trajectory()
-        self.chain = PrefixChain()
-        self._held = []
-        for message in messages:
-            self.add(message)
-
-    def __len__(self) -> int:
-        return len(self.chain.hashes)
-
-    def add(self, message: Message) -> None:
-        """Take the next message."""
-        self.trajectory.add(message)
-        self.chain.add(message)
-        if self._held is not None:
-            size = sum(len(part.text) for part in message.parts)
-            self._held.append(message)
-            self._held_bytes += size
-            self.budget.left -= size
-            if self.budget.left < 0:
-                self.release()
-
-    def release(self) -> None:
-        """Let go of the messages held; rewinds can't be followed from then on."""
-        self.budget.left += self._held_bytes
-        self._held, self._held_bytes = None, 0
-
-    def rewind(self, length: int) -> None:
-        """Go back to the first `length` messages, as a client does when its user edits an earlier turn."""
-        if length >= len(self):
-            return
-        if self._held is None:
-            self.flags = ["rewind_not_followed"]
-        else:
-            self._start(self._held[:length])
-
-    def restart(self) -> None:
-        """Forget the conversation, as a compaction does."""
-        self._start(())
-        self._last = None
-
-    def request_fields(self, model: str, ts_ms: int, effort: str | None, *, subagent: bool) -> dict[str, Any]:
-        """Fields of a request that is made now, with everything added so far as its prompt."""
-        turn, self.turns = self.turns, self.turns + 1
-        fields: dict[str, Any] = {"turn": turn, "dialect": self.dialect, "effort": effort}
-        total = self.chain.sizes[-1] if len(self) else 0
-        last, last_bytes = self._last, self._last_bytes
-        self._last, self._last_bytes = (len(self), ts_ms, None), total
-        if self.options.prompts == "none":
-            return fields
-        tokens = last[2] if last else None
-        estimate = None
-        if tokens is not None:  # without a usage block the prompt's envelope is unknown, and so is its size
-            estimate = estimate_tokens(total, last_bytes, tokens, TokenRatios().ratio(model))
-        facts = facts_of(
-            WireRequest(dialect=self.dialect, model=model, effort=effort),
-            trajectory=self.trajectory,
-            cache=self._shared(last, total, ts_ms),
-            context_tokens_est=estimate,
-            context_tokens_last=tokens,
-            turn=turn,
-            is_subagent=subagent,
-        )
-        facts = msgspec.structs.replace(facts, **dict.fromkeys(ENVELOPE))
-        salient = salient_fields(self.trajectory.salient_text(), self.options)
-        return fields | {"facts": facts} | _prefixes(self.chain.hashes, self.chain.sizes) | salient
-
-    def answered(self, fields: dict[str, Any]) -> None:
-        """Learn the usage of the last request."""
-        if self._last is not None:
-            self._last = (*self._last[:2], prompt_tokens(fields))
-
-    def _shared(
-        self, last: tuple[int, int, int | None] | None, total: int, ts_ms: int
-    ) -> tuple[float, float, float | None]:
-        """Return what of this prompt the request before has sent: (bytes, share, age in ms)."""
-        common = min(last[0], len(self)) if last else 0
-        if last is None or not common:
-            return 0.0, 0.0, None
-        shared = self.chain.sizes[common - 1]
-        return float(shared), shared / total if total else 0.0, float(max(0, ts_ms - last[1]))
