@@ -104,13 +104,15 @@ def entry(quality, saving, **more):
     }
     if saving is not None:
         against |= {"saving": saving[1], "saving_ci": [saving[0], saving[2]]}
-    return {"vs_best_single": against, "abstained": 0, "folds": 5, **more}
+    return {"vs_best_single": against, "vs_random_mix": against, "abstained": 0, "folds": 5, **more}
 
 
 NOTHING = entry((-0.02, 0.0, 0.02), (-0.1, 0.0, 0.1))["vs_best_single"]
 GAIN = entry((0.03, 0.05, 0.07), (0.2, 0.3, 0.4))
 NONE = entry((-0.03, 0.0, 0.03), (-0.1, 0.0, 0.1))
 LOSS = entry((-0.05, -0.03, -0.01), (0.5, 0.6, 0.7))
+# As good as the pin at 30 % less, and better than a mix of pins at that cost.
+SAVER = entry((-0.005, 0.0, 0.005), (0.2, 0.3, 0.4), vs_random_mix=GAIN["vs_best_single"])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,9 @@ LOSS = entry((-0.05, -0.03, -0.01), (0.5, 0.6, 0.7))
         (LOSS, LOSS, NOTHING, "best_single"),
         (entry((0.01, 0.02, 0.03), None), NONE, NOTHING, "learned"),
         (entry((-0.01, 0.02, 0.03), None), NONE, NOTHING, "best_single"),
-        (entry((-0.005, 0.0, 0.005), (0.2, 0.3, 0.4)), NONE, NOTHING, "learned"),
+        (entry((-0.005, 0.0, 0.005), (0.2, 0.3, 0.4)), NONE, NOTHING, "best_single"),
+        (SAVER, NONE, NOTHING, "learned"),
+        ({**SAVER, "abstained": 3}, NONE, NOTHING, "best_single"),
         (entry((0.01, 0.02, 0.03), (-0.9, -0.5, -0.1)), NONE, NOTHING, "learned"),
         (entry((-0.01, 0.02, 0.03), (-0.9, -0.5, -0.1)), NONE, NOTHING, "best_single"),
     ],

@@ -79,12 +79,12 @@ def operate(
     money = np.nan_to_num(money, nan=0.0)
     best = int(np.lexsort((money, -np.round(means, 12)))[0])
     close = [i for i in range(len(means)) if _within_error(quality[i] - quality[best], group)]
-    sound = [i for i in close if means[i] >= pin.mean()] or [best]
-    unguarded = min(sound, key=lambda i: money[i])
-    if not beats(quality[unguarded] - mixed[unguarded], group):
-        return Operating(None, None, unguarded)
     equal = [i for i in range(len(means)) if _as_good(quality[i] - pin, group)]
-    return Operating(unguarded, min(equal, key=lambda i: money[i]) if equal else None, unguarded)
+    sound = [i for i in close if i in equal]
+    unguarded = min(sound or [best], key=lambda i: money[i])
+    if not sound or not beats(quality[unguarded] - mixed[unguarded], group):
+        return Operating(None, None, unguarded)
+    return Operating(unguarded, min(equal, key=lambda i: money[i]), unguarded)
 
 
 def _as_good(difference: np.ndarray, group: np.ndarray) -> bool:

@@ -38,17 +38,19 @@ def recommend(
 
 
 def supported(entry: dict[str, Any]) -> bool:
-    """Whether it beats the best single model beyond the interval, or is cheaper beyond it and no worse.
+    """Whether it beats the best pin beyond the interval, or saves at its quality and beats a mix.
 
-    A gain in quality counts at any price, since no pin offers it at any; the sentence names the price.
+    A gain in quality counts at any price, since no pin offers it at any; the sentence names the price. A router
+    that abstained in most folds is the pin.
     """
     against = entry["vs_best_single"]
     quality, saving = against["quality_ci"], against["saving_ci"]
-    if quality is None:
+    if quality is None or 2 * entry["abstained"] > entry["folds"]:
         return False
-    if saving is None:
-        return bool(quality[0] > 0)
-    return bool(quality[0] > 0 or (saving[0] > 0 and quality[0] > -MARGIN))
+    mixed = entry["vs_random_mix"]["quality_ci"]
+    safe = saving is not None and saving[0] > 0 and quality[0] > -MARGIN
+    saves = safe and mixed is not None and mixed[0] > 0
+    return bool(quality[0] > 0 or saves)
 
 
 def _claim(entry: dict[str, Any]) -> str:
@@ -61,8 +63,13 @@ def _claim(entry: dict[str, Any]) -> str:
 
 def _why_not(entry: dict[str, Any]) -> str:
     against = entry["vs_best_single"]
-    if entry.get("abstained") and entry["abstained"] == entry.get("folds"):
-        return "no router beat it on the training folds, so the learned one abstains"
+    if 2 * entry["abstained"] > entry["folds"]:
+        where = (
+            ""
+            if entry["abstained"] == entry["folds"]
+            else f" in {entry['abstained']} of {entry['folds']} folds"
+        )
+        return f"the learned router did not beat it on the training folds, so it abstains{where}"
     if against["quality_ci"] is None:
         return "there are too few groups to say that a router beats it"
     said = f"the learned router's {_points(against['quality'], against['quality_ci'])} of success"

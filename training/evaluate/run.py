@@ -146,20 +146,8 @@ def _figures(
     routes = {name: policies.routed(matrix, at, parts, books, scores[name]) for name in ROUTERS}
     family = policies.mix_family(at, books)
     pairs, names = policies.cascade(matrix, at, parts, books, options.check_noise)
-    single = policies.best_single(at, books)
-    mix = single if family is None else policies.matched_mix(at, family, _cost(routes["learned"].headline))
-    outcomes = {"best_single": single, "random_mix": mix, "cascade": pairs, "oracle": policies.oracle(at)}
-    low = policies.cheapest(at, books)
-    if low is not None:
-        outcomes["cheapest"] = low
-    for name, route in routes.items():
-        outcomes |= {
-            name: route.headline,
-            f"{name}/parity": route.parity,
-            f"{name}/unguarded": route.unguarded,
-        }
-    pins = {f"pin/{m}": policies.by_model(at, np.full(len(at.rows), j)) for j, m in enumerate(matrix.models)}
-    ledger = assess.Ledger(boot, outcomes | pins)
+    outcomes = {"cascade": pairs, **_outcomes(matrix, at, books, routes, family)}
+    ledger = assess.Ledger(boot, outcomes)
     entries = {name: ledger.entry(name, matrix.models) for name in ORDER if name in outcomes}
     entries.setdefault("cheapest", _unknown("cheapest"))
     entries["cascade"]["pairs"] = dict(Counter(names))
@@ -183,6 +171,34 @@ def _figures(
     }
 
 
+def _outcomes(
+    matrix: Matrix,
+    at: policies.Scored,
+    books: list[Book],
+    routes: dict[str, policies.Routed],
+    family: list[policies.Outcome] | None,
+) -> dict[str, policies.Outcome]:
+    """Name all outcomes to be compared: controls, pins ("pin/…"), each router with its variants and mix."""
+    single = policies.best_single(at, books)
+    outcomes = {"best_single": single, "oracle": policies.oracle(at)}
+    low = policies.cheapest(at, books)
+    if low is not None:
+        outcomes["cheapest"] = low
+    for name, route in routes.items():
+        mixed = single if family is None else policies.matched_mix(at, family, _cost(route.headline))
+        outcomes[_mix_of(name)] = mixed
+        outcomes[name] = route.headline
+        outcomes[f"{name}/parity"], outcomes[f"{name}/unguarded"] = route.parity, route.unguarded
+    for j, model in enumerate(matrix.models):
+        outcomes[f"pin/{model}"] = policies.by_model(at, np.full(len(at.rows), j))
+    return outcomes
+
+
+def _mix_of(router: str) -> str:
+    """Name of the mix of pins that costs what the router costs; the contract's is the learned one's."""
+    return "random_mix" if router == "learned" else f"{router}/mix"
+
+
 def _cost(outcome: policies.Outcome) -> float:
     return float(mean_known(outcome.cost))
 
@@ -204,6 +220,7 @@ def _routing(
         "lambda_success_per_usd": route.lambda_usd,
         "knob": [s.knob for s in scores],
         "unguarded": ledger.against(f"{name}/unguarded", "best_single"),
+        "vs_random_mix": ledger.against(name, _mix_of(name)),
     }
 
 
@@ -230,7 +247,6 @@ def _learned(
         "oracle_gap_closed": gap,
         "oracle_gap_closed_ci": gap_ci,
         "vs_table": ledger.against("learned", "table"),
-        "vs_random_mix": ledger.against("learned", "random_mix"),
         "curve": assess.curve(route, LAMBDAS, float(np.mean([b.scale for b in books]))),
     }
 
