@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test lint types wheel-test bench prior clean
+.PHONY: help install run test test-clients lint types wheel-test bench prior clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,13 @@ run: $(VENV)/.train  ## ingest the sample, train, evaluate beside the controls, 
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+run/clients/.done:
+	npm install --silent --no-audit --no-fund --prefix run/clients @anthropic-ai/claude-code @openai/codex
+	@touch $@
+
+test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code and Codex (installs them from npm)
+	SAMEDIFF_CLIENTS=$(CURDIR)/run/clients/node_modules/.bin $(BIN)/python -m pytest -m clients
 
 lint: $(VENV)/.dev  ## style and the one-way rule
 	$(BIN)/ruff check .

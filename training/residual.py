@@ -84,6 +84,13 @@ def _choose_strength(rows: Coded, link: Link, n_folds: int, knobs: Knobs) -> tup
     return min(tried, key=lambda pair: float(np.mean(_loss(pair[1], rows, link))))
 
 
+def _live_cells(matrix: np.ndarray) -> int:
+    """Cells of the columns that vary, NaN being a value of its own; LightGBM leaves the others out."""
+    first = matrix[:1]
+    differs = (matrix != first) & ~(np.isnan(matrix) & np.isnan(first))
+    return int(differs.any(axis=0).sum()) * len(matrix)
+
+
 class _Learner:
     """LightGBM over the table's residual; bins the matrix once for all folds."""
 
@@ -101,7 +108,7 @@ class _Learner:
             "feature_pre_filter": False,
             "seed": knobs.seed,
             # On small data the threads wait for each other longer than they work.
-            "num_threads": knobs.num_threads if matrix.size >= _WORTH_THREADS else 1,
+            "num_threads": knobs.num_threads if _live_cells(matrix) >= _WORTH_THREADS else 1,
             "deterministic": True,
             "force_col_wise": True,
             "verbose": -1,
