@@ -40,7 +40,7 @@ def recommend(
 def supported(entry: dict[str, Any]) -> bool:
     """Whether it beats the best pin beyond the interval, or saves at its quality and beats a mix.
 
-    """Whether it beats the best pin beyond the interval, or saves at its quality and beats a mix at its cost.
+    A gain in quality counts at any price, since no pin offers it; the sentence names the price. A router
     that abstained in most folds is the pin.
     """
     against = entry["vs_best_single"]
