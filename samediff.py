@@ -231,6 +231,7 @@ def route(
     file: Annotated[str, typer.Argument(help="Request body as JSON; - = stdin.")],
     dialect: Annotated[str | None, typer.Option(help="Default: told by the body.")] = None,
     session: Annotated[str | None, typer.Option(help="Session id for the receipt.")] = None,
+    task_type: Annotated[str | None, typer.Option(help="Kind of task, as the log names it.")] = None,
     at_ms: Annotated[
         int | None, typer.Option("--at-ms", help="Time that prices go by, UTC epoch ms; default now.")
     ] = None,
@@ -244,7 +245,7 @@ def route(
     from router.offline import Question, render, run
 
     settings = Settings.load(config).having(bundle=bundle, policy=policy)
-    finish(run(Question(file, dialect, session, at_ms), settings), json, render)
+    finish(run(Question(file, dialect, session, at_ms, task_type), settings), json, render)
 
 
 @app.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Chain hashes (u64) and cumulative bytes after each message; equal hashes mean equal prefixes.
 Chain = tuple[Sequence[int], Sequence[int]]
 
+PREFIXES_KEPT = 64  # hashes of a chain that a record holds, the newest: a session's records overlap
 _KIND_CODES = {"text": 1, "thinking": 2, "tool_call": 3, "tool_result": 4, "image": 5, "other": 6}
 
 

@@ -76,7 +76,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     first_byte_ms: float | None = None
     first_tool_call_ms: float | None = None
     attempts: int | None = None  # upstream calls made for this request
-    prefix_hashes: list[int] | None = None  # chain hash after each message; equal hash = equal prefix
+    prefix_hashes: list[int] | None = (
+        None  # after each message, newest last; equal hash = equal prefix
+    )
     prefix_bytes: list[int] | None = None  # bytes of prompt up to and including that message
     facts: Facts | None = None
     embedding: list[float] | None = None
@@ -133,6 +135,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     region: str | None = None
     checkpoint: str | None = None
     reference: str | None = None
+    task_type: str | None = None  # as the client named it
     plan: list[PlanStep] = []
     arms: list[ArmRecord] = []
     locks: list[str] = []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from features.facts import Facts
+    from features.trajectory import Trajectory
     from features.wire.types import Dialect, WireRequest
     from models.bundle import Bundle
     from router.catalog import Catalog, Deployment
@@ -61,6 +62,8 @@ class CallContext(NamedTuple):
     session_id: str
     now_ms: int
     session: Session = Session()
+    task_type: str | None = None  # as the client names it
+    trajectory: Trajectory | None = None  # of the request's messages, where it is at hand already
 
 
 class Given(NamedTuple):
@@ -74,6 +77,7 @@ class Given(NamedTuple):
     reference: str
     pinned: bool  # the client asked for this very model
     last_candidate: str | None
+    task_type: str | None
     facts: Facts
     embedding: np.ndarray | None
     options: list[Option]
@@ -117,7 +121,7 @@ class Decider:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
         options = [self._option(name, deployments[name], request, session) for name in names]
-        facts, embedding = self._read(request, session, reference)
+        facts, embedding = self._read(request, context, reference)
         given = Given(
             request_id=context.request_id,
             session_id=context.session_id,
@@ -127,6 +131,7 @@ class Decider:
             reference=reference,
             pinned=target.deployment is not None,
             last_candidate=session.last_candidate,
+            task_type=context.task_type,
             facts=facts,
             embedding=embedding,
             options=options,
@@ -163,10 +168,11 @@ class Decider:
         return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
 
     def _read(
-        self, request: WireRequest, session: Session, reference: str
+        self, request: WireRequest, context: CallContext, reference: str
     ) -> tuple[Facts, np.ndarray | None]:
         """Read the facts of a request and embed its salient text, going through the messages once."""
-        so_far = trajectory_of(request)
+        session = context.session
+        so_far = context.trajectory or trajectory_of(request)
         hidden = request.previous_response_id is not None  # only its last messages are here: turn unknown
         encoder = self.bundle.encoder
         embedding = None if encoder is None else encoder.encode(so_far.salient_text())
@@ -187,7 +193,8 @@ class Decider:
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        beliefs = self.bundle.predict(features, [view(quoted, self._learned) for quoted in quotes])
+        views = [view(quoted, self._learned) for quoted in quotes]
+        beliefs = self.bundle.predict(features, views, given.task_type)
         rows = {} if given.pinned else self.catalog.candidates
         arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
@@ -216,6 +223,7 @@ class Decider:
             region=deployment.region,
             checkpoint=deployment.checkpoint,
             reference=given.reference,
+            task_type=given.task_type,
             plan=list(choice.plan),
             arms=[settled(arm, choice) for arm in arms],
             locks=list(choice.locks),

@@ -33,6 +33,7 @@ class Question(NamedTuple):
     dialect: str | None = None  # None: told by the body
     session: str | None = None
     ts_ms: int | None = None  # None: now; prices go by it
+    task_type: str | None = None
 
 
 def run(question: Question, settings: Settings) -> DecisionRecord:
@@ -48,7 +49,7 @@ def run(question: Question, settings: Settings) -> DecisionRecord:
         request_id = f"route_{xxhash.xxh3_64_hexdigest(body)}"
         session = question.session or request.session_id or request_id
         now_ms = time.time_ns() // 1_000_000 if question.ts_ms is None else question.ts_ms
-        return decider.decide(request, CallContext(request_id, session, now_ms))
+        return decider.decide(request, CallContext(request_id, session, now_ms, task_type=question.task_type))
     except BadInput as error:
         raise BadInput(f"{question.file}: {error}") from error
 

@@ -56,6 +56,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         reference=receipt.reference or receipt.chosen,
         pinned=pinned,
         last_candidate=said.get("session_candidate"),
+        task_type=receipt.task_type,
         facts=receipt.facts,
         embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
         options=[

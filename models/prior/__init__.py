@@ -1,4 +1,4 @@
-"""A small bundle trained on public outcomes, so that the product decides something before there are any logs."""
+"""A small bundle trained on public outcomes, for the time before there are any logs."""
 
 from pathlib import Path
 

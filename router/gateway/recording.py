@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
+from features.cache import PREFIXES_KEPT
 from features.records import DecisionRecord, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
@@ -27,6 +28,16 @@ _HARNESSES = (
     ("anthropic/python", "anthropic-python"),
     ("openai/python", "openai-python"),
 )
+# What a client may tell of a call in headers, which aren't sent on; its own tag wins over anything inferred.
+_TAGS = {
+    "x-samediff-task-type": "task_type",
+    "x-samediff-task-id": "task_id",
+    "x-samediff-repo": "repo",
+    "x-samediff-branch": "branch",
+    "x-samediff-tenant": "tenant",
+    "x-samediff-parent-session-id": "parent_session_id",
+}
+_MAX_TAG = 200
 _VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
 BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
 
@@ -72,6 +83,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         harness=harness,
         harness_version=version,
         user=request.user,
+        **tags_of(call.headers),
         dialect=request.dialect,
         stream=request.stream,
         model_requested=request.model,
@@ -129,8 +141,8 @@ def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, A
         "embedding": receipt.embedding,
         "encoder_digest": receipt.encoder_digest,
         "feature_hash": receipt.feature_hash,
-        "prefix_hashes": list(call.place.chain[0]),
-        "prefix_bytes": list(call.place.chain[1]),
+        "prefix_hashes": list(call.place.chain[0][-PREFIXES_KEPT:]),
+        "prefix_bytes": list(call.place.chain[1][-PREFIXES_KEPT:]),
         "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
     }
     if prompts == "full":
@@ -142,6 +154,11 @@ def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, A
 def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:
     """Return the receipt as the journal may keep it: without facts and vector where nothing is to be kept."""
     return replace(receipt, facts=None, embedding=None) if prompts == "none" else receipt
+
+
+def tags_of(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the record that the client named in headers."""
+    return {field: headers[name][:_MAX_TAG] for name, field in _TAGS.items() if headers.get(name)}
 
 
 def harness_of(user_agent: str) -> tuple[str | None, str | None]:

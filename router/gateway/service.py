@@ -17,7 +17,7 @@ from features.wire import Message, Part, WireRequest, parse_request
 from router.decide import CallContext
 from router.gateway.journal import Journal
 from router.gateway.metrics import Metrics
-from router.gateway.recording import Call, Trace, kept_receipt, request_record
+from router.gateway.recording import Call, Trace, kept_receipt, request_record, tags_of
 from router.gateway.sessions import Sessions
 from router.gateway.splice import read_head, with_model
 from router.offline import load_decider
@@ -65,12 +65,15 @@ class Gateway:
         request = parse_request(dialect, body)
         now_ms = _now_ms()
         place = self.sessions.place(request, headers, client)
-        receipt = self.decider.decide(
-            request,
-            CallContext(
-                f"req_{uuid.uuid4().hex}", place.session_id, now_ms, self.sessions.view(place, now_ms)
-            ),
+        context = CallContext(
+            f"req_{uuid.uuid4().hex}",
+            place.session_id,
+            now_ms,
+            self.sessions.view(place, now_ms),
+            task_type=tags_of(headers).get("task_type"),
+            trajectory=self.sessions.trajectory(place, request),
         )
+        receipt = self.decider.decide(request, context)
         decide_ms = (time.perf_counter() - started) * 1000
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)

@@ -9,12 +9,14 @@ import msgspec
 import xxhash
 
 from features.cache import PrefixMemory, prefix_chain, tools_seed
+from features.trajectory import SessionTrajectories
 from router.decide import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from features.cache import Chain
+    from features.trajectory import Trajectory
     from features.wire.types import Message, WireRequest
 
 # Headers in which clients name their session, best first.
@@ -55,6 +57,7 @@ class Sessions:
         self._limit = limit
         self._states: OrderedDict[str, _State] = OrderedDict()
         self._memory = PrefixMemory()
+        self._trajectories = SessionTrajectories(limit)
         self._responses: OrderedDict[str, str] = OrderedDict()  # response id -> conversation
 
     def __len__(self) -> int:
@@ -86,6 +89,10 @@ class Sessions:
             last_bytes=state.last_bytes,
             last_tokens=state.last_tokens,
         )
+
+    def trajectory(self, place: Place, request: WireRequest) -> Trajectory:
+        """The request's trajectory, continued from the last turn's; valid until the next call."""
+        return self._trajectories.follow(place.conversation, request.messages, place.chain[0])
 
     def answered(self, place: Place, candidate: str, now_ms: int) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""

@@ -406,9 +406,10 @@ def test_outcomes_are_written(gateway, place) -> None:
 def test_the_pages_for_people_and_machines(gateway) -> None:
     assert httpx2.get(f"{gateway.url}/healthz").text == "ok\n"
     assert httpx2.get(f"{gateway.url}/readyz").json()["ready"] is True
-    metrics = httpx2.get(f"{gateway.url}/metrics").text
-    assert "samediff_journal_dropped_total 0" in metrics
-    assert 'samediff_requests_total{dialect="openai_chat"' in metrics
+    assert post(gateway, "/v1/chat/completions", chat_body()).status_code == 200
+    counted = 'samediff_requests_total{dialect="openai_chat"'
+    assert wait_for(lambda: counted in httpx2.get(f"{gateway.url}/metrics").text)
+    assert "samediff_journal_dropped_total 0" in httpx2.get(f"{gateway.url}/metrics").text
     page = httpx2.get(f"{gateway.url}/").text
     assert "Last decisions" in page
     assert "Fix the bug" not in page

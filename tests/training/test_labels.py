@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import polars as pl
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.records import OutcomeRecord, RequestRecord
 from training.labels import resolve
 from training.log import to_frame
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def requests(*rows: dict[str, object]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from features.assemble import facts_of
-from features.cache import PrefixMemory, prefix_chain, tools_seed
+from features.cache import PREFIXES_KEPT, PrefixMemory, prefix_chain, tools_seed
 from features.context import TokenRatios, estimate_tokens
 from features.prompt import salient_text
 from features.textfacts import text_facts
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from training.sources.base import ReadOptions
 
-PREFIXES_KEPT = 64  # chain hashes in a record: the newest; a session's records overlap, so none is lost
 SESSIONS_KEPT = 100_000
 SAME_TEXTS = 64  # salient texts whose facts and embedding are remembered; a matrix repeats them per model
 
