@@ -44,18 +44,19 @@ def ordered(kind: str, children: list[Node], writer: TreeWriter) -> Sequence[Nod
         return _list(children, writer)
     result: list[Node | Rendered] = []
     run: list[Node] = []
+    between: list[Node] = []  # comments after an import: gone if another import follows
     for child in children:
         if child.type in writer.language.imports and not _has_effect(child, writer):
             run.append(child)
+            between = []
         elif child.type in writer.language.comments and writer.level > 1 and run and not _read(child):
-            continue  # at level 2 a comment between two imports doesn't part them
+            between.append(child)  # at level 2 a comment between two imports doesn't part them
         elif child.type == ";" and run:
             continue
         else:
-            result += _run(run, writer)
-            run = []
-            result.append(child)
-    return result + _run(run, writer)
+            result += [*_run(run, writer), *between, child]
+            run, between = [], []
+    return [*result, *_run(run, writer), *between]
 
 
 def _read(comment: Node) -> bool:

@@ -36,6 +36,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     imports: frozenset[str] = frozenset()
     import_lists: frozenset[str] = frozenset()  # nodes whose comma-separated or line-separated items may too
     parens: bool = False
+    resilient: bool = False  # strings and comments are lexed alike wherever they stand, so errors stay local
     quotes: dict[str, str] = {}  # node type -> rule of `normal.unquote`
 
 
@@ -49,7 +50,7 @@ _JS = Language(
     module="tree_sitter_javascript",
     comments=_set("comment html_comment"),
     directive=r"^/\*\s*[@#]__|webpack|@jsx|@license|@ts-|eslint|^#!|^///\s*<|@flow|sourceMappingURL",
-    exact=_set("template_string regex hash_bang_line string template_literal_type"),
+    exact=_set("string_fragment regex hash_bang_line string template_literal_type"),
     commas=_set(
         "arguments array object formal_parameters named_imports export_clause object_pattern array_pattern"
         " enum_body type_parameters type_arguments tuple_type object_type interface_body"
@@ -70,10 +71,10 @@ _C = Language(
     name="c",
     module="tree_sitter_c",
     exact=_set(
-        "string_literal char_literal raw_string_literal system_lib_string preproc_arg preproc_directive"
-        " concatenated_string"
+        "string_literal char_literal raw_string_literal system_lib_string preproc_arg concatenated_string"
     ),
     commas=_set("initializer_list enumerator_list"),
+    resilient=True,
 )
 
 LANGUAGES: tuple[Language, ...] = (
@@ -120,6 +121,7 @@ LANGUAGES: tuple[Language, ...] = (
         comments=_set("line_comment block_comment"),
         exact=_set("string_literal character_literal text_block"),
         commas=_set("array_initializer element_value_array_initializer"),
+        resilient=True,
         imports=_set("import_declaration"),
     ),
     _C,
@@ -132,6 +134,7 @@ LANGUAGES: tuple[Language, ...] = (
             " interpolated_string_expression preproc_region preproc_endregion preproc_arg"
         ),
         commas=_set("initializer_expression enum_member_declaration_list"),
+        resilient=True,
         imports=_set("using_directive"),
     ),
     Language(
@@ -173,7 +176,8 @@ LANGUAGES: tuple[Language, ...] = (
         module="tree_sitter_yaml",
         directive=r"^#cloud-config",
         exact=_set("block_scalar double_quote_scalar single_quote_scalar plain_scalar string_scalar"),
-        quotes={"double_quote_scalar": "plain", "single_quote_scalar": "plain"},
+        quotes={"double_quote_scalar": "yaml", "single_quote_scalar": "yaml", "block_scalar": "block"},
+        commas=_set("flow_sequence flow_mapping"),
     ),
     Language(
         name="toml",
@@ -194,7 +198,7 @@ LANGUAGES: tuple[Language, ...] = (
         comments=_set("comment js_comment"),
         exact=_set("string_value"),
         spaced=_set("*"),
-        tight=frozenset((b"{", b"}", b";", b":", b",", b">", b"~")),
+        tight=frozenset((b"{", b"}", b";", b":", b",", b">", b"~", b"!important")),
         semicolon=_set("declaration"),
         quotes={"string_value": "js"},
     ),

@@ -91,10 +91,13 @@ class Scopes:
         return home
 
     def _outermost(self, scope: Scope) -> Scope:
-        """The scope directly below the module which holds this one."""
-        while scope.parent is not None and scope.parent.kind != "module":
-            scope = scope.parent
-        return scope
+        """The outermost function or comprehension around a scope; the scope itself if there is none."""
+        found, at = scope, scope.parent
+        while at is not None:
+            if at.kind in ("function", "comprehension"):
+                found = at
+            at = at.parent
+        return found
 
     def _open(self, node: ast.AST, kind: str, parent: Scope) -> Scope:
         """A new scope for a node."""
@@ -136,7 +139,7 @@ class Scopes:
         while around is not None:
             around.inner_uses.add(node.id)
             around = around.parent
-        if scope.kind == "class" and scope.parent is not None:
+        if scope.kind == "class" and self._outermost(scope) is not scope:
             self._ban(scope, [node.id])  # a class body looks a name up in ways of its own
 
     def _other(self, node: ast.AST, scope: Scope) -> None:

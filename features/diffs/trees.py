@@ -11,6 +11,18 @@ from typing import TYPE_CHECKING
 
 from features.diffs.imports import Rendered, ordered
 from features.diffs.languages import Language, directive_of, parser_of
+from features.diffs.texts import (
+    block_scalar,
+    css_number,
+    js_string,
+    jsx_text,
+    kept_whole,
+    lone_parameter,
+    macro_text,
+    one_quoting,
+    only_string,
+    redundant,
+)
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -19,9 +31,8 @@ MAX_GRAMMAR_BYTES = 4 << 20
 MAX_NODES = 2_000_000
 
 _CLOSERS = frozenset((b")", b"]", b"}", b">", b"|"))
-_IDENTIFIER = re.compile(rb"[A-Za-z_$][\w$]*\Z")
-_PLAIN_FORBIDDEN = re.compile(rb"[\\$#'\"`\n\r{]")
-_JS_ESCAPE = re.compile(rb"\\([\s\S])")
+_DELIMITER = re.compile(rb"[\"'`\\#]|/\*|//|\*/")
+_ASSOCIATIVE = frozenset(("union_type", "intersection_type"))  # TypeScript: A | (B | C) and a leading |
 OPEN, CLOSE = b"\x02", b"\x03"
 
 
@@ -51,7 +62,7 @@ def form(source: bytes, language: Language, level: int, *, partial: bool = False
     """
     source = source.replace(b"\r\n", b"\n")
     root = parse(source, language)
-    if root.has_error and not partial:
+    if root.has_error and not partial and not (language.resilient and _only_local_errors(root)):
         raise Unparsable(f"it doesn't parse as {language.name}")
     return Writer(source, language, level).write(root)
 
@@ -59,6 +70,17 @@ def form(source: bytes, language: Language, level: int, *, partial: bool = False
 Pending = (
     tuple["Node", "Node | None"] | Rendered | bytes
 )  # a node with its parent, finished tokens, a closing mark
+
+
+def _only_local_errors(root: Node) -> bool:
+    """Whether no place of error could hide where a string or a comment begins or ends."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.is_error and _DELIMITER.search(node.text or b""):
+            return False
+        stack.extend(child for child in node.children if child.has_error or child.is_error)
+    return True
 
 
 class Writer:
@@ -101,7 +123,7 @@ class Writer:
         if kind in language.comments:
             self._comment(node)
             return
-        if kind in language.exact or node.is_error or _kept_whole(node, language):
+        if kind in language.exact or node.is_error or kept_whole(node, kind, language):
             self._token(node, self._exact(node, parent, kind))
             return
         children = node.children
@@ -109,23 +131,27 @@ class Writer:
             self._leaf(node, kind)
             return
         if self.level > 1:
-            if kind == "parenthesized_expression" and language.parens and _redundant(node, parent):
+            if kind == "parenthesized_expression" and language.parens and redundant(node, parent):
                 self._gap(node.start_byte)
                 self.at = node.start_byte + 1
                 stack.append(Rendered([], node.end_byte))
                 stack.extend((child, parent) for child in node.named_children[::-1])
                 return
-            if kind == "formal_parameters" and language.parens and _lone_parameter(node, parent):
+            if kind == "formal_parameters" and language.parens and lone_parameter(node, parent):
                 self._gap(node.start_byte)
                 self.out.append(node.named_children[0].text or b"")
                 self.at = node.end_byte
                 return
             children = self._without_optional(kind, children)
-            if kind == "expression_statement" and language.name == "python" and _only_string(node):
+            if kind in _ASSOCIATIVE and parent is not None and parent.type == kind:
+                stack.append(Rendered([], node.end_byte))
+                stack.extend((child, node) for child in reversed(children))
+                return
+            if kind == "expression_statement" and language.name == "python" and only_string(node):
                 self._gap(node.start_byte)
                 self.at = node.end_byte
                 return
-        self._gap(children[0].start_byte)
+        self._gap(children[0].start_byte if children else node.start_byte)
         spaced = kind in language.spaced
         self.spaced += spaced
         self.out.append(OPEN + kind.encode())
@@ -142,9 +168,16 @@ class Writer:
         """Account for the bytes before a token: anything but white space is kept, any space is remembered."""
         gap = self.source[self.at : start] if start > self.at else b""
         if gap.strip():
+            if self.language.resilient:
+                gap = gap.replace(b"\\\n", b"  ")
             kept = self._required(gap, start) if self.optional else gap
             if kept.strip():
-                self.out.append(b"\x04" + kept)
+                self.space = self.space or kept[:1].isspace()
+                bare = kept.strip()
+                self._write(b"\x04" + (css_number(bare) if self.language.name == "css" else bare))
+                self.space = kept[-1:].isspace()
+                self.at = max(self.at, start)
+                return
         self.at = max(self.at, start)
         self.space = self.space or bool(gap)
 
@@ -156,23 +189,29 @@ class Writer:
     def _token(self, node: Node, text: bytes) -> None:
         """Write one token, with its spacing where that counts."""
         self._gap(node.start_byte)
-        space, self.space = self.space, False
-        tight = self.language.tight
-        if space and self.spaced and text not in tight and self.last not in tight:
-            self.out.append(b" ")
-        self.last = text
         self.at = node.end_byte
+        self._write(text)
+
+    def _write(self, text: bytes) -> None:
+        """Put a token down, after a blank if there was white space and that counts."""
+        tight = self.language.tight
+        if self.space and self.spaced and text not in tight and self.last not in tight:
+            self.out.append(b" ")
+        self.space = False
+        self.last = text
         self.out.append(text)
 
     def _leaf(self, node: Node, kind: str) -> None:
         """Write a leaf; white space, which some grammars call a token, isn't one unless it is text."""
         text = self.source[node.start_byte : node.end_byte]
         if kind == "jsx_text":
-            text = _jsx_text(text)
+            text = jsx_text(text)
         elif kind == "text" and self.language.name == "html":
             text = b" ".join(text.split())
         elif kind == "color_value":
             text = text.lower()
+        elif text[:1] == b"#" and self.language.resilient:
+            text = b"#" + text[1:].strip()  # "#  define" is "#define"
         if node.is_missing:
             text = b"\x05" + kind.encode()
         if text.strip():
@@ -193,14 +232,17 @@ class Writer:
     def _exact(self, node: Node, parent: Node | None, kind: str) -> bytes:
         """The text of a node to the byte, in one quoting where the language has two for the same thing."""
         text = self.source[node.start_byte : node.end_byte]
+        if kind == "preproc_arg":
+            return macro_text(text, self.level)
         rule = self.language.quotes.get(kind) if self.level > 1 else None
         if rule is None:
             return text
         if rule == "js":
-            return _js_string(text, node, parent)
-        if rule == "plain" and text[:1] in (b"'", b'"') and not _PLAIN_FORBIDDEN.search(text[1:-1]):
-            return b'"' + text[1:-1] if text[:1] == text[-1:] else text
-        return text
+            return js_string(text, node, parent)
+        if rule == "block":
+            start = self.source.rfind(b"\n", 0, node.start_byte) + 1
+            return block_scalar(text, self.source[start : node.start_byte])
+        return one_quoting(text, rule)
 
     def _without_optional(self, kind: str, children: list[Node]) -> list[Node]:
         """Children without the comma before a closer, the last semicolon, and optional separators."""
@@ -219,6 +261,12 @@ class Writer:
         if kind in language.semicolon and children[-1].type == ";" and len(children) > 1:
             self.optional.add(children[-1].start_byte)
             return children[:-1]
+        if kind in _ASSOCIATIVE:
+            self.optional.update(child.start_byte for child in children if child.type in ("|", "&"))
+            return [child for child in children if child.type not in ("|", "&")]
+        if kind in ("program", "statement_block") and language.parens:
+            self.optional.update(child.start_byte for child in children if child.type == "empty_statement")
+            return [child for child in children if child.type != "empty_statement"]
         if kind in language.separated:
             self.optional.update(child.start_byte for child in children if child.type in (";", ","))
             return [child for child in children if child.type not in (";", ",")]
@@ -229,64 +277,3 @@ class Writer:
         writer = Writer(self.source, self.language, self.level)
         writer.at = node.start_byte
         return writer.write(node)
-
-
-def _js_string(text: bytes, node: Node, parent: Node | None) -> bytes:
-    """A string of JavaScript or CSS in one quoting; a key that could be bare as if it were."""
-    content, around = text[1:-1], parent.type if parent is not None else ""
-    if around == "jsx_attribute":
-        return b'"' + (text if b"\\" in text else content)
-    if around == "pair" and parent is not None and _IDENTIFIER.match(content):
-        key = parent.child_by_field_name("key")
-        if key is not None and key.start_byte == node.start_byte:
-            return content
-    return b'"' + _JS_ESCAPE.sub(lambda match: match[1] if match[1] in b"'\"" else match[0], content)
-
-
-def _lone_parameter(node: Node, parent: Node | None) -> bool:
-    """Whether this is `(x)` of an arrow function, for which `x` would do."""
-    named = node.named_children
-    arrow = parent is not None and parent.type == "arrow_function"
-    return arrow and len(named) == 1 and bool(_IDENTIFIER.match(named[0].text or b""))
-
-
-def _redundant(node: Node, parent: Node | None) -> bool:
-    """Whether these parentheses of JavaScript can go, given that nesting is kept."""
-    inner = [child for child in node.named_children if "comment" not in child.type]
-    if len(inner) != 1 or parent is None:
-        return False
-    if inner[0].type in ("string", "template_string") and parent.type == "expression_statement":
-        return False  # ('use strict') is no directive
-    if parent.type in ("assignment_expression", "augmented_assignment_expression"):
-        left = parent.child_by_field_name("left")
-        if left is not None and left.start_byte == node.start_byte:
-            return False  # (f) = function () {} doesn't name the function
-    return b"?." not in (inner[0].text or b"")  # (a?.b).c throws where a?.b.c doesn't
-
-
-def _only_string(node: Node) -> bool:
-    """Whether a Python statement is nothing but a string, as docstrings are."""
-    named = [child for child in node.named_children if child.type != "comment"]
-    return len(named) == 1 and named[0].type in ("string", "concatenated_string")
-
-
-def _kept_whole(node: Node, language: Language) -> bool:
-    """Elements of HTML in which every blank is shown."""
-    if language.name != "html" or node.type != "element" or not node.named_children:
-        return False
-    tag = (node.named_children[0].text or b"").lower()
-    return tag.startswith((b"<pre", b"<textarea"))
-
-
-def _jsx_text(text: bytes) -> bytes:
-    """Text of a JSX element as React sees it: lines trimmed, empty lines gone, the rest joined by a blank."""
-    lines = text.split(b"\n")
-    last = len(lines) - 1
-    trimmed = [
-        (line if n == 0 else line.lstrip()) if n == last else (line.rstrip() if n == 0 else line.strip())
-        for n, line in enumerate(lines)
-    ]
-    if last == 0:
-        return b"\x07" + text
-    joined = b" ".join(line for line in trimmed if line)
-    return b"\x07" + joined if joined else b""
