@@ -61,30 +61,11 @@ def claude_code_runs(data: Path) -> pl.DataFrame:
     )
 
 
-def ulab(data: Path) -> pl.DataFrame:
-    """6,108 prompts × 9 small models: what the prior learns the effect of a text from."""
-    rows = pl.read_parquet(data / "ulab_llmrouter_9models.parquet")
-    unknown = pl.lit(None, dtype=pl.Int64)
-    return with_made_up_times(rows).select(
-        "task_id",
-        "model",
-        "success",
-        pl.col("task_name").alias("category"),
-        "prompt",
-        pl.concat_str("task_id", "model", separator="/").alias("session"),
-        pl.lit(0).alias("turn"),
-        "ts_ms",
-        unknown.alias("input_tokens_uncached"),
-        unknown.alias("output_tokens"),
-    )
-
-
 def main(data: Path) -> None:
-    """Write the three tables."""
+    """Write the two tables."""
     for frame, path in (
         (coderouterbench(data), SAMPLE / "outcomes.parquet"),
         (claude_code_runs(data), SAMPLE / "logs" / "claude_code_runs.parquet"),
-        (ulab(data), SAMPLE / "prior" / "ulab.parquet"),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         frame.write_parquet(path, compression="zstd", compression_level=19)

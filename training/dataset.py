@@ -12,6 +12,7 @@ from features.errors import BadInput
 from features.vector import featurize_frame
 from router.prices import rates
 from training.fit import Examples
+from training.imputed import imputed
 from training.labels import resolve
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     grouped_by: str
     by_level: dict[str, int]
+    imputed_output_tokens: list[
+        str
+    ]  # candidates whose counts were filled in, so that nothing is learned of them
 
 
 class Dataset(NamedTuple):
@@ -71,6 +75,9 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
             "needed; ingest a table with a `success` column, or post outcomes to /v1/outcomes"
         )
     grouped_by, group = _groups(rows)
+    filled_in = imputed(rows, "output_tokens", "candidate", "task_type")["candidate"].to_list()
+    measured = ~pl.col("candidate").is_in(filled_in)
+    rows = rows.with_columns(pl.when(measured).then("output_tokens").alias("output_tokens"))
     candidates = rows["candidate"].unique().sort().to_list()
     counts = DatasetCounts(
         requests=len(requests),
@@ -83,6 +90,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         groups=group.n_unique(),
         grouped_by=grouped_by,
         by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
+        imputed_output_tokens=filled_in,
     )
     examples = Examples(
         features=_features(rows, embedding_dim),

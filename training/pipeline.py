@@ -196,6 +196,9 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder; "
         f"{counts.candidates} candidates, {counts.groups} groups by {counts.grouped_by}"
     )
+    if counts.imputed_output_tokens:
+        names = ", ".join(counts.imputed_output_tokens)
+        yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
     if report.held_out is not None:
         held = report.held_out
         table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")

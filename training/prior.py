@@ -22,7 +22,6 @@ SOURCES: dict[str, Source] = {
     "sample/outcomes.parquet": Source(
         name="CodeRouterBench, in-distribution test rows", licence="MIT", rows=16_568
     ),
-    "sample/prior/ulab.parquet": Source(name="ulab LLMRouter data collection", licence="MIT", rows=54_972),
 }
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 32 << 20
 
 
-class CannotApply(Exception):  # noqa: N818 - it is an answer ("unknown, because"), not an error
+class CannotApply(Exception):
     """An operation that doesn't fit the file; the message is the reason of an *unknown*."""
 
 

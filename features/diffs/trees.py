@@ -36,7 +36,7 @@ _ASSOCIATIVE = frozenset(("union_type", "intersection_type"))  # TypeScript: A |
 OPEN, CLOSE = b"\x02", b"\x03"
 
 
-class Unparsable(Exception):  # noqa: N818 - an answer, not an error
+class Unparsable(Exception):
     """No trustworthy tree; the message is the reason."""
 
 
@@ -210,6 +210,8 @@ class Writer:
             text = b" ".join(text.split())
         elif kind == "color_value":
             text = text.lower()
+        elif kind == "float_value":
+            text = css_number(text)
         elif text[:1] == b"#" and self.language.resilient:
             text = b"#" + text[1:].strip()  # "#  define" is "#define"
         if node.is_missing:

@@ -14,7 +14,7 @@ from features.facts import Facts
 from features.trajectory import SessionTrajectories, Trajectory
 from features.wire.types import Message, Part
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+RECORDED = Path(__file__).parents[2] / "sample" / "logs"
 
 
 def follow(messages):
@@ -61,7 +61,7 @@ def test_an_empty_session_knows_nothing():
 
 
 def test_a_repair_as_claude_code_does_it():
-    lines = (FIXTURES / "claude_code").rglob("601856c0*.jsonl")
+    lines = (RECORDED / "claude_code").rglob("601856c0*.jsonl")
     entries = [json.loads(line) for path in lines for line in path.read_text().splitlines()]
     said = [e["message"] for e in entries if e["type"] in ("user", "assistant")]
     trajectory = follow(wire.messages_from("anthropic_messages", said))
@@ -73,7 +73,7 @@ def test_a_repair_as_claude_code_does_it():
 
 
 def test_a_repair_as_codex_does_it():
-    (path,) = (FIXTURES / "codex").rglob("*.jsonl")
+    (path,) = (RECORDED / "codex").rglob("*.jsonl")
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     items = [e["payload"] for e in entries if e["type"] == "response_item"]
     trajectory = follow(wire.messages_from("openai_responses", items))

@@ -16,7 +16,7 @@ from training.log import LogStore
 from training.sources import FORMATS, base, values
 from training.sources.base import ReadOptions, SourceFile
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+RECORDED = Path(__file__).parents[2] / "sample" / "logs"
 NOW = 1_795_000_000_000
 
 
@@ -36,10 +36,10 @@ def table_lines() -> list[bytes]:
 SAMPLES: dict[str, list[bytes]] = {
     "journal": journal_lines(),
     "table": table_lines(),
-    "claude_code": max(FIXTURES.rglob("claude_code/**/*.jsonl"), key=lambda f: f.stat().st_size)
+    "claude_code": max(RECORDED.rglob("claude_code/**/*.jsonl"), key=lambda f: f.stat().st_size)
     .read_bytes()
     .split(b"\n"),
-    "codex": next(FIXTURES.rglob("codex/**/*.jsonl")).read_bytes().split(b"\n"),
+    "codex": next(RECORDED.rglob("codex/**/*.jsonl")).read_bytes().split(b"\n"),
 }
 
 junk = st.binary(max_size=40) | st.sampled_from(

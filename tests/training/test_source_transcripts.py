@@ -12,9 +12,9 @@ from training.log import LogStore
 from training.sources import claude_code, codex, detect
 from training.sources.base import UNFINISHED, ReadOptions, Refusal, SourceFile
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-CLAUDE = sorted((FIXTURES / "claude_code").rglob("*.jsonl"))
-(CODEX,) = (FIXTURES / "codex").rglob("*.jsonl")
+RECORDED = Path(__file__).parents[2] / "sample" / "logs"
+CLAUDE = sorted((RECORDED / "claude_code").rglob("*.jsonl"))
+(CODEX,) = (RECORDED / "codex").rglob("*.jsonl")
 
 
 def main_file() -> Path:
@@ -209,12 +209,12 @@ def test_no_text_leaves_unless_told_to(reader_file):
 
 
 def test_a_folder_of_transcripts_is_ingested_once(tmp_path):
-    result = ingest([FIXTURES / "claude_code", FIXTURES / "codex"], tmp_path / "log")
+    result = ingest([RECORDED / "claude_code", RECORDED / "codex"], tmp_path / "log")
     assert (result.read, result.kept, result.duplicates, result.refused) == (29, 20, 9, 0)
     frame = LogStore(tmp_path / "log").scan("request").collect()
     assert frame["session_id"].n_unique() == 5
     own = frame.filter(frame["session_id"] == main_file().stem)
     assert own.height == 9  # the fork's copies of them are the duplicates
     assert frame["cost_usd"].null_count() == 1
-    again = ingest([FIXTURES / "claude_code", FIXTURES / "codex"], tmp_path / "log")
+    again = ingest([RECORDED / "claude_code", RECORDED / "codex"], tmp_path / "log")
     assert (again.read, again.files_unchanged, again.rows_unchanged) == (0, 5, 29)

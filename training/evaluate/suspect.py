@@ -28,27 +28,19 @@ def _names(models: list[str]) -> str:
 
 def _constants(rows: pl.DataFrame, notes: Notes) -> None:
     """Costs or token counts with few distinct values: one constant per task type, or below half the rows."""
-    import polars as pl
+    from training.imputed import imputed, repeated
 
-    kinds = rows["category"].n_unique() if "category" in rows.columns else 1
     for column in ("cost_usd", "output_tokens"):
         if column not in rows.columns:
             continue
-        by_model = (
-            rows.filter(pl.col(column).is_not_null())
-            .group_by("model")
-            .agg(pl.len(), pl.col(column).n_unique().alias("unique"))
-            .filter((pl.col("len") >= 20) & (pl.col("unique") < pl.col("len") / 2))
-            .sort("model")
-        )
-        imputed = by_model.filter((pl.col("unique") <= 2 * kinds) & (pl.col("len") >= 5 * pl.col("unique")))
-        names = imputed["model"].to_list()
+        filled_in = imputed(rows, column, "model", "category")
+        names = filled_in["model"].to_list()
         note = (
             f"{column} of {_names(names)}: about one constant per task type, so imputed rather than measured"
         )
-        notes.add(f"imputed_{column}", int(imputed["len"].sum()), note)
+        notes.add(f"imputed_{column}", int(filled_in["len"].sum()), note)
         if column == "cost_usd":
-            rest = by_model.join(imputed, on="model", how="anti")
+            rest = repeated(rows, column, "model").join(filled_in, on="model", how="anti")
             names = rest["model"].to_list()
             note = f"{column} of {_names(names)} repeats: fewer distinct values than half the rows"
             notes.add(f"repeated_{column}", int(rest["len"].sum()), note)

@@ -1,0 +1,115 @@
+"""Edit tool calls of each agent give the same edit as the others, and bad calls are unknown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.diffs.calls import edit_of_calls, edit_of_text
+from features.diffs.judge import judge
+from features.diffs.postimage import after
+
+BASE = {"src/a.py": b"def f(x):\n    y = x + 1\n    return y\n\n\ndef g():\n    return 1\n"}
+NOW = BASE["src/a.py"].replace(b"x + 1", b"x + 2")
+OLD, NEW = "    y = x + 1\n", "    y = x + 2\n"
+ENVELOPE = "*** Begin Patch\n*** Update File: src/a.py\n@@ def f(x):\n-    y = x + 1\n+    y = x + 2\n     return y\n*** End Patch"
+BLOCK = "src/a.py\n```python\n<<<<<<< SEARCH\n    y = x + 1\n=======\n    y = x + 2\n>>>>>>> REPLACE\n```\n"
+CALLS = {
+    "claude edit": [("Edit", {"file_path": "/repo/src/a.py", "old_string": OLD, "new_string": NEW})],
+    "claude multi": [("MultiEdit", {"file_path": "/repo/src/a.py", "edits": [{"old_string": "x + 1", "new_string": "x + 3"}, {"old_string": "x + 3", "new_string": "x + 2"}]})],
+    "claude write": [("Write", {"file_path": "/repo/src/a.py", "content": NOW.decode()})],
+    "json text": [("Edit", json.dumps({"file_path": "/repo/src/a.py", "old_string": OLD, "new_string": NEW}))],
+    "codex": [("apply_patch", {"input": ENVELOPE})],
+    "codex custom": [("apply_patch", ENVELOPE)],
+    "codex shell": [("shell", {"command": ["apply_patch", ENVELOPE]})],
+    "codex heredoc": [("shell", {"command": ["bash", "-lc", f"cd /repo && apply_patch <<'EOF'\n{ENVELOPE}\nEOF"]})],
+    "str_replace": [("str_replace_editor", {"command": "str_replace", "path": "/repo/src/a.py", "old_str": "x + 1", "new_str": "x + 2"})],
+    "insert": [
+        ("str_replace_based_edit_tool", {"command": "insert", "path": "/repo/src/a.py", "insert_line": 2, "insert_text": NEW}),
+        ("str_replace_based_edit_tool", {"command": "str_replace", "path": "/repo/src/a.py", "old_str": OLD}),
+    ],
+    "opencode": [("edit", {"filePath": "/repo/src/a.py", "oldString": OLD, "newString": NEW})],
+    "cline": [("replace_in_file", {"path": "src/a.py", "diff": BLOCK.split("```python\n")[1].split("```")[0]})],
+    "gemini": [("replace", {"file_path": "/repo/src/a.py", "old_string": OLD, "new_string": NEW})],
+    "mcp": [("mcp__files__edit_file", {"path": "src/a.py", "edits": [{"old_text": OLD, "new_text": NEW}]})],
+}  # fmt: skip
+PATCH = "--- a/src/a.py\n+++ b/src/a.py\n@@ -1,3 +1,3 @@\n def f(x):\n-    y = x + 1\n+    y = x + 2\n     return y\n"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_agent_s_call_means_the_same_edit(name):
+    edit = edit_of_calls([("Read", {"file_path": "/repo/src/a.py"}), *CALLS[name]], root="/repo")
+    (file,) = edit.files
+    assert file.path == "src/a.py"
+    assert after(file, BASE) == NOW
+    assert judge(edit, edit_of_text(PATCH), BASE).level == "L0"
+
+
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"claude write", "insert"}))
+def test_without_the_base_they_still_meet(name):
+    edit = edit_of_calls(CALLS[name], root="/repo")
+    verdict = judge(edit, edit_of_text(PATCH))
+    assert verdict.level == "L0", verdict
+    other = edit_of_text(PATCH.replace("+    y = x + 2", "+    y = x - 2"))
+    assert not judge(edit, other).same
+
+
+@pytest.mark.parametrize("text", [ENVELOPE, BLOCK, PATCH, f"Here you are:\n```diff\n{PATCH}```\n"])
+def test_edits_written_in_plain_text(text):
+    (file,) = edit_of_text(text).files
+    assert after(file, BASE) == NOW
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (("Edit", {"file_path": "src/a.py", "old_string": "return", "new_string": "yield"}), "isn't unique (2 places)"),
+        (("Edit", {"file_path": "src/a.py", "old_string": "nowhere", "new_string": "x"}), "isn't found"),
+        (("Edit", {"file_path": "src/a.py", "old_string": "x"}), "without its old and new text"),
+        (("Edit", {"old_string": "x", "new_string": "y"}), "without a path"),
+        (("Edit", "not json"), "aren't a JSON object"),
+        (("Write", {"file_path": "src/a.py"}), "without content"),
+        (("MultiEdit", {"file_path": "src/a.py", "edits": ["x"]}), "can't be read"),
+        (("NotebookEdit", {"notebook_path": "a.ipynb"}), "notebook"),
+        (("str_replace_editor", {"command": "undo_edit", "path": "src/a.py"}), "can't be replayed"),
+        (("str_replace_editor", {"command": "insert", "path": "src/a.py", "insert_line": 99, "new_str": "x"}), "outside the file"),
+        (("apply_patch", {"input": ENVELOPE.replace("*** End Patch", "")}), "truncated"),
+        (("apply_patch", {"input": ENVELOPE.replace("x + 1", "z")}), "aren't found"),
+        (("apply_patch", {"input": "*** Begin Patch\n*** Update File: src/a.py\nnonsense\n*** End Patch"}), "can't be read"),
+        (("Edit", {"file_path": "../../x", "old_string": "x", "new_string": "y"}), "leaves the tree"),
+    ],
+)  # fmt: skip
+def test_bad_calls_are_unknown_with_the_reason(call, reason):
+    verdict = judge(edit_of_text(PATCH), edit_of_calls([call]), BASE)
+    assert verdict.level == "unknown"
+    assert reason in (verdict.reason or "")
+
+
+def test_added_deleted_and_moved_files_of_an_envelope():
+    text = (
+        "*** Begin Patch\n*** Add File: new.py\n+a = 1\n*** Delete File: src/b.py\n*** Update File: src/a.py\n"
+        "*** Move to: src/c.py\n@@\n-    return 1\n+    return 2\n*** End Patch"
+    )
+    files = edit_of_text(text).by_path()
+    assert after(files["new.py"], {}) == b"a = 1\n"
+    assert after(files["src/b.py"], {"src/b.py": b"x"}) is None
+    assert after(files["src/c.py"], BASE) == BASE["src/a.py"].replace(b"return 1", b"return 2")
+
+
+@given(st.text(max_size=60), st.dictionaries(st.sampled_from(["path", "file_path", "old_string", "new_string", "edits", "diff", "command", "input", "content", "insert_line"]), st.one_of(st.text(max_size=30), st.integers(), st.none(), st.lists(st.text(max_size=5), max_size=2)), max_size=5))  # fmt: skip
+def test_no_arguments_raise(text, arguments):
+    for name in (
+        "Edit",
+        "MultiEdit",
+        "Write",
+        "apply_patch",
+        "shell",
+        "str_replace_editor",
+        "replace_in_file",
+        "patch",
+    ):
+        edit = edit_of_calls([(name, arguments), (name, text)])
+        assert judge(edit, edit, BASE).level in ("L0", "L1", "unknown")
