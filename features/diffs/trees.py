@@ -64,7 +64,10 @@ def form(source: bytes, language: Language, level: int, *, partial: bool = False
     root = parse(source, language)
     if root.has_error and not partial and not (language.resilient and _only_local_errors(root)):
         raise Unparsable(f"it doesn't parse as {language.name}")
-    return Writer(source, language, level).write(root)
+    writer = Writer(source, language, level)
+    writer.write(root)
+    writer.gap(len(source))  # a root of errors may end before the source does
+    return writer.out
 
 
 Pending = (
@@ -132,13 +135,13 @@ class Writer:
             return
         if self.level > 1:
             if kind == "parenthesized_expression" and language.parens and redundant(node, parent):
-                self._gap(node.start_byte)
+                self.gap(node.start_byte)
                 self.at = node.start_byte + 1
                 stack.append(Rendered([], node.end_byte))
                 stack.extend((child, parent) for child in node.named_children[::-1])
                 return
             if kind == "formal_parameters" and language.parens and lone_parameter(node, parent):
-                self._gap(node.start_byte)
+                self.gap(node.start_byte)
                 self.out.append(node.named_children[0].text or b"")
                 self.at = node.end_byte
                 return
@@ -148,10 +151,10 @@ class Writer:
                 stack.extend((child, node) for child in reversed(children))
                 return
             if kind == "expression_statement" and language.name == "python" and only_string(node):
-                self._gap(node.start_byte)
+                self.gap(node.start_byte)
                 self.at = node.end_byte
                 return
-        self._gap(children[0].start_byte if children else node.start_byte)
+        self.gap(children[0].start_byte if children else node.start_byte)
         spaced = kind in language.spaced
         self.spaced += spaced
         self.out.append(OPEN + kind.encode())
@@ -164,7 +167,7 @@ class Writer:
         else:
             stack.extend((child, node) for child in reversed(children))
 
-    def _gap(self, start: int) -> None:
+    def gap(self, start: int) -> None:
         """Account for the bytes before a token: anything but white space is kept, any space is remembered."""
         gap = self.source[self.at : start] if start > self.at else b""
         if gap.strip():
@@ -188,7 +191,7 @@ class Writer:
 
     def _token(self, node: Node, text: bytes) -> None:
         """Write one token, with its spacing where that counts."""
-        self._gap(node.start_byte)
+        self.gap(node.start_byte)
         self.at = node.end_byte
         self._write(text)
 
@@ -224,11 +227,11 @@ class Writer:
         text = self.source[node.start_byte : node.end_byte]
         read = self.directive is not None and self.directive.search(text.decode("utf-8", "replace"))
         if read or self.level == 1:
-            self._gap(node.start_byte)
+            self.gap(node.start_byte)
             self.out.append(b"\x06" + b"\n".join(line.strip() for line in text.strip().split(b"\n")))
             self.at = node.end_byte
         else:
-            self._gap(node.start_byte)
+            self.gap(node.start_byte)
             self.at, self.space = node.end_byte, self.space or self.language.name != "html"
 
     def _exact(self, node: Node, parent: Node | None, kind: str) -> bytes:

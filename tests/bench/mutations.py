@@ -5,14 +5,17 @@ operands, a call, a string it reads, a variable, indentation or a line end that 
 the program can't see. The sites are found with the grammar; the result must parse without errors.
 """
 
+# ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from features.diffs.languages import BY_NAME, parser_of
+from features.diffs.languages import parser_of
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
 
 
 class Changed(NamedTuple):
@@ -160,7 +163,7 @@ def _leaf_sites(node, above, text: bytes, names: dict[str, list[bytes]]) -> Iter
     """Changes of one token."""
     parent = above[-1].type if above else ""
     start, end = node.start_byte, node.end_byte
-    if text in _OPERATORS and not node.is_named or (node.type == "operator" and text in _OPERATORS):
+    if (text in _OPERATORS and not node.is_named) or (node.type == "operator" and text in _OPERATORS):
         if _EXPRESSION.search(parent):
             for other in _OPERATORS[text]:
                 yield Site("operator", start, end, other)
@@ -224,7 +227,7 @@ def _node_sites(node, source: bytes, language: str) -> Iterator[Site]:
     condition = node.child_by_field_name("condition")
     if _CONDITION.match(kind) and condition is not None and language not in ("bash", "julia"):
         text = source[condition.start_byte : condition.end_byte]
-        if language in ("python",):
+        if language == "python":
             yield Site("branch", condition.start_byte, condition.end_byte, b"not (" + text + b")")
         elif language in ("go", "rust", "ruby"):
             yield Site("branch", condition.start_byte, condition.end_byte, b"!(" + text + b")")
@@ -265,10 +268,8 @@ def _node_sites(node, source: bytes, language: str) -> Iterator[Site]:
         text = source[node.start_byte : node.end_byte]
         gone = text.rstrip(b";").strip()
         if (
-            gone not in (b"return", b"return None", b"pass", b"", b"...")
-            and kind != "return_statement"
-            or gone[6:].strip() not in (b"", b"None")
-        ):
+            gone not in (b"return", b"return None", b"pass", b"", b"...") and kind != "return_statement"
+        ) or gone[6:].strip() not in (b"", b"None"):
             yield Site(
                 "deleted call" if kind == "expression_statement" else "deleted jump",
                 node.start_byte,
@@ -277,50 +278,37 @@ def _node_sites(node, source: bytes, language: str) -> Iterator[Site]:
             )
 
 
+# White space that counts: (pattern, kind, replacement of its group), by language.
+_LAYOUT = {
+    "yaml": (rb"(?m)^(  )(?= *[\w-]+:)", "indentation", b""),
+    "javascript": (rb"(?m)^\s+return( )(?=[\w\[])", "line end", b"\n"),
+    "css": (rb"(?m)^[.#\w]+( )[.#]\w", "selector", b""),
+    "bash": (rb"(?m)^\s*\w+=()\"", "blank", b" "),
+    "html": (rb"</(?:b|i|a|em|strong|span|code)>( )<", "blank", b""),
+}
+_LAYOUT["typescript"] = _LAYOUT["tsx"] = _LAYOUT["javascript"]
+_HEADS = ("if_statement", "for_statement", "while_statement", "with_statement")
+_JUMPS = ("return_statement", "raise_statement", "continue_statement", "break_statement", "pass_statement")
+
+
 def _layout_sites(source: bytes, language: str, nodes) -> Iterator[Site]:
-    """White space that counts: Python's and YAML's indentation, JavaScript's line end after return, selectors."""
-    if language == "python":
+    """White space that counts: indentation, JavaScript's line end after return, blanks of selectors."""
+    if language in _LAYOUT:
+        pattern, kind, text = _LAYOUT[language]
+        for match in re.finditer(pattern, source):
+            yield Site(kind, match.start(1), match.end(1), text)
+    elif language == "python":
         for node, above in nodes:
-            if (
-                node.type == "block"
-                and len(node.named_children) > 1
-                and above[-1].type in ("if_statement", "for_statement", "while_statement", "with_statement")
-            ):
-                last = node.named_children[-1]
-                indent = last.start_point[1]
-                outer = above[-1].start_point[1]
-                plain = last.start_point[0] == last.end_point[0]
-                jumps = any(
-                    c.type
-                    in (
-                        "return_statement",
-                        "raise_statement",
-                        "continue_statement",
-                        "break_statement",
-                        "pass_statement",
-                    )
-                    for c in node.named_children
-                )
-                if (
-                    plain
-                    and not jumps
-                    and "comment" not in last.type
-                    and above[-1].next_named_sibling is not None
-                    and not _invisible(last, above)
-                ):
-                    yield Site("indentation", last.start_byte - (indent - outer), last.start_byte, b"")
-    elif language == "yaml":
-        for match in re.finditer(rb"(?m)^  ( *)(?=[\w-]+:)", source):
-            yield Site("indentation", match.start(), match.start() + 2, b"")
-    elif language in ("javascript", "typescript", "tsx"):
-        for match in re.finditer(rb"(?m)^\s+return( )(?=[\w\[])", source):
-            yield Site("line end", match.start(1), match.end(1), b"\n")
-    elif language == "css":
-        for match in re.finditer(rb"(?m)^[.#\w]+( )[.#]\w", source):
-            yield Site("selector", match.start(1), match.end(1), b"")
-    elif language == "bash":
-        for match in re.finditer(rb"(?m)^\s*\w+(=)\"", source):
-            yield Site("blank", match.end(1), match.end(1), b" ")
-    elif language == "html":
-        for match in re.finditer(rb"</(?:b|i|a|em|strong|span|code)>( )<", source):
-            yield Site("blank", match.start(1), match.end(1), b"")
+            if node.type == "block" and len(node.named_children) > 1 and above[-1].type in _HEADS:
+                yield from _dedented(node, above)
+
+
+def _dedented(block, above) -> Iterator[Site]:
+    """The last statement of a Python block moved out of it, where that changes when it runs."""
+    last = block.named_children[-1]
+    jumps = any(child.type in _JUMPS for child in block.named_children)
+    one_line = last.start_point[0] == last.end_point[0]
+    if one_line and not jumps and "comment" not in last.type and not _invisible(last, above):
+        if above[-1].next_named_sibling is not None:
+            indent = last.start_point[1] - above[-1].start_point[1]
+            yield Site("indentation", last.start_byte - indent, last.start_byte, b"")

@@ -4,21 +4,24 @@ The generators here share nothing with the judge but the list of grammars: renam
 symbol table and tokenizer, comments and docstrings by tokens.
 """
 
+# ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
 from __future__ import annotations
 
 import ast
 import io
 import keyword
-import random
 import re
 import shutil
 import subprocess
 import symtable
 import tokenize
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from features.diffs.languages import BY_NAME, parser_of
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
 
 
 class Twin(NamedTuple):

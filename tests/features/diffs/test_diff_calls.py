@@ -1,5 +1,6 @@
 """Edit tool calls of each agent give the same edit as the others, and bad calls are unknown."""
 
+# ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
 from __future__ import annotations
 
 import json

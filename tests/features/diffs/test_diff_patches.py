@@ -1,5 +1,6 @@
 """Unified diffs: what they say is what stands there afterwards, and bad ones are unknown with a reason."""
 
+# ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
 from __future__ import annotations
 
 import difflib
