@@ -19,7 +19,7 @@ $(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(BIN)/python -m pip install -q -c constraints.txt --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,languages]' --group dev
 	@touch $@
 
 install: $(VENV)/.dev  ## set up .venv with everything a developer needs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -19,11 +20,11 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
     grouped = f"{result['groups']} groups by {result['group']}, {result['folds']} folds"
     typed = f"task type: {result['task_type']}" if result["task_type"] else "no task type"
     size = f"{result['file']}: {result['tasks_scored']} tasks by {len(result['models'])} models"
-    table = Table(title=escape(f"{size}, {grouped}, {typed}"), title_justify="left")
-    for name, justify in (("policy", "left"), ("quality", "right"), ("95 %", "right"), ("$/task", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("vs best single", justify="right")
-    table.add_column("answered by")
+    table = Table(box=SIMPLE_HEAD, title=escape(f"{size}, {grouped}, {typed}"), title_justify="left")
+    table.add_column("policy")
+    for name in ("quality", "95 %", "gain", "$/task", "cost"):
+        table.add_column(name, justify="right")
+    table.add_column("mostly by", no_wrap=True)
     for entry in result["policies"]:
         style = "bold" if entry["name"] == result["recommended"] else ""
         table.add_row(*map(escape, _row(entry)), style=style)
@@ -35,25 +36,26 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     if entry["quality"] is None:
-        return entry["name"], "unknown", "", "unknown", "", entry.get("reason", "")
+        return entry["name"], "unknown", "", "", "unknown", "", entry.get("reason", "")
     ends = entry["quality_ci"]
     between = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else "unknown"
     cost = "unknown" if entry["cost_usd"] is None else f"{entry['cost_usd']:.3g}"
-    return entry["name"], f"{100 * entry['quality']:.1f}", between, cost, _against(entry), _share(entry)
+    gain, money = _against(entry)
+    return entry["name"], f"{100 * entry['quality']:.1f}", between, gain, cost, money, _share(entry)
 
 
-def _against(entry: dict[str, Any]) -> str:
+def _against(entry: dict[str, Any]) -> tuple[str, str]:
+    """Points gained and cost added against the best single model."""
     if entry["name"] == "best_single":
-        return ""
+        return "", ""
     against = entry["vs_best_single"]
-    money = "" if against["saving"] is None else f", {round(-100 * against['saving']) + 0:+d} % cost"
-    return f"{100 * against['quality']:+.1f}{money}"
+    money = "" if against["saving"] is None else f"{round(-100 * against['saving']) + 0:+d} %"
+    return f"{100 * against['quality']:+.1f}", money
 
 
 def _share(entry: dict[str, Any]) -> str:
     top = list(entry["share"].items())
-    said = ", ".join(f"{model} {100 * part:.0f} %" for model, part in top[:3])
-    said += f", {len(top) - 3} more" if len(top) > 3 else ""
+    said = "".join(f"{100 * part:.0f} % {model}" for model, part in top[:1])
     if entry.get("abstained"):
         said += f" (abstained in {entry['abstained']} of {entry['folds']} folds)"
     return said
