@@ -10,11 +10,11 @@ import msgspec
 from features.diffs.edits import Edit, FileEdit, Whole
 from features.diffs.fragments import lines_form, piece_form
 from features.diffs.languages import Language, language_of
-from features.diffs.normal import level_forms
+from features.diffs.normal import equal_at_two, plain_lines
 from features.diffs.postimage import CannotApply, Window, after
 from features.diffs.roles import Role, role_of
 from features.diffs.similarity import Change, ratio, symbols
-from features.diffs.trees import Unparsable
+from features.diffs.trees import Unparsable, form
 from features.diffs.verdicts import Difference, FileVerdict, Verdict, VerdictLevel, overall
 from features.diffs.windows import NEEDS_BASE, windows
 
@@ -153,15 +153,18 @@ def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
 
 def _level(a: bytes, b: bytes, language: Language | None) -> tuple[VerdictLevel | None, str | None]:
     """The level at which two whole texts are equal, and why a level may have been out of reach."""
-    forms_a, forms_b = level_forms(a, language), level_forms(b, language)
-    reason: str | None = None
-    for (level, form_a), (_, form_b) in zip(forms_a, forms_b, strict=True):
-        try:
-            if form_a() == form_b():
-                return level, None
-        except Unparsable as why:
-            reason = str(why)
-    return None, reason
+    if plain_lines(a) == plain_lines(b):
+        return "L1", None
+    if language is None:
+        return None, None
+    try:  # level 2 first: what differs there differs at level 1
+        if not equal_at_two(a, b, language):
+            return None, None
+        if form(a, language, 1) == form(b, language, 1):
+            return "L1", None
+    except Unparsable as why:
+        return None, str(why)
+    return "L2", None
 
 
 def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:

@@ -41,7 +41,13 @@ def python_form(source: bytes, *, fresh: frozenset[str] = frozenset(), partial: 
     `fresh`: names which a fragment brings in and which may be renamed; `partial`: the end of the source isn't
     the end of its last function.
     """
-    tree = parse(source)
+    return tree_form(parse(source), source, fresh=fresh, partial=partial)
+
+
+def tree_form(
+    tree: ast.Module, source: bytes, *, fresh: frozenset[str] = frozenset(), partial: bool = False
+) -> list[bytes]:
+    """The normal form of a tree made from this source, or of a part of it. Raises Unparsable."""
     text_read = b"__doc__" in source or b"getdoc" in source
     try:
         writer = _Writer(

@@ -241,22 +241,7 @@ def _node_sites(node, source: bytes, language: str) -> Iterator[Site]:
             if a != b:
                 yield Site("swapped operands", left.start_byte, right.end_byte, b + between + a)
     if kind in ("argument_list", "arguments", "token_tree"):
-        named = [child for child in node.named_children if "comment" not in child.type]
-        texts = [source[child.start_byte : child.end_byte] for child in named]
-        for n in range(len(named) - 1):
-            gap = source[named[n].end_byte : named[n + 1].start_byte]
-            if gap.strip() != b"," or texts[n] == texts[n + 1]:
-                continue
-            if not any(
-                b"=" in text[:40] for text in texts[n : n + 2]
-            ):  # the order of keywords may not matter
-                yield Site(
-                    "swapped arguments",
-                    named[n].start_byte,
-                    named[n + 1].end_byte,
-                    texts[n + 1] + gap + texts[n],
-                )
-            yield Site("dropped argument", named[n].end_byte, named[n + 1].end_byte, b"")
+        yield from _argument_sites(node, source)
     if kind in ("expression_statement", "return_statement", "raise_statement", "throw_statement"):
         empty = (
             b"pass"
@@ -308,7 +293,25 @@ def _dedented(block, above) -> Iterator[Site]:
     last = block.named_children[-1]
     jumps = any(child.type in _JUMPS for child in block.named_children)
     one_line = last.start_point[0] == last.end_point[0]
-    if one_line and not jumps and "comment" not in last.type and not _invisible(last, above):
-        if above[-1].next_named_sibling is not None:
-            indent = last.start_point[1] - above[-1].start_point[1]
-            yield Site("indentation", last.start_byte - indent, last.start_byte, b"")
+    seen = one_line and "comment" not in last.type and not _invisible(last, above)
+    if seen and not jumps and above[-1].next_named_sibling is not None:
+        indent = last.start_point[1] - above[-1].start_point[1]
+        yield Site("indentation", last.start_byte - indent, last.start_byte, b"")
+
+
+def _argument_sites(node, source: bytes) -> Iterator[Site]:
+    """Arguments swapped and dropped."""
+    named = [child for child in node.named_children if "comment" not in child.type]
+    texts = [source[child.start_byte : child.end_byte] for child in named]
+    for n in range(len(named) - 1):
+        gap = source[named[n].end_byte : named[n + 1].start_byte]
+        if gap.strip() != b"," or texts[n] == texts[n + 1]:
+            continue
+        if not any(b"=" in text[:40] for text in texts[n : n + 2]):  # the order of keywords may not matter
+            yield Site(
+                "swapped arguments",
+                named[n].start_byte,
+                named[n + 1].end_byte,
+                texts[n + 1] + gap + texts[n],
+            )
+        yield Site("dropped argument", named[n].end_byte, named[n + 1].end_byte, b"")

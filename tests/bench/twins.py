@@ -244,14 +244,12 @@ def _renames(text: str, tokens: list[tokenize.TokenInfo], rng: random.Random) ->
         if table.get_type() != "function" or table.get_children() or table.get_lineno() not in tree_ends:
             continue
         node = tree_ends[table.get_lineno()]
-        for symbol in table.get_symbols():
-            if (
-                symbol.is_local()
-                and symbol.is_assigned()
-                and not (symbol.is_parameter() or symbol.is_imported() or symbol.is_namespace())
-                and not symbol.get_name().startswith("__")
-            ):
-                found.append((node.body[0].lineno, node.end_lineno or 0, symbol.get_name()))
+        found += [
+            (node.body[0].lineno, node.end_lineno or 0, symbol.get_name())
+            for symbol in table.get_symbols()
+            if symbol.is_local() and symbol.is_assigned() and not symbol.get_name().startswith("__")
+            if not (symbol.is_parameter() or symbol.is_imported() or symbol.is_namespace())
+        ]
     rng.shuffle(found)
     for first, last, name in found[:5]:
         changed = _renamed(text, tokens, range(first, last + 1), name)
