@@ -21,10 +21,10 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
     typed = f"task type: {result['task_type']}" if result["task_type"] else "no task type"
     size = f"{result['file']}: {result['tasks_scored']} tasks by {len(result['models'])} models"
     table = Table(box=SIMPLE_HEAD, title=escape(f"{size}, {grouped}, {typed}"), title_justify="left")
-    table.add_column("policy")
+    table.add_column("policy", no_wrap=True)
     for name in ("quality", "95 %", "gain", "$/task", "cost"):
-        table.add_column(name, justify="right")
-    table.add_column("mostly by", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("mostly by")
     for entry in result["policies"]:
         style = "bold" if entry["name"] == result["recommended"] else ""
         table.add_row(*map(escape, _row(entry)), style=style)
