@@ -30,10 +30,7 @@ _OLD = ("old_string", "oldString", "old_str", "old_text", "search")
 _NEW = ("new_string", "newString", "new_str", "new_text", "replace", "replacement", "insert_text")
 _CONTENT = ("content", "contents", "file_text", "text", "code")
 _PATCH = ("input", "patch", "patchText", "diff", "cmd", "command")
-_BLOCK = re.compile(
-    rb"^[ \t]*<{5,9} ?SEARCH>?[ \t]*\r?\n(.*?)^={5,9}[ \t]*\r?\n(.*?)^>{5,9} ?REPLACE[ \t]*\r?$",
-    re.MULTILINE | re.DOTALL,
-)
+_MARK = re.compile(rb"^[ \t]*(?:(<{5,9}) ?SEARCH>?|(={5,9})|(>{5,9}) ?REPLACE)[ \t]*\r?\n?\Z")
 _ENVELOPE = re.compile(
     rb"\*\*\* Begin Patch[^\n]*\n(.*?)(?:^[ \t]*\*\*\* End Patch|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -66,8 +63,8 @@ def edit_of_text(text: str | bytes, root: str | None = None) -> Edit:
         return parse_patch(data)
     if b"*** Begin Patch" in data:
         return _envelope(data, root)
-    if _BLOCK.search(data):
-        return _blocks(data, None, root)
+    if b"SEARCH" in data and (blocks := _search_replace(data)):
+        return _blocks(blocks, None, root)
     return parse_patch(data)
 
 
@@ -194,28 +191,45 @@ def _shell(arguments: Arguments, root: str | None) -> Edit:
 def _diff_argument(arguments: Arguments, root: str | None) -> Edit:
     """SEARCH/REPLACE blocks or a diff in an argument, for the file the call names."""
     data = _first(arguments, ("diff", "patch")) or b""
-    if _BLOCK.search(data):
+    if blocks := _search_replace(data):
         path = (_first(arguments, _PATH) or b"").decode("utf-8", "backslashreplace")
-        return _blocks(data, path, root)
+        return _blocks(blocks, path, root)
     return edit_of_text(data, root)
 
 
-def _blocks(data: bytes, path: str | None, root: str | None) -> Edit:
-    """Aider's SEARCH/REPLACE blocks: the file's name stands on a line above each (or in the call)."""
+def _search_replace(data: bytes) -> list[tuple[list[bytes], Replace]]:
+    """Aider's SEARCH/REPLACE blocks, each with the lines above it since the last one; in one pass."""
+    found: list[tuple[list[bytes], Replace]] = []
+    parts: list[list[bytes]] = [[]]  # lines above, searched, put in their place
+    for line in data.splitlines(keepends=True):
+        mark = _MARK.match(line) if line.lstrip()[:1] in (b"<", b"=", b">") else None
+        if (mark is not None and mark[1] and len(parts) == 1) or (
+            mark is not None and mark[2] and len(parts) == 2
+        ):
+            parts.append([])
+        elif mark is not None and mark[3] and len(parts) == 3:
+            found.append((parts[0], Replace(b"".join(parts[1]), b"".join(parts[2]))))
+            parts = [[]]
+        else:
+            parts[-1].append(line)
+    return found
+
+
+def _blocks(blocks: list[tuple[list[bytes], Replace]], path: str | None, root: str | None) -> Edit:
+    """Blocks as an edit: the file's name stands on a line above each (or in the call)."""
     parts: list[FileEdit] = []
-    name, last = path, 0
-    for block in _BLOCK.finditer(data):
+    name = path
+    for above, op in blocks:
         if path is None:
-            name = _name_above(data[last : block.start()]) or name
-        last = block.end()
+            name = _name_above(above) or name
         clean, bad = clean_path(name or "", root)
-        parts.append(FileEdit(path=clean, ops=(Replace(block[1], block[2]),), problem=bad))
+        parts.append(FileEdit(path=clean, ops=(op,), problem=bad))
     return join(parts)
 
 
-def _name_above(text: bytes) -> str | None:
+def _name_above(lines: list[bytes]) -> str | None:
     """The file name in the lines above a block: the last line that isn't a fence."""
-    for line in reversed(text.decode("utf-8", "backslashreplace").splitlines()[-4:]):
+    for line in (raw.decode("utf-8", "backslashreplace") for raw in reversed(lines[-4:])):
         bare = line.strip().lstrip("#").strip().strip("`*:").strip()
         if bare and not line.strip().startswith("```") and " " not in bare:
             return bare

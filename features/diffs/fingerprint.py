@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from features.diffs.edits import Edit, FileEdit, Whole
-from features.diffs.fragments import lines_form, piece_form
-from features.diffs.languages import language_of
-from features.diffs.normal import level_forms
+from features.diffs.fragments import comments_of, piece_form
+from features.diffs.languages import Language, language_of
+from features.diffs.normal import level_forms, plain_lines
 from features.diffs.postimage import CannotApply, after
 from features.diffs.roles import role_of
 from features.diffs.trees import Unparsable
@@ -92,12 +92,25 @@ def _weak_forms(file: FileEdit) -> list[str]:
         went, came = _changed(window.b, window.a)
         for text in (went, came):
             exact.update(b"\0".join((b"%d" % len(text), text)))
-            plain.update(b"\0".join((*lines_form(text), b"\1")))
-            try:
-                normal.update(b"\0".join((*piece_form(text, language), b"\1")))
-            except Unparsable:
-                normal.update(b"\0".join((*lines_form(text), b"\1")))
+            plain.update(b"\0".join((*plain_lines(text), b"\1")))
+            normal.update(b"\0".join((*_weak_normal(text, language), b"\1")))
     return [f"{file.path}\0{digest.hexdigest()}" for digest in (exact, plain, normal)]
+
+
+def _weak_normal(text: bytes, language: Language | None) -> list[bytes]:
+    """Level 2 of changed lines: for Python their form, with comments, since they may be lines of a string."""
+    if language is None or language.name != "python":
+        return plain_lines(text)
+    try:
+        return [_indentation(text), *comments_of(text), *piece_form(text, language, 2)]
+    except Unparsable:
+        return plain_lines(text)
+
+
+def _indentation(text: bytes) -> bytes:
+    """Indentation of the first line with something on it: a form doesn't know the block it stands in."""
+    first = next((line for line in text.split(b"\n") if line.strip()), b"")
+    return b"%d\2" % (len(first) - len(first.lstrip()))
 
 
 def _changed(before: bytes, now: bytes) -> tuple[bytes, bytes]:

@@ -39,15 +39,24 @@ def lines_form(text: bytes) -> list[bytes]:
     return [line.rstrip() for line in text.split(b"\n") if line.strip()]
 
 
-def piece_form(text: bytes, language: Language | None, fresh: frozenset[str] = frozenset()) -> list[bytes]:
-    """The level-2 form of a piece. Raises Unparsable where lines are all there is."""
+def piece_form(
+    text: bytes, language: Language | None, level: int, fresh: frozenset[str] = frozenset()
+) -> list[bytes]:
+    """The form of a piece at level 1 or 2. Raises Unparsable where whole lines are all that is safe."""
     if language is None or len(text) > MAX_PIECE_BYTES:
         raise Unparsable("compared by lines")
     if language.name == "python":
-        return python_form(scaffold(text), fresh=fresh, partial=True)
-    if _maybe_inside(text):
+        middle, tail = scaffold(text)
+        lines = lines_form(text) if level == 1 else []
+        return [*python_form(middle, fresh=fresh, partial=True), b"\x10", *lines_form(tail), *lines]
+    if not language.local_lexing or _maybe_inside(text):
         raise Unparsable("a piece that may begin inside a comment or string")
-    return form(text, language, 2, partial=True)
+    return form(text, language, level, partial=True)
+
+
+def comments_of(text: bytes) -> list[bytes]:
+    """Everything in a piece of Python that looks like a comment."""
+    return [match[0].rstrip() for match in _LEXEME.finditer(text) if match[0].startswith(b"#")]
 
 
 def _maybe_inside(text: bytes) -> bool:
@@ -60,18 +69,21 @@ def _maybe_inside(text: bytes) -> bool:
     return b"<<" in text or text.lstrip().startswith(b"*")
 
 
-def scaffold(text: bytes) -> bytes:
-    """A piece of Python with just enough around it to parse. Raises Unparsable."""
+def scaffold(text: bytes) -> tuple[bytes, bytes]:
+    """A piece of Python with just enough around it to parse, and the unfinished statement at its end.
+
+    Raises Unparsable.
+    """
     text = _LEADING.sub(lambda match: match[0].expandtabs(8), text.replace(b"\r\n", b"\n"))
     for start in (b"", *_openers(text), *_STARTS):
-        candidate = _framed(start + text if start else text, opened=bool(start))
-        if candidate is None:
+        framed = _framed(start + text if start else text, opened=bool(start))
+        if framed is None:
             continue
         try:
-            parse(candidate)
+            parse(framed[0])
         except Unparsable:
             continue
-        return candidate
+        return framed
     raise Unparsable("a piece that doesn't parse as Python")
 
 
@@ -90,11 +102,13 @@ def _openers(text: bytes) -> list[bytes]:
     return [b"".join(reversed(missing)) + b"\n"] if 0 < len(missing) < 20 else []
 
 
-def _framed(text: bytes, *, opened: bool) -> bytes | None:
-    """The piece with headers for the blocks it begins in and an end for what it leaves open."""
+def _framed(text: bytes, *, opened: bool) -> tuple[bytes, bytes] | None:
+    """The piece with headers for the blocks it begins in, and what it leaves open at its end."""
     lines = list(_logical_lines(text))
-    if lines and lines[-1][2]:  # an open bracket or string at the end: that statement goes
-        text = text[: lines.pop()[0]]
+    tail = b""
+    if lines and lines[-1][2]:  # an open bracket or string
+        at = lines.pop()[0]
+        text, tail = text[:at], text[at:]
     if not lines:
         return None
     levels = [_indent(line) for _, line, _ in lines]
@@ -105,7 +119,7 @@ def _framed(text: bytes, *, opened: bool) -> bytes | None:
         first = max(following, 0)
         text = b" " * first + text
         levels[0] = (first, levels[0][1])
-    return _headers(levels) + text.rstrip(b"\n") + b"\n" + _ending(levels)
+    return _headers(levels) + text.rstrip(b"\n") + b"\n" + _ending(levels), tail
 
 
 def _headers(levels: list[tuple[int, bytes]]) -> bytes:

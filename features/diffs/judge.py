@@ -172,14 +172,15 @@ def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
     if all(window.a == window.b for window in found):
         return _verdict(sides, "L0", 1.0)
     language = language_of(sides.path)
-    if all(lines_form(w.a) == lines_form(w.b) for w in found) and language is not None:
+    if all(plain_lines(w.a) == plain_lines(w.b) for w in found):
         return _verdict(sides, "L1", 1.0, weak=True)
+    before = b"\n".join(window.before for window in found)
+    fresh_a, fresh_b = (_fresh(before, found, side) for side in (0, 1))
     reason: str | None = None
     try:
-        before = b"\n".join(window.before for window in found)
-        fresh_a, fresh_b = (_fresh(before, found, side) for side in (0, 1))
-        if all(piece_form(w.a, language, fresh_a) == piece_form(w.b, language, fresh_b) for w in found):
-            return _verdict(sides, "L2", 1.0, weak=True)
+        if all(piece_form(w.a, language, 2, fresh_a) == piece_form(w.b, language, 2, fresh_b) for w in found):
+            first = all(piece_form(w.a, language, 1) == piece_form(w.b, language, 1) for w in found)
+            return _verdict(sides, "L1" if first else "L2", 1.0, weak=True)
     except Unparsable as why:
         reason = str(why)
     return _graded(sides, found, language, reason, weak=True)

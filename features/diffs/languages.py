@@ -36,6 +36,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     imports: frozenset[str] = frozenset()
     import_lists: frozenset[str] = frozenset()  # nodes whose comma-separated or line-separated items may too
     parens: bool = False
+    local_lexing: bool = False  # what is a comment can be told from a few lines of a file
     resilient: bool = False  # strings and comments are lexed alike wherever they stand, so errors stay local
     quotes: dict[str, str] = {}  # node type -> rule of `normal.unquote`
 
@@ -66,6 +67,7 @@ _JS = Language(
     import_lists=_set("named_imports"),
     parens=True,
     quotes={"string": "js"},
+    local_lexing=True,
 )
 _C = Language(
     name="c",
@@ -74,6 +76,7 @@ _C = Language(
         "string_literal char_literal raw_string_literal system_lib_string preproc_arg concatenated_string"
     ),
     commas=_set("initializer_list enumerator_list"),
+    local_lexing=True,
     resilient=True,
 )
 
@@ -102,6 +105,7 @@ LANGUAGES: tuple[Language, ...] = (
         commas=_set("argument_list literal_value parameter_list type_parameter_list type_arguments"),
         separated=_set("source_file statement_list field_declaration_list interface_type import_spec_list"),
         import_lists=_set("import_spec_list"),
+        local_lexing=True,
     ),
     Language(
         name="rust",
@@ -114,6 +118,7 @@ LANGUAGES: tuple[Language, ...] = (
         ),
         imports=_set("use_declaration"),
         import_lists=_set("use_list"),
+        local_lexing=True,
     ),
     Language(
         name="java",
@@ -121,6 +126,7 @@ LANGUAGES: tuple[Language, ...] = (
         comments=_set("line_comment block_comment"),
         exact=_set("string_literal character_literal text_block"),
         commas=_set("array_initializer element_value_array_initializer"),
+        local_lexing=True,
         resilient=True,
         imports=_set("import_declaration"),
     ),
@@ -134,6 +140,7 @@ LANGUAGES: tuple[Language, ...] = (
             " interpolated_string_expression preproc_region preproc_endregion preproc_arg"
         ),
         commas=_set("initializer_expression enum_member_declaration_list"),
+        local_lexing=True,
         resilient=True,
         imports=_set("using_directive"),
     ),

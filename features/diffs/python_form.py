@@ -26,7 +26,7 @@ from features.diffs.python_rules import (
     without_annotation,
 )
 from features.diffs.scopes import Scope, Scopes
-from features.diffs.trees import CLOSE, OPEN, Unparsable
+from features.diffs.trees import CLOSE, MAX_GRAMMAR_BYTES, OPEN, Unparsable
 
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SKIPPED = frozenset(("ctx", "kind", "type_comment", "type_ignores", "simple"))
@@ -62,6 +62,8 @@ def tree_form(
 
 def parse(source: bytes) -> ast.Module:
     """The syntax tree. Raises Unparsable."""
+    if len(source) > MAX_GRAMMAR_BYTES:
+        raise Unparsable(f"a file over {MAX_GRAMMAR_BYTES >> 20} MB is compared by lines")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in old code are no business of ours
@@ -85,7 +87,8 @@ class _Writer:
     def block(self, owner: ast.AST, statements: list[ast.stmt], scope: Scope) -> None:
         """A list of statements in normal form."""
         function = isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef))
-        kept = self._normal(statements, scope, docs=self._doc_counts(owner))
+        described = function or isinstance(owner, ast.ClassDef)
+        kept = self._normal(statements, scope, docs=self._doc_counts(owner), described=described)
         if function and not self.partial:
             while kept and isinstance(kept[-1], ast.Return) and is_none(kept[-1].value):
                 kept.pop()
@@ -107,19 +110,18 @@ class _Writer:
             return False
         return self.keep_docs or (self.grammar_docs and getattr(owner, "name", "").startswith(("p_", "t_")))
 
-    def _normal(self, statements: list[ast.stmt], scope: Scope, *, docs: bool = False) -> list[ast.stmt]:
+    def _normal(
+        self, statements: list[ast.stmt], scope: Scope, *, docs: bool = False, described: bool = False
+    ) -> list[ast.stmt]:
         """Statements without no-ops, with one shape for branches."""
         out: list[ast.stmt] = []
         pending = list(reversed(statements))
         first = True
-        while pending:
+        while pending:  # in a piece of a file a string alone may be one of several in a bracket
             statement = pending.pop()
-            documentation, first = docs and first, False
-            if isinstance(statement, ast.Pass) or (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and not (documentation and isinstance(statement.value.value, str))
-            ):
+            counts = (docs and first) or (self.partial and not (first and described))
+            first = False
+            if isinstance(statement, ast.Pass) or (_bare(statement) and not (counts and _is_text(statement))):
                 continue
             if isinstance(statement, ast.If):
                 statement, hoisted = self._branch(statement, scope)
@@ -217,3 +219,14 @@ class _Writer:
             return name.encode("utf-8", "surrogatepass")
         number = self.numbers.setdefault((id(home), name), len(self.numbers))
         return b"\x0e%d" % number
+
+
+def _bare(statement: ast.stmt) -> bool:
+    """Whether a statement is a constant alone."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a bare constant is a string."""
+    value = getattr(statement, "value", None)
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from features.diffs.languages import Language
 
 MAX_TOKENS = 20_000  # beyond it the middle isn't aligned: only a bag of tokens is compared
+MAX_SYMBOL_BYTES = 1 << 20  # the way up a tree takes time in proportion to its width and depth
+MAX_SYMBOL_ROWS = 200
 _TOKEN = re.compile(rb"\w+|[^\w\s]")
 _SYMBOL = re.compile(
     r"function|method|class|struct|impl|interface|module|namespace|constructor|trait|enum|property|def"
@@ -99,15 +101,15 @@ def _left_over(lines: list[bytes], others: Counter[bytes]) -> tuple[list[bytes],
 
 def symbols(source: bytes, rows: Sequence[int], language: Language | None) -> frozenset[str]:
     """Names of the innermost declarations around the rows, as dotted paths; empty = top level or unknown."""
-    if language is None or not rows:
+    if language is None or not rows or len(source) > MAX_SYMBOL_BYTES:
         return frozenset()
     try:
         root = parse(source, language)
     except Unparsable:
         return frozenset()
     found = set()
-    wanted = sorted(set(rows))[:2_000]
-    for row in wanted:
+    wanted = sorted(set(rows))
+    for row in wanted[:: len(wanted) // MAX_SYMBOL_ROWS + 1]:
         node = root.descendant_for_point_range((row, 0), (row, 1 << 20))
         names: list[str] = []
         while node is not None and len(names) < 20:

@@ -27,7 +27,7 @@ from features.diffs.texts import (
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-MAX_GRAMMAR_BYTES = 4 << 20
+MAX_GRAMMAR_BYTES = 2 << 20
 MAX_NODES = 2_000_000
 
 _CLOSERS = frozenset((b")", b"]", b"}", b">", b"|"))
