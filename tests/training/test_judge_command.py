@@ -1,6 +1,6 @@
 """`samediff diff`: one pair of each kind, tables of pairs, and errors of one line."""
 
-# ruff: noqa: E501 - patches and tables of pairs read best one to a line
+
 
 from __future__ import annotations
 
