@@ -171,7 +171,7 @@ LANGUAGES: tuple[Language, ...] = (
         directive=r"^#!",
         exact=_set("string raw_string ansi_c_string heredoc_body heredoc_redirect regex translated_string"),
         spaced=_set("*"),
-        tight=frozenset((b";", b"\n", b";;", b"{", b"}")),
+        tight=frozenset((b";", b"\n", b";;")),
     ),
     Language(
         name="json",
