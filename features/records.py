@@ -26,7 +26,10 @@ SCHEMA_VERSION = 1
 RecordKind = Literal["request", "decision", "outcome"]
 Status = Literal["ok", "error", "cancelled", "truncated", "unknown"]
 CostSource = Literal["provider", "log", "priced", "unknown"]
-LabelLevel = Literal["L0", "L1", "L2", "L3", "L4", "different", "unknown", "tests", "feedback", "score"]
+# "signal": what people and agents did next, read by `samediff label`.
+LabelLevel = Literal[
+    "L0", "L1", "L2", "L3", "L4", "different", "unknown", "tests", "feedback", "signal", "score"
+]
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,16 +79,14 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     first_byte_ms: float | None = None
     first_tool_call_ms: float | None = None
     attempts: int | None = None  # upstream calls made for this request
-    prefix_hashes: list[int] | None = (
-        None  # after each message, newest last; equal hash = equal prefix
-    )
+    prefix_hashes: list[int] | None = None  # after each message, newest last; equal hash = equal prefix
     prefix_bytes: list[int] | None = None  # bytes of prompt up to and including that message
     facts: Facts | None = None
     embedding: list[float] | None = None
     encoder_digest: str | None = None
     feature_hash: str | None = None
     tools_called: list[str] | None = None
-    edit_digests: list[str] | None = None  # digests of each edit's normal forms, as "level:digest"
+    edit_digests: list[str] | None = None  # "level:digest", see features.diffs.answers
     flags: list[str] | None = None  # doubts about this row, such as "negative_tokens" or "future_timestamp"
     prompt_text: str | None = None  # only when log.prompts = "full"
     response_text: str | None = None  # only when log.prompts = "full"

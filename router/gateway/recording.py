@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec.structs import replace
 
 from features.cache import PREFIXES_KEPT
+from features.diffs.answers import answer_digests
 from features.records import DecisionRecord, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
@@ -144,6 +145,7 @@ def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, A
         "prefix_hashes": list(call.place.chain[0][-PREFIXES_KEPT:]),
         "prefix_bytes": list(call.place.chain[1][-PREFIXES_KEPT:]),
         "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
+        "edit_digests": answer_digests(answer.parts) or None if answer.complete else None,
     }
     if prompts == "full":
         kept["prompt_text"] = call.body.decode("utf-8", "replace")

@@ -11,6 +11,7 @@ import msgspec
 from features.assemble import facts_of
 from features.cache import PREFIXES_KEPT, PrefixMemory, prefix_chain, tools_seed
 from features.context import TokenRatios, estimate_tokens
+from features.diffs.answers import answer_digests
 from features.prompt import salient_text
 from features.textfacts import text_facts
 from features.vector import feature_hash
@@ -119,6 +120,7 @@ def response_fields(response: WireResponse | None, options: ReadOptions) -> dict
         "finish_reason": response.finish_reason,
         "error_kind": response.error,
         "tools_called": tools_called(response.parts) if not response.error else None,
+        "edit_digests": edit_digests(response.parts, options) if response.complete else None,
     }
     if response.model:
         fields["model_served"] = response.model[:512]
@@ -158,6 +160,11 @@ def prompt_tokens(fields: dict[str, Any]) -> int | None:
 def tools_called(parts: Sequence[Part]) -> list[str]:
     """Names of the tools that an answer calls, in order."""
     return [part.name[:512] for part in parts if part.kind == "tool_call" and part.name]
+
+
+def edit_digests(parts: Sequence[Part], options: ReadOptions) -> list[str] | None:
+    """Digests of the edits that an answer makes; None where there are none or nothing is to be kept."""
+    return None if options.prompts == "none" else answer_digests(parts) or None
 
 
 def spoken(parts: Sequence[Part]) -> str:

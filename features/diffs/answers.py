@@ -1,0 +1,141 @@
+"""Digests of what one answer edits, cheap and safe enough for every served answer.
+
+No grammar is asked, because its parsers are native code and an answer may be hostile; so the levels are L0
+and L1. Digests and marks stand in one list, as "name:digest", and hold no text:
+
+- "L0", "L1", "~L0", "~L1": as `features.diffs.fingerprint` makes them, "~" where the base isn't known;
+- "call": of the edit calls word for word; equal under one prompt, the edits are equal wherever they land;
+- "undo": what "~L0" of the edit that takes this one back would be;
+- "revert:git": a shell call takes back what the work tree held.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from features.diffs.calls import edit_of_calls, edit_of_text
+from features.diffs.edits import Edit, FileEdit, Op, Replace, Whole
+from features.diffs.fingerprint import _changed, _digest  # one definition of what is digested
+from features.diffs.normal import plain_lines
+from features.diffs.postimage import CannotApply
+from features.diffs.roles import role_of
+from features.diffs.windows import windows
+from features.tools import tool_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from features.wire.types import Part
+
+MAX_BYTES = 256 << 10  # of calls in one answer; a larger one gets no digests
+MAX_OPS = 64  # replacements in one answer; finding their places is quadratic
+GIT_REVERT = "revert:git"
+
+_REVERT = re.compile(
+    r"\bgit[ \t]+(?:-[cC][ \t]+\S{1,200}[ \t]+)?"
+    r"(?:revert\b|restore\b|reset[ \t]+--hard\b|checkout[ \t]+(?:HEAD\S{0,20}[ \t]+)?(?:--[ \t]|\.(?:\s|$))"
+    r"|stash(?:[ \t]+push)?[ \t]*(?:$|[;&|\n]))"
+)
+_COMMAND_CHARS = 4_000
+
+
+def answer_digests(parts: Sequence[Part]) -> list[str]:
+    """Digests of the edits an answer's parts make; [] when it edits nothing or can't be read cheaply."""
+    calls = [part for part in parts if part.kind == "tool_call" and part.name]
+    editing = [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
+    if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
+        return []
+    marks = [GIT_REVERT] if any(_reverts(call) for call in editing) else []
+    if editing:
+        edit = edit_of_calls((call.name or "", call.text) for call in editing)
+    else:
+        said = "\n".join(part.text for part in parts if part.kind == "text" and "<<<<<<< SEARCH" in part.text)
+        fits = 0 < len(said) <= MAX_BYTES and said.count("SEARCH") <= MAX_OPS
+        edit = edit_of_text(said) if fits else Edit()
+    return _digests(edit) + marks
+
+
+def _crowded(calls: Sequence[Part]) -> bool:
+    """Whether patches hold so many pieces that reading them would take long."""
+    return any(
+        sum(call.text.count(mark) for call in calls) > 4 * MAX_OPS for mark in ("@@", "SEARCH", "*** ")
+    )
+
+
+def _reverts(call: Part) -> bool:
+    """Whether a shell call takes changes back with git."""
+    if tool_kind(call.name or "") != "shell" or "git" not in call.text:
+        return False
+    return _REVERT.search(call.text[:_COMMAND_CHARS].replace('"', "\n").replace("\\n", "\n")) is not None
+
+
+def _digests(edit: Edit) -> list[str]:
+    ops = sum(len(file.ops) for file in edit.files)
+    if edit.problem or not 0 < ops <= MAX_OPS or any(file.problem for file in edit.files):
+        return []
+    counted = [f for f in edit.files if role_of(f.path, created=_whole(f)) == "code"] or list(edit.files)
+    call = "call:" + _digest(f"{file.path}\0{_words(file)}" for file in counted)
+    if all(_whole(file) for file in counted):
+        forms = [_whole_forms(file) for file in counted]
+        return [f"{level}:{_digest(form[n] for form in forms)}" for n, level in enumerate(("L0", "L1"))] + [
+            call
+        ]
+    try:
+        weak = [_weak_forms(file) for file in counted]
+    except CannotApply:
+        return [call]
+    names = ("~L0", "~L1", "undo")
+    return [f"{name}:{_digest(form[n] for form in weak)}" for n, name in enumerate(names)] + [call]
+
+
+def _whole(file: FileEdit) -> bool:
+    """Whether the content after the edit is known without the base."""
+    return isinstance(file.ops[-1], Whole) if file.ops else False
+
+
+def _whole_forms(file: FileEdit) -> tuple[str, str]:
+    """L0 and L1 of a file written as a whole."""
+    last = file.ops[-1]
+    assert isinstance(last, Whole)
+    if last.content is None:
+        return (f"{file.path}\0gone",) * 2
+    exact = xxhash.xxh3_128_hexdigest(last.content)
+    plain = xxhash.xxh3_128_hexdigest(b"\0".join(plain_lines(last.content)))
+    head = f"{file.path}\0{file.mode or ''}\0"
+    return head + exact, head + plain
+
+
+def _weak_forms(file: FileEdit) -> tuple[str, str, str]:
+    """L0, L1 and the way back of a file's changed lines. Raises CannotApply when the base is needed."""
+    exact, plain, back = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
+    for window in windows(file, None):
+        went, came = _changed(window.b, window.a)
+        for text in (went, came):
+            exact.update(b"\0".join((b"%d" % len(text), text)))
+            plain.update(b"\0".join((*plain_lines(text), b"\1")))
+        for text in (came, went):
+            back.update(b"\0".join((b"%d" % len(text), text)))
+    exact_form, plain_form, back_form = (
+        f"{file.path}\0{digest.hexdigest()}" for digest in (exact, plain, back)
+    )
+    return exact_form, plain_form, back_form
+
+
+def _words(file: FileEdit) -> str:
+    """Digest of a file's operations word for word."""
+    state = xxhash.xxh3_128(f"{file.old_path or ''}\0{file.mode or ''}".encode("utf-8", "backslashreplace"))
+    for op in file.ops:
+        for text in _texts(op):
+            state.update(b"%d\0" % len(text))
+            state.update(text)
+    return state.hexdigest()
+
+
+def _texts(op: Op) -> list[bytes]:
+    """What an operation is made of, its kind and numbers first."""
+    if isinstance(op, Replace):
+        return [b"replace%d" % op.every, op.old, op.new]
+    return [type(op).__name__.encode(), repr(tuple(op)).encode("utf-8", "backslashreplace")]

@@ -1,0 +1,102 @@
+"""Digests of served answers: the fingerprint's where no grammar is needed, bounded, and without any text."""
+
+import json
+
+import pytest
+
+from features.diffs.answers import GIT_REVERT, MAX_BYTES, answer_digests
+from features.diffs.calls import edit_of_calls
+from features.diffs.fingerprint import fingerprint, same_level
+from features.wire import Part
+
+
+def call(name, **arguments):
+    return Part(kind="tool_call", name=name, text=json.dumps(arguments), call_id="1")
+
+
+def edit(old, new, path="/repo/shop.py"):
+    return call("Edit", file_path=path, old_string=old, new_string=new)
+
+
+def named(digests):
+    return dict(entry.split(":", 1) for entry in digests)
+
+
+FIX = edit("def total(a):\n    return a\n", "def total(a):\n    return a + 1\n")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [FIX],
+        [FIX, edit("x = 1\n", "x = 2\n", "/repo/other.py")],
+        [call("Write", file_path="notes.txt", content="one\r\ntwo")],
+        [call("apply_patch", input="*** Begin Patch\n*** Update File: a.py\n@@\n-a\n+b\n*** End Patch\n")],
+    ],
+)
+def test_they_agree_with_the_fingerprint_at_the_levels_that_need_no_grammar(parts):
+    whole = set(fingerprint(edit_of_calls((part.name, part.text) for part in parts)))
+    mine = [entry for entry in answer_digests(parts) if entry.lstrip("~")[:2] in ("L0", "L1")]
+    assert len(mine) == 2
+    assert set(mine) <= whole
+
+
+def test_line_ends_are_no_difference_at_l1_and_are_one_at_l0():
+    a = answer_digests([call("Write", file_path="a.py", content="x = 1\ny = 2\n")])
+    b = answer_digests([call("Write", file_path="a.py", content="x = 1\r\ny = 2")])
+    assert same_level(a, b) == "L1"
+
+
+def test_an_edit_knows_the_edit_that_takes_it_back():
+    back = edit("def total(a):\n    return a + 1\n", "def total(a):\n    return a\n")
+    assert named(answer_digests([FIX]))["undo"] == named(answer_digests([back]))["~L0"]
+
+
+def test_the_same_lines_elsewhere_are_another_call():
+    here = answer_digests([edit("def a():\n    x = 1\n", "def a():\n    x = 2\n")])
+    there = answer_digests([edit("def b():\n    x = 1\n", "def b():\n    x = 2\n")])
+    assert named(here)["call"] != named(there)["call"]
+    assert same_level(here, there) == "L0"  # which is why "~" means weak
+
+
+@pytest.mark.parametrize(
+    ("command", "reverts"),
+    [
+        ("git checkout -- shop.py", True),
+        ("git checkout HEAD -- shop.py", True),
+        ("cd shop && git restore shop.py", True),
+        ("git reset --hard HEAD~1", True),
+        ("git stash", True),
+        ("git -C shop revert HEAD", True),
+        ("git stash pop", False),
+        ("git checkout main", False),
+        ("git log -- revert", False),
+    ],
+)
+def test_git_commands_that_take_work_back(command, reverts):
+    assert (GIT_REVERT in answer_digests([call("Bash", command=command)])) is reverts
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [Part(kind="text", text="nothing is edited here")],
+        [call("Read", file_path="a.py")],
+        [Part(kind="tool_call", name="Edit", text="[" * 100_000)],
+        [Part(kind="tool_call", name="Edit", text="not json")],
+        [edit("a" * MAX_BYTES, "b")],
+        [Part(kind="text", text="<<<<<<< SEARCH\n" * 15_000)],
+        [call("apply_patch", input="*** Begin Patch\n*** Update File: a\n" + "@@\n-a\n+b\n" * 20_000)],
+        [call("Edit", file_path="../../etc/passwd", old_string="a", new_string="b")],
+    ],
+)
+def test_what_cannot_be_read_cheaply_has_no_digest_of_a_level(parts):
+    assert answer_digests(parts) == []
+
+
+def test_undecodable_text_is_digested_like_any_other():
+    digests = answer_digests(
+        [Part(kind="tool_call", name="Edit", text='{"path":"a","old_str":"x","new_str":"\ud800"}')]
+    )
+    assert [entry.split(":")[0] for entry in digests] in ([], ["~L0", "~L1", "undo", "call"])
