@@ -40,6 +40,7 @@ _REVERT = re.compile(
     r"|stash(?:[ \t]+push)?[ \t]*(?:$|[;&|\n]))"
 )
 _COMMAND_CHARS = 4_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def answer_digests(parts: Sequence[Part]) -> list[str]:
@@ -47,6 +48,8 @@ def answer_digests(parts: Sequence[Part]) -> list[str]:
     calls = [part for part in parts if part.kind == "tool_call" and part.name]
     editing = [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
     if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
+        return []
+    if any(_SURROGATE.search(call.text) for call in editing):  # bytes that were no text, and no JSON
         return []
     marks = [GIT_REVERT] if any(_reverts(call) for call in editing) else []
     if editing:
@@ -60,9 +63,8 @@ def answer_digests(parts: Sequence[Part]) -> list[str]:
 
 def _crowded(calls: Sequence[Part]) -> bool:
     """Whether patches hold so many pieces that reading them would take long."""
-    return any(
-        sum(call.text.count(mark) for call in calls) > 4 * MAX_OPS for mark in ("@@", "SEARCH", "*** ")
-    )
+    most = max((sum(call.text.count(mark) for call in calls) for mark in ("@@", "SEARCH", "*** ")), default=0)
+    return most > 4 * MAX_OPS
 
 
 def _reverts(call: Part) -> bool:
@@ -79,16 +81,17 @@ def _digests(edit: Edit) -> list[str]:
     counted = [f for f in edit.files if role_of(f.path, created=_whole(f)) == "code"] or list(edit.files)
     call = "call:" + _digest(f"{file.path}\0{_words(file)}" for file in counted)
     if all(_whole(file) for file in counted):
-        forms = [_whole_forms(file) for file in counted]
-        return [f"{level}:{_digest(form[n] for form in forms)}" for n, level in enumerate(("L0", "L1"))] + [
-            call
-        ]
+        return [*_joined(("L0", "L1"), [_whole_forms(file) for file in counted]), call]
     try:
         weak = [_weak_forms(file) for file in counted]
     except CannotApply:
         return [call]
-    names = ("~L0", "~L1", "undo")
-    return [f"{name}:{_digest(form[n] for form in weak)}" for n, name in enumerate(names)] + [call]
+    return [*_joined(("~L0", "~L1", "undo"), weak), call]
+
+
+def _joined(names: Sequence[str], forms: Sequence[Sequence[str]]) -> list[str]:
+    """The files' forms (files, names) as one digest for each name."""
+    return [f"{name}:{_digest(form[n] for form in forms)}" for n, name in enumerate(names)]
 
 
 def _whole(file: FileEdit) -> bool:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.diffs.answers import GIT_REVERT, MAX_BYTES, answer_digests
 from features.diffs.calls import edit_of_calls
@@ -95,8 +97,23 @@ def test_what_cannot_be_read_cheaply_has_no_digest_of_a_level(parts):
     assert answer_digests(parts) == []
 
 
-def test_undecodable_text_is_digested_like_any_other():
-    digests = answer_digests(
-        [Part(kind="tool_call", name="Edit", text='{"path":"a","old_str":"x","new_str":"\ud800"}')]
-    )
-    assert [entry.split(":")[0] for entry in digests] in ([], ["~L0", "~L1", "undo", "call"])
+_NAMES = st.sampled_from(["Edit", "Write", "apply_patch", "Bash", "str_replace_editor", "MultiEdit", "edit"])
+_KEYS = st.sampled_from(
+    ["file_path", "path", "old_string", "new_string", "content", "input", "command", "edits"]
+)
+_VALUES = st.one_of(
+    st.text(),
+    st.sampled_from(["*** Begin Patch\n*** Update File: a\n@@\n", "str_replace", "git stash"]),
+    st.none(),
+)
+
+
+@given(_NAMES, st.one_of(st.text(), st.dictionaries(_KEYS, _VALUES | st.lists(_VALUES)).map(json.dumps)))
+def test_no_arguments_break_it(name, arguments):
+    assert isinstance(answer_digests([Part(kind="tool_call", name=name, text=arguments)]), list)
+
+
+@pytest.mark.parametrize("new", ["\ud800", "\\ud800"])
+def test_undecodable_text_has_no_digest(new):
+    text = '{"path":"a","old_str":"x","new_str":"' + new + '"}'
+    assert answer_digests([Part(kind="tool_call", name="Edit", text=text)]) == []
