@@ -227,6 +227,56 @@ def diff(
 
 
 @app.command()
+def shadow(
+    log: Annotated[Path, typer.Argument(help="Log with full prompts, written by `samediff ingest`.")],
+    budget: Annotated[str, typer.Option(help="USD that may be spent at most, failed calls included.")],
+    candidates: Annotated[str, typer.Option(help="Candidates to ask, separated by commas.")],
+    reference: Annotated[
+        str | None, typer.Option(help="Whose diff to equal; default: what served most of the log.")
+    ] = None,
+    per_request: Annotated[
+        str | None, typer.Option(help="USD for one request at its worst; default a twentieth of the budget.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    self_share: Annotated[
+        float, typer.Option(help="Share of the requests that the reference is asked once more.")
+    ] = 0.5,
+    max_output_tokens: Annotated[int, typer.Option(help="Longer answers are cut and not judged.")] = 16_000,
+    concurrency: Annotated[int, typer.Option(help="Requests on their way at a time.")] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds for one call.")] = 300.0,
+    retry_unsettled: Annotated[
+        bool, typer.Option("--retry-unsettled", help="Ask, and pay, again what a kill or ^C left open.")
+    ] = False,
+    finish_now: Annotated[
+        bool, typer.Option("--finish", help="Ask nothing more; write the labels won so far.")
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Ask other models logged requests again, under a hard cap, and write down who makes the same diff."""
+    from router.gateway.settings import Settings
+    from training.shadow.asking import Limits
+    from training.shadow.report import render
+    from training.shadow.run import Options, run
+
+    options = Options(
+        budget=budget,
+        candidates=tuple(name.strip() for name in candidates.split(",") if name.strip()),
+        reference=reference,
+        per_request=per_request,
+        seed=seed,
+        self_share=self_share,
+        max_output_tokens=max_output_tokens,
+        finish=finish_now,
+        limits=Limits(concurrency, timeout, retry_unsettled),
+    )
+    result = run(log, options, Settings.load(config))
+    finish(result, json, render)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def route(
     file: Annotated[str, typer.Argument(help="Request body as JSON; - = stdin.")],
     dialect: Annotated[str | None, typer.Option(help="Default: told by the body.")] = None,

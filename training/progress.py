@@ -43,16 +43,17 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, about: str | None = None) -> None:
         """Note that so much more is done; the bar appears at the first note after two seconds."""
         self.done += amount
+        self.about = about or self.about
         if self._bar is None:
             if time.monotonic() - self._started < AFTER_S:
                 return
             self._open()
         if self._bar is not None and self._task is not None:
             rate = self.done / max(time.monotonic() - self._started, 1e-9)
-            self._bar.update(self._task, completed=self.done, rate=f"{rate:,.3g}/s")
+            self._bar.update(self._task, completed=self.done, rate=f"{rate:,.3g}/s", description=self.about)
 
     def _open(self) -> None:
         from rich.console import Console

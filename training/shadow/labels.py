@@ -1,0 +1,202 @@
+"""A run's answers as labels: pairs judged, each with its chance of having been asked, and the money spent."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from features.diffs.judge import judge
+from features.diffs.verdicts import Verdict
+from features.records import OutcomeRecord, RequestRecord, Status
+from features.wire import Usage
+from router import prices
+from training.shadow.asking import call_name, xxh128
+from training.shadow.bodies import Answer, logged_answer
+from training.shadow.frame import bodies
+from training.shadow.sampling import chance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from router.catalog import Catalog
+    from training.log import LogStore
+    from training.shadow.ledger import Item, Ledger, PlannedCall, Sent, Settled
+
+CHUNK = 64  # logged answers read at a time
+_STATUS: dict[str, Status] = {
+    "ok": "ok",
+    "truncated": "truncated",
+    "refused": "error",
+    "failed": "error",
+    "timeout": "error",
+    "cancelled": "cancelled",
+}
+
+
+class Pair(NamedTuple):
+    """One comparison with a reference answer; `chance` is None where it isn't known."""
+
+    item: Item
+    planned: PlannedCall
+    call: str
+    verdict: Verdict
+    chance: float | None
+    against: str  # "logged" or "fresh": the reference's answer
+    settled: Settled
+
+
+class Judged(NamedTuple):
+    """All pairs of a run, and where the asking stopped (infinity: every request was asked)."""
+
+    pairs: list[Pair]
+    threshold: float
+
+
+def stopping_rank(ledger: Ledger) -> float:
+    """Rank of the last request before the first unfinished one: it sets the chances and has none itself."""
+    assert ledger.plan is not None
+    last = 0.0
+    for item in ledger.items:
+        if not all(call_name(ledger.plan.run, item, planned) in ledger.attempts for planned in item.calls):
+            return last
+        last = item.rank
+    return math.inf if ledger.plan.beyond is None else ledger.plan.beyond
+
+
+def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
+    """Judge every pair of answers that came back whole."""
+    threshold = stopping_rank(ledger)
+    pairs: list[Pair] = []
+    asked = [item for item in ledger.items if item.rank <= threshold or _began(ledger, item)]
+    for start in range(0, len(asked), CHUNK):
+        chunk = asked[start : start + CHUNK]
+        rows = bodies(log, [item.request_id for item in chunk if item.logged])
+        for item in chunk:
+            row = rows.get(item.request_id)
+            kept = None if row is None else logged_answer(row["response_text"], row["tools_called"])
+            pairs += _pairs(ledger, item, kept, threshold)
+    return Judged(pairs, threshold)
+
+
+def _began(ledger: Ledger, item: Item) -> bool:
+    assert ledger.plan is not None
+    return any(call_name(ledger.plan.run, item, planned) in ledger.attempts for planned in item.calls)
+
+
+def _pairs(ledger: Ledger, item: Item, kept: Answer | None, threshold: float) -> Iterator[Pair]:
+    assert ledger.plan is not None
+    run = ledger.plan.run
+    reference = kept
+    for planned in item.calls:
+        name = call_name(run, item, planned)
+        settled = ledger.result(name)
+        if settled is None or settled.status not in ("ok", "truncated"):
+            continue
+        fresh = Answer(settled.calls, settled.text) if settled.status == "ok" else None
+        if planned.role == "reference":
+            reference = fresh
+        elif reference is not None:
+            known = chance(item.size, threshold) if item.rank < threshold else None
+            if known is not None and planned.role == "self":
+                known *= ledger.plan.self_share
+            against = "logged" if kept is not None else "fresh"
+            yield Pair(item, planned, name, compare(reference, fresh), known, against, settled)
+
+
+def compare(reference: Answer, other: Answer | None) -> Verdict:
+    """The verdict on another answer to the same request; None is one that was cut at its limit."""
+    if other is None:
+        return Verdict(level="unknown", reason="the answer was cut at its limit")
+    mine, theirs = reference.edit, other.edit
+    if not (mine.files or mine.problem):
+        return Verdict(level="unknown", reason="the reference's answer edits nothing this time")
+    if not (theirs.files or theirs.problem):
+        return Verdict(level="different", similarity=0.0, reason="the answer edits nothing at this turn")
+    return judge(mine, theirs)
+
+
+def outcomes(ledger: Ledger, judged: Judged, now_ms: int) -> Iterator[OutcomeRecord]:
+    """Labels: about the logged request and the candidate named. What isn't the same has no value."""
+    assert ledger.plan is not None
+    for pair in judged.pairs:
+        sent = ledger.sent[pair.call, pair.settled.attempt]
+        yield OutcomeRecord(
+            outcome_id=xxh128(f"outcome\0{pair.call}"),
+            ts_ms=sent.ts_ms,
+            recorded_ms=now_ms,
+            source="shadow",
+            request_id=pair.item.request_id,
+            session_id=pair.item.session_id,
+            candidate=pair.planned.candidate,
+            reference=ledger.plan.reference,
+            level=pair.verdict.level,
+            value=1.0 if pair.verdict.same else None,
+            weight=float(pair.item.traffic),
+            sampling_probability=pair.chance,
+            detail=msgspec.json.encode(_detail(ledger.plan.run, pair)).decode(),
+        )
+
+
+def _detail(run: str, pair: Pair) -> dict[str, object]:
+    """What the columns of an outcome have no room for; no text of any answer."""
+    return {
+        "run": run,
+        "call": pair.call,
+        "role": pair.planned.role,
+        "against": pair.against,
+        "similarity": pair.verdict.similarity,
+        "weak": pair.verdict.weak,
+        "files": len(pair.verdict.files),
+        "cost_usd": str(pair.settled.usd),
+        "counted": pair.settled.counted,
+    }
+
+
+def request_records(ledger: Ledger, catalog: Catalog) -> Iterator[RequestRecord]:
+    """Every call that was sent, as the log keeps calls: its money is accounted for like any other."""
+    assert ledger.plan is not None
+    sessions = {item.request_id: item.session_id for item in ledger.items}
+    for key, sent in ledger.sent.items():
+        yield _record(ledger.plan.run, sent, ledger.settled.get(key), catalog, sessions[sent.request_id])
+
+
+def _record(
+    run: str, sent: Sent, settled: Settled | None, catalog: Catalog, session_id: str
+) -> RequestRecord:
+    deployment = catalog.deployments.get(sent.deployment)
+    usage = (settled.usage if settled else None) or Usage()
+    counted = settled.counted if settled else "reservation"
+    return RequestRecord(
+        request_id=f"{sent.call}_{sent.attempt}",
+        session_id=f"shadow/{run}/{sent.request_id}",
+        parent_session_id=session_id,
+        ts_ms=sent.ts_ms,
+        source="shadow",
+        harness="samediff-shadow",
+        dialect=deployment.dialect if deployment else None,
+        stream=False,
+        model_requested=deployment.model if deployment else None,
+        model_served=settled.model_served if settled else None,
+        candidate=sent.candidate,
+        deployment=sent.deployment,
+        provider=deployment.provider if deployment else None,
+        input_tokens_uncached=usage.input_tokens_uncached,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=settled.usd if settled else sent.reserved_usd,
+        cost_source="priced",
+        price_version=prices.PRICE_VERSION,
+        status=_STATUS[settled.status] if settled else "unknown",
+        http_status=settled.http_status if settled else None,
+        error_kind=settled.error_kind if settled else None,
+        finish_reason=settled.finish_reason if settled else None,
+        latency_ms=settled.latency_ms if settled else None,
+        attempts=1,
+        tools_called=[name for name, _ in settled.calls] if settled and settled.calls else None,
+        flags=["cost_is_reservation"] if counted == "reservation" else None,
+    )
