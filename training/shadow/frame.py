@@ -14,9 +14,9 @@ import xxhash
 from features.errors import BadInput
 from features.facts import Facts
 from features.vector import featurize_one
-from router.arms import Option, quote, view
+from models.bundle import CandidateView
+from router import prices
 from router.constraints import exclusion
-from router.cost import Split
 from training.shadow.bodies import edits, logged_answer, output_limit, read_body
 from training.shadow.ledger import PlannedCall
 from training.shadow.money import prompt_bound, prompt_estimate, worst_case
@@ -99,7 +99,7 @@ class Surveyor:
         self._bundle = bundle
         self._aim = aim
         self._environ = environ
-        self._learned = {name.lower(): name for name in bundle.profiles}
+        self._known = {name.lower(): name for name in bundle.profiles}
 
     def survey(self, log: LogStore) -> Frame:
         """Go through the log a day at a time; repeats of one body are one request with more traffic."""
@@ -218,13 +218,20 @@ class Surveyor:
         """Mean standard deviation of the candidates' success as the bundle sees it; 0.5 where it can't."""
         if row["facts"] is None:
             return 0.5
-        options = [Option(d.candidate, d, Split(0, 0, 0)) for d in deployments]
-        views = [view(quoted, self._learned) for quoted in quote(options, self._aim.now_ms)]
+        views = [self._view(deployment) for deployment in deployments]
         beliefs = self._bundle.predict(
             featurize_one(facts, self._embedding(row)), views, row["task_type"]
         ).p_success
         spread = [0.5 if math.isnan(p) else math.sqrt(p * (1 - p)) for p in beliefs.tolist()]
         return sum(spread) / len(spread)
+
+    def _view(self, deployment: Deployment) -> CandidateView:
+        """Describe a candidate to the bundle, under the name it was trained under."""
+        names = (deployment.candidate.lower(), deployment.model.lower())
+        known = next((self._known[name] for name in names if name in self._known), deployment.candidate)
+        found = prices.rates(deployment.model, deployment.provider, self._aim.now_ms)
+        assert found is not None, "only priced deployments are chosen"
+        return CandidateView(known, float(found.input), float(found.output))
 
     def _embedding(self, row: dict[str, Any]) -> np.ndarray | None:
         encoder = self._bundle.encoder

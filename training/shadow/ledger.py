@@ -131,8 +131,12 @@ class Ledger:
         except BlockingIOError:
             os.close(self._lock)
             raise BadInput(f"{self.file}: another samediff shadow is on this run; wait for it") from None
-        if self.file.exists():
-            self._read()
+        try:
+            if self.file.exists():
+                self._read()
+        except BadInput:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -181,7 +181,7 @@ def render(result: ShadowReport) -> Iterable[RenderableType]:
     if result.without_chance:
         yield f"{result.without_chance:,} pairs belong to no estimate: they have no known chance"
     if result.repeats:
-        yield f"[dim]{result.repeats:,} more requests have the body of one of them and count as its traffic[/dim]"
+        yield f"[dim]{result.repeats:,} more requests repeat the body of one of them: its traffic[/dim]"
     for reason, count in result.not_replayable.items():
         yield f"[dim]not asked again: {count:,} × {reason}[/dim]"
 
