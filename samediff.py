@@ -141,6 +141,18 @@ def ingest(
 
 
 @app.command()
+def label(
+    log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
+    json: JsonOption = None,
+) -> None:
+    """Read what became of the answers in a log, and show what all its evidence covers and supports."""
+    from training.labels.label import run
+    from training.labels.show import render
+
+    finish(run(log), json, render)
+
+
+@app.command()
 def evaluate(
     outcomes: Annotated[
         Path, typer.Argument(help="Outcome matrix, Parquet or CSV: a row per (task, model).")

@@ -30,11 +30,15 @@ _COLUMNS = (
 
 
 class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the log became examples: requests = labelled + unlabelled + no_candidate + other_encoder."""
+    """How the log became examples.
+
+    requests = labelled + unlabelled + one_sided + no_candidate + other_encoder.
+    """
 
     requests: int
     labelled: int
     unlabelled: int
+    one_sided: int  # only evidence that couldn't have said the opposite, such as a correction or a same diff
     no_candidate: int
     other_encoder: int
     without_embedding: int
@@ -66,7 +70,9 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     requests = requests.with_columns(candidate=pl.coalesce("candidate", "model_served", "model_requested"))
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
-    known = named.filter(pl.col("value").is_not_null())
+    evident = named.filter(pl.col("value").is_not_null())
+    # Learning from rows that one only hears of when they went one way would learn that all of them do.
+    known = evident.filter("verdict")
     ours = pl.col("encoder_digest").is_null() | (pl.col("encoder_digest") == (encoder_digest or ""))
     rows = known.filter(ours).sort("ts_ms", "request_id")
     if len(rows) < MIN_LABELLED:
@@ -82,7 +88,8 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     counts = DatasetCounts(
         requests=len(requests),
         labelled=len(rows),
-        unlabelled=len(named) - len(known),
+        unlabelled=len(named) - len(evident),
+        one_sided=len(evident) - len(known),
         no_candidate=len(labelled) - len(named),
         other_encoder=len(known) - len(rows),
         without_embedding=rows["embedding"].null_count(),

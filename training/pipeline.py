@@ -193,6 +193,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     counts = report.counts
     yield (
         f"{counts.requests} requests: {counts.labelled} labelled, {counts.unlabelled} unknown, "
+        f"{counts.one_sided} with evidence that could only go one way, "
         f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder; "
         f"{counts.candidates} candidates, {counts.groups} groups by {counts.grouped_by}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,13 +38,18 @@ def test_an_outcome_without_a_value_says_nothing() -> None:
     assert resolve(requests({"request_id": "a"}), told)["value"].to_list() == [0.4]
 
 
-def test_tests_beat_feedback_and_feedback_beats_a_score_whatever_came_last() -> None:
-    told = outcomes(
-        {"request_id": "a", "value": 1.0, "level": "tests", "ts_ms": 1},
-        {"request_id": "a", "value": 0.0, "level": "feedback", "ts_ms": 2},
-        {"request_id": "a", "value": 0.5, "level": "score", "ts_ms": 3},
-    )
-    assert resolve(requests({"request_id": "a"}), told).row(0) == (1.0, "tests", "test", 1)
+def test_a_score_defines_success_and_the_rest_adds_up_by_its_reliability() -> None:
+    tests = {"request_id": "a", "value": 1.0, "level": "tests", "ts_ms": 1}
+    person = {"request_id": "a", "value": 0.0, "level": "feedback", "ts_ms": 2}
+    score = {"request_id": "a", "value": 0.5, "level": "score", "ts_ms": 3}
+    both = resolve(requests({"request_id": "a"}), outcomes(tests, person)).row(0, named=True)
+    # odds 0.80 : 0.20 for it, 0.90 : 0.10 against
+    assert both["value"] == pytest.approx(4 / (4 + 9))
+    assert (both["label_source"], both["label_ms"]) == ("test", 2)
+    assert both["kinds"] == ["feedback", "tests"]
+    assert both["disagree"]
+    scored = resolve(requests({"request_id": "a"}), outcomes(tests, person, score)).row(0, named=True)
+    assert (scored["value"], scored["level"], scored["label_ms"]) == (0.5, "score", 3)
 
 
 def test_of_equal_evidence_the_latest_counts() -> None:

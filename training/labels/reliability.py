@@ -1,0 +1,155 @@
+"""Evidence combined: each kind's word in log-odds, stated beforehand or learned from where kinds overlap.
+
+Dawid and Skene (1979) by EM: what is true is hidden, each kind is right with a rate of its own. A silent kind
+says nothing, so silence is never held against an answer. With too little overlap the stated rates stand.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from training.calibrate import logit, sigmoid
+from training.labels.kinds import ANCHOR, KINDS, VERDICTS
+
+NAMES = tuple(KINDS)
+_FAMILIES = tuple(dict.fromkeys(kind.family for kind in KINDS.values()))
+_FAMILY = np.array([_FAMILIES.index(kind.family) for kind in KINDS.values()])
+MIN_OVERLAP = 100  # rows on which a score, or two other families, stand beside a kind
+STATED_COUNT = 20.0  # rows that a stated rate counts for against what the log shows
+STATED = tuple((kind.bad, kind.good) for kind in KINDS.values())
+_SWEEPS = 200
+_BOUND = 12.0
+
+
+class Reliability(NamedTuple):
+    """How right each kind is: P(success) at even odds if it says (bad, good), in the order of NAMES."""
+
+    rates: tuple[tuple[float, float], ...] = STATED
+    base: float = 0.5  # P(success) before any word
+    overlap: int = 0  # rows on which they were learned; 0 = as stated
+    learned: tuple[str, ...] = ()  # kinds that the log had something to say about
+
+
+def combine(evidence: pl.DataFrame, reliability: Reliability) -> pl.DataFrame:
+    """Evidence to labels, a line for each `row` that has any; the order of the evidence doesn't matter.
+
+    A score is the definition of success and stands as it is. Otherwise log-odds add up, of each family the
+    strongest word for and the strongest against, since words of one family repeat each other.
+    """
+    lines = evidence.sort("row", "kind", "source", "v")
+    kind, v = _codes(lines)
+    words = _words(kind, v, reliability)
+    rows, where = np.unique(lines["row"].to_numpy(), return_inverse=True)
+    value = sigmoid(_sum(where, kind, words, len(rows)) + float(logit(np.array(reliability.base))))
+    anchor = kind == NAMES.index(ANCHOR)
+    scored = np.bincount(where, anchor, len(rows))
+    score = np.bincount(where, np.where(anchor, v, 0.0), len(rows)) / np.maximum(scored, 1)
+    value = np.where(scored > 0, score, value)
+    for_it, against = _any(where, _verdict(kind, v, words) > 0), _any(where, _verdict(kind, v, words) < 0)
+    told = lines.with_columns(strength=pl.Series(np.where(anchor, np.inf, np.abs(words))))
+    best = (
+        told.sort("row", "strength", "ts_ms", "outcome_id", descending=[False, True, True, True])
+        .group_by("row", maintain_order=True)
+        .agg(
+            pl.col("level").first(),
+            label_source=pl.col("source").first(),
+            label_ms=pl.col("ts_ms").first(),
+            kinds=pl.col("kind").unique().sort(),
+            verdict=pl.col("kind").is_in(list(VERDICTS)).any(),
+        )
+    )
+    return best.with_columns(value=pl.Series(value), disagree=pl.Series(for_it & against))
+
+
+def estimate(evidence: pl.DataFrame, min_overlap: int = MIN_OVERLAP) -> Reliability:
+    """How right each kind is, learned where it stands often enough beside a score or two more families."""
+    kind, v = _codes(evidence)
+    rows, where = np.unique(evidence["row"].to_numpy(), return_inverse=True)
+    spoken = np.zeros((len(rows), len(_FAMILIES)), bool)
+    spoken[where, _FAMILY[kind]] = True
+    scored = spoken[:, _FAMILIES.index("score")]
+    useful = (scored & (spoken.sum(axis=1) >= 2)) | (spoken.sum(axis=1) >= 3)
+    if int(useful.sum()) < min_overlap:
+        return Reliability()
+    keep = useful[where]
+    kind, v, where = kind[keep], v[keep], np.unique(where[keep], return_inverse=True)[1]
+    current = Reliability()
+    for _ in range(_SWEEPS):
+        p = _posterior(where, kind, v, current)
+        following = _rates(where, kind, v, p)
+        moved = float(np.abs(np.array(following.rates) - np.array(current.rates)).max())
+        current = following
+        if moved < 1e-6:
+            break
+    n = np.bincount(kind, minlength=len(NAMES))
+    learned = tuple(name for name, rows_of in zip(NAMES, n, strict=True) if rows_of and name != ANCHOR)
+    return current._replace(overlap=int(useful.sum()), learned=learned)
+
+
+def _codes(evidence: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Kind (n,) as a place in NAMES, and v (n,)."""
+    places = {name: place for place, name in enumerate(NAMES)}
+    kind = evidence["kind"].replace_strict(places, return_dtype=pl.Int64).to_numpy()
+    return kind, evidence["v"].to_numpy().astype(np.float64)
+
+
+def _words(kind: np.ndarray, v: np.ndarray, reliability: Reliability) -> np.ndarray:
+    """Log-odds (n,) of each line of evidence at even odds."""
+    rates = np.array(reliability.rates)[kind]
+    words: np.ndarray = np.clip(logit(v * rates[:, 1] + (1 - v) * rates[:, 0]), -_BOUND, _BOUND)
+    return words
+
+
+def _verdict(kind: np.ndarray, v: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The sign (n,) of what a line says; a score in the middle says neither."""
+    said: np.ndarray = np.sign(np.where(kind == NAMES.index(ANCHOR), v - 0.5, words).round(9))
+    return said
+
+
+def _sum(where: np.ndarray, kind: np.ndarray, words: np.ndarray, n: int) -> np.ndarray:
+    """Log-odds (n,) of each row: of each family the strongest word for, and the strongest against."""
+    best, worst = np.zeros((2, n, len(_FAMILIES)))
+    np.maximum.at(best, (where, _FAMILY[kind]), words)
+    np.minimum.at(worst, (where, _FAMILY[kind]), words)
+    total: np.ndarray = best.sum(axis=1) + worst.sum(axis=1)
+    return total
+
+
+def _any(where: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.bincount(where, mask, where.max(initial=-1) + 1) > 0
+    return found
+
+
+def _posterior(where: np.ndarray, kind: np.ndarray, v: np.ndarray, current: Reliability) -> np.ndarray:
+    """P(success) (rows,) by all the words; a score is what it is."""
+    n = int(where.max()) + 1
+    p = sigmoid(_sum(where, kind, _words(kind, v, current), n) + float(logit(np.array(current.base))))
+    anchor = kind == NAMES.index(ANCHOR)
+    scored = np.bincount(where, anchor, n)
+    score = np.bincount(where, np.where(anchor, v, 0.0), n) / np.maximum(scored, 1)
+    return np.where(scored > 0, score, p)
+
+
+def _rates(where: np.ndarray, kind: np.ndarray, v: np.ndarray, p: np.ndarray) -> Reliability:
+    """The rates under which the posterior is likeliest, drawn to the stated ones; never across even odds."""
+    base = float((p.sum() + 0.5 * STATED_COUNT) / (len(p) + STATED_COUNT))
+    prior = float(logit(np.array(base)))
+    rates = []
+    for place, name in enumerate(NAMES):
+        mine = kind == place
+        pair = []
+        for good in (False, True):
+            stated = KINDS[name].good if good else KINDS[name].bad
+            if name == ANCHOR or stated == 0.5:
+                pair.append(stated)
+                continue
+            weight = v[mine] if good else 1 - v[mine]
+            drawn = float(sigmoid(np.array(logit(np.array(stated)) + prior)))
+            right = float(weight @ p[where[mine]]) + STATED_COUNT * drawn
+            rate = float(sigmoid(logit(np.array(right / (weight.sum() + STATED_COUNT))) - prior))
+            pair.append(max(rate, 0.5) if good else min(rate, 0.5))
+        rates.append((pair[0], pair[1]))
+    return Reliability(rates=tuple(rates), base=base)
