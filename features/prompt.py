@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from features.wire.types import Message
 
@@ -114,13 +114,18 @@ def observation(message: Message) -> str:
     return ""
 
 
-def compose(task: str, last_user: str, results: Sequence[str]) -> str:
+def compose(task: str, last_user: str, results: Iterable[str]) -> str:
     """Put the salient text together from its pieces, each cut to its share of MAX_CHARS."""
     pieces = [squeeze(task, TASK_CHARS)]
     if last_user != task:
         pieces.append(squeeze(last_user, LAST_USER_CHARS))
-    pieces.extend(squeeze(result.strip(), RESULT_CHARS) for result in results)
+    pieces.extend(map(squeeze_result, results))
     return "\n\n".join(piece for piece in pieces if piece)[:MAX_CHARS]
+
+
+def squeeze_result(text: str) -> str:
+    """Head and tail of a tool result, all that the salient text shows of it; the same again when repeated."""
+    return squeeze(text.strip(), RESULT_CHARS)
 
 
 def squeeze(text: str, limit: int) -> str:

@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 RecordKind = Literal["request", "decision", "outcome"]
 Status = Literal["ok", "error", "cancelled", "truncated", "unknown"]
 CostSource = Literal["provider", "log", "priced", "unknown"]
+Prompts = Literal["full", "features", "none"]  # how much of what was said a log may keep
 # "signal": what people and agents did next, read by `samediff label`.
 LabelLevel = Literal[
     "L0", "L1", "L2", "L3", "L4", "different", "unknown", "tests", "feedback", "signal", "score"
@@ -60,7 +61,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     deployment: str | None = None
     provider: str | None = None
     effort: str | None = None
-    service_tier: str | None = None
+    service_tier: str | None = None  # that the provider says it served, or else the one asked for
+    provider_response_id: str | None = None  # the provider's own id of its answer: one call, whoever logs it
     input_tokens_uncached: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None

@@ -6,7 +6,7 @@ An accumulator: each message is looked at once and in bounded parts, so n messag
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -47,17 +47,26 @@ class Trajectory:
         self.n_messages = 0
         self.n_user_messages = 0  # that a person wrote
         self.n_assistant_messages = 0
+        self.n_system_messages = 0
         self.system_bytes = 0
+        self.new_bytes = 0  # of results and of what a person typed, since the assistant spoke
         self.n_images = 0
         self.signed = False  # thinking that is bound to its provider has been seen
         self.task = ""  # what a person said first, and
-        self.last_user = ""  # last, both without the client's own blocks
-        self._results: list[str] = []  # since the assistant last spoke
+        self.last_user = (
+            ""  # last; of both what the salient text shows, without the client's own blocks
+        )
+        self.last_user_bytes = 0  # of all of it
+        self._task_mark = 0
+        self._only_task = True  # the last turn says what the first one says
+        self._results: deque[str] = deque(
+            maxlen=prompt.MAX_RESULTS
+        )  # since the assistant spoke
         self._answers_tool = False
         self._open: dict[str, Action] = {}  # calls that wait for their result
         self._told: list[tuple[Action, int]] = []  # actions written as text, with their marks
         self._seen: set[int] = set()
-        self._edited: set[str] = set()
+        self._edited: set[int] = set()
         self._calls = dict.fromkeys(("read", "search", "edit", "shell", "other"), 0)
         self._errors = 0
         self._error_run = 0
@@ -74,6 +83,7 @@ class Trajectory:
         """Take the next message of the conversation."""
         self.n_messages += 1
         if message.role == "system":
+            self.n_system_messages += 1
             self.system_bytes += sum(part.bytes for part in message.parts)
             return
         if message.role == "assistant":
@@ -90,6 +100,7 @@ class Trajectory:
             message.role == "assistant"
         ):  # it has seen all results so far, those of the provider's own tools too
             self._results.clear()
+            self.new_bytes = 0
             self._answers_tool = False
 
     def _assistant(self, message: Message) -> None:
@@ -129,15 +140,21 @@ class Trajectory:
         if not typed:
             return
         self.n_user_messages += 1
-        self.task = self.task or typed
-        self.last_user = typed
+        mark = _mark(typed)
+        self._task_mark = self._task_mark or mark
+        self._only_task = mark == self._task_mark
+        self.task = self.task or prompt.squeeze(typed, prompt.TASK_CHARS)
+        self.last_user = prompt.squeeze(typed, prompt.LAST_USER_CHARS)
+        self.last_user_bytes = len(typed.encode("utf-8", "surrogatepass"))
+        self.new_bytes += self.last_user_bytes
         if self.n_assistant_messages and _CORRECTION.search(typed[:_CORRECTION_CHARS]):
             self._corrections += 1
 
     def _result(self, text: str, action: Action | None, flagged: bool | None) -> None:
         self._answers_tool = True
-        self._results.append(text)
+        self._results.append(prompt.squeeze_result(text))
         self._last_result_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        self.new_bytes += self._last_result_bytes
         action = action or _UNKNOWN_CALL
         if flagged is not False and text.startswith(testruns.REJECTIONS):
             self._corrections += 1
@@ -173,11 +190,12 @@ class Trajectory:
             self._edit_failures += 1
             return
         self._progress_at = self.n_assistant_messages
-        self._edited.update(action.paths)
+        self._edited.update(map(_mark, action.paths))
 
     def salient_text(self) -> str:
         """The salient text of the session so far; equals prompt.salient_text of the same messages."""
-        return prompt.compose(self.task, self.last_user, self._results[-prompt.MAX_RESULTS :])
+        last = self.task if self._only_task else self.last_user
+        return prompt.compose(self.task, last, self._results)
 
     def facts(self) -> dict[str, float | None]:
         """The session-so-far fields of Facts, by name; None where nothing is known."""
@@ -208,7 +226,7 @@ class SessionTrajectories:
 
     def __init__(self, max_sessions: int = 2_000) -> None:
         self.max_sessions = max_sessions
-        self._sessions: OrderedDict[str, tuple[int, Trajectory]] = OrderedDict()
+        self._sessions: OrderedDict[str, tuple[int, int, Trajectory]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -217,14 +235,15 @@ class SessionTrajectories:
         self, session_id: str | None, messages: Sequence[Message], hashes: Sequence[int]
     ) -> Trajectory:
         """The trajectory of these messages, whose prefix chain is `hashes`; valid until the next call."""
-        last, trajectory = self._sessions.pop(session_id or "", (0, Trajectory()))
+        last, unhashed, trajectory = self._sessions.pop(session_id or "", (0, 0, Trajectory()))
         known = trajectory.n_messages
-        if known and (known > len(hashes) or hashes[known - 1] != last):
+        same = known <= len(hashes) and (not known or hashes[known - 1] == last)
+        if not same or _unhashed(messages[:known]) != unhashed:
             known, trajectory = 0, Trajectory()  # another thread of the session, or an edited history
         for message in messages[known:]:
             trajectory.add(message)
         if session_id and hashes:
-            self._sessions[session_id] = (hashes[-1], trajectory)
+            self._sessions[session_id] = (hashes[-1], _unhashed(messages), trajectory)
             if len(self._sessions) > self.max_sessions:
                 self._sessions.popitem(last=False)
         return trajectory
@@ -232,6 +251,11 @@ class SessionTrajectories:
 
 _UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a command that we could read
 _UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
+
+
+def _unhashed(messages: Sequence[Message]) -> int:
+    """Hash of what a trajectory goes by and a prefix chain leaves out: joined calls, flags, signatures."""
+    return hash(tuple((p.call_id, p.is_error, p.signed) for m in messages for p in m.parts))
 
 
 def _mark(text: str) -> int:

@@ -30,6 +30,7 @@ class _Body(msgspec.Struct):
     output_format: Any = None
     metadata: Any = None
     cache_control: Any = None
+    service_tier: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -68,6 +69,7 @@ def parse_request(body: bytes) -> WireRequest:
         + _markers([{"content": envelope.system}, *envelope.messages]),
         session_id=session,
         user=user,
+        service_tier=plain.word(envelope.service_tier),
         is_subagent=_is_subagent(system[0].parts[0].text) if system and system[0].parts else None,
     )
 
@@ -195,6 +197,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
         parts=tuple(_part(block) for block in plain.objects(answer.get("content"))),
         finish_reason=plain.string(answer.get("stop_reason")),
         usage=usage(answer.get("usage")),
+        service_tier=plain.word(plain.child(answer, "usage").get("service_tier")),
     )
 
 
@@ -259,6 +262,7 @@ class Events:
             parts=self.drafts.parts(),
             finish_reason=self._finish_reason,
             usage=usage(self._usage) if self._usage else None,
+            service_tier=plain.word(self._usage.get("service_tier")),
             error=self._error,
             complete=self.finished,
         )

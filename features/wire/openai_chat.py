@@ -36,6 +36,7 @@ class _Body(msgspec.Struct):
     metadata: Any = None
     user: Any = None
     safety_identifier: Any = None
+    service_tier: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -67,6 +68,7 @@ def parse_request(body: bytes) -> WireRequest:
         cache_markers=tool_markers + (cache_key is not None) + sum(_markers(m) for m in envelope.messages),
         session_id=plain.string(envelope.session_id) or plain.string(metadata.get("session_id")) or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
+        service_tier=plain.word(envelope.service_tier),
     )
 
 
@@ -223,6 +225,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
         parts=(*_thoughts(message), *_content(readable, "message"), *_calls(message)),
         finish_reason=plain.string(choice.get("finish_reason")),
         usage=usage(answer.get("usage")),
+        service_tier=plain.word(answer.get("service_tier")),
     )
 
 
@@ -236,12 +239,14 @@ class Events:
         self._model: str | None = None
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._tier: str | None = None
         self._error: str | None = None
 
     def event(self, chunk: dict[str, Any]) -> None:
         """Take one decoded chunk."""
         self._id = self._id or plain.string(chunk.get("id"))
         self._model = self._model or plain.string(chunk.get("model"))
+        self._tier = plain.word(chunk.get("service_tier")) or self._tier
         if chunk.get("usage") is not None:
             self._usage = usage(chunk["usage"]) or self._usage
         if chunk.get("error") is not None:
@@ -277,6 +282,7 @@ class Events:
             parts=self.drafts.parts(),
             finish_reason=self._finish_reason,
             usage=self._usage,
+            service_tier=self._tier,
             error=self._error,
             complete=self.finished,
         )

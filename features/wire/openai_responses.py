@@ -35,6 +35,8 @@ class _Body(msgspec.Struct):
     metadata: Any = None
     user: Any = None
     safety_identifier: Any = None
+    service_tier: Any = None
+    client_metadata: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -77,7 +79,20 @@ def parse_request(body: bytes) -> WireRequest:
         or plain.string(talk)
         or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
+        service_tier=plain.word(envelope.service_tier),
+        is_subagent=is_subagent(_turn_metadata(envelope.client_metadata).get("thread_source")),
     )
+
+
+def _turn_metadata(client_metadata: Any) -> dict[str, Any]:
+    """What Codex says of its turn: an object written as text inside the body's client_metadata."""
+    said = plain.mapping(client_metadata).get("x-codex-turn-metadata")
+    return plain.decode_event(said.encode("utf-8", "replace")) or {} if isinstance(said, str) else {}
+
+
+def is_subagent(thread_source: Any) -> bool | None:
+    """Codex's word for who began a thread, the same in its requests and its session files."""
+    return None if plain.string(thread_source) is None else thread_source == "subagent"
 
 
 def _as_items(value: str | list[Any] | None, role: str) -> list[Any]:
@@ -207,6 +222,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
         parts=tuple(p for item in plain.objects(answer.get("output")) for p in _spoken(item)),
         finish_reason=reason or plain.string(answer.get("status")),
         usage=usage(answer.get("usage")),
+        service_tier=plain.word(answer.get("service_tier")),
         error=None if error is None else plain.error_type(error),
     )
 

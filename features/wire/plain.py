@@ -14,6 +14,7 @@ from features.wire.types import Message, Part, Role, Tool
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+MAX_WORD = 40
 MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -92,6 +93,11 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def string(value: Any) -> str | None:
     """The value if it is a non-empty string."""
     return value if isinstance(value, str) and value else None
+
+
+def word(value: Any) -> str | None:
+    """The value if it is a short string, as names of settings are."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_WORD else None
 
 
 def count(value: Any) -> int | None:

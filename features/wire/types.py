@@ -78,6 +78,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     )
     user: str | None = None
     is_subagent: bool | None = None  # where the client says so in the body
+    service_tier: str | None = None  # as the client asks for it
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,4 +105,5 @@ class WireResponse(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None  # in the provider's words
     usage: Usage | None = None
     error: str | None = None  # error type in the provider's words, never the prompt
+    service_tier: str | None = None  # that the provider says it served
     complete: bool = True  # False: a stream that ended without its terminal event

@@ -1,6 +1,7 @@
 """Evidence in the session so far, from the vocabulary of real agents and from their recorded transcripts."""
 
 import json
+import pickle
 from pathlib import Path
 
 import msgspec
@@ -239,6 +240,14 @@ def test_any_session_gives_facts_and_one_salient_text(session):
     assert trajectory.salient_text() == prompt.salient_text(session)
 
 
+def test_a_trajectory_keeps_no_whole_texts():
+    big = "x" * 5_000_000
+    session = [person(big), call("Read", file_path="a.py"), result(big), person(f"{big} again"), says("b")]
+    trajectory = follow([*session, call("Bash", "2", command="cat a"), result(f"\n{big}\n", "2")])
+    assert len(pickle.dumps(trajectory)) < 20_000
+    assert trajectory.facts()["last_result_bytes"] == 5_000_002
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(messages, st.integers(0, 12), st.sampled_from([None, "a", "b"])), max_size=4))
 def test_a_remembered_trajectory_equals_a_fresh_one(requests):
@@ -250,3 +259,36 @@ def test_a_remembered_trajectory_equals_a_fresh_one(requests):
         assert remembered.facts() == follow(earlier).facts()
         assert remembered.salient_text() == prompt.salient_text(earlier)
         assert len(memory) <= 1
+
+
+changes = st.one_of(
+    st.fixed_dictionaries({"is_error": st.sampled_from([None, True, False])}),
+    st.fixed_dictionaries({"call_id": st.sampled_from([None, "1", "2"])}),
+    st.fixed_dictionaries({"signed": st.booleans()}),
+    st.fixed_dictionaries({"text": texts}),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages.filter(len), messages, changes, st.data())
+def test_a_history_that_changed_in_one_part_is_read_anew(earlier, more, change, data):
+    memory = SessionTrajectories()
+    memory.follow("s", earlier, prefix_chain(earlier)[0])
+    at = data.draw(st.integers(0, len(earlier) - 1))
+    pieces = list(earlier[at].parts)
+    if pieces:
+        n = data.draw(st.integers(0, len(pieces) - 1))
+        pieces[n] = msgspec.structs.replace(pieces[n], **change)
+    edited = [*earlier[:at], msgspec.structs.replace(earlier[at], parts=tuple(pieces)), *earlier[at + 1 :]]
+    now = [*edited, *more]
+    remembered = memory.follow("s", now, prefix_chain(now)[0])
+    fresh = follow(now)
+    assert (remembered.facts(), remembered.signed) == (fresh.facts(), fresh.signed)
+
+
+def test_a_result_whose_flag_changed_is_no_history_that_goes_on():
+    memory = SessionTrajectories()
+    for failed in (True, False):
+        session = [person("a"), call("Bash", command="make"), result("built", is_error=failed)]
+        facts = memory.follow("s", session, prefix_chain(session)[0]).facts()
+        assert facts["n_tool_errors"] == failed

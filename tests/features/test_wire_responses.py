@@ -366,3 +366,34 @@ def test_the_three_classes_add_up_to_the_prompt(fresh, cached, written):
         assert (usage.input_tokens_uncached, usage.cached_tokens, usage.cache_write_tokens) == (
             *(fresh, cached, written),
         )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "events"),
+    [
+        ("openai_chat", {"service_tier": "flex", "choices": []}, [{"service_tier": "flex", "choices": []}]),
+        (
+            "openai_responses",
+            {"service_tier": "flex", "output": []},
+            [
+                {"type": "response.created", "response": {"service_tier": "auto"}},
+                {"type": "response.completed", "response": {"service_tier": "flex", "output": []}},
+            ],
+        ),
+        (
+            "anthropic_messages",
+            {"usage": {"service_tier": "flex"}},
+            [
+                {"type": "message_start", "message": {"usage": {"service_tier": "flex", "input_tokens": 1}}},
+                {"type": "message_delta", "usage": {"output_tokens": 2}},
+            ],
+        ),
+    ],
+)
+def test_the_service_tier_is_asked_for_and_answered_in_every_dialect(dialect, body, events):
+    assert wire.parse_response(dialect, json.dumps(body).encode()).service_tier == "flex"
+    assert read(dialect, sse(*events)).service_tier == "flex"
+    asked = {"model": "m", "messages": [], "input": [], "service_tier": "priority"}
+    assert wire.parse_request(dialect, json.dumps(asked).encode()).service_tier == "priority"
+    odd = json.dumps({**asked, "service_tier": "x" * 1000}).encode()
+    assert wire.parse_request(dialect, odd).service_tier is None
