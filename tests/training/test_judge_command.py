@@ -1,7 +1,5 @@
 """`samediff diff`: one pair of each kind, tables of pairs, and errors of one line."""
 
-
-
 from __future__ import annotations
 
 import json
