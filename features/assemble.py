@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from features.facts import Facts
+from features.names import EFFORTS
 from features.textfacts import text_facts
 from features.tools import is_mcp, tool_kind
 from features.trajectory import Trajectory
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 
     from features.wire.types import Tool, WireRequest
 
-EFFORTS: dict[str, float] = {
-    "none": 0.0,
-    "minimal": 0.0,
-    "low": 1.0,
-    "medium": 2.0,
-    "high": 3.0,
-    "xhigh": 4.0,
-    "max": 5.0,
-}
 _OFFERED = ("read", "search", "edit", "shell", "web", "plan", "agent")
 
 
@@ -63,11 +55,11 @@ def facts_of(
     limit = request.max_output_tokens
     return Facts(
         body_bytes=float(request.body_bytes),
-        n_messages=float(so_far.n_messages),
+        n_messages=float(so_far.n_messages - so_far.n_system_messages),
         n_user_messages=float(so_far.n_user_messages),
         n_assistant_messages=float(so_far.n_assistant_messages),
         system_bytes=float(so_far.system_bytes),
-        last_user_bytes=float(len(so_far.last_user.encode("utf-8", "surrogatepass"))),
+        last_user_bytes=float(so_far.last_user_bytes),
         stream=float(request.stream),
         max_output_tokens=None if limit is None else float(limit),
         tool_choice_forced=float(request.tool_choice in ("required", "named")),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from features.encoder import OnnxEncoder, StaticEncoder
 
+MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
 _Z = 1.645  # two-sided 90 %
 _REMEMBERED = 256  # sets of candidates whose look-ups are kept
 _BESIDE = ("__init__.py", "README.md")  # may lie beside a bundle that ships inside a package
@@ -95,6 +96,13 @@ class Bundle:
         self.encoder: StaticEncoder | OnnxEncoder | None = encoder
         self.profiles: dict[str, CandidateProfile] = {p.candidate: p for p in manifest.candidates}
         self._session = session
+        names = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
+        self._support_at = [names[r.feature] for r in manifest.support]
+        margin = [MARGIN * (r.high - r.low) for r in manifest.support]
+        self._support = np.array(
+            [(r.low - m, r.high + m, r.unknown) for r, m in zip(manifest.support, margin, strict=True)],
+            dtype=np.float64,
+        ).reshape(len(manifest.support), 3)
         self._arms: dict[tuple[tuple[CandidateView, ...], str], _Arms] = {}
 
     @classmethod
@@ -128,10 +136,32 @@ class Bundle:
             )
         arms = self._look_up(tuple(candidates), task_type or "")
         matrix = model_matrix(features, arms.extra)
-        p32, log_tokens = self._session.run(None, {"X": matrix})
-        p = p32.astype(np.float64)
+        if self.outside(features):
+            p, log_tokens = self._by_table(matrix)
+        else:
+            p32, log_tokens = self._session.run(None, {"X": matrix})
+            p = p32.astype(np.float64)
         low, high = wilson(p, arms.effective_rows)
         return Predictions(p, low, high, arms.ratio * np.expm1(log_tokens.astype(np.float64)))
+
+    def outside(self, features: np.ndarray) -> list[str]:
+        """Names of the features (1, n_features) that lie outside what the trees were trained on.
+
+        A tree answers there with its last leaf, as if the farthest thing it has seen were the same; then the
+        table, which knows only candidate and task type, is the better guess.
+        """
+        values = features[0, self._support_at].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            bad = (values < self._support[:, 0]) | (values > self._support[:, 1])
+        bad |= np.isnan(values) & (self._support[:, 2] == 0)
+        return [self.manifest.support[i].feature for i in np.flatnonzero(bad)]
+
+    def _by_table(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P(success) and log tokens of the tables alone, from the last two columns of the model matrix."""
+        scale, calibration = self.manifest.token_scale, self.manifest.calibration
+        logit, base = matrix[:, -2].astype(np.float64), matrix[:, -1].astype(np.float64)
+        p = 0.5 * (1.0 + np.tanh(0.5 * (calibration.a * logit + calibration.b)))
+        return p, np.clip(base, 0.0, scale.log_limit if scale else 0.0)
 
     def _look_up(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
         known = self._arms.get((candidates, task_type))

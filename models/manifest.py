@@ -54,6 +54,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
 
 
+class Range(msgspec.Struct, frozen=True):
+    """A feature that the trees split on, as it was in training; `unknown`: it was missing at times."""
+
+    feature: str
+    low: float
+    high: float
+    unknown: bool
+
+
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """How rows were kept apart while choosing and calibrating."""
 
@@ -88,6 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration
     tokens: Table | None = None  # null: output tokens were never known
     token_scale: TokenScale | None = None
+    support: tuple[Range, ...] = ()  # outside of it the trees don't speak and the table answers
     rows: int  # labelled rows
     rows_with_tokens: int = 0
     split: Split = Split()

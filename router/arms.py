@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from features.names import best_known, candidate_name
 from features.records import ArmRecord
 from models.bundle import CandidateView
 from router import prices
@@ -14,11 +15,15 @@ from router.cost import Split, expected_cost
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from features.facts import Facts
     from models.bundle import Predictions
+    from models.manifest import CandidateProfile
     from router.catalog import Candidate, Deployment
+
+
+REMEMBERED = 4096  # names looked up; clients may invent some
 
 
 class Option(NamedTuple):
@@ -47,11 +52,32 @@ def quote(options: list[Option], ts_ms: int) -> list[Quote]:
     ]
 
 
-def view(quoted: Quote, learned: Mapping[str, str]) -> CandidateView:
-    """Describe a candidate to the bundle; `learned` maps lower case to the names it was trained under."""
+class Learned:
+    """The candidates a bundle has evidence on, found under whatever name and effort they are asked for."""
+
+    def __init__(self, profiles: Iterable[CandidateProfile]) -> None:
+        self._names = {candidate_name(p.candidate): p.candidate for p in profiles}
+        self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
+        self._found: dict[tuple[str, str, float | None], str] = {}
+
+    def name(self, candidate: str, model: str, effort: float | None) -> str:
+        """Name under which the bundle knows a candidate, or the candidate itself where it doesn't.
+
+        `effort` is the rank that the client asks for; a candidate with an effort of its own keeps that.
+        """
+        key = (candidate, model, effort)
+        if key not in self._found:
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            known = (best_known(said, effort, self._rows) for said in (candidate, model))
+            self._found[key] = next((self._names[name] for name in known if name), candidate)
+        return self._found[key]
+
+
+def view(quoted: Quote, learned: Learned, effort: float | None) -> CandidateView:
+    """Describe a candidate to the bundle under the name it was trained under."""
     candidate, model = quoted.option.candidate, quoted.deployment.model
-    names = (candidate, model, model.rpartition("/")[2])
-    known = next((learned[n] for n in map(str.lower, names) if n in learned), candidate)
+    known = learned.name(candidate, model, effort)
     if quoted.rates is None:
         return CandidateView(known, None, None)
     return CandidateView(known, float(quoted.rates.input), float(quoted.rates.output))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from features.assemble import EFFORTS
+from features.names import EFFORTS
 from router.prices import context_window
 
 if TYPE_CHECKING:

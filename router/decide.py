@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from features.assemble import facts_of, trajectory_of
-from features.context import TokenRatios, estimate_tokens
+from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
 from features.records import ArmRecord, DecisionRecord
 from features.vector import featurize_one
 from router import prices
-from router.arms import Option, absent_records, arm_records, quote, settled, view, weighed
+from router.arms import Learned, Option, absent_records, arm_records, quote, settled, view, weighed
 from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
@@ -53,6 +53,7 @@ class Session(NamedTuple):
     last_bytes: int | None = None  # of the turn before
     last_tokens: int | None = None  # whole prompt of the turn before, by the provider's count
     is_subagent: bool | None = None
+    last: LastTurn | None = None  # the turn before by the provider's count
 
 
 class CallContext(NamedTuple):
@@ -105,7 +106,7 @@ class Decider:
         self.ratios = ratios or TokenRatios()
         self._environ = environ
         self._policy_name, self._policy_digest = policy.name, policy.digest
-        self._learned = {name.lower(): name for name in bundle.profiles}
+        self._learned = Learned(bundle.profiles.values())
 
     def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
         """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
@@ -174,13 +175,14 @@ class Decider:
         session = context.session
         so_far = context.trajectory or trajectory_of(request)
         hidden = request.previous_response_id is not None  # only its last messages are here: turn unknown
+        counted = next_prompt_tokens(session.last, so_far.n_assistant_messages, so_far.new_bytes)
         encoder = self.bundle.encoder
         embedding = None if encoder is None else encoder.encode(so_far.salient_text())
         facts = facts_of(
             request,
             trajectory=None if hidden else so_far,
             cache=_as_floats(session.shared),
-            context_tokens_est=self._tokens(reference, request, session),
+            context_tokens_est=self._tokens(reference, request, session) if counted is None else counted,
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
             is_subagent=session.is_subagent,
@@ -193,7 +195,7 @@ class Decider:
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        views = [view(quoted, self._learned) for quoted in quotes]
+        views = [view(quoted, self._learned, given.facts.effort) for quoted in quotes]
         beliefs = self.bundle.predict(features, views, given.task_type)
         rows = {} if given.pinned else self.catalog.candidates
         arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
@@ -202,6 +204,10 @@ class Decider:
             choice = _as_asked(given)
         else:
             choice = choose(self.policy, [weighed(arm) for arm in arms], _situation(given, seed))
+        outside = self.bundle.outside(features)
+        if outside:
+            said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
+            choice = choice._replace(reasons=(*choice.reasons, said))
         return self._receipt(given, arms, choice, seed)
 
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:

@@ -33,7 +33,8 @@ def test_every_package_is_declared_by_name() -> None:
         for room in ROOMS
         for f in (ROOT / room).rglob("__init__.py")
     }
-    assert on_disk == set(project()["tool"]["setuptools"]["packages"])
+    data = {"models.prior.encoder"}  # a folder of files, not of code
+    assert on_disk | data == set(project()["tool"]["setuptools"]["packages"])
 
 
 def test_each_file_says_what_it_is_in_its_first_line() -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from features.errors import BadInput
+from features.names import candidate_name
 from features.vector import featurize_frame
+from router.catalog import Catalog
 from router.prices import rates
 from training.fit import Examples
 from training.imputed import imputed
@@ -23,8 +25,8 @@ MIN_REPOSITORIES = 5  # fewer can't be held out from each other
 HOLDOUT_SHARE = 0.2
 
 _COLUMNS = (
-    *("request_id", "session_id", "task_id", "task_type", "repo", "ts_ms"),
-    *("candidate", "model_served", "model_requested", "output_tokens"),
+    *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "ts_ms"),
+    *("candidate", "model_served", "model_requested", "effort", "output_tokens"),
     *("facts", "embedding", "encoder_digest"),
 )
 
@@ -52,11 +54,10 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dataset(NamedTuple):
-    """Examples in time order, the prices of their candidates, and what was left out."""
+    """Examples in time order, and what was left out."""
 
     examples: Examples
     ts_ms: np.ndarray  # (n,) int64
-    prices: dict[str, tuple[float | None, float | None]]
     counts: DatasetCounts
 
 
@@ -67,7 +68,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
-    requests = requests.with_columns(candidate=pl.coalesce("candidate", "model_served", "model_requested"))
+    requests = requests.with_columns(candidate=_candidates(requests))
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     evident = named.filter(pl.col("value").is_not_null())
@@ -106,8 +107,21 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         success=rows["value"].to_numpy().astype(np.float64),
         output_tokens=rows["output_tokens"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         group=group.to_numpy(),
+        prices={c: price_pair(c) for c in candidates},
     )
-    return Dataset(examples, rows["ts_ms"].to_numpy(), {c: price_pair(c) for c in candidates}, counts)
+    return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
+
+
+def _candidates(requests: pl.DataFrame) -> pl.Series:
+    """The candidate of each request, under one name for all ways of writing it; null where none is told.
+
+    What was asked for tells more than what a provider says it served, but an alias of ours is no candidate.
+    """
+    aliases = list(Catalog.load().aliases)
+    asked = pl.when(~pl.col("model_requested").is_in(aliases)).then("model_requested")
+    told = requests.select(model=pl.coalesce("candidate", asked, "model_served"), effort="effort")
+    names = {pair: None if pair[0] is None else candidate_name(*pair) for pair in told.unique().iter_rows()}
+    return pl.Series([names[pair] for pair in told.iter_rows()], dtype=pl.String)
 
 
 def price_pair(candidate: str) -> tuple[float | None, float | None]:
@@ -122,7 +136,8 @@ def _groups(rows: pl.DataFrame) -> tuple[str, pl.Series]:
     """What must not be torn apart: the repository where there are enough, else the task or session."""
     if rows["repo"].n_unique() >= MIN_REPOSITORIES and rows["repo"].null_count() == 0:
         return "repo", rows["repo"]
-    return "task", rows.select(pl.coalesce("task_id", "session_id"))["task_id"]
+    whole = pl.coalesce("task_id", "parent_session_id", "session_id")  # a sub-agent belongs to its session
+    return "task", rows.select(group=whole)["group"]
 
 
 def _features(rows: pl.DataFrame, embedding_dim: int) -> np.ndarray:

@@ -27,7 +27,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be turned; what lists several values is chosen out of fold."""
 
     strengths: tuple[float, ...] = (2.0, 8.0, 32.0, 128.0, 512.0)  # rows the table's prior counts for
-    trees: tuple[int, ...] = (40, 80, 160, 240)  # ascending
+    trees: tuple[int, ...] = (40, 80, 160, 240)  # ascending; empty: the table alone
     learning_rate: float = 0.05
     leaves: int = 15
     min_data_in_leaf: int = 40

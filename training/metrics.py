@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 from scipy.stats import rankdata
 
+from training.calibrate import log_loss
+
 ECE_BINS = 15
 
 
@@ -26,22 +28,27 @@ def probability_metrics(y: np.ndarray, p: np.ndarray) -> ProbabilityMetrics:
         rows=len(y),
         base_rate=float(np.mean(y)),
         brier=float(np.mean((p - y) ** 2)),
-        log_loss=log_loss(y, p),
+        log_loss=float(np.mean(log_loss(p, y))),
         ece=calibration_error(y, p),
         auc=auc(y, p),
     )
-
-
-def log_loss(y: np.ndarray, p: np.ndarray) -> float:
-    """Mean cross-entropy in nats; y may be graded."""
-    p = np.clip(p, 1e-7, 1 - 1e-7)
-    return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
 
 def calibration_error(y: np.ndarray, p: np.ndarray, bins: int = ECE_BINS) -> float:
     """Expected calibration error over bins of equal count (Nixon et al. 2019, adaptive ECE)."""
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return float(sum(len(part) * abs(y[part].mean() - p[part].mean()) for part in parts) / len(p))
+
+
+def chance_error(p: np.ndarray, seed: int = 0, draws: int = 400, quantile: float = 0.95) -> float:
+    """Calibration error that predictions p (n,) show by chance although every one of them is true.
+
+    The quantile over labels drawn from p itself (Vaicenavicius et al. 2019, consistency resampling): few rows
+    alone make an ECE of 0.1, which is no fault of the model.
+    """
+    rng = np.random.default_rng(seed)
+    errors = [calibration_error((rng.random(len(p)) < p).astype(float), p) for _ in range(draws)]
+    return float(np.quantile(errors, quantile))
 
 
 def auc(y: np.ndarray, p: np.ndarray) -> float | None:
@@ -52,3 +59,13 @@ def auc(y: np.ndarray, p: np.ndarray) -> float | None:
         return None
     ranks = rankdata(p)
     return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def paired_error(difference: np.ndarray, group: np.ndarray) -> tuple[float, float]:
+    """Mean of a paired difference (n,) and its standard error with rows clustered by group."""
+    names, where = np.unique(group, return_inverse=True)
+    mean = float(difference.mean())
+    if len(names) < 2:
+        return mean, float("inf")
+    by_group = np.bincount(where, weights=difference - mean)
+    return mean, float(np.sqrt(np.sum(by_group**2) * len(names) / (len(names) - 1)) / len(difference))

@@ -18,13 +18,17 @@ from models.manifest import (
     CandidateProfile,
     Manifest,
     Parity,
+    Range,
     Source,
     Split,
     TokenScale,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    import lightgbm as lgb
 
     from training.fit import Examples, SuccessHead, TokensHead
 
@@ -90,6 +94,7 @@ def publish(
         calibration=Calibration(*success.platt, success.design_effect),
         tokens=None if tokens is None else tokens.table,
         token_scale=None if tokens is None else TokenScale(tokens.default_ratio, tokens.log_limit),
+        support=_support(examples.features, (success.booster, None if tokens is None else tokens.booster)),
         rows=int(np.isfinite(success.oof).sum()),
         rows_with_tokens=0 if tokens is None else int(np.isfinite(tokens.oof).sum()),
         split=Split(
@@ -105,6 +110,20 @@ def publish(
         lineage=provenance.lineage,
     )
     return Published(write_bundle(folder, manifest, graph, encoder), parity, manifest)
+
+
+def _support(features: np.ndarray, boosters: Iterable[lgb.Booster | None]) -> tuple[Range, ...]:
+    """The range in training of every request feature that some tree splits on."""
+    used: set[int] = set()
+    for booster in boosters:
+        if booster is not None:
+            used |= set(np.flatnonzero(booster.feature_importance()[: features.shape[1]]).tolist())
+    names = feature_names(features.shape[1] - len(feature_names(0)))
+    columns = {index: features[:, index].astype(np.float64) for index in sorted(used)}
+    return tuple(
+        Range(names[i], float(np.nanmin(c)), float(np.nanmax(c)), bool(np.isnan(c).any()))
+        for i, c in columns.items()
+    )
 
 
 def profiles(success: SuccessHead, tokens: TokensHead | None, examples: Examples) -> list[CandidateProfile]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import lightgbm as lgb
 
-_WORTH_THREADS = 2_000_000  # cells
+_WORTH_THREADS = 20_000_000  # cells; below, two threads on busy cores wait longer than they work
+_MIN_KNOWN = 0.02  # share of rows that must know a column for the trees to look at it
 
 
 class Fitted(NamedTuple):
@@ -49,7 +50,7 @@ def fit_recipe(
     strength, table_oof = _choose_strength(rows, link, n_folds, knobs)
     oof, metrics = table_oof, {"rows": float(len(known)), "strength": strength, "trees": 0.0}
     booster = None
-    if trees and n_folds > 1 and len(known) >= knobs.min_rows_for_trees:
+    if trees and knobs.trees and n_folds > 1 and len(known) >= knobs.min_rows_for_trees:
         matrix = tree_matrix(examples.features[known], examples.candidate[known], candidates, examples.prices)
         learner = _Learner(matrix, rows, link, knobs)
         curve = learner.curve(strength, table_oof)
@@ -107,12 +108,15 @@ class _Learner:
             "max_bin": knobs.max_bin,
             "feature_pre_filter": False,
             "seed": knobs.seed,
-            # On small data the threads wait for each other longer than they work.
             "num_threads": knobs.num_threads if _live_cells(matrix) >= _WORTH_THREADS else 1,
             "deterministic": True,
             "force_col_wise": True,
             "verbose": -1,
         }
+        # What hardly any row knows is noise, and makes a small log's training as slow as a large one's.
+        rare = np.isfinite(matrix[:, :-TREE_COLUMNS]).mean(axis=0) < _MIN_KNOWN
+        matrix = matrix.copy()
+        matrix[:, :-TREE_COLUMNS][:, rare] = np.nan
         index_column = matrix.shape[1] - TREE_COLUMNS
         self.data = self.lightgbm.Dataset(
             matrix,

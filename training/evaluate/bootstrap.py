@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import stdtrit
 
+from training.metrics import paired_error
+
 _CHUNK_CELLS = 8_000_000  # of the draws × groups table held at a time
 
 
@@ -58,16 +60,6 @@ def mean_known(values: np.ndarray) -> np.ndarray:
         count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan
     )
     return mean
-
-
-def paired_error(difference: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """Mean of a per-task difference (n,) and its standard error with tasks clustered by group."""
-    names, where = np.unique(group, return_inverse=True)
-    mean = float(difference.mean())
-    if len(names) < 2:
-        return mean, float("inf")
-    by_group = np.bincount(where, weights=difference - mean)
-    return mean, float(np.sqrt(np.sum(by_group**2) * len(names) / (len(names) - 1)) / len(difference))
 
 
 def beats(difference: np.ndarray, group: np.ndarray, level: float = 0.95) -> bool:

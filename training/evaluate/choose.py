@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from training.evaluate.bootstrap import beats, mean_known, paired_error
+from training.evaluate.bootstrap import beats, mean_known
+from training.metrics import paired_error
 
 if TYPE_CHECKING:
     from training.evaluate.matrix import Matrix

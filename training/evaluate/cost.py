@@ -76,7 +76,7 @@ def _from_price_table(rows: pl.DataFrame) -> pl.Series:
     for i in columns["need"].arg_true():
         model, fresh, out, cached, written = columns.row(i)[:5]
         if not apart and fresh is not None and cached is not None:
-            fresh -= cached
+            fresh -= cached + (written or 0)
         usage = Usage(
             input_tokens_uncached=_count(fresh),
             output_tokens=_count(out),
