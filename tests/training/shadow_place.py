@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -62,15 +61,36 @@ def make_log(folder, records):
 class Provider:
     """`python -m router.scripted` on a free port."""
 
-    def __init__(self, script, folder):
+    def __init__(self, script, folder, *more):
         (folder / "script.json").write_text(json.dumps(script))
-        command = [sys.executable, "-m", "router.scripted", "--port", "0", "--script", folder / "script.json"]
+        command = [
+            sys.executable,
+            "-m",
+            "router.scripted",
+            "--port",
+            "0",
+            "--script",
+            folder / "script.json",
+            *more,
+        ]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
+        wait_for(self._answers)
+
+    def _answers(self):
+        try:
+            self.seen()
+        except OSError:
+            return False
+        return True
 
     def seen(self):
         with urllib.request.urlopen(f"{self.url}/_requests", timeout=10) as answer:
             return [entry for entry in json.load(answer) if entry["method"] == "POST"]
+
+    def forget(self):
+        request = urllib.request.Request(f"{self.url}/_requests", method="DELETE")
+        urllib.request.urlopen(request, timeout=10).close()
 
     def stop(self):
         self.process.terminate()
@@ -117,12 +137,6 @@ def command(folder, url, *arguments, environ=None):
 def finished(process):
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(condition, seconds=20):

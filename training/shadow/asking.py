@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections import Counter
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import xxhash
-from msgspec.structs import replace
 
 from features.errors import BadInput
-from features.wire import Usage, WireResponse, parse_response
-from router import prices
-from router.gateway.errors import UpstreamError
-from router.gateway.upstream import Upstream, address, request_headers
-from training.shadow.bodies import answer_of, body_to_send, output_limit, read_body
+from router.gateway.upstream import Upstream
+from training.shadow.bodies import body_to_send, output_limit, read_body
+from training.shadow.exchange import Ready, exchange, lost_call, now_ms
 from training.shadow.frame import bodies
 from training.shadow.ledger import Item, Ledger, PlannedCall, Sent, Settled
 from training.shadow.money import Purse, prompt_bound, prompt_estimate, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from decimal import Decimal
 
     from features.wire.types import WireRequest
-    from router.catalog import Catalog, Deployment
+    from router.catalog import Catalog
     from router.gateway.settings import UpstreamSettings
     from training.log import LogStore
 
@@ -36,18 +31,6 @@ RETRIES = 3  # of a call that was refused for its rate
 MAX_WAIT_S = 60.0
 FAILURES_IN_A_ROW = 10  # of one deployment; then the provider is down, and money is only burnt
 _MISPLACED = frozenset({401, 403, 404})  # the next call would be refused as well
-_CUT = frozenset({"length", "max_tokens", "incomplete", "max_output_tokens"})
-
-
-class Ready(NamedTuple):
-    """One call ready to leave, with the most that it can cost."""
-
-    name: str
-    attempt: int
-    planned: PlannedCall
-    deployment: Deployment
-    body: bytes
-    worst_usd: Decimal
 
 
 class Limits(NamedTuple):
@@ -105,15 +88,23 @@ class Asker:
         upstream = Upstream(settings)
         try:
             async with asyncio.TaskGroup() as group:
-                for item, row in self._rows(log):
-                    stop = await self._admit(group, upstream, item, row)
-                    if stop is not None:
-                        break
+                stop = await self._go_through(group, upstream, log)
         finally:
             await upstream.close()
         if self._refused is not None:
             raise self._refused
         return "failing" if self._down else stop or "exhausted"
+
+    async def _go_through(self, group: asyncio.TaskGroup, upstream: Upstream, log: LogStore) -> Stop | None:
+        """Start the items in their order until one can't be."""
+        try:
+            for item, row in self._rows(log):
+                stop = await self._admit(group, upstream, item, row)
+                if stop is not None:
+                    return stop
+        except BadInput as error:  # kept until what is on its way has come back
+            self._refused = self._refused or error
+        return None
 
     @property
     def _halted(self) -> bool:
@@ -149,7 +140,7 @@ class Asker:
         doesn't depend on the prices of what comes next (see `sampling`).
         """
         calls = self._ready(item, row)
-        amount = sum((call.worst_usd for call in calls), start=type(self._purse.cap)(0))
+        amount = sum((call.worst_usd for call in calls), start=Decimal(0))
         async with self._changed:
             await self._changed.wait_for(lambda: self._on_their_way < self._limits.concurrency)
             while not self._purse.reserve(amount, room=self._plan.biggest_usd):
@@ -157,7 +148,7 @@ class Asker:
                     return "budget"
                 await self._changed.wait()
             if self._halted:
-                self._purse.settle(amount, type(amount)(0))
+                self._purse.settle(amount, Decimal(0))
                 return "failing"
             self._on_their_way += 1
         group.create_task(self._item(upstream, item, calls))
@@ -196,7 +187,7 @@ class Asker:
                 await self._call(upstream, item, left.pop(0))
         finally:
             for call in left:  # never sent
-                self._purse.settle(call.worst_usd, type(call.worst_usd)(0))
+                self._purse.settle(call.worst_usd, Decimal(0))
             async with self._changed:
                 self._on_their_way -= 1
                 self._changed.notify_all()
@@ -237,33 +228,14 @@ class Asker:
 
     async def _exchange(self, upstream: Upstream, call: Ready, attempt: int) -> tuple[Settled, float]:
         """Send a call and write down what came of it; a cancelled one counts at its reservation."""
-        started = time.perf_counter()
-        lost = Settled(
-            call=call.name, attempt=attempt, status="failed", usd=call.worst_usd, counted="reservation"
-        )
-        wait_s = 2.0 ** (attempt - call.attempt)
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                url, headers = address(call.deployment, ""), _headers(call, self._environ)
-                async with upstream.post(url, headers, call.body) as answer:
-                    body = await answer.read()
-            settled = _read(call, lost, answer.status, body)
-            with contextlib.suppress(ValueError):
-                wait_s = float(answer.headers.get("retry-after", wait_s))
-        except UpstreamError as error:
-            status: Any = "timeout" if error.kind == "timeout" else "failed"
-            settled = replace(lost, status=status, error_kind=error.kind)
-            if error.kind == "connect":  # nothing has left
-                settled = replace(settled, usd=type(lost.usd)(0), counted="nothing")
-        except TimeoutError:
-            settled = replace(lost, status="timeout", error_kind="timeout")
+            answer = await exchange(upstream, call, attempt, self._limits.timeout_s, self._environ)
         except asyncio.CancelledError:
-            self._ledger.write(replace(lost, status="cancelled"))
+            self._ledger.write(lost_call(call, attempt, "cancelled"))
             self._purse.settle(call.worst_usd, call.worst_usd)
             raise
-        settled = replace(settled, latency_ms=(time.perf_counter() - started) * 1000)
-        self._ledger.write(settled)
-        return settled, max(wait_s, 0.0)
+        self._ledger.write(answer[0])
+        return answer
 
     def _judge_health(self, call: Ready, settled: Settled) -> None:
         """Stop early where the next call would go wrong as well."""
@@ -277,55 +249,3 @@ class Asker:
         self._failures[name] = 0 if settled.status in ("ok", "truncated") else self._failures[name] + 1
         if self._failures[name] >= FAILURES_IN_A_ROW:
             self._down = True
-
-
-def _read(call: Ready, lost: Settled, status: int, body: bytes) -> Settled:
-    """What an answer says and costs; counted at the reservation where the provider didn't say."""
-    response = parse_response(call.deployment.dialect, body)
-    kind = response.error or (f"http_{status}" if status >= 400 else None)
-    base = replace(lost, http_status=status, error_kind=kind)
-    if 400 <= status < 500 and status not in (408, 409, 499):  # refused before any work
-        return replace(base, status="refused", usd=type(lost.usd)(0), counted="nothing")
-    if status >= 300 or kind is not None or not response.complete:
-        return base
-    usd = _price(call, response)
-    answer = answer_of(response)
-    return replace(
-        base,
-        status="truncated" if response.finish_reason in _CUT else "ok",
-        usd=lost.usd if usd is None else usd,
-        counted="reservation" if usd is None else "usage",
-        usage=response.usage,
-        model_served=response.model,
-        finish_reason=response.finish_reason,
-        calls=list(answer.calls),
-        text=answer.text,
-    )
-
-
-def _price(call: Ready, response: WireResponse) -> Decimal | None:
-    """USD by the provider's count; None if it didn't count, or counted an empty prompt."""
-    usage = response.usage or Usage()
-    prompt = sum(
-        count or 0 for count in (usage.input_tokens_uncached, usage.cached_tokens, usage.cache_write_tokens)
-    )
-    if prompt <= 0:
-        return None
-    return prices.price_usd(call.deployment.model, call.deployment.provider, usage, now_ms())
-
-
-def _headers(call: Ready, environ: Mapping[str, str]) -> dict[str, str]:
-    """Headers of a call with our own key. No dialect documents an idempotency key; what honours one may."""
-    own = {
-        "content-type": "application/json",
-        "user-agent": "samediff-shadow",
-        "idempotency-key": call.name,
-    }
-    if call.deployment.dialect == "anthropic_messages":
-        own["anthropic-version"] = "2023-06-01"
-    return request_headers(call.deployment, own.items(), environ)
-
-
-def now_ms() -> int:
-    """Now, in UTC epoch milliseconds."""
-    return time.time_ns() // 1_000_000

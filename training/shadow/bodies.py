@@ -36,6 +36,8 @@ _MAX_TOKENS: dict[Dialect, str] = {
 }
 _AFTER_THINKING = 1024  # tokens that a thinking budget leaves for the answer at least
 
+# Finish reasons of answers that ended at a limit.
+CUT = frozenset({"length", "max_tokens", "incomplete", "max_output_tokens"})
 BOUND = "bound to its provider: signed thinking, or state that is kept there"
 HOSTED = "offers tools that its provider runs"
 REGION = "asks for a region"

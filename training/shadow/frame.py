@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -17,14 +18,14 @@ from features.vector import featurize_one
 from models.bundle import CandidateView
 from router import prices
 from router.constraints import exclusion
-from training.shadow.bodies import edits, logged_answer, output_limit, read_body
+from training.shadow.bodies import CUT, edits, logged_answer, output_limit, read_body
+from training.shadow.exchange import now_ms
 from training.shadow.ledger import PlannedCall
 from training.shadow.money import prompt_bound, prompt_estimate, worst_case
 from training.shadow.sampling import uniform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from decimal import Decimal
 
     from features.wire.types import Dialect, WireRequest
     from models.bundle import Bundle
@@ -51,7 +52,6 @@ _COLUMNS = (
     *("task_type", "tools_called", "facts", "embedding", "encoder_digest", "prompt_text", "response_text"),
     *("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"),
 )
-_CUT = frozenset({"length", "max_tokens", "incomplete", "max_output_tokens"})
 _GUESSED_OUTPUT = 500  # tokens, only to weigh requests whose answer wasn't counted
 
 
@@ -127,7 +127,7 @@ class Surveyor:
         """One request, or the reason why it can't be asked again."""
         if row["source"] != "journal" or not row["prompt_text"] or row["dialect"] is None:
             return NO_BODY
-        if row["status"] != "ok" or row["finish_reason"] in _CUT:
+        if row["status"] != "ok" or row["finish_reason"] in CUT:
             return NO_ANSWER
         answer = logged_answer(row["response_text"], row["tools_called"])
         if not edits(answer, row["response_text"], row["tools_called"]):
@@ -160,7 +160,7 @@ class Surveyor:
         calls += [_call("candidate", deployment) for deployment in candidates if deployment is not None]
         hourly = '"1h"' in row["prompt_text"]
         worst = [self._worst(c, request.body_bytes, limit, logged, hourly) for c in calls]
-        total = sum(worst, start=type(aim.per_request_usd)(0))
+        total = sum(worst, start=Decimal(0))
         if total > aim.per_request_usd:
             return TOO_DEAR
         return Found(
@@ -246,7 +246,7 @@ def callable_deployments(catalog: Catalog, name: str, environ: Mapping[str, str]
     """Deployments of a candidate that our own keys open and whose price is known."""
     own = [d for d in catalog.deployments.values() if d.candidate == name]
     keyed = [d for d in own if d.key_env is None or environ.get(d.key_env)]
-    return [d for d in keyed if worst_case(d, 1, 1, _now_ms(), hourly=False) is not None]
+    return [d for d in keyed if worst_case(d, 1, 1, now_ms(), hourly=False) is not None]
 
 
 def check_candidate(catalog: Catalog, name: str, environ: Mapping[str, str]) -> None:
@@ -306,9 +306,3 @@ def _logged_tokens(row: dict[str, Any]) -> tuple[str, int] | None:
 
 def _facts(row: dict[str, Any]) -> Facts:
     return Facts() if row["facts"] is None else msgspec.convert(row["facts"], Facts)
-
-
-def _now_ms() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000

@@ -11,11 +11,12 @@ import numpy as np
 
 from features.errors import BadInput, CheckFailed
 from models.bundle import Bundle
+from models.prior import PRIOR
 from router.catalog import Catalog
-from router.offline import prior_folder
 from training.log import LogStore
 from training.progress import Progress
-from training.shadow.asking import Asker, Limits, now_ms, xxh128
+from training.shadow.asking import Asker, Limits, xxh128
+from training.shadow.exchange import now_ms
 from training.shadow.frame import TOO_DEAR, Aim, Frame, Surveyor, check_candidate, most_served
 from training.shadow.labels import judge_pairs, outcomes, request_records
 from training.shadow.ledger import Closed, Item, Ledger, Plan, Settled
@@ -60,7 +61,9 @@ def run(
     aim = _aim(options, budget, log, catalog, environ)
     with Ledger(log.path / "shadow" / f"{_run_name(options, aim)}.jsonl") as ledger:
         if ledger.plan is None:
-            bundle = Bundle.load(settings.bundle or prior_folder())
+            if options.finish:
+                raise BadInput(f"{folder}: no run to finish with these options; start one without --finish")
+            bundle = Bundle.load(settings.bundle or PRIOR)
             _plan(ledger, Surveyor(catalog, bundle, aim, environ).survey(log), aim, _run_name(options, aim))
         purse = Purse(budget, ledger.spent_usd)
         stop = "closed" if ledger.closed else "finish"
