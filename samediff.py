@@ -33,19 +33,25 @@ def finish(
     """Write the JSON result where it was asked for, and the tables for people unless JSON took stdout."""
     import msgspec
 
-    if json_to is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(result, enc_hook=_encode), indent=2)
-        if json_to == "-":
-            sys.stdout.buffer.write(encoded + b"\n")
-            sys.stdout.flush()
-        else:
-            Path(json_to).write_bytes(encoded + b"\n")
     if json_to != "-" and render is not None:
         from rich.console import Console
 
         console = Console()
         for part in render(result):
             console.print(part)
+    if json_to is None:
+        return
+    encoded = msgspec.json.format(msgspec.json.encode(result, enc_hook=_encode), indent=2) + b"\n"
+    if json_to == "-":
+        sys.stdout.buffer.write(encoded)
+        sys.stdout.flush()
+        return
+    try:
+        Path(json_to).write_bytes(encoded)
+    except OSError as error:
+        from features.errors import BadInput
+
+        raise BadInput(f"{json_to}: can't be written ({error.strerror}); all else is done") from error
 
 
 def _encode(value: Any) -> Any:

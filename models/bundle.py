@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ MARGIN = 0.1  # of a feature's range in training, by which a request may lie bey
 _Z = 1.645  # two-sided 90 %
 _REMEMBERED = 256  # sets of candidates whose look-ups are kept
 _BESIDE = ("__init__.py", "README.md")  # may lie beside a bundle that ships inside a package
+_UNSEALED = b'"digest": ""'
 _RETRAIN = "retrain with `samediff train`"
 
 
@@ -248,9 +250,12 @@ def _read_manifest(layout: Layout) -> tuple[Manifest, bytes]:
         if version != MANIFEST_VERSION:
             known = f"this samediff reads {MANIFEST_VERSION}"
             raise BadInput(f"{layout.manifest}: manifest version {version}, {known}; {_RETRAIN}")
-        return msgspec.json.decode(raw, type=Manifest), raw
+        manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{layout.manifest}: not a bundle's manifest ({error}); {_RETRAIN}") from error
+    if hashlib.sha256(_unsealed(raw, manifest.digest)).hexdigest() != manifest.digest:
+        raise BadInput(f"{layout.manifest}: changed since it was written; {_RETRAIN}")
+    return manifest, raw
 
 
 def _verify_files(layout: Layout, manifest: Manifest) -> None:
@@ -296,7 +301,7 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
     the target holds anything that isn't a bundle's; what lies beside a shipped bundle is kept.
     """
     target = Path(folder)
-    kept = _beside(target)
+    kept = kept_beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -306,7 +311,7 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
         if encoder is not None:
             shutil.copytree(encoder, new.encoder)
         manifest = msgspec.structs.replace(manifest, files=dict(_digests(new.root)))
-        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+        raw = sealed(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         new.manifest.write_bytes(raw)
         for file in kept:
             shutil.copy2(file, new.root)
@@ -316,7 +321,7 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
     return hashlib.sha256(raw).hexdigest()
 
 
-def _beside(target: Path) -> list[Path]:
+def kept_beside(target: Path) -> list[Path]:
     """Files that stay when the bundle at `target` is replaced; BadInput if replacing it would lose others."""
     if not target.exists():
         return []
@@ -330,9 +335,29 @@ def _beside(target: Path) -> list[Path]:
     return rest
 
 
+def sealed(raw: bytes) -> bytes:
+    """A manifest with its own digest written into it, over the bytes as they are without one."""
+    return raw.replace(_UNSEALED, _UNSEALED[:-1] + hashlib.sha256(raw).hexdigest().encode() + b'"', 1)
+
+
+def _unsealed(raw: bytes, digest: str) -> bytes:
+    return raw.replace(_UNSEALED[:-1] + digest.encode() + b'"', _UNSEALED, 1)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, where the system can (Linux); a kill then finds one of them there."""
+    import ctypes  # the standard library has no name for it
+
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and not renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
+
+
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Rename `new` to `target`; what was there goes to `old`, or back again if that fails."""
+    """Put `new` at `target`; where folders can't be exchanged, what was there goes to `old` in between."""
     if target.exists():
+        if _exchange(new, target):
+            return
         target.rename(old)
     try:
         new.rename(target)

@@ -85,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a bundle but its weights."""
 
     manifest_version: int = MANIFEST_VERSION
+    digest: str = ""  # of this file's bytes, with nothing here
     samediff_version: str
     kind: BundleKind
     feature_hash: str

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from features.encoder import read_card
+from models.bundle import kept_beside
 from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
 from training.calibrate import log_loss
@@ -79,6 +80,7 @@ def train(
 
     `encoder` is the folder of the encoder that the log was ingested with; it goes into the bundle.
     """
+    kept_beside(out)  # a target that can't be written is better known before the work than after
     card = read_card(encoder)
     dataset = load_dataset(LogStore(log), card.digest, card.dim)
     held_out = measure(dataset, knobs)

@@ -37,6 +37,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     import_lists: frozenset[str] = frozenset()  # nodes whose comma-separated or line-separated items may too
     parens: bool = False
     local_lexing: bool = False  # what is a comment can be told from a few lines of a file
+    ascii_scanner: bool = False  # its C code looks other characters up outside of its tables, and crashes
     resilient: bool = False  # strings and comments are lexed alike wherever they stand, so errors stay local
     quotes: dict[str, str] = {}  # node type -> rule of `normal.unquote`
 
@@ -167,6 +168,7 @@ LANGUAGES: tuple[Language, ...] = (
     ),
     Language(
         name="bash",
+        ascii_scanner=True,
         module="tree_sitter_bash",
         directive=r"^#!",
         exact=_set("string raw_string ansi_c_string heredoc_body heredoc_redirect regex translated_string"),

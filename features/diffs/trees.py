@@ -33,6 +33,7 @@ MAX_NODES = 2_000_000
 _CLOSERS = frozenset((b")", b"]", b"}", b">", b"|"))
 _DELIMITER = re.compile(rb"[\"'`\\#]|/\*|//|\*/")
 _ASSOCIATIVE = frozenset(("union_type", "intersection_type"))  # TypeScript: A | (B | C) and a leading |
+_NON_ASCII = re.compile(rb"[\x80-\xff]")
 OPEN, CLOSE = b"\x02", b"\x03"
 
 
@@ -41,7 +42,11 @@ class Unparsable(Exception):
 
 
 def parse(source: bytes, language: Language) -> Node:
-    """The root node. Raises Unparsable when the grammar isn't there or the source is too large."""
+    """The root node. Raises Unparsable when the grammar isn't there or the source is too large.
+
+    Where a grammar's scanner takes ASCII only, it is shown a letter for each other byte: offsets hold, and
+    the text of a token has to be taken from the source, never from the node.
+    """
     if len(source) > MAX_GRAMMAR_BYTES:
         raise Unparsable(f"a file over {MAX_GRAMMAR_BYTES >> 20} MB is compared by lines")
     if b"\0" in source:
@@ -49,7 +54,7 @@ def parse(source: bytes, language: Language) -> Node:
     parser = parser_of(language.name)
     if parser is None:
         raise Unparsable(f"no grammar for {language.name} here; pip install 'samediff[languages]'")
-    tree = parser.parse(source)
+    tree = parser.parse(_NON_ASCII.sub(b"u", source) if language.ascii_scanner else source)
     if tree is None:
         raise Unparsable(f"{language.name} grammar gave no tree")
     return tree.root_node
@@ -142,7 +147,8 @@ class Writer:
                 return
             if kind == "formal_parameters" and language.parens and lone_parameter(node, parent):
                 self.gap(node.start_byte)
-                self.out.append(node.named_children[0].text or b"")
+                inner = node.named_children[0]
+                self.out.append(self.source[inner.start_byte : inner.end_byte])
                 self.at = node.end_byte
                 return
             children = self._without_optional(kind, children)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from small_bundle import PRICES, make_examples, write_encoder
 
 from features.encoder import load_encoder
 from features.errors import BadInput
-from models.bundle import Bundle, CandidateView, Layout, wilson, write_bundle
+from models.bundle import Bundle, CandidateView, Layout, sealed, wilson, write_bundle
 from models.manifest import MANIFEST_VERSION
 from training.fit import Examples, fit_success
 from training.publish import Provenance, publish
@@ -27,9 +28,9 @@ def copy(published, tmp_path):
 
 
 def edit(folder, **changes):
-    """Change the manifest and leave the rest."""
+    """Change the manifest, seal it again and leave the rest."""
     file = folder / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    file.write_bytes(sealed(json.dumps(json.loads(file.read_text()) | changes | {"digest": ""}).encode()))
 
 
 def refusal(folder):
@@ -225,6 +226,26 @@ def test_a_missing_graph_is_refused(copy):
 def test_another_manifest_version_is_refused(copy, version):
     edit(copy, manifest_version=version, a_field_of_the_future=1)
     assert f"manifest version {version}" in refusal(copy)
+
+
+def test_a_manifest_edited_by_hand_is_refused(copy):
+    file = copy / "manifest.json"
+    file.write_text(file.read_text().replace('"rows": ', '"rows": 1', 1))
+    assert "changed since it was written" in refusal(copy)
+
+
+def test_a_bundle_is_replaced_in_one_step(published, tmp_path, monkeypatch):
+    write_bundle(tmp_path / "b", *bundle_parts(published))
+    before = Bundle.load(tmp_path / "b").digest
+    moved = []
+    monkeypatch.setattr(Path, "rename", lambda self, to: moved.append((self, to)))
+    write_bundle(tmp_path / "b", *bundle_parts(published))
+    assert moved == []  # exchanged: at no moment is there nothing at the target
+    assert Bundle.load(tmp_path / "b").digest == before
+
+
+def bundle_parts(published):
+    return published[1].manifest, (published[0] / "heads.onnx").read_bytes()
 
 
 def test_another_feature_list_is_refused_naming_both(copy, published):

@@ -50,6 +50,7 @@ def read_rows(path: Path, options: Options, notes: Notes) -> tuple[pl.DataFrame,
     frame = _filter(_rename(_scan(path), options.maps, path), options.where, path)
     names = frame.collect_schema().names()
     _demand(path, names, options)
+    _demand_texts(path, frame)
     wanted = dict.fromkeys((*REQUIRED, *NUMBERS, *TEXTS, *options.features, *filter(None, [options.group])))
     try:
         rows = frame.select(c for c in wanted if c in names).collect()
@@ -70,13 +71,16 @@ def _scan(path: Path) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise BadInput(f"{path}: the file is empty")
     with path.open("rb") as file:
-        parquet = file.read(4) == b"PAR1"
+        head = file.read(4)
+    parquet = head == b"PAR1"
+    if head[:1] in (b"{", b"["):  # as CSV its first line would be a header made of somebody's prompt
+        raise BadInput(f"{path}: JSON isn't read here; give a Parquet or CSV file")
     try:
         if parquet or path.suffix in {".parquet", ".pq"}:
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         else:
             separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
-            frame = pl.scan_csv(path, separator=separator, infer_schema_length=None)
+            frame = pl.scan_csv(path, separator=separator, infer_schema_length=None, glob=False)
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadInput(f"{path}: can't be read ({_first_line(error)}); give a Parquet or CSV file") from None
@@ -117,6 +121,15 @@ def _filter(frame: pl.LazyFrame, where: tuple[str, ...], path: Path) -> pl.LazyF
         same = pl.col(column).cast(pl.String).eq_missing(pl.lit(value))
         frame = frame.filter(~same if unequal else same)
     return frame
+
+
+def _demand_texts(path: Path, frame: pl.LazyFrame) -> None:
+    """Refuse, in one line, a column that is read as text but holds lists, structs or durations."""
+    import polars as pl
+
+    for name, dtype in frame.collect_schema().items():
+        if name in TEXTS and (dtype.is_nested() or dtype in (pl.Duration, pl.Object)):
+            raise BadInput(f"{path}: column {name} holds {dtype}, a text is needed; leave it out or map another")
 
 
 def _demand(path: Path, names: list[str], options: Options) -> None:

@@ -272,3 +272,14 @@ def test_no_text_breaks_a_form(text):
             form(text.encode("utf-8", "replace"), language, 2, partial=True)
     with contextlib.suppress(Unparsable):
         python_form(text.encode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    "text", ["echo \U000a30bb*;CHl", "x=\U0008bb88", "# \U0010ffff\nls é", "a\u2028=(\U000f0000)"]
+)
+def test_bash_beyond_ascii_is_never_shown_to_its_scanner_and_still_counts(text):
+    bash = BY_NAME["bash"]
+    for _ in range(200):  # the scanner's tables are read out of bounds: it takes luck to crash
+        with contextlib.suppress(Unparsable):
+            form(text.encode(), bash, 2, partial=True)
+    assert form(b"echo \xc3\xa9", bash, 2) != form(b"echo \xc3\xa8", bash, 2)
