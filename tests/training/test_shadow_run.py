@@ -125,7 +125,8 @@ def test_pairs_are_judged_and_written_with_their_chances(tmp_path, provider):
     assert len(labels) == result["labels_added"] == 12
     assert set(labels["source"]) == {"shadow"}
     assert labels["sampling_probability"].to_list() == [1.0] * 12
-    assert labels.filter(pl.col("request_id") == "r0")["weight"].to_list() == [2.0] * 3
+    twice = labels.filter(pl.col("request_id") == "r0")["detail"]
+    assert [json.loads(detail)["traffic"] for detail in twice] == [2] * 3
     same = labels["level"].is_in(["L0", "L1", "L2"])
     assert labels.filter(same)["value"].to_list() == [1.0] * int(same.sum())
     assert labels.filter(~same)["value"].null_count() == int((~same).sum()) == 2
@@ -168,6 +169,35 @@ def test_the_reference_is_asked_anew_where_its_answer_was_not_kept(tmp_path, pro
     ]
     against = [json.loads(detail)["against"] for detail in _outcomes(tmp_path)["detail"]]
     assert sorted(against) == ["fresh"] * 4 + ["logged"] * 2
+
+
+def test_every_dialect_can_be_asked(tmp_path):
+    bodies = tmp_path / "bodies"
+    message = [{"role": "user", "content": "fix add"}]
+    tool = {"type": "function", "function": {"name": "Edit", "parameters": {"type": "object"}}}
+    flat = {"type": "function", "name": "Edit", "parameters": {"type": "object"}}
+    own = {"candidate": "gpt-5.4", "model_served": "gpt-5.4-2026-03-05"}
+    chat = {"model": "gpt-5.4", "messages": message, "tools": [tool], "max_tokens": 900, "n": 2}
+    responses = {"model": "gpt-5.4", "input": message, "tools": [flat], "store": True}
+    records = [
+        record(0, dialect="openai_chat", prompt_text=json.dumps(chat), **own),
+        record(1, dialect="openai_responses", prompt_text=json.dumps(responses), **own),
+    ]
+    make_log(tmp_path, records)
+    provider = Provider({"steps": _says("a + b")}, tmp_path, "--record", bodies)
+    try:
+        options = ("--budget", "10", "--candidates", "gpt-5.4-mini", "--self-share", "1")
+        code, result, _, _ = _run(tmp_path, provider, *options, environ={"OPENAI_API_KEY": "made-up"})
+    finally:
+        provider.stop()
+    assert code == 0
+    assert [(arm["role"], arm["levels"]["L0"]) for arm in result["arms"]] == [("self", 2), ("candidate", 2)]
+    sent = [json.loads(file.read_text()) for file in sorted(bodies.iterdir()) if file.stat().st_size]
+    assert {frozenset(body) for body in sent} == {
+        frozenset({"model", "messages", "tools", "max_completion_tokens"}),
+        frozenset({"model", "input", "tools", "max_output_tokens", "store"}),
+    }
+    assert not any(body.get("store") for body in sent)
 
 
 def test_faults_are_counted_and_paid_for(tmp_path, provider):

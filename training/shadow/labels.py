@@ -133,7 +133,6 @@ def outcomes(ledger: Ledger, judged: Judged, now_ms: int) -> Iterator[OutcomeRec
             reference=ledger.plan.reference,
             level=pair.verdict.level,
             value=1.0 if pair.verdict.same else None,
-            weight=float(pair.item.traffic),
             sampling_probability=pair.chance,
             detail=msgspec.json.encode(_detail(ledger.plan.run, pair)).decode(),
         )
@@ -148,6 +147,7 @@ def _detail(run: str, pair: Pair) -> dict[str, object]:
         "against": pair.against,
         "similarity": pair.verdict.similarity,
         "weak": pair.verdict.weak,
+        "traffic": pair.item.traffic,
         "files": len(pair.verdict.files),
         "cost_usd": str(pair.settled.usd),
         "counted": pair.settled.counted,
