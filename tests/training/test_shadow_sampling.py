@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from training.shadow.sampling import FLOOR, chance, clopper_pearson, ht_mean, sizes, uniform, weighted_share
@@ -78,6 +80,29 @@ def test_the_same_seed_draws_the_same():
 def test_intervals_are_the_exact_ones(successes, rows):
     exact = binomtest(successes, rows).proportion_ci(0.95, "exact")
     assert clopper_pearson(successes, rows) == pytest.approx((exact.low, exact.high))
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1.0), st.integers(1, 50), st.booleans()), min_size=1, max_size=60))
+def test_an_interval_always_holds_its_share(rows):
+    columns = np.array([(float(same), chance_, weight) for chance_, weight, same in rows])
+    share = weighted_share(columns[:, 0], columns[:, 1], columns[:, 2])
+    assert 0.0 <= share.low <= share.mean <= share.high <= 1.0
+    assert share.effective_rows <= len(rows)
+    if len(set(columns[:, 0])) == 1:
+        assert share.mean == pytest.approx(columns[0, 0])
+        assert share.high - share.low < 1.0
+
+
+def test_rows_of_one_session_count_as_one():
+    """Twenty sessions of five equal answers each tell what twenty answers tell."""
+    rng = np.random.default_rng(5)
+    answers = (rng.random(20) < 0.7).astype(float)
+    five, ones = np.repeat(answers, 5), np.ones(100)
+    together = weighted_share(five, ones, ones, np.repeat(np.arange(20), 5))
+    apart = weighted_share(answers, ones[:20], ones[:20])
+    assert together.mean == pytest.approx(apart.mean)
+    assert together.effective_rows == pytest.approx(apart.effective_rows)
+    assert weighted_share(np.ones(5), ones[:5], ones[:5], np.zeros(5)).effective_rows == 1
 
 
 def test_nothing_compared_is_unknown():

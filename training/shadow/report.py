@@ -147,12 +147,13 @@ def _guessed(settled: Settled | None) -> bool:
 def share_of(pairs: list[Pair]) -> Share:
     """The share of *same* among pairs that could be judged and whose chance is known."""
     rows = [
-        (float(pair.verdict.same), pair.chance, float(pair.item.traffic))
+        (float(pair.verdict.same), pair.chance, float(pair.item.traffic), pair.item.session_id)
         for pair in pairs
         if pair.chance is not None and pair.verdict.level != "unknown"
     ]
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    return weighted_share(columns[:, 0], columns[:, 1], columns[:, 2])
+    columns = np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3)
+    sessions = np.array([row[3] for row in rows], dtype=object)
+    return weighted_share(columns[:, 0], columns[:, 1], columns[:, 2], sessions)
 
 
 def render(result: ShadowReport) -> Iterable[RenderableType]:

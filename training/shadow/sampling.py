@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+_ROUNDING = 1e-18
 FLOOR = 0.25  # the least size, as a share of the mean one: no request becomes nearly impossible to meet
 
 
@@ -56,20 +57,28 @@ def ht_mean(values: np.ndarray, chances: np.ndarray, weights: np.ndarray, total:
     return float((weights * values / chances).sum() / total)
 
 
-def weighted_share(values: np.ndarray, chances: np.ndarray, weights: np.ndarray) -> Share:
+def weighted_share(
+    values: np.ndarray, chances: np.ndarray, weights: np.ndarray, sessions: np.ndarray | None = None
+) -> Share:
     """A share of 0/1 values (n,) by inverse chance (Hájek), with the 95 % interval of Korn and Graubard.
 
     That is Clopper-Pearson's on the effective number of rows (Survey Methodology 24, 1998), without a finite
-    population correction: it is meant for traffic to come.
+    population correction: it is meant for traffic to come. Rows of one session count as one cluster.
     """
     rows = len(values)
     if not rows:
         return Share(None, None, None, 0, 0.0)
     share = weights / chances
     share = share / share.sum()
-    mean = float((share * values).sum())
-    variance = float((share**2 * (values - mean) ** 2).sum())
-    effective = mean * (1 - mean) / variance if variance > 0 else 1 / float((share**2).sum())
+    mean = min(1.0, float((share * values).sum()))  # the weights add up to 1 but for rounding
+    cluster = np.arange(rows) if sessions is None else np.unique(sessions, return_inverse=True)[1]
+    clusters = int(cluster.max()) + 1
+    deviation = np.bincount(cluster, weights=share * (values - mean))
+    variance = float((deviation**2).sum()) * clusters / max(clusters - 1, 1)
+    if clusters > 1 and variance > _ROUNDING:
+        effective = mean * (1 - mean) / variance
+    else:
+        effective = 1 / float((np.bincount(cluster, weights=share) ** 2).sum())
     effective = min(effective, float(rows))
     low, high = clopper_pearson(mean * effective, effective)
     return Share(mean, low, high, rows, effective)
@@ -80,7 +89,8 @@ def clopper_pearson(successes: float, rows: float, level: float = 0.95) -> tuple
     from scipy.special import betaincinv
 
     tail = (1 - level) / 2
-    failures = max(rows - successes, 0.0)
+    successes = min(max(successes, 0.0), rows)
+    failures = rows - successes
     low = 0.0 if successes < 1e-9 else float(betaincinv(successes, failures + 1, tail))
     high = 1.0 if failures < 1e-9 else float(betaincinv(successes + 1, failures, 1 - tail))
     return low, high
