@@ -40,7 +40,7 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     labelled: int
     unlabelled: int
-    one_sided: int  # only evidence that couldn't have said the opposite, such as a correction or a same diff
+    one_sided: int  # no verdict: what spoke could only say one thing, or spoke both ways alike
     no_candidate: int
     other_encoder: int
     without_embedding: int
@@ -68,12 +68,12 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
-    requests = requests.with_columns(candidate=_candidates(requests))
+    requests = requests.with_columns(candidate=candidates_of(requests))
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     evident = named.filter(pl.col("value").is_not_null())
     # Learning from rows that one only hears of when they went one way would learn that all of them do.
-    known = evident.filter("verdict")
+    known = evident.filter(pl.col("target").is_not_null())
     ours = pl.col("encoder_digest").is_null() | (pl.col("encoder_digest") == (encoder_digest or ""))
     rows = known.filter(ours).sort("ts_ms", "request_id")
     if len(rows) < MIN_LABELLED:
@@ -104,7 +104,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         features=_features(rows, embedding_dim),
         candidate=rows["candidate"].to_numpy(),
         task_type=rows["task_type"].fill_null("").to_numpy(),
-        success=rows["value"].to_numpy().astype(np.float64),
+        success=rows["target"].to_numpy().astype(np.float64),
         output_tokens=rows["output_tokens"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         group=group.to_numpy(),
         prices={c: price_pair(c) for c in candidates},
@@ -112,7 +112,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
 
 
-def _candidates(requests: pl.DataFrame) -> pl.Series:
+def candidates_of(requests: pl.DataFrame) -> pl.Series:
     """The candidate of each request, under one name for all ways of writing it; null where none is told.
 
     What was asked for tells more than what a provider says it served, but an alias of ours is no candidate.

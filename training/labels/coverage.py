@@ -12,7 +12,7 @@ from scipy.stats import beta
 from training.labels.kinds import KINDS, PAIRS
 from training.labels.noise import RerunNoise, rerun_noise
 from training.labels.reliability import NAMES, Reliability, combine, estimate
-from training.labels.resolve import SHADOW, gather, shadowed
+from training.labels.resolve import SHADOW, gather, named, shadowed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,7 @@ class LabelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def report_on(log: Path, requests: pl.DataFrame, outcomes: pl.DataFrame, count: AppendCount) -> LabelReport:
     """The report on a log's requests and outcomes, by the same labels that training takes."""
+    outcomes = named(outcomes)
     keyed = requests.select("request_id", "session_id", "task_id", "candidate").with_row_index("row")
     evidence = gather(keyed, outcomes)
     reliability = estimate(evidence)
@@ -195,7 +196,7 @@ def clean_needed(at_most: float = WORTH_CERTIFYING, confidence: float = CONFIDEN
 
 def _unmatched(requests: pl.DataFrame, outcomes: pl.DataFrame) -> int:
     """Outcomes with a value whose most exact name the log doesn't hold."""
-    named = outcomes.filter(pl.col("value").is_not_null() & (pl.col("source") != SHADOW)).select(
+    told = outcomes.filter(pl.col("value").is_not_null() & (pl.col("source") != SHADOW)).select(
         "request_id", "session_id", "task_id"
     )
     by_request = pl.col("request_id").is_not_null()
@@ -207,7 +208,7 @@ def _unmatched(requests: pl.DataFrame, outcomes: pl.DataFrame) -> int:
         .then(pl.col("session_id").is_in(requests["session_id"].implode()))
         .otherwise(pl.col("task_id").is_in(requests["task_id"].drop_nulls().implode()).fill_null(value=False))
     )
-    return len(named.filter(~known))
+    return len(told.filter(~known))
 
 
 def _verdict(support: list[Support]) -> str:

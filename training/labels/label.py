@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from features.errors import BadInput
+from features.names import candidate_name
+from training.dataset import candidates_of
 from training.labels.coverage import LabelReport, report_on
 from training.labels.pairs import read_pairs
 from training.labels.signals import Turn, read_signals, turn_of
@@ -46,17 +48,17 @@ def read_requests(store: LogStore) -> pl.DataFrame:
     frame = (
         store.scan("request")
         .filter(pl.col("source") != "shadow")
-        .select(*_COLUMNS, "facts", prefix_hashes=pl.col("prefix_hashes").list.tail(_HASHES))
+        .select(*_COLUMNS, "effort", "facts", prefix_hashes=pl.col("prefix_hashes").list.tail(_HASHES))
         .collect()
     )
-    return frame.with_columns(candidate=pl.coalesce("candidate", "model_served", "model_requested"))
+    return frame.with_columns(candidate=candidates_of(frame))
 
 
 def _evidence(turns: list[Turn], store: LogStore, now_ms: int) -> Iterator[OutcomeRecord]:
     import msgspec
 
     decisions = store.scan("decision").select("request_id", "reference").drop_nulls().collect()
-    references = dict(decisions.iter_rows())
+    references = {request_id: candidate_name(reference) for request_id, reference in decisions.iter_rows()}
     for found in (read_signals(turns), read_pairs(turns, references)):
         for record in found:
             yield msgspec.structs.replace(record, recorded_ms=now_ms)

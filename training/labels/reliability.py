@@ -17,11 +17,13 @@ from training.labels.kinds import ANCHOR, KINDS, VERDICTS
 NAMES = tuple(KINDS)
 _FAMILIES = tuple(dict.fromkeys(kind.family for kind in KINDS.values()))
 _FAMILY = np.array([_FAMILIES.index(kind.family) for kind in KINDS.values()])
-MIN_OVERLAP = 100  # rows on which a score, or two other families, stand beside a kind
+MIN_OVERLAP = 100  # rows on which a kind can be held against others
 STATED_COUNT = 20.0  # rows that a stated rate counts for against what the log shows
 STATED = tuple((kind.bad, kind.good) for kind in KINDS.values())
+_VERDICTS = [NAMES.index(name) for name in VERDICTS]
 _SWEEPS = 200
 _BOUND = 12.0
+_EVEN = 1e-9  # as near to even odds is no verdict
 
 
 class Reliability(NamedTuple):
@@ -61,32 +63,47 @@ def combine(evidence: pl.DataFrame, reliability: Reliability) -> pl.DataFrame:
             verdict=pl.col("kind").is_in(list(VERDICTS)).any(),
         )
     )
-    return best.with_columns(value=pl.Series(value), disagree=pl.Series(for_it & against))
+    target = np.where(scored > 0, score, np.where(value > 0.5, 1.0, 0.0))
+    told_apart = (scored > 0) | (np.abs(value - 0.5) > _EVEN)
+    return best.with_columns(
+        value=pl.Series(value),
+        disagree=pl.Series(for_it & against),
+        target=pl.when(pl.col("verdict") & pl.Series(told_apart)).then(pl.Series(target)),
+    )
 
 
 def estimate(evidence: pl.DataFrame, min_overlap: int = MIN_OVERLAP) -> Reliability:
-    """How right each kind is, learned where it stands often enough beside a score or two more families."""
+    """How right each kind is, learned where it can be held against a score, or against tests and a person.
+
+    Tests and persons themselves need scores: two witnesses alone can't tell who of them errs. The rows are
+    chosen whether or not the kind spoke there: what only ever says bad would otherwise be compared with rows
+    that are bad already.
+    """
     kind, v = _codes(evidence)
     rows, where = np.unique(evidence["row"].to_numpy(), return_inverse=True)
     spoken = np.zeros((len(rows), len(_FAMILIES)), bool)
     spoken[where, _FAMILY[kind]] = True
     scored = spoken[:, _FAMILIES.index("score")]
-    useful = (scored & (spoken.sum(axis=1) >= 2)) | (spoken.sum(axis=1) >= 3)
-    if int(useful.sum()) < min_overlap:
+    weighty = spoken[:, [_FAMILIES.index("tests"), _FAMILIES.index("person")]].all(axis=1)
+    own = np.array([family in ("tests", "person") for family in _FAMILIES])
+    judged = scored[:, None] | (weighty[:, None] & ~own)  # (rows, families)
+    usable = judged[where, _FAMILY[kind]] & (kind != NAMES.index(ANCHOR))
+    overlap = len(np.unique(where[usable]))
+    if overlap < min_overlap:
         return Reliability()
-    keep = useful[where]
-    kind, v, where = kind[keep], v[keep], np.unique(where[keep], return_inverse=True)[1]
+    verdict = np.bincount(where, np.isin(kind, _VERDICTS), len(rows)) > 0
     current = Reliability()
     for _ in range(_SWEEPS):
         p = _posterior(where, kind, v, current)
-        following = _rates(where, kind, v, p)
-        moved = float(np.abs(np.array(following.rates) - np.array(current.rates)).max())
-        current = following
-        if moved < 1e-6:
+        rates = tuple(_rate(place, (where, kind, v, p), judged) for place in range(len(NAMES)))
+        base = float((p[verdict].sum() + 0.5 * STATED_COUNT) / (verdict.sum() + STATED_COUNT))
+        moved = float(np.abs(np.array(rates) - np.array(current.rates)).max())
+        current = Reliability(rates=rates, base=base)
+        if moved < 1e-5:
             break
-    n = np.bincount(kind, minlength=len(NAMES))
-    learned = tuple(name for name, rows_of in zip(NAMES, n, strict=True) if rows_of and name != ANCHOR)
-    return current._replace(overlap=int(useful.sum()), learned=learned)
+    n = np.bincount(kind[usable], minlength=len(NAMES))
+    learned = tuple(name for name, seen in zip(NAMES, n, strict=True) if seen)
+    return current._replace(overlap=overlap, learned=learned)
 
 
 def _codes(evidence: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -133,23 +150,24 @@ def _posterior(where: np.ndarray, kind: np.ndarray, v: np.ndarray, current: Reli
     return np.where(scored > 0, score, p)
 
 
-def _rates(where: np.ndarray, kind: np.ndarray, v: np.ndarray, p: np.ndarray) -> Reliability:
-    """The rates under which the posterior is likeliest, drawn to the stated ones; never across even odds."""
-    base = float((p.sum() + 0.5 * STATED_COUNT) / (len(p) + STATED_COUNT))
-    prior = float(logit(np.array(base)))
-    rates = []
-    for place, name in enumerate(NAMES):
-        mine = kind == place
-        pair = []
-        for good in (False, True):
-            stated = KINDS[name].good if good else KINDS[name].bad
-            if name == ANCHOR or stated == 0.5:
-                pair.append(stated)
-                continue
-            weight = v[mine] if good else 1 - v[mine]
-            drawn = float(sigmoid(np.array(logit(np.array(stated)) + prior)))
-            right = float(weight @ p[where[mine]]) + STATED_COUNT * drawn
-            rate = float(sigmoid(logit(np.array(right / (weight.sum() + STATED_COUNT))) - prior))
-            pair.append(max(rate, 0.5) if good else min(rate, 0.5))
-        rates.append((pair[0], pair[1]))
-    return Reliability(rates=tuple(rates), base=base)
+def _rate(
+    place: int, lines: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], judged: np.ndarray
+) -> tuple[float, float]:
+    """One kind's (bad, good) by the posterior of its judged rows, drawn to the stated ones."""
+    where, kind, v, p = lines
+    stated = STATED[place]
+    rows = judged[:, _FAMILY[place]]
+    if NAMES[place] == ANCHOR or not rows.any():
+        return stated
+    prior = float(logit(np.array((p[rows].sum() + 0.5) / (rows.sum() + 1.0))))
+    mine = (kind == place) & rows[where]
+    pair = []
+    for good, told in ((0, 1 - v[mine]), (1, v[mine])):
+        if stated[good] == 0.5:  # it can't say this
+            pair.append(0.5)
+            continue
+        drawn = float(sigmoid(np.array(logit(np.array(stated[good])) + prior)))
+        right = (float(told @ p[where[mine]]) + STATED_COUNT * drawn) / (told.sum() + STATED_COUNT)
+        rate = float(sigmoid(logit(np.array(right)) - prior))
+        pair.append(max(rate, 0.5) if good else min(rate, 0.5))
+    return pair[0], pair[1]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from features.names import candidate_name
 from training.labels.kinds import DERIVED, PAIRS
 from training.labels.reliability import Reliability, combine, estimate
 
-LABEL_COLUMNS = ("value", "level", "label_source", "label_ms", "kinds", "disagree", "verdict")
+LABEL_COLUMNS = ("value", "level", "label_source", "label_ms", "kinds", "disagree", "verdict", "target")
 SHADOW = "shadow"
 
 # How an outcome may name what it is about, most exact first; it is about its most exact name only. A task
@@ -25,8 +26,10 @@ def resolve(
     """Labels in the order of `requests`.
 
     Columns: `value` (0..1 or null), `level`, `label_source` and `label_ms` of the strongest evidence, the
-    `kinds` that spoke, whether they `disagree`, and whether a `verdict` is among them: a kind that could have
-    said the opposite. Of one kind and source the most exact way of naming counts, then the latest. Outcomes
+    `kinds` that spoke, whether they `disagree`, whether a `verdict` is among them (a kind that could have
+    said the opposite), and `target`, what to train on: a score as it is, else the verdict; null without one,
+    or at even odds. (The probability itself as a target draws every candidate to the mean, docs/FINDINGS.md.)
+    Of one kind and source the most exact way of naming counts, then the latest. Outcomes
     without a value say nothing. `reliability` defaults to what these outcomes show of their own kinds.
     """
     keyed = requests.select("request_id", "session_id", "task_id", "candidate").with_row_index("row")
@@ -42,7 +45,8 @@ def shadowed(
 
     They come from paired outcomes, which name a request, the candidate that was tried, and the reference.
     """
-    asked = requests.select("request_id", own="candidate")
+    outcomes = named(outcomes)
+    asked = named(requests.select("request_id", "candidate")).rename({"candidate": "own"})
     keyed = (
         outcomes.filter(_is_pair() & (pl.col("candidate") != pl.col("reference")))
         .select("request_id", "candidate")
@@ -68,8 +72,8 @@ def gather(keyed: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
 
     `v` is how much it says for success, 0..1; of a likeness it is the similarity.
     """
-    spoken = _spoken(outcomes)
-    own = keyed.select("row", "request_id", "session_id", "task_id", "candidate")
+    spoken = _spoken(named(outcomes))
+    own = named(keyed.select("row", "request_id", "session_id", "task_id", "candidate"))
     # A pair is about the candidate that it names, not about whoever answered the request.
     pairs = _joined(own, spoken.filter("paired"), ("request_id", "candidate"), 0)
     rest = spoken.filter(~pl.col("paired"))
@@ -84,6 +88,17 @@ def gather(keyed: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
         .unique(["row", "kind", "source"], keep="first", maintain_order=True)
         .sort("row", "kind", "source")
     )
+
+
+def named(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the one name of each candidate in `candidate` and `reference`."""
+    for column in ("candidate", "reference"):
+        if column in frame.columns:
+            names = {said: candidate_name(said) for said in frame[column].drop_nulls().unique()}
+            frame = frame.with_columns(
+                pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
+            )
+    return frame
 
 
 def _joined(keyed: pl.DataFrame, spoken: pl.DataFrame, key: tuple[str, ...], how: int) -> pl.DataFrame:
