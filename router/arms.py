@@ -43,10 +43,14 @@ class Quote(NamedTuple):
     rates: prices.Rates | None
 
 
-def quote(options: list[Option], ts_ms: int) -> list[Quote]:
-    """Look up the rates of every option that is deployed."""
+def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) -> list[Quote]:
+    """Look up the rates of every option that is deployed, in the tier asked for."""
     return [
-        Quote(o, o.deployment, prices.rates(o.deployment.model, o.deployment.provider, ts_ms, o.split.total))
+        Quote(
+            o,
+            o.deployment,
+            prices.rates(o.deployment.model, o.deployment.provider, ts_ms, o.split.total, service_tier),
+        )
         for o in options
         if o.deployment is not None
     ]

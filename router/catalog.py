@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from features.errors import BadInput
+from features.names import EFFORTS
 from features.wire.types import Dialect
+from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,10 +80,10 @@ class Deployment(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a requested model name means: an alias to be routed, or one deployment to be called as asked."""
+    """What a requested model name means: an alias to be routed, or deployments to be called as asked."""
 
     alias: str | None
-    deployment: Deployment | None
+    deployments: tuple[Deployment, ...] = ()  # of one candidate, in the order of its endpoints
 
 
 class Catalog(NamedTuple):
@@ -97,10 +98,10 @@ class Catalog(NamedTuple):
     @classmethod
     def load(cls, path: Path | str | None = None) -> Catalog:
         """Read the catalogue that ships, with the user's file laid over it; BadInput names file and key."""
-        tables = _read(DEFAULT_CATALOG)
+        tables = read_toml(DEFAULT_CATALOG, "catalogue")
         shown = DEFAULT_CATALOG.name
         if path is not None:
-            own = _read(Path(path))
+            own = read_toml(Path(path), "catalogue")
             shown = str(path)
             tables = own if own.get("replace") else _overlay(tables, own)
         return _build(shown, tables)
@@ -115,26 +116,16 @@ class Catalog(NamedTuple):
         A dated snapshot of a known model, or a name that an endpoint accepts, is called as it was asked for.
         """
         if model in self.aliases:
-            return Target(model, None)
+            return Target(model)
         spoken = [d for d in self.deployments.values() if d.dialect == dialect]
-        for found in spoken:
-            if model in (found.candidate, found.model):
-                return Target(None, found)
-        if not _PLAIN_NAME.fullmatch(model):
-            return None
-        for name, endpoint in self.endpoints.items():
-            if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts):
-                return Target(None, _deployment(model, model, name, endpoint, dialect))
-        return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"catalogue {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"catalogue {path}: not valid TOML: {error}") from error
+        found = [d for d in spoken if d.candidate == model] or [d for d in spoken if d.model == model]
+        if not found and _PLAIN_NAME.fullmatch(model):
+            found = [
+                _deployment(model, model, name, endpoint, dialect)
+                for name, endpoint in self.endpoints.items()
+                if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts)
+            ]
+        return Target(None, tuple(d for d in found if d.candidate == found[0].candidate)) if found else None
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -164,9 +155,10 @@ def _build(shown: str, tables: dict[str, Any]) -> Catalog:
         raise BadInput(f"catalogue {shown}: unknown key {min(unknown)!r}; known: {', '.join(_TABLES)}")
     endpoints = _rows(shown, tables, "endpoints", Endpoint)
     candidates = {
-        name: msgspec.structs.replace(row, id=name, effort=row.effort or name.partition("@")[2] or None)
+        name: msgspec.structs.replace(row, id=name, effort=row.effort or _effort_in(name))
         for name, row in _rows(shown, tables, "candidates", Candidate).items()
     }
+    _check_efforts(shown, candidates)
     aliases = _rows(shown, tables, "aliases", Alias)
     deployments = {d.id: d for row in candidates.values() for d in _expand(shown, row, endpoints)}
     _check_names(shown, tables, endpoints)
@@ -188,6 +180,21 @@ def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> di
         except msgspec.ValidationError as error:
             raise BadInput(f"catalogue {shown}: {table}.{name}: {error}") from error
     return converted
+
+
+def _effort_in(name: str) -> str | None:
+    """The effort at the end of a candidate's name; some sellers write a snapshot's date in its place."""
+    return None if _SNAPSHOT.search(name) else name.partition("@")[2] or None
+
+
+def _check_efforts(shown: str, candidates: dict[str, Candidate]) -> None:
+    """Refuse an effort that no request can ask for: its candidate would silently never be chosen."""
+    for name, row in candidates.items():
+        if row.effort is not None and row.effort not in EFFORTS:
+            raise BadInput(
+                f"catalogue {shown}: candidates.{name}.effort: {row.effort[:40]!r} is no effort; "
+                f"use {', '.join(EFFORTS)}"
+            )
 
 
 def _check_names(shown: str, tables: dict[str, Any], endpoints: dict[str, Endpoint]) -> None:

@@ -20,7 +20,7 @@ from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -45,6 +45,7 @@ class Session(NamedTuple):
     """What is known of a request's session before it; None is unknown."""
 
     last_candidate: str | None = None
+    last_by_client: bool = False  # it goes back to a client's own choice, not to a policy's
     turn: int | None = None
     shared: tuple[float, float, float | None] | None = None  # bytes, share and age (ms) of the longest prefix
     served: Mapping[
@@ -78,6 +79,8 @@ class Given(NamedTuple):
     reference: str
     pinned: bool  # the client asked for this very model
     last_candidate: str | None
+    last_by_client: bool
+    service_tier: str | None
     task_type: str | None
     facts: Facts
     embedding: np.ndarray | None
@@ -115,9 +118,9 @@ class Decider:
             asked = request.model if len(request.model) <= 100 else f"{request.model[:100]}…"
             raise UnknownModel(f"model {asked!r} is not known here; GET /v1/models lists what is")
         session = context.session
-        if target.deployment is not None:
-            names, reference = [target.deployment.candidate], target.deployment.candidate
-            deployments: dict[str, list[Deployment]] = {reference: [target.deployment]}
+        if target.deployments:
+            names = [reference := target.deployments[0].candidate]
+            deployments: dict[str, Sequence[Deployment]] = {reference: target.deployments}
         else:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
@@ -130,8 +133,10 @@ class Decider:
             model=request.model,
             dialect=request.dialect,
             reference=reference,
-            pinned=target.deployment is not None,
+            pinned=bool(target.deployments),
             last_candidate=session.last_candidate,
+            last_by_client=session.last_by_client,
+            service_tier=request.service_tier,
             task_type=context.task_type,
             facts=facts,
             embedding=embedding,
@@ -149,7 +154,7 @@ class Decider:
         return list(dict.fromkeys((*alias.candidates, *own))), reference
 
     def _option(
-        self, name: str, deployments: list[Deployment], request: WireRequest, session: Session
+        self, name: str, deployments: Sequence[Deployment], request: WireRequest, session: Session
     ) -> Option:
         if not deployments:
             return Option(name, None, Split(0, 0, 0), "dialect")
@@ -191,7 +196,7 @@ class Decider:
 
     def judge(self, given: Given) -> DecisionRecord:
         """Make the decision from its parts: the one way for new requests and for receipts."""
-        quotes = quote(given.options, given.ts_ms)
+        quotes = quote(given.options, given.ts_ms, given.service_tier)
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
@@ -217,7 +222,6 @@ class Decider:
             missing = f"; set {deployment.key_env}" if deployment and deployment.key_env else ""
             raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{missing}")
         prior = (PRIOR_NOTICE,) if self.bundle.kind == "prior" else ()
-        session = () if given.last_candidate is None else (f"session_candidate={given.last_candidate}",)
         return DecisionRecord(
             request_id=given.request_id,
             session_id=given.session_id,
@@ -233,7 +237,7 @@ class Decider:
             plan=list(choice.plan),
             arms=[settled(arm, choice) for arm in arms],
             locks=list(choice.locks),
-            constraints=[f"model={given.model}", f"dialect={given.dialect}", *session],
+            constraints=_constraints(given),
             reasons=[*choice.reasons, *prior],
             explored=choice.explored,
             seed=seed,
@@ -249,6 +253,18 @@ class Decider:
         )
 
 
+def _constraints(given: Given) -> list[str]:
+    """What the request and its session dictate, as `name=value`; `router.receipt` reads it back."""
+    said = {
+        "model": given.model,
+        "dialect": given.dialect,
+        "session_candidate": given.last_candidate,
+        "session_candidate_by": "client" if given.last_candidate and given.last_by_client else None,
+        "service_tier": given.service_tier,
+    }
+    return [f"{name}={value}" for name, value in said.items() if value is not None]
+
+
 def _situation(given: Given, seed: int) -> Situation:
     return Situation(
         reference=given.reference,
@@ -256,6 +272,7 @@ def _situation(given: Given, seed: int) -> Situation:
         in_tool_loop=given.facts.in_tool_loop == 1,
         provider_bound=given.facts.provider_bound == 1,
         draw=seed / 2**63,
+        last_by_client=given.last_by_client,
     )
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from features.errors import BadInput
+from models.prior import PRIOR
 from router import prices
 from router.catalog import Catalog
-from router.offline import prior_folder
 from router.policy import parse_policy
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(settings: Settings) -> Diagnosis:
 def _bundle(settings: Settings) -> Check:
     from models.bundle import Bundle
 
-    folder = settings.bundle or prior_folder()
+    folder = settings.bundle or PRIOR
     try:
         bundle = Bundle.load(folder)
     except BadInput as error:

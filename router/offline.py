@@ -12,6 +12,7 @@ import xxhash
 
 from features.errors import BadInput
 from features.wire import parse_request
+from models.prior import PRIOR
 from router.catalog import Catalog
 from router.decide import CallContext, Decider
 from router.dialects import detect_dialect, parse_dialect
@@ -63,19 +64,12 @@ def _read(file: str) -> bytes:
         raise BadInput(f"{file}: can't be read ({error.strerror})") from error
 
 
-def prior_folder() -> Path:
-    """Folder of the bundle that ships with samediff."""
-    import models
-
-    return Path(models.__file__).parent / "prior"
-
-
 def load_decider(settings: Settings) -> Decider:
     """Load bundle, catalogue and policy; BadInput, one line, when one of them can't be used."""
     from models.bundle import Bundle
 
     return Decider(
-        Bundle.load(settings.bundle or prior_folder()),
+        Bundle.load(settings.bundle or PRIOR),
         Catalog.load(settings.catalog),
         parse_policy(settings.policy),
         environ=os.environ,

@@ -72,10 +72,11 @@ class Situation(NamedTuple):
     """What the choice depends on beside the arms."""
 
     reference: str
-    last_candidate: str | None  # who answered this session's last turn, as far as we saw it
+    last_candidate: str | None  # who answered this conversation's last turn, as far as we saw it
     in_tool_loop: bool
     provider_bound: bool
     draw: float  # in [0, 1)
+    last_by_client: bool = False  # who goes back to a client's own choice: no policy stays with that
 
 
 class Choice(NamedTuple):
@@ -215,10 +216,10 @@ def _chances(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
 
 
 def _mixed(policy: Policy, names: list[str], situation: Situation) -> tuple[dict[str, float], list[str]]:
-    last = situation.last_candidate
-    if policy.sticky and last in names:
-        return _certain(names, last), [f"the session stays with {last}"]
     weights = {name: policy.weights.get(name, 0.0) for name in names}
+    last = _stays_with(policy, situation)
+    if last is not None and weights.get(last):
+        return _certain(names, last), [f"the session stays with {last}"]
     total = sum(weights.values())
     if not total:
         return _certain(names, _fallback(names, situation)), ["no candidate of the mix is eligible"]
@@ -238,8 +239,8 @@ def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
         return _certain(names, reference.candidate), [why]
     floor = max(reference.p_success - policy.max_loss, policy.tau)
     good = [a for a in free if a is reference or (_known(policy, a) and (a.p_success or 0.0) >= floor)]
-    last = situation.last_candidate
-    if policy.sticky and last is not None and any(a.candidate == last for a in good):
+    last = _stays_with(policy, situation)
+    if last is not None and any(a.candidate == last for a in good):
         return _certain(names, last), [f"the session stays with {last}, at or above the floor {floor:.4f}"]
     cheapest = min(good, key=lambda a: (_cost_order(a), -(a.p_success or 0.0), a.candidate))
     reason = (
@@ -247,6 +248,11 @@ def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
         f"(reference {reference.p_success:.4f}, max_loss {policy.max_loss:g}, tau {policy.tau:g})"
     )
     return _certain(names, cheapest.candidate), [reason]
+
+
+def _stays_with(policy: Policy, situation: Situation) -> str | None:
+    """The candidate that a policy chose for this conversation before and may keep."""
+    return situation.last_candidate if policy.sticky and not situation.last_by_client else None
 
 
 def _known(policy: Policy, arm: Arm) -> bool:

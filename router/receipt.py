@@ -45,7 +45,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
     said = dict(line.split("=", 1) for line in receipt.constraints)
     dialect: Dialect = said["dialect"]  # type: ignore[assignment]  # written by _receipt
     target = catalog.resolve(said["model"], dialect)
-    pinned = target is not None and target.deployment is not None
+    asked = {d.id: d for d in target.deployments} if target else {}
     assert receipt.facts is not None
     return Given(
         request_id=receipt.request_id,
@@ -54,15 +54,15 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         model=said["model"],
         dialect=dialect,
         reference=receipt.reference or receipt.chosen,
-        pinned=pinned,
+        pinned=bool(asked),
         last_candidate=said.get("session_candidate"),
+        last_by_client=said.get("session_candidate_by") == "client",
+        service_tier=said.get("service_tier"),
         task_type=receipt.task_type,
         facts=receipt.facts,
         embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
         options=[
-            _option_again(
-                arm, target.deployment if pinned and target else catalog.deployments.get(arm.deployment or "")
-            )
+            _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""))
             for arm in receipt.arms
         ],
     )

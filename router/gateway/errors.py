@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 from starlette.responses import Response
@@ -20,10 +20,14 @@ class TooLarge(BadInput):
     """The request body is over the limit."""
 
 
+ErrorKind = Literal["connect", "dropped", "timeout"]
+ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
+
+
 class UpstreamError(Exception):
     """A provider could not be reached or didn't answer; `kind` is for metrics, the text for clients."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: ErrorKind, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind

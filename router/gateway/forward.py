@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from features.wire import WireResponse
     from router.gateway.recording import Call
     from router.gateway.upstream import Upstream
 
@@ -30,7 +31,11 @@ MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on w
 
 
 class Forwarded(Response):
-    """Forwards one call and passes the answer on; `began` and `ended` are told when it does."""
+    """Forwards one call and passes the answer on; `began`, `heard` and `ended` are told when it does.
+
+    `heard` comes as soon as the answer is whole, `ended` when nothing more can happen: a client that has read
+    the last event may ask on before the provider has closed its stream.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class Forwarded(Response):
         url: tuple[str, str] = ("", ""),
         environ: Mapping[str, str],
         began: Callable[[Call], None],
+        heard: Callable[[Call, WireResponse], None],
         ended: Callable[[Call, Trace], None],
     ) -> None:
         self.status_code = 200
@@ -53,6 +59,7 @@ class Forwarded(Response):
         self._address = address(call.deployment, *url)
         self._environ = environ
         self._began = began
+        self._heard = heard
         self._ended = ended
         self._trace = Trace()
         self._committed = False  # the status has gone out
@@ -130,7 +137,7 @@ class Forwarded(Response):
                 if trace.first_byte_ms is None:
                     trace.first_byte_ms = self._elapsed()
                 if readable:
-                    reader.feed(chunk)
+                    self._read(reader, chunk)
             if readable and not reader.finished and trace.status == "ok":
                 trace.status = "truncated"
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -140,8 +147,22 @@ class Forwarded(Response):
             await send({"type": "http.response.body", "body": broken, "more_body": True})
             answer.close()
         finally:
-            trace.answer = reader.response()
+            if trace.answer is None:
+                self._take(reader.response())
         await self._end(send)
+
+    def _read(self, reader: StreamReader, chunk: bytes) -> None:
+        reader.feed(chunk)
+        if self._trace.first_tool_call_ms is None and reader.tool_call_begun:
+            self._trace.first_tool_call_ms = self._elapsed()
+        if self._trace.answer is None and reader.finished:
+            self._take(reader.response())
+
+    def _take(self, answer: WireResponse) -> None:
+        """Keep the answer, as much of it as there will be."""
+        self._trace.answer = answer
+        if self._trace.status != "error":
+            self._heard(self._call, answer)
 
     async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
@@ -165,9 +186,12 @@ class Forwarded(Response):
             await self._end(send)
             return
         await self._end(send, body)
-        trace.answer = parse_response(self._call.request.dialect, body)
+        told = parse_response(self._call.request.dialect, body)
+        if any(part.kind == "tool_call" for part in told.parts):
+            trace.first_tool_call_ms = trace.first_byte_ms
+        self._take(told)
         if answer.status >= 400:
-            trace.error_kind = trace.answer.error or f"http_{answer.status}"
+            trace.error_kind = told.error or f"http_{answer.status}"
 
     async def _start(self, answer: aiohttp.ClientResponse, send: Send, length: int | None = None) -> None:
         """Commit the status: from here on nothing can switch."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OTHER = "other"  # a label's value that is no name of ours; values must be few, or series grow without end
 HELP = {
     "samediff_requests_total": "Requests answered, by dialect, candidate and status.",
     "samediff_decisions_total": "Decisions made, by policy and candidate.",

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from features.cache import PREFIXES_KEPT
 from features.diffs.answers import answer_digests
-from features.records import DecisionRecord, RequestRecord, Status
+from features.records import DecisionRecord, Prompts, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.catalog import Deployment
-    from router.gateway.sessions import Place
-    from router.gateway.settings import Prompts
+    from router.gateway.sessions import Answer, Place
 
 # How clients introduce themselves, and what we call them in the log.
 _HARNESSES = (
@@ -36,7 +35,6 @@ _TAGS = {
     "x-samediff-repo": "repo",
     "x-samediff-branch": "branch",
     "x-samediff-tenant": "tenant",
-    "x-samediff-parent-session-id": "parent_session_id",
 }
 _MAX_TAG = 200
 _VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
@@ -51,6 +49,7 @@ class Call(NamedTuple):
     receipt: DecisionRecord
     deployment: Deployment
     place: Place
+    answer: Answer  # as sessions know it
     headers: Mapping[str, str]
 
 
@@ -72,15 +71,17 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     """Write one call down; `prompts` says how much of what was said may be kept."""
     request, receipt, deployment = call.request, call.receipt, call.deployment
     answer = trace.answer or WireResponse(complete=False)
-    usage, flags = _counted(answer)
-    cost = prices.price_usd(deployment.model, deployment.provider, usage, receipt.ts_ms)
+    usage, flags = counted(answer)
+    tier = answer.service_tier or request.service_tier
+    cost = prices.price_usd(deployment.model, deployment.provider, usage, receipt.ts_ms, tier)
     harness, version = harness_of(call.headers.get("user-agent", ""))
     return RequestRecord(
         request_id=receipt.request_id,
         session_id=receipt.session_id,
+        parent_session_id=call.place.parent_session_id,
         ts_ms=receipt.ts_ms,
         source="journal",
-        turn=None if receipt.facts is None or receipt.facts.turn is None else int(receipt.facts.turn),
+        turn=turn_of(receipt),
         harness=harness,
         harness_version=version,
         user=request.user,
@@ -93,6 +94,8 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         deployment=receipt.deployment,
         provider=deployment.provider,
         effort=request.effort,
+        service_tier=tier,
+        provider_response_id=answer.response_id,
         cost_usd=cost,
         cost_source="unknown" if cost is None else "priced",
         price_version=prices.PRICE_VERSION,
@@ -110,7 +113,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     )
 
 
-def _counted(answer: WireResponse) -> tuple[Usage, list[str]]:
+def counted(answer: WireResponse) -> tuple[Usage, list[str]]:
     """Take the provider's counts; of a cut answer that was counted on the way in, estimate what came out."""
     usage = answer.usage or Usage()
     if answer.complete or usage.input_tokens_uncached is None:
@@ -118,6 +121,11 @@ def _counted(answer: WireResponse) -> tuple[Usage, list[str]]:
     seen = sum(part.bytes for part in answer.parts)
     estimate = max(usage.output_tokens or 0, round(seen / BYTES_PER_OUTPUT_TOKEN))
     return replace(usage, output_tokens=estimate), ["output_tokens_estimated"]
+
+
+def turn_of(receipt: DecisionRecord) -> int | None:
+    """The turn within the conversation, 0-based; None where it can't be seen."""
+    return None if receipt.facts is None or receipt.facts.turn is None else int(receipt.facts.turn)
 
 
 def _counts(usage: Usage) -> dict[str, Any]:

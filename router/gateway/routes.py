@@ -51,6 +51,7 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
             url=(request.url.query, ""),
             environ=gateway.environ,
             began=gateway.began,
+            heard=gateway.heard,
             ended=gateway.ended,
         )
 
@@ -62,33 +63,32 @@ def count_tokens(gateway: Gateway) -> Endpoint:
     dialect: Dialect = "anthropic_messages"
 
     async def endpoint(request: Request) -> Response:
-        request_id = f"req_{uuid.uuid4().hex}"
+        own = {"x-samediff-request-id": f"req_{uuid.uuid4().hex}", "x-samediff-policy": "count_tokens"}
         try:
             body = await read_body(request, gateway.settings.max_body_mib)
             head = read_head(body)
             deployment = _counting(gateway, head.model, dialect)
+            own |= {"x-samediff-candidate": deployment.candidate, "x-samediff-deployment": deployment.id}
+            return await _counted(gateway, deployment, request, with_model(body, head, deployment.model), own)
         except BadInput as error:
             return refusal(gateway, dialect, error)
-        own = {
-            "x-samediff-request-id": request_id,
-            "x-samediff-candidate": deployment.candidate,
-            "x-samediff-deployment": deployment.id,
-            "x-samediff-policy": "count_tokens",
-        }
-        url = address(deployment, request.url.query, "/count_tokens")
-        headers = request_headers(deployment, request.headers.items(), gateway.environ)
-        try:
-            async with gateway.upstream.post(
-                url, headers, with_model(body, head, deployment.model)
-            ) as answer:
-                response = Response(await answer.read(), answer.status)
-                kept = [h for h in response_headers(answer) if h[0] != b"content-length"]
-                response.raw_headers += kept + [(k.encode(), v.encode()) for k, v in own.items()]
-                return response
         except UpstreamError as error:
-            return error_response(dialect, error.status, str(error), request_id, own)
+            return error_response(dialect, error.status, str(error), own["x-samediff-request-id"], own)
 
     return endpoint
+
+
+async def _counted(
+    gateway: Gateway, deployment: Deployment, request: Request, body: bytes, own: dict[str, str]
+) -> Response:
+    """Ask a deployment to count a body and pass on what it says."""
+    url = address(deployment, request.url.query, "/count_tokens")
+    headers = request_headers(deployment, request.headers.items(), gateway.environ)
+    async with gateway.upstream.post(url, headers, body) as answer:
+        response = Response(await answer.read(), answer.status)
+        kept = [header for header in response_headers(answer) if header[0] != b"content-length"]
+        response.raw_headers += kept + [(name.encode(), value.encode()) for name, value in own.items()]
+        return response
 
 
 def _counting(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
@@ -96,9 +96,10 @@ def _counting(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
     catalog = gateway.decider.catalog
     alias = catalog.aliases.get(model)
     target = catalog.resolve(alias.reference.get(dialect, model) if alias else model, dialect)
-    if target is None or target.deployment is None:
+    if target is None or not target.deployments:
         raise BadInput(f"model {model!r} can't count tokens in the dialect {dialect}")
-    return target.deployment
+    callable_ = (d for d in target.deployments if d.reachable(gateway.environ))
+    return next(callable_, target.deployments[0])
 
 
 def route(gateway: Gateway) -> Endpoint:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
 from router.decide import CallContext
+from router.gateway.errors import ERROR_KINDS
 from router.gateway.journal import Journal
-from router.gateway.metrics import Metrics
-from router.gateway.recording import Call, Trace, kept_receipt, request_record, tags_of
+from router.gateway.metrics import OTHER, Metrics
+from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
 from router.gateway.sessions import Sessions
 from router.gateway.splice import read_head, with_model
 from router.offline import load_decider
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from features.records import DecisionRecord, OutcomeRecord, RequestRecord
-    from features.wire import Dialect
+    from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
+    from router.gateway.sessions import Place
     from router.gateway.settings import Settings
     from router.gateway.upstream import Upstream
 
@@ -78,21 +81,40 @@ class Gateway:
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)
         self.recent.append(receipt)
-        self.metrics.add("samediff_decisions_total", policy=receipt.policy, candidate=receipt.chosen)
+        free = request.model in self.decider.catalog.aliases
+        policy = receipt.policy if free else "pin"  # a client may pin to any name
+        self.metrics.add("samediff_decisions_total", policy=policy, candidate=self._label(receipt.chosen))
         self.metrics.add("samediff_decide_milliseconds_sum", decide_ms)
         self.metrics.add("samediff_decide_milliseconds_count")
-        return Call(request, with_model(body, head, deployment.model), receipt, deployment, place, headers)
+        return Call(
+            request=request,
+            body=with_model(body, head, deployment.model),
+            receipt=receipt,
+            deployment=deployment,
+            place=place,
+            answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
+            headers=headers,
+        )
 
     def _deployment(self, request: WireRequest, receipt: DecisionRecord) -> Deployment:
         catalog = self.decider.catalog
         target = catalog.resolve(request.model, request.dialect)
-        if target is not None and target.deployment is not None:
-            return target.deployment
-        return catalog.deployments[receipt.deployment or ""]
+        asked = {d.id: d for d in target.deployments} if target else {}
+        return (asked or catalog.deployments)[receipt.deployment or ""]
 
     def began(self, call: Call) -> None:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
-        self.sessions.answered(call.place, call.receipt.chosen, call.receipt.ts_ms)
+        self.sessions.began(call.place, call.answer, call.receipt.ts_ms)
+
+    def heard(self, call: Call, answer: WireResponse) -> None:
+        """Learn from an answer that is through: what a next request may build on, and its token counts."""
+        usage, _ = counted(answer)
+        parts = (usage.input_tokens_uncached, usage.cached_tokens, usage.cache_write_tokens)
+        tokens = None if parts[0] is None else sum(part or 0 for part in parts)
+        size = call.request.body_bytes
+        last = LastTurn(turn_of(call.receipt), tokens, usage.output_tokens)
+        self.sessions.heard(call.answer, answer, size, last)
+        self.decider.ratios.correct(call.deployment.model, size, tokens)
 
     def ended(self, call: Call, trace: Trace) -> None:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
@@ -100,20 +122,14 @@ class Gateway:
         record = request_record(call, trace, prompts)
         self.journal.add("decision", kept_receipt(call.receipt, prompts))
         self.journal.add("request", record)
-        self._learn(call, record, trace)
         self._count(record)
 
-    def _learn(self, call: Call, record: RequestRecord, trace: Trace) -> None:
-        """Take the provider's count of the prompt into the token ratios and the session."""
-        parts = (record.input_tokens_uncached, record.cached_tokens, record.cache_write_tokens)
-        tokens = None if parts[0] is None else sum(part or 0 for part in parts)
-        size = call.request.body_bytes
-        response_id = trace.answer.response_id if trace.answer else None
-        self.sessions.ended(call.place, size, tokens, response_id)
-        self.decider.ratios.correct(call.deployment.model, size, tokens)
+    def _label(self, candidate: str | None) -> str:
+        """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""
+        return candidate if candidate in self.decider.catalog.candidates else OTHER
 
     def _count(self, record: RequestRecord) -> None:
-        candidate = record.candidate or ""
+        candidate = self._label(record.candidate)
         add = self.metrics.add
         add(
             "samediff_requests_total",
@@ -128,7 +144,7 @@ class Gateway:
         else:
             add("samediff_cost_usd_total", float(record.cost_usd), candidate=candidate)
         if record.error_kind:
-            add("samediff_upstream_failures_total", kind=record.error_kind)
+            add("samediff_upstream_failures_total", kind=_failure(record))
         if record.status == "cancelled":
             add("samediff_cancelled_total")
 
@@ -143,6 +159,18 @@ class Gateway:
             "samediff_journal_records_total": self.journal.written,
             "samediff_journal_dropped_total": self.journal.dropped,
         }
+
+
+def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:
+    """Tell whether a choice goes back to a client: it asked now, or is locked to what it asked for before."""
+    return not free or (bool(receipt.locks) and place.after is not None and place.after.by_client)
+
+
+def _failure(record: RequestRecord) -> str:
+    """What went wrong in words of ours: providers' own words for it have no end."""
+    if record.error_kind in ERROR_KINDS:
+        return record.error_kind
+    return f"http_{record.http_status}" if record.http_status in range(400, 600) else OTHER
 
 
 def _now_ms() -> int:

@@ -1,9 +1,10 @@
-"""Who is in which session: the last candidate, the prompts it has sent, the last token count. Bounded."""
+"""Sessions, the conversations in them, and the answers that a request may go on from. Bounded."""
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import xxhash
@@ -13,11 +14,12 @@ from features.trajectory import SessionTrajectories
 from router.decide import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from features.cache import Chain
+    from features.context import LastTurn
     from features.trajectory import Trajectory
-    from features.wire.types import Message, WireRequest
+    from features.wire.types import Message, Part, WireRequest, WireResponse
 
 # Headers in which clients name their session, best first.
 SESSION_HEADERS = (
@@ -28,26 +30,52 @@ SESSION_HEADERS = (
     "x-session-id",
     "x-session-affinity",
 )
+# Headers in which a sub-agent with a session of its own names the session that began it.
+PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _MAX_ID = 200
+_SERVED = 64  # candidates of a thread whose caches are followed; clients may pin to invented names
+_MARKS = 4  # pieces of an answer by which it is known again
+
+
+class Answer(NamedTuple):
+    """One answer of a conversation: what a request that goes on from it may know."""
+
+    conversation: str
+    session: str  # as named by its client, or else made up
+    thread: str
+    candidate: str
+    by_client: bool  # its candidate goes back to a client's own choice, and so to no policy
+    turn: int | None  # None: unknown
+    body_bytes: int = 0
+    last: LastTurn | None = None  # by the provider's count
 
 
 class Place(NamedTuple):
-    """Where a request belongs: its session, and within it the conversation that its first message began.
+    """Where a request belongs.
 
-    Sub-agents and side calls share their parent's session id but not its conversation.
+    A conversation goes on from answer to answer; sub-agents and side calls have their own in their parent's
+    session. A request without an answer in it begins one, even if it says what an earlier one said. Requests
+    that began with the same words are a thread: they share what the providers' caches hold of them.
     """
 
     session_id: str
+    parent_session_id: str | None
+    session: str  # as Answer has it
     conversation: str
+    thread: str
     chain: Chain
+    turn: int | None
+    is_subagent: bool | None
+    after: Answer | None  # what it goes on from, as far as we saw it
+
+    def answer(self, candidate: str, *, by_client: bool) -> Answer:
+        """The answer that a candidate gives here."""
+        return Answer(self.conversation, self.session, self.thread, candidate, by_client, self.turn)
 
 
-class _State(msgspec.Struct):
-    last_candidate: str | None = None
-    turns: int = 0
-    last_bytes: int | None = None
-    last_tokens: int | None = None
-    served: set[str] = msgspec.field(default_factory=set)
+class _Thread(msgspec.Struct):
+    latest: str = ""  # conversation
+    served: set[str] = msgspec.field(default_factory=set)  # candidates
 
 
 class Sessions:
@@ -55,70 +83,116 @@ class Sessions:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._states: OrderedDict[str, _State] = OrderedDict()
+        self._conversations: OrderedDict[str, Answer] = OrderedDict()  # conversation -> its last answer
+        self._threads: OrderedDict[str, _Thread] = OrderedDict()
+        self._answers: OrderedDict[str, Answer] = OrderedDict()  # response id or mark -> answer
         self._memory = PrefixMemory()
         self._trajectories = SessionTrajectories(limit)
-        self._responses: OrderedDict[str, str] = OrderedDict()  # response id -> conversation
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._conversations)
 
     def place(self, request: WireRequest, headers: Mapping[str, str], client: str) -> Place:
-        """Find a request's session by header, by body, or else by its first message and its address."""
-        first = _digest(_first_words(request.messages))
-        named = next((headers[name] for name in SESSION_HEADERS if headers.get(name)), request.session_id)
-        session_id = named[:_MAX_ID] if named else f"first-{_digest(f'{client}|{first}')}"
-        chain = prefix_chain(request.messages, tools_seed("", request.tools))
-        before = self._responses.get(request.previous_response_id or "")
-        return Place(session_id, before or f"{session_id}|{first}", chain)
+        """Find a request's session by header or body, and its conversation by the answer it goes on from."""
+        named = _named(headers, SESSION_HEADERS) or (request.session_id or "")[:_MAX_ID]
+        thread = f"{named or client}|{_digest(_first_words(request.messages))}"
+        hidden = request.previous_response_id is not None  # earlier turns are with the provider
+        spoken = sum(message.role == "assistant" for message in request.messages)
+        after = self._after(request, thread) if hidden or spoken else None
+        conversation = after.conversation if after else uuid.uuid4().hex[:16]
+        session = named or (after.session if after else f"first-{conversation}")
+        parent = _named(headers, PARENT_HEADERS) or None
+        inside = parent is None and request.is_subagent is True
+        following = None if after is None or after.turn is None else after.turn + 1
+        return Place(
+            session_id=f"{session}/{conversation}" if inside else session,
+            parent_session_id=session if inside else parent,
+            session=session,
+            conversation=conversation,
+            thread=after.thread if hidden and after else thread,
+            chain=prefix_chain(request.messages, tools_seed("", request.tools)),
+            turn=following if hidden else spoken,
+            is_subagent=True if parent else request.is_subagent,
+            after=after,
+        )
+
+    def _after(self, request: WireRequest, thread: str) -> Answer | None:
+        """Find the answer that a request goes on from: by its id, its marks, or as its thread's latest."""
+        if request.previous_response_id is not None:
+            return self._answers.get(request.previous_response_id[:_MAX_ID])
+        last = next(message for message in reversed(request.messages) if message.role == "assistant")
+        for mark in _marks(thread, last.parts):
+            if mark in self._answers:
+                return self._answers[mark]
+        return self._conversations.get(self._threads[thread].latest) if thread in self._threads else None
 
     def view(self, place: Place, now_ms: int) -> Session:
         """Return what a decision may know of the conversation so far."""
-        state = self._states.get(place.conversation)
-        shared = self._memory.lookup(place.conversation, place.chain, now_ms)
-        if state is None:
-            return Session(shared=shared)
+        shared = self._memory.lookup(place.thread, place.chain, now_ms)
         served = {}
-        for candidate in state.served:
-            found = self._memory.lookup(f"{place.conversation}|{candidate}", place.chain, now_ms)
+        for candidate in self._threads[place.thread].served if place.thread in self._threads else ():
+            found = self._memory.lookup(f"{place.thread}|{candidate}", place.chain, now_ms)
             served[candidate] = (found.share, found.age_ms)
-        return Session(
-            last_candidate=state.last_candidate,
-            shared=shared,
-            served=served,
-            last_bytes=state.last_bytes,
-            last_tokens=state.last_tokens,
+        after = place.after
+        known = Session(turn=place.turn, shared=shared, served=served, is_subagent=place.is_subagent)
+        if after is None:
+            return known
+        known = known._replace(last_candidate=after.candidate, last_by_client=after.by_client)
+        if after.last is None:
+            return known
+        return known._replace(
+            last_bytes=after.body_bytes, last_tokens=after.last.prompt_tokens, last=after.last
         )
 
     def trajectory(self, place: Place, request: WireRequest) -> Trajectory:
         """The request's trajectory, continued from the last turn's; valid until the next call."""
         return self._trajectories.follow(place.conversation, request.messages, place.chain[0])
 
-    def answered(self, place: Place, candidate: str, now_ms: int) -> None:
+    def began(self, place: Place, answer: Answer, now_ms: int) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""
-        state = self._states.pop(place.conversation, None) or _State()
-        self._states[place.conversation] = state
-        state.last_candidate = candidate
-        state.turns += 1
-        state.served.add(candidate)
-        self._memory.remember(place.conversation, place.chain, now_ms)
-        self._memory.remember(f"{place.conversation}|{candidate}", place.chain, now_ms)
-        while len(self._states) > self._limit:
-            self._states.popitem(last=False)
+        _put(self._conversations, answer.conversation, answer, self._limit)
+        thread = self._threads.get(place.thread) or _Thread()
+        thread.latest = answer.conversation
+        if len(thread.served) < _SERVED:
+            thread.served.add(answer.candidate)
+        _put(self._threads, place.thread, thread, self._limit)
+        self._memory.remember(place.thread, place.chain, now_ms)
+        self._memory.remember(f"{place.thread}|{answer.candidate}", place.chain, now_ms)
 
-    def ended(
-        self, place: Place, body_bytes: int, prompt_tokens: int | None, response_id: str | None
-    ) -> None:
-        """Note the provider's count of the whole prompt and the id that a next request may build on."""
-        state = self._states.get(place.conversation)
-        if state is None:
-            return
-        if prompt_tokens is not None:
-            state.last_bytes, state.last_tokens = body_bytes, prompt_tokens
-        if response_id is not None:
-            self._responses[response_id] = place.conversation
-            while len(self._responses) > self._limit:
-                self._responses.popitem(last=False)
+    def heard(self, answer: Answer, response: WireResponse, body_bytes: int, last: LastTurn) -> None:
+        """Note what an answer was, so that it is known again, and what the provider counted."""
+        whole = answer
+        if last.prompt_tokens is not None:
+            whole = answer._replace(body_bytes=body_bytes, last=last)
+        if self._conversations.get(answer.conversation) == answer:  # and no later one has begun
+            self._conversations[answer.conversation] = whole
+        ids = [response.response_id[:_MAX_ID]] if response.response_id else []
+        for mark in (*ids, *_marks(answer.thread, response.parts)):
+            _put(self._answers, mark, whole, self._limit * _MARKS)
+
+
+def _named(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((headers[name] for name in names if headers.get(name)), "")[:_MAX_ID]
+
+
+def _marks(thread: str, parts: Sequence[Part]) -> Iterator[str]:
+    """Yield what an answer is known by in a later request, the last first: ids of its calls, or its text."""
+    found = 0
+    for part in reversed(parts):
+        said = part.call_id if part.kind == "tool_call" else None
+        if part.kind == "text" and (text := part.text.strip()):
+            said = _digest(text)
+        if said and found < _MARKS:
+            found += 1
+            yield f"{thread}|{said[:_MAX_ID]}"
+
+
+def _put(table: OrderedDict[str, Any], key: str, value: Any, limit: int) -> None:
+    """Set a key as the one used last, and let go of those used least."""
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > limit:
+        table.popitem(last=False)
 
 
 def _first_words(messages: tuple[Message, ...]) -> str:

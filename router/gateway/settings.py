@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from features.errors import BadInput
+from features.records import Prompts
+from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT_CONFIG = Path("samediff.toml")
 PREFIX = "SAMEDIFF_"
-
-Prompts = Literal["full", "features", "none"]
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         environ = os.environ if environ is None else environ
         file = Path(path or environ.get(f"{PREFIX}CONFIG") or DEFAULT_CONFIG)
         wanted = path is not None or f"{PREFIX}CONFIG" in environ
-        plain = _read(file) if wanted or file.is_file() else {}
+        plain = read_toml(file) if wanted or file.is_file() else {}
         try:
             settings = msgspec.convert(plain, cls)
         except msgspec.ValidationError as error:
@@ -73,15 +72,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if journal is not None:
             changes["log"] = msgspec.structs.replace(self.log, journal=journal)
         return msgspec.structs.replace(self, **changes)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{file}: can't be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not valid TOML: {error}") from error
 
 
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:

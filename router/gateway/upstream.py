@@ -35,7 +35,36 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key"})
+# What says who the client is to its own seller; with a key of ours in its place none of it holds.
+_IDENTITY = frozenset(
+    {
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "x-goog-user-project",
+        "x-portkey-api-key",
+        "x-auth-token",
+        "openai-organization",
+        "openai-project",
+        "chatgpt-account-id",
+    }
+)
+# All that another seller gets to see of a client's headers: what the dialects themselves are made of.
+_PROTOCOL = frozenset(
+    {
+        "accept",
+        "accept-language",
+        "content-type",
+        "user-agent",
+        "anthropic-version",
+        "anthropic-beta",
+        "openai-beta",
+        "idempotency-key",
+    }
+)
+_PROTOCOL_PREFIX = "x-stainless-"
+_PROTOCOL_QUERY = frozenset({"beta", "api-version"})
 _NOT_SENT = _HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect", "cookie"}
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie", "date", "server"}
 
@@ -82,6 +111,8 @@ class Upstream:
 def address(deployment: Deployment, query: str, suffix: str = "") -> str:
     """URL of a deployment's endpoint with the client's own query."""
     url = deployment.base_url + PATHS[deployment.dialect] + suffix
+    if not deployment.passthrough:  # some clients carry their key in the query
+        query = "&".join(pair for pair in query.split("&") if pair.partition("=")[0] in _PROTOCOL_QUERY)
     return f"{url}?{query}" if query else url
 
 
@@ -90,13 +121,16 @@ def request_headers(
 ) -> dict[str, str]:
     """Headers for the provider: the client's own, with our key in place of its credential where we have one.
 
-    A client's credential goes only where the catalogue lets it pass, never to another seller.
+    What tells who the client is goes only where the catalogue lets it pass; another seller gets the dialect's
+    own headers and nothing else.
     """
-    headers = {name: value for name, value in client if _passes(name)}
-    headers["accept-encoding"] = "identity"
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    if key or not deployment.passthrough:
-        headers = {name: value for name, value in headers.items() if name not in _CREDENTIALS}
+    headers = {name: value for name, value in client if _passes(name)}
+    if not deployment.passthrough:
+        headers = {name: value for name, value in headers.items() if _of_protocol(name)}
+    elif key:
+        headers = {name: value for name, value in headers.items() if name not in _IDENTITY}
+    headers["accept-encoding"] = "identity"
     if key and deployment.dialect == "anthropic_messages":
         headers["x-api-key"] = key
     elif key:
@@ -106,6 +140,10 @@ def request_headers(
 
 def _passes(name: str) -> bool:
     return name not in _NOT_SENT and not name.startswith("x-samediff-")
+
+
+def _of_protocol(name: str) -> bool:
+    return name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX)
 
 
 def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:

@@ -29,15 +29,38 @@ def test_what_ships_is_priced_and_every_reference_is_deployed() -> None:
 def test_names_are_resolved_by_dialect() -> None:
     catalog = Catalog.load()
     assert catalog.resolve("auto", "openai_chat").alias == "auto"
-    assert catalog.resolve("minimax-m2.7", "openai_chat").deployment.model == "MiniMax-M2.7"
-    assert catalog.resolve("MiniMax-M2.7", "openai_chat").deployment.candidate == "minimax-m2.7"
+    assert catalog.resolve("minimax-m2.7", "openai_chat").deployments[0].model == "MiniMax-M2.7"
+    assert catalog.resolve("MiniMax-M2.7", "openai_chat").deployments[0].candidate == "minimax-m2.7"
     assert catalog.resolve("gpt-5.4", "anthropic_messages") is None
     assert catalog.resolve("no-such-model", "openai_chat") is None
 
 
 def test_a_dated_snapshot_of_a_known_seller_is_called_as_asked() -> None:
-    found = Catalog.load().resolve("claude-haiku-4-5-20251001", "anthropic_messages").deployment
+    (found,) = Catalog.load().resolve("claude-haiku-4-5-20251001", "anthropic_messages").deployments
     assert (found.model, found.checkpoint, found.floating) == ("claude-haiku-4-5-20251001", "20251001", False)
+
+
+def test_a_name_stands_for_all_deployments_of_its_candidate_and_no_others(own) -> None:
+    catalog = Catalog.load(
+        own(
+            "[candidates.glm-5]\nendpoints = { zai = 'glm-5', openrouter = 'z-ai/glm-5' }\n"
+            "[candidates.'glm-5@high']\nendpoints = { zai = 'glm-5' }\n"
+            "[endpoints.minimax]\naccepts = ['M-*']\n[endpoints.zai]\naccepts = ['M-*']\n"
+        )
+    )
+    for asked, ids in (
+        ("glm-5", ["zai/glm-5/openai_chat", "openrouter/glm-5/openai_chat"]),
+        ("z-ai/glm-5", ["openrouter/glm-5/openai_chat"]),
+        ("M-9", ["zai/M-9/openai_chat", "minimax/M-9/openai_chat"]),
+    ):
+        found = catalog.resolve(asked, "openai_chat")
+        assert [d.id for d in found.deployments] == ids
+
+
+def test_a_snapshot_at_the_end_of_a_name_is_no_effort(own) -> None:
+    rows = (f"[candidates.'{name}']\nendpoints = {{ zai = 'm' }}\n" for name in ("m@20251101", "m@low"))
+    candidates = Catalog.load(own("".join(rows))).candidates
+    assert (candidates["m@20251101"].effort, candidates["m@low"].effort) == (None, "low")
 
 
 def test_a_users_file_changes_keys_and_leaves_the_rest(own) -> None:
@@ -83,6 +106,11 @@ def test_replace_drops_what_ships(own) -> None:
             "[aliases.a]\ncandidates = ['glm-5']\nreference = { openai_chat = 'gpt-5.4' }",
             "aliases.a.reference: 'gpt-5.4' is no candidate of it",
         ),
+        (
+            "[candidates.x]\neffort = 'hihg'\nendpoints = {}",
+            "candidates.x.effort: 'hihg' is no effort; use none",
+        ),
+        ("[candidates.'x@hihg']\nendpoints = {}", "candidates.x@hihg.effort: 'hihg' is no effort"),
         ("[candidate.x]\n", "unknown key 'candidate'"),
         ("[candidates.x\n", "not valid TOML"),
         ('[candidates."a b"]\nendpoints = {}', "candidates.'a b': use letters"),

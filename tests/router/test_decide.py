@@ -69,11 +69,21 @@ def arm(receipt, candidate):
     loop=st.booleans(),
     share=st.floats(0, 1),
     last_tokens=st.one_of(st.none(), st.integers(1, 10**6)),
+    by_client=st.booleans(),
+    tier=st.sampled_from([None, "auto", "flex", "a=b"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_receipt_is_recomputed_byte_for_byte(decider, content, n, last, loop, share, last_tokens) -> None:
-    request = chat(turns=LOOP) if loop else messages(content=content, system="s" * 9000)
-    session = {"last_candidate": last, "last_tokens": last_tokens, "last_bytes": 500}
+def test_a_receipt_is_recomputed_byte_for_byte(
+    decider, content, n, last, loop, share, last_tokens, by_client, tier
+) -> None:
+    more = {"service_tier": tier}
+    request = chat(turns=LOOP, **more) if loop else messages(content=content, system="s" * 9000, **more)
+    session = {
+        "last_candidate": last,
+        "last_by_client": by_client,
+        "last_tokens": last_tokens,
+        "last_bytes": 500,
+    }
     served = {} if last is None else {last: (share, 1000.0)}
     receipt = decider.decide(request, context(n, served=served, shared=(10, share, 5.0), **session))
     written = msgspec.json.encode(receipt)
@@ -166,6 +176,25 @@ def test_without_its_key_a_seller_is_not_called(bundle, catalog) -> None:
     assert arm(keyless.decide(chat(), context()), "glm-5").excluded_by == "no_key"
     with pytest.raises(Unavailable, match="set ZAI_API_KEY"):
         keyless.decide(chat("glm-5"), context())
+
+
+def test_expected_costs_are_those_of_the_tier_asked_for(decider) -> None:
+    costs = {
+        tier: arm(decider.decide(chat(service_tier=tier), context()), "gpt-5.4").cost_usd
+        for tier in (None, "auto", "flex", "priority")
+    }
+    assert costs["flex"] < costs[None] == costs["auto"] < costs["priority"]
+
+
+def test_a_pin_goes_to_a_deployment_that_can_be_called(bundle, tmp_path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("[candidates.glm-5]\nendpoints = { zai = 'glm-5', openrouter = 'z-ai/glm-5' }\n")
+    catalog, policy = Catalog.load(own), parse_policy("learned")
+    for key, provider in (("OPENROUTER_API_KEY", "openrouter"), ("ZAI_API_KEY", "zai")):
+        decider = Decider(bundle, catalog, policy, environ={key: "made-up"})
+        receipt = decider.decide(chat("glm-5"), context())
+        assert (receipt.policy, receipt.provider) == ("pin:glm-5", provider)
+        assert msgspec.json.encode(recompute(receipt, decider)) == msgspec.json.encode(receipt)
 
 
 def test_a_warm_cache_makes_an_arm_cheaper(decider) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's small parts: settings, journal, sessions, metrics, dialects; a decision without a server."""
+"""The gateway's small parts: settings, journal, metrics, headers, dialects; a decision without a server."""
 
 import json
 import os
@@ -12,14 +12,13 @@ from router_servers import NOW_MS, ROOT, journal_of
 import samediff
 from features.errors import BadInput
 from features.records import OutcomeRecord
-from features.wire import parse_request
+from router.catalog import Catalog
 from router.dialects import detect_dialect
 from router.gateway.journal import Journal
 from router.gateway.metrics import Metrics
 from router.gateway.recording import harness_of
-from router.gateway.sessions import Sessions
 from router.gateway.settings import Settings
-from router.gateway.upstream import request_headers
+from router.gateway.upstream import address, request_headers
 
 
 def test_settings_come_from_the_file_then_the_environment_then_the_command_line(tmp_path) -> None:
@@ -84,54 +83,67 @@ def test_what_the_journal_cannot_take_is_counted(tmp_path, caplog) -> None:
     assert len(caplog.records) == 1
 
 
-def claude(*texts, **more):
-    roles = ["user", "assistant"] * len(texts)
-    messages = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
-    body = {"model": "auto", "max_tokens": 9, "messages": messages, **more}
-    return parse_request("anthropic_messages", json.dumps(body).encode())
+FULL_DISK = """
+import resource, sys, time
+from pathlib import Path
+from router.gateway.journal import Journal
+from test_gateway_parts import outcome, until
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))  # the disk takes no more
+journal = Journal(Path(sys.argv[1]), 100, 0.05)
+journal.start()
+for n in range(80):  # about 80 bytes each
+    journal.add("outcome", outcome(n))
+until(lambda: journal._failed)
+for n in range(80, 300):
+    journal.add("outcome", outcome(n))
+kept = 300 - journal.dropped
+if sys.argv[2] == "recovers":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    until(lambda: journal.written == kept)
+    journal.add("outcome", outcome(999))
+journal.close()
+print(journal.written, journal.dropped)
+"""
 
 
-def test_sessions_know_who_answered_and_what_was_sent() -> None:
-    sessions = Sessions(10)
-    first = sessions.place(claude("Fix it"), {"x-claude-code-session-id": "s1"}, "")
-    assert sessions.view(first, 0).last_candidate is None
-    sessions.answered(first, "a", 1000)
-    sessions.ended(first, 500, 120, None)
-    again = sessions.place(claude("Fix it", "Done", "Now the docs"), {"x-claude-code-session-id": "s1"}, "")
-    view = sessions.view(again, 3000)
-    assert (view.last_candidate, view.last_bytes, view.last_tokens) == ("a", 500, 120)
-    assert view.shared[0] == len("Fix it")
-    assert view.served["a"] == (view.shared[1], 2000)
-    side = sessions.place(claude("Give this a title"), {"x-claude-code-session-id": "s1"}, "")
-    assert side.session_id == "s1"
-    assert sessions.view(side, 3000).last_candidate is None
+def until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(condition)
 
 
-def test_sessions_without_a_name_go_by_first_words_and_address() -> None:
-    sessions = Sessions(10)
-    one, two, far = (
-        sessions.place(claude(*texts), {}, host)
-        for texts, host in ((("Hi",), "h1"), (("Hi", "Yes", "Go"), "h1"), (("Hi",), "h2"))
+@pytest.mark.parametrize("then", ["recovers", "is closed"])
+def test_a_full_disk_costs_no_record_unseen(tmp_path, then) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "journal"), then],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'router'}"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert one.session_id == two.session_id != far.session_id
+    written, dropped = map(int, done.stdout.split())
+    kept = [int(r["outcome_id"][1:]) for _, r in journal_of(tmp_path)]  # no line is torn
+    assert len(kept) == written == len(set(kept))
+    if then == "recovers":
+        assert written + dropped == 301
+        assert (kept[:80], kept[-1]) == (list(range(80)), 999)
+    else:
+        assert written + dropped == 300
+        assert dropped > 200
+    assert done.stderr.count("can't be written") == done.stderr.count("\n") == 1
 
 
-def test_a_response_id_leads_back_to_its_conversation() -> None:
-    sessions = Sessions(10)
-    body = {"model": "auto", "input": "Fix it"}
-    first = sessions.place(parse_request("openai_responses", json.dumps(body).encode()), {}, "")
-    sessions.answered(first, "a", 0)
-    sessions.ended(first, 1, None, "resp_1")
-    body = {"model": "auto", "input": "Go on", "previous_response_id": "resp_1"}
-    later = sessions.place(parse_request("openai_responses", json.dumps(body).encode()), {}, "")
-    assert sessions.view(later, 1).last_candidate == "a"
-
-
-def test_sessions_are_bounded() -> None:
-    sessions = Sessions(3)
-    for n in range(20):
-        sessions.answered(sessions.place(claude(f"task {n}"), {}, ""), "a", n)
-    assert len(sessions) == 3
+def test_a_record_that_is_no_json_does_not_stop_the_journal(tmp_path, caplog) -> None:
+    journal = Journal(tmp_path / "journal", 10, 0.05)
+    journal.start()
+    journal.add("outcome", OutcomeRecord(outcome_id="o", ts_ms=0, source="tests", detail="\ud800"))
+    journal.add("outcome", outcome(1))
+    journal.close()
+    assert (journal.written, journal.dropped) == (1, 1)
+    assert "can't be written as JSON" in caplog.text
 
 
 def test_metrics_are_written_in_the_text_format() -> None:
@@ -159,8 +171,6 @@ def test_harnesses_introduce_themselves(agent, told) -> None:
 
 
 def test_credentials_are_replaced_passed_or_dropped_by_the_catalogue() -> None:
-    from router.catalog import Catalog
-
     rows = Catalog.load().deployments
     client = [("authorization", "Bearer theirs"), ("x-api-key", "theirs"), ("x-samediff-session-id", "s")]
     native = rows["anthropic/claude-opus-5-5/anthropic_messages"]
@@ -174,6 +184,39 @@ def test_credentials_are_replaced_passed_or_dropped_by_the_catalogue() -> None:
     )
     assert "theirs" not in str(request_headers(other, client, {}))
     assert request_headers(other, client, {"ZAI_API_KEY": "k"})["x-api-key"] == "k"
+
+
+WHO = (
+    *("authorization", "x-api-key", "x-goog-api-key", "x-portkey-api-key", "openai-organization"),
+    *("openai-project", "chatgpt-account-id", "cookie", "x-forwarded-for", "x-anything-new", "session_id"),
+    *("x-claude-code-session-id", "x-stainless", "x-samediff-tenant"),
+)
+
+
+def test_another_seller_gets_the_dialects_own_headers_and_nothing_else() -> None:
+    rows = Catalog.load().deployments
+    protocol = {
+        "content-type": "application/json",
+        "accept": "*/*",
+        "user-agent": "claude-cli/2",
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "a",
+        "openai-beta": "b",
+        "idempotency-key": "i",
+        "x-stainless-lang": "js",
+    }
+    client = [*protocol.items(), *((name, "theirs") for name in WHO)]
+    other = rows["zai/glm-5/anthropic_messages"]
+    sent = request_headers(other, client, {"ZAI_API_KEY": "ours"})
+    assert sent == {**protocol, "accept-encoding": "identity", "x-api-key": "ours"}
+    assert address(other, "beta=true&key=theirs&api_key=theirs").endswith("/v1/messages?beta=true")
+    native = rows["openai/gpt-5.4/openai_chat"]
+    assert request_headers(native, client, {})["chatgpt-account-id"] == "theirs"
+    assert address(native, "beta=true&key=theirs").endswith("?beta=true&key=theirs")
+    ours = request_headers(native, client, {"OPENAI_API_KEY": "ours"})
+    assert ours["authorization"] == "Bearer ours"
+    assert not {"chatgpt-account-id", "openai-organization", "openai-project", "x-api-key"} & ours.keys()
+    assert ours["session_id"] == "theirs"
 
 
 @pytest.mark.parametrize(

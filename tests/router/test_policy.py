@@ -62,6 +62,7 @@ situations = st.builds(
     in_tool_loop=st.booleans(),
     provider_bound=st.booleans(),
     draw=st.floats(0, 1, exclude_max=True),
+    last_by_client=st.booleans(),
 )
 
 
@@ -155,6 +156,22 @@ def test_a_session_stays_while_its_candidate_is_good_enough() -> None:
     assert choose(policy, fallen, FREE._replace(last_candidate="mid")).chosen == "ref"
     loose = parse_policy("learned:max_loss=0.02,sticky=0")
     assert choose(loose, arms(), FREE._replace(last_candidate="ref")).chosen == "mid"
+
+
+def test_a_mix_stays_only_with_a_member_of_it_that_a_policy_chose() -> None:
+    policy, draw = parse_policy("mix:ref=0.5,mid=0.5"), FREE._replace(draw=0.7)
+    assert choose(policy, arms(), draw._replace(last_candidate="ref")).propensities["ref"] == 1
+    for last, by_client in (("cheap", False), ("ref", True), ("cheap", True), ("gone", False)):
+        choice = choose(policy, arms(), draw._replace(last_candidate=last, last_by_client=by_client))
+        assert choice.propensities == {"ref": 0.5, "mid": 0.5, "cheap": 0}
+        assert choice.chosen == "mid"
+
+
+def test_learned_does_not_stay_with_what_a_client_asked_for() -> None:
+    policy = parse_policy("learned:max_loss=0.02")
+    before = FREE._replace(last_candidate="ref", last_by_client=True)
+    assert choose(policy, arms(), before).chosen == "mid"
+    assert choose(policy, arms(), before._replace(in_tool_loop=True)).chosen == "ref"
 
 
 def test_without_the_reference_the_likeliest_stands_in() -> None:
