@@ -6,7 +6,7 @@ Tokenizing 100 kB takes 35 ms; a ratio corrected by the last usage block of the 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("llama", "llama"),
     ("grok", "grok"),
 )
+BYTES_PER_NEW_TOKEN = 3.5  # of tool results, mostly code; the same for all models, so that logs agree
 _PLAUSIBLE = (1.0, 12.0)  # bytes per token; outside, the body held images or the usage was another request's
 _MIN_BYTES = 1_000  # below, the envelope of the body is most of it
 
@@ -81,6 +82,26 @@ class TokenRatios:
         if _PLAUSIBLE[0] <= seen <= _PLAUSIBLE[1]:
             old = self.ratio(model)
             self.ratios[model_family(model)] = old * math.exp(self.rate * math.log(seen / old))
+
+
+class LastTurn(NamedTuple):
+    """A session's last answered turn by the provider's count; None is unknown."""
+
+    turn: int | None
+    prompt_tokens: int | None
+    output_tokens: int | None
+
+
+def next_prompt_tokens(last: LastTurn | None, turn: int | None, new_bytes: int) -> float | None:
+    """Prompt tokens of the turn after `last`: its prompt, its answer, and the bytes that came since.
+
+    None for any other turn. A transcript knows all of these as well as a gateway does, unlike a body's size.
+    """
+    if last is None or turn is None or last.turn != turn - 1:
+        return None
+    if last.prompt_tokens is None or last.output_tokens is None:
+        return None
+    return last.prompt_tokens + last.output_tokens + new_bytes / BYTES_PER_NEW_TOKEN
 
 
 def estimate_tokens(

@@ -16,7 +16,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     # the request's shape
     body_bytes: _F = None
-    n_messages: _F = None
+    n_messages: _F = None  # the system's left out: not every log holds those
     n_user_messages: _F = None  # messages a person wrote: tool results don't count
     n_assistant_messages: _F = None
     system_bytes: _F = None
@@ -42,7 +42,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools_agent: _F = None
     tools_mcp: _F = None
     # context and cache
-    context_tokens_est: _F = None
+    context_tokens_est: _F = None  # by the turn before's usage where it is known, else by the body's bytes
     context_tokens_last: _F = None  # whole prompt of the turn before, by the provider's count
     cache_shared_bytes: _F = None  # longest prefix equal to an earlier request of the session
     cache_shared_share: _F = None  # the same as a share of this prompt

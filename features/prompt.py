@@ -73,6 +73,8 @@ _DROPPED_LINES = (
     "[Request interrupted by user",
 )
 
+_REMINDER_STARTS, _REMINDER_ENDS = "<system-reminder>", "</system-reminder>"
+
 # How harnesses without tool calling open the turn that carries a result.
 _OBSERVATIONS = (
     "<returncode>",  # mini-swe-agent
@@ -99,7 +101,7 @@ def last_results(messages: Sequence[Message]) -> list[str]:
         if message.role == "assistant" or len(texts) >= MAX_RESULTS:
             break
         observed = observation(message)
-        found = [part.text for part in message.parts if part.kind == "tool_result"]
+        found = [without_reminders(part.text) for part in message.parts if part.kind == "tool_result"]
         texts.extend(reversed([*found, observed] if observed else found))
     return texts[:MAX_RESULTS][::-1]
 
@@ -121,6 +123,16 @@ def compose(task: str, last_user: str, results: Iterable[str]) -> str:
         pieces.append(squeeze(last_user, LAST_USER_CHARS))
     pieces.extend(map(squeeze_result, results))
     return "\n\n".join(piece for piece in pieces if piece)[:MAX_CHARS]
+
+
+def without_reminders(text: str) -> str:
+    """A tool result without the reminders that Claude Code hangs behind it and leaves out of transcripts."""
+    while text.endswith(_REMINDER_ENDS):
+        start = text.rfind(_REMINDER_STARTS)
+        if start < 0:
+            break
+        text = text[:start].rstrip("\n")
+    return text
 
 
 def squeeze_result(text: str) -> str:

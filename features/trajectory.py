@@ -53,15 +53,11 @@ class Trajectory:
         self.n_images = 0
         self.signed = False  # thinking that is bound to its provider has been seen
         self.task = ""  # what a person said first, and
-        self.last_user = (
-            ""  # last; of both what the salient text shows, without the client's own blocks
-        )
+        self.last_user = ""  # last; of both what the salient text shows, without the client's own blocks
         self.last_user_bytes = 0  # of all of it
         self._task_mark = 0
         self._only_task = True  # the last turn says what the first one says
-        self._results: deque[str] = deque(
-            maxlen=prompt.MAX_RESULTS
-        )  # since the assistant spoke
+        self._results: deque[str] = deque(maxlen=prompt.MAX_RESULTS)  # since the assistant spoke
         self._answers_tool = False
         self._open: dict[str, Action] = {}  # calls that wait for their result
         self._told: list[tuple[Action, int]] = []  # actions written as text, with their marks
@@ -91,7 +87,8 @@ class Trajectory:
         self._answers_tool = False
         for part in message.parts:
             if part.kind == "tool_result":
-                self._result(part.text, self._open.pop(part.call_id or "", None), part.is_error)
+                text = prompt.without_reminders(part.text)
+                self._result(text, self._open.pop(part.call_id or "", None), part.is_error)
             elif part.kind == "image":
                 self.n_images += 1
         if message.role == "user":

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WRONG_FILE = "the whole file is of another shape than its format"
 HEAD_BYTES = 4096
 AGE_BYTES = 16384
+_JOURNAL_LINE = b'{"kind":'
 _TIMESTAMP = re.compile(rb'"timestamp":\s*"([^"]{10,40})"')
 
 KINDS: dict[type[Any], RecordKind] = {
@@ -96,7 +97,7 @@ def ingest(
     options = options or ReadOptions()
     if form is not None:
         reader_of(form)
-    files = list(_walk(sources, Path(to)))
+    files = sorted(_walk(sources, Path(to)), key=_journal_first)
     store = LogStore(to)
     started = time.monotonic()
     with store.writing():
@@ -254,6 +255,14 @@ def _walk(sources: Sequence[str | Path], log: Path) -> Iterator[_Found]:
             files = [Path(folder) / name for name in names if not name.startswith(".")]
             for path in sorted((path for path in files if path.is_file()), key=_age):
                 yield _Found(path, str(path.relative_to(source)))
+
+
+def _journal_first(found: _Found) -> bool:
+    """Sort our own journal's files to the front: of a call that other logs tell, too, its record is kept."""
+    try:
+        return not head(found.path, len(_JOURNAL_LINE)).startswith(_JOURNAL_LINE)
+    except OSError:
+        return True
 
 
 def _age(path: Path) -> tuple[str, str, str]:

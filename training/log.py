@@ -18,8 +18,9 @@ import numpy as np
 import xxhash
 
 from features.errors import BadInput
-from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind
+from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind, RequestRecord
 from training.frames import no_rows, read_column, scan_files, to_frame
+from training.ids import is_global
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ STATE_FILE = "samediff-log.json"
 BATCH_ROWS = 4096  # records held in memory before they are written
 MERGE_FROM = 16  # a day with this many little files is merged into one
 LITTLE_BYTES = 32 << 20
+JOURNAL = "journal"  # the source of what our own gateway wrote down
 _MERGING = "merging.json"
 
 
@@ -75,21 +77,52 @@ class Seen:
     def __len__(self) -> int:
         return len(self._old) + len(self._new)
 
+    def __contains__(self, key: str) -> bool:
+        return self._has(_hash(key))
+
     def add(self, key: str) -> bool:
         """Remember a key; True if it was new."""
-        value = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
-        at = int(np.searchsorted(self._old, np.uint64(value)))
-        if value in self._new or (at < len(self._old) and int(self._old[at]) == value):
+        value = _hash(key)
+        if self._has(value):
             return False
         self._new.add(value)
         if len(self._new) >= 1 << 18:
             self._fold()
         return True
 
+    def _has(self, value: int) -> bool:
+        at = int(np.searchsorted(self._old, np.uint64(value)))
+        return value in self._new or (at < len(self._old) and int(self._old[at]) == value)
+
     def _fold(self) -> None:
         newest = np.fromiter(self._new, np.uint64, len(self._new))
         self._old = np.sort(np.concatenate([self._old, newest]))
         self._new.clear()
+
+
+class Answers:
+    """Providers' ids of the answers that the log holds, in 8 bytes each; those that only count are left out.
+
+    Two lines of our own journal are two calls whatever ids their answers bear, and so are never one.
+    """
+
+    def __init__(self) -> None:
+        self._journal = Seen()
+        self._others = Seen()
+
+    def note(self, answer: str | None, source: str) -> None:
+        """Remember an answer that a log of this source tells of."""
+        if answer is not None and is_global(answer):
+            (self._journal if source == JOURNAL else self._others).add(answer)
+
+    def add(self, record: RequestRecord) -> bool:
+        """Remember a request's answer; False if another log has told of it."""
+        answer, journal = record.provider_response_id, record.source == JOURNAL
+        if answer is not None and is_global(answer):
+            if answer in self._others or (not journal and answer in self._journal):
+                return False
+            self.note(answer, record.source)
+        return True
 
 
 class LogStore:
@@ -99,6 +132,7 @@ class LogStore:
         self.path = Path(path)
         self.state = self._read_state()
         self._seen: dict[RecordKind, Seen] = {}
+        self._answers = Answers()
         self._pending: dict[RecordKind, list[msgspec.Struct]] = {kind: [] for kind in FOLDERS}
         self._locked = False
 
@@ -144,7 +178,11 @@ class LogStore:
         self._locked = True
         try:
             self._recover()
-            self.state, self._seen = self._read_state(), {}  # another process may have written since
+            self.state, self._seen, self._answers = (
+                self._read_state(),
+                {},
+                Answers(),
+            )  # others may have written
             yield
         finally:
             self._locked = False
@@ -161,11 +199,17 @@ class LogStore:
         return AppendCount(added, duplicates)
 
     def admit(self, kind: RecordKind, record: msgspec.Struct) -> bool:
-        """Take one record unless its id is in the log already; it is on disk after the next `flush`."""
+        """Take one record unless its id is in the log already; it is on disk after the next `flush`.
+
+        A request is there already, too, when another log of the same call has told the provider's id of its
+        answer. Whichever came first is kept.
+        """
         if kind not in self._seen:
             self._seen[kind] = self._load_ids(kind)
-        if not self._seen[kind].add(getattr(record, ID_FIELDS[kind])):
+        key: str = getattr(record, ID_FIELDS[kind])
+        if key in self._seen[kind] or (isinstance(record, RequestRecord) and not self._answers.add(record)):
             return False
+        self._seen[kind].add(key)
         self._pending[kind].append(record)
         return True
 
@@ -237,10 +281,17 @@ class LogStore:
         seen = Seen()
         for folder in self._days(kind):
             for file in _live_files(folder):
-                column = ID_FIELDS[kind]
-                for key in read_column(file, column):
+                for key in read_column(file, ID_FIELDS[kind]):
                     seen.add(key)
+                if kind == "request":
+                    told = scan_files([file], RequestRecord, by_day=False)
+                    for row in told.select("provider_response_id", "source").collect().iter_rows():
+                        self._answers.note(*row)
         return seen
+
+
+def _hash(key: str) -> int:
+    return xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
 
 
 def day_of(ts_ms: int) -> str:

@@ -39,7 +39,7 @@ def test_facts_of_a_request():
         chosen, cache=memory.lookup("s", prefix_chain(chosen.messages), 1_000), context_tokens_est=9.0
     )
     assert facts.body_bytes == chosen.body_bytes
-    assert (facts.n_messages, facts.n_user_messages, facts.n_assistant_messages) == (4, 1, 1)
+    assert (facts.n_messages, facts.n_user_messages, facts.n_assistant_messages) == (3, 1, 1)
     assert (facts.system_bytes, facts.stream, facts.effort, facts.turn) == (7, 1, 5, 1)
     assert (facts.in_tool_loop, facts.calls_read, facts.last_result_bytes) == (1, 1, 5)
     kinds = ("read", "search", "edit", "shell", "web", "plan", "agent", "mcp")

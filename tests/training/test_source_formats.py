@@ -183,7 +183,8 @@ def test_otel_current_conventions(tmp_path):
     file = lines(tmp_path, otlp(agent, span(CURRENT)))
     assert detect(file, ReadOptions()) == "otel"
     (record,) = read(otel, file)
-    assert (record.request_id, record.session_id, record.harness) == ("msg_1", "conv-1", "billing-agent")
+    assert (record.request_id[:6], record.session_id, record.harness) == ("t1:s1#", "conv-1", "billing-agent")
+    assert record.provider_response_id == "msg_1"
     assert (record.input_tokens_uncached, record.cached_tokens, record.cache_write_tokens) == (200, 1500, 300)
     assert (record.ts_ms, record.latency_ms, record.finish_reason) == (WHEN_MS, 1500.0, "tool_calls")
     assert record.tools_called == ["bash"]
@@ -212,7 +213,7 @@ def test_otel_older_names_on_a_span_a_line(tmp_path):
     file = lines(tmp_path, line)
     assert detect(file, ReadOptions()) == "otel"
     (record,) = read(otel, file)
-    assert (record.request_id, record.session_id, record.provider) == ("0xabc:0xdef", "0xabc", "openai")
+    assert (record.request_id[:12], record.session_id, record.provider) == ("0xabc:0xdef#", "0xabc", "openai")
     assert (record.input_tokens_uncached, record.output_tokens, record.cached_tokens) == (50, 7, None)
     assert record.status == "error"
     assert record.facts.n_user_messages == 1
@@ -224,7 +225,7 @@ def test_otel_one_pretty_document(tmp_path):
         msgspec.json.format(msgspec.json.encode(otlp(span(CURRENT), span(CURRENT, spanId="s2"))), indent=2)
     )
     assert detect(file, ReadOptions()) == "otel"
-    assert [record.request_id for record in read(otel, file)] == ["msg_1", "msg_1"]
+    assert [record.request_id[:6] for record in read(otel, file)] == ["t1:s1#", "t1:s2#"]
 
 
 # --- request and response bodies ---------------------------------------------------------------------------

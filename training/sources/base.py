@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+from features.records import DecisionRecord, OutcomeRecord, Prompts, RequestRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from features.encoder import Encoder
 
 Record = RequestRecord | DecisionRecord | OutcomeRecord
-Prompts = Literal["full", "features", "none"]
 
 CHUNK_BYTES = 1 << 20
 DOCUMENT_BYTES = 64 << 20  # a file that is one JSON document is decoded whole, so it has a limit of its own

@@ -40,6 +40,7 @@ FLAGS = {
     "unknown_model": "a model without a published price, kept",
     "reasoning_unknown": "reasoning tokens inside the output or apart? say --reasoning; kept without a price",
     "success_not_a_share": "a success that is no number from 0 to 1, taken as unknown",
+    "run_totals": "figures of a whole run of calls; kept without what its context was",
     "time_from_file": "no time in the row; the file's is used",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
     "rewind_not_followed": "a session too long to hold; its features know turns that its user took back",

@@ -14,6 +14,7 @@ from features.errors import BadInput
 from features.records import RequestRecord, Status
 from features.wire import Message, Part, messages_from
 from features.wire.plain import join_turns
+from training.ids import is_global, own_id
 from training.sources.base import (
     OTHER_FORMAT,
     UNFINISHED,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 BAD_MESSAGE = "a message that can't be read"
 _MARKS = ("sessionId", "leafUuid", "uuid", "messageId")
 MOST_THREADS = 256  # open at once in one file; the one that was silent longest is closed
+_NO_ANSWER = Message(role="assistant")
 _SYNTHETIC = "<synthetic>"  # written by the client itself, no model was called
 
 
@@ -77,6 +79,10 @@ class _Thread:
         self.context_ms: int | None = None  # when the last line before the request was written
         self.places: dict[str, int] = {}  # line's uuid -> messages up to and including it
         self.stops = False  # does this version write stop reasons at all?
+
+    def open_messages(self) -> int:
+        """Count the messages that the open request will add: its answer, and the results that came since."""
+        return len(join_turns([_NO_ANSWER, *self.turn.later])) if self.turn is not None else 0
 
 
 def looks_like(item: dict[str, Any]) -> bool:
@@ -125,7 +131,7 @@ class _Reader:
         except BadInput:
             yield Refusal(self.file.name, row, BAD_MESSAGE)
         if uuid := text(item.get("uuid")):
-            thread.places[uuid] = len(thread.transcript)
+            thread.places[uuid] = len(thread.transcript) + thread.open_messages()
 
     def end(self) -> Iterator[Item]:
         for thread in self.threads.values():
@@ -180,8 +186,7 @@ class _Reader:
             yield from self._finish(thread)
             written = ms(item.get("timestamp")) or 0
             ts_ms = min(thread.context_ms or written, written)
-            model = text(message.get("model")) or ""
-            fields = thread.transcript.request_fields(model, ts_ms, None, subagent=thread.parent is not None)
+            fields = thread.transcript.request_fields(ts_ms, None, subagent=thread.parent is not None)
             thread.turn = _Turn(row, ts_ms, item, fields)
         thread.turn.extend(item, answer.parts)
 
@@ -199,6 +204,7 @@ class _Reader:
             **turn.fields,
             **usage,
             request_id=_request_id(turn),
+            provider_response_id=turn.message_id,
             ts_ms=turn.ts_ms,
             model_served=text(mapping(turn.item.get("message")).get("model")),
             service_tier=text(turn.usage.get("service_tier")),
@@ -217,7 +223,7 @@ class _Reader:
     def _failure(self, thread: _Thread, row: int, item: dict[str, Any]) -> RequestRecord:
         """Record a request that the provider refused; what it would have used is unknown."""
         ts_ms = ms(item.get("timestamp")) or 0
-        fields = thread.transcript.request_fields("", ts_ms, None, subagent=thread.parent is not None)
+        fields = thread.transcript.request_fields(ts_ms, None, subagent=thread.parent is not None)
         return RequestRecord(
             **self._who(thread, row, item),
             **fields,
@@ -243,10 +249,10 @@ class _Reader:
 
 
 def _request_id(turn: _Turn) -> str:
-    """Both ids, where both are known, so that two providers' counters can't meet."""
-    request = text(turn.item.get("requestId"))
-    own = turn.message_id or text(turn.item.get("uuid")) or f"line-{turn.row}"
-    return f"{own}:{request}" if request else own
+    """Both ids, where both are known; the line's own one, which forks copy, where those are local."""
+    request, line = text(turn.item.get("requestId")), text(turn.item.get("uuid"))
+    said = f"{turn.message_id}:{request}" if turn.message_id and request else turn.message_id
+    return said if said and is_global(said) else line or own_id(said, turn.row, turn.item)
 
 
 def _status(thread: _Thread, turn: _Turn) -> Status:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from features.errors import BadInput
 from features.records import RequestRecord
 from features.wire import Message, Part, messages_from
+from features.wire.openai_responses import is_subagent
 from features.wire.plain import join_turns
+from training.ids import is_global
 from training.sources.base import (
     OTHER_FORMAT,
     UNFINISHED,
@@ -22,6 +24,7 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
+from training.sources.checks import known_model
 from training.sources.describe import edit_digests, has_negative, spoken, tools_called
 from training.sources.transcript import Budget, Transcript
 from training.sources.values import basename, count, identity, listing, mapping, minus, ms, text
@@ -167,9 +170,7 @@ class _Reader:
         written = when or self.context_ms or 0
         ts_ms = min(self.context_ms or written, written)
         effort = text(self.context.get("effort")) or text(self.context.get("reasoning_effort"))
-        fields = self.transcript.request_fields(
-            self._model(), ts_ms, effort, subagent=self._parent() is not None
-        )
+        fields = self.transcript.request_fields(ts_ms, effort, subagent=self._subagent())
         self.index += 1
         return _Call(row, ts_ms, fields)
 
@@ -181,13 +182,19 @@ class _Reader:
         usage = _usage_fields(call.usage)
         self.transcript.answered(usage)
         flags = [*(usage.pop("flags", None) or []), *self.transcript.flags]
+        asked, answer_id = self._model() or None, call.response_id
         yield RequestRecord(
             **self._who(call.row),
             **call.fields,
             **usage,
-            request_id=call.response_id or f"{self.session}#{self.index - 1}",
+            request_id=answer_id
+            if answer_id and is_global(answer_id)
+            else f"{self.session}#{self.index - 1}",
+            provider_response_id=answer_id,
             ts_ms=call.ts_ms,
-            model_served=self._model() or None,
+            model_requested=asked,
+            # What was served isn't written down: a published name stands for itself, another may be an alias.
+            model_served=asked if asked and known_model(asked, None) else None,
             status="ok" if call.usage is not None else "unknown",
             latency_ms=float(call.end_ms - call.ts_ms) if call.end_ms > call.ts_ms > 0 else None,
             tools_called=tools_called(call.parts),
@@ -216,6 +223,9 @@ class _Reader:
 
     def _model(self) -> str:
         return text(self.context.get("model")) or ""
+
+    def _subagent(self) -> bool | None:
+        return True if self._parent() is not None else is_subagent(self.meta.get("thread_source"))
 
     def _parent(self) -> str | None:
         """Return the thread that spawned this one, of a sub-agent."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from features.assemble import facts_of
+from features.assemble import facts_of, trajectory_of
 from features.cache import PREFIXES_KEPT, PrefixMemory, prefix_chain, tools_seed
-from features.context import TokenRatios, estimate_tokens
+from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.diffs.answers import answer_digests
 from features.prompt import salient_text
 from features.textfacts import text_facts
@@ -27,19 +27,21 @@ SESSIONS_KEPT = 100_000
 SAME_TEXTS = 64  # salient texts whose facts and embedding are remembered; a matrix repeats them per model
 
 
-# A transcript doesn't hold the request's envelope, so these are unknown there, and never 0.
+# A transcript doesn't hold the request's envelope (system prompt, tools, what the client injects), so these
+# are unknown there, and never 0.
 ENVELOPE = (
     "body_bytes", "system_bytes", "stream", "max_output_tokens", "tool_choice_forced", "thinking",
     "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
-    "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp",
+    "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp", "cache_shared_bytes",
+    "cache_shared_share",
 )  # fmt: skip
 
 
 class _Sent(NamedTuple):
-    """A session's last request: its body's bytes, and the provider's count of its prompt."""
+    """A session's last request: its body's bytes, its turn, and what the provider counted."""
 
     bytes: float
-    tokens: int | None
+    last: LastTurn
 
 
 class Memory:
@@ -69,13 +71,14 @@ class Memory:
         if sent is None:
             return
         tokens = prompt_tokens(fields)
-        self.sent[session] = sent._replace(tokens=tokens)
+        last = sent.last._replace(prompt_tokens=tokens, output_tokens=fields.get("output_tokens"))
+        self.sent[session] = sent._replace(last=last)
         self.ratios.correct(fields.get("model_requested") or "", sent.bytes, tokens)
 
-    def remember(self, session: str, body_bytes: float) -> _Sent | None:
+    def remember(self, session: str, body_bytes: float, turn: int | None) -> _Sent | None:
         """Note a request; returns the one before it in its session."""
         before = self.sent.pop(session, None)
-        self.sent[session] = _Sent(body_bytes, None)
+        self.sent[session] = _Sent(body_bytes, LastTurn(turn, None, None))
         if len(self.sent) > SESSIONS_KEPT:
             self.sent.popitem(last=False)
         return before
@@ -93,22 +96,26 @@ def request_fields(
     }
     if options.prompts == "none":
         return fields
-    chain = prefix_chain(request.messages, tools_seed(request.model, request.tools))
-    before = memory.remember(session, float(request.body_bytes))
-    last_bytes, last_tokens = (before.bytes, before.tokens) if before else (None, None)
-    ratio = memory.ratios.ratio(request.model)
+    chain = prefix_chain(request.messages, tools_seed("", request.tools))  # as the gateway seeds it
+    trajectory = trajectory_of(request)
+    turn = None if request.previous_response_id else trajectory.n_assistant_messages
+    before = memory.remember(session, float(request.body_bytes), turn)
+    last_bytes, last = (before.bytes, before.last) if before else (None, None)
+    last_tokens = last.prompt_tokens if last else None
+    estimate = next_prompt_tokens(last, turn, trajectory.new_bytes)
+    if estimate is None:
+        ratio = memory.ratios.ratio(request.model)
+        estimate = estimate_tokens(request.body_bytes, last_bytes, last_tokens, ratio)
     facts = facts_of(
         request,
+        trajectory=None if turn is None else trajectory,
         cache=memory.prefixes.lookup(session, chain, ts_ms),
-        context_tokens_est=estimate_tokens(request.body_bytes, last_bytes, last_tokens, ratio),
+        context_tokens_est=estimate,
         context_tokens_last=last_tokens,
     )
     memory.prefixes.remember(session, chain, ts_ms)
     return (
-        fields
-        | {"facts": facts}
-        | prefix_fields(*chain)
-        | salient_fields(salient_text(request.messages), options)
+        fields | {"facts": facts} | prefix_fields(*chain) | salient_fields(trajectory.salient_text(), options)
     )
 
 
@@ -117,6 +124,7 @@ def response_fields(response: WireResponse | None, options: ReadOptions) -> dict
     if response is None:
         return {}
     fields: dict[str, Any] = {
+        "provider_response_id": response.response_id[:512] if response.response_id else None,
         "finish_reason": response.finish_reason,
         "error_kind": response.error,
         "tools_called": tools_called(response.parts) if not response.error else None,

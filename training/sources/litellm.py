@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import BadInput
 from features.records import RequestRecord
+from training.ids import own_id
 from training.sources.base import OTHER_FORMAT, Item, ReadOptions, Refusal, Row, SourceFile
 from training.sources.describe import Memory, request_fields, response_fields, usage_fields
 from training.sources.openai_jsonl import Call, dialect_of, parse_call
@@ -62,15 +63,17 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Item]:
 
 def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory) -> Item:
     number_, item = row
-    request_id = identity(item.get("request_id"))
-    if request_id is None or "startTime" not in item:
+    said_id = identity(item.get("request_id"))
+    if said_id is None or "startTime" not in item:
         return Refusal(file.name, number_, OTHER_FORMAT)
     kind = (text(item.get("call_type")) or "").removeprefix("a").replace("nthropic", "anthropic")
     if not kind.startswith(_CHAT[1:]) and kind != "":
         return Refusal(file.name, number_, NO_CHAT)
     metadata = mapping(item.get("metadata"))
-    session = identity(item.get("session_id")) or request_id
     start, end = ms(item.get("startTime")), ms(item.get("endTime"))
+    told = (item.get(name) for name in ("session_id", "model", "prompt_tokens", "completion_tokens"))
+    request_id = own_id(said_id, start, end, *map(str, told))
+    session = identity(item.get("session_id")) or request_id
     hit = str(item.get("cache_hit")).lower() == "true"
     fields = _bodies(item, _DIALECTS.get(kind, "openai_chat"), session, start, options, memory)
     fields |= _usage(item, metadata)
@@ -79,6 +82,7 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory) ->
     said = {
         "model_requested": text(item.get("model_group")),
         "model_served": text(item.get("model")),
+        "provider_response_id": said_id,  # LiteLLM's id is that of the answer
         "error_kind": text(mapping(metadata.get("error_information")).get("error_class")),
         **{name: value for name, value in fields.items() if value is not None},
     }

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import xxhash
 
 from features.errors import BadInput
 from features.records import RequestRecord, Status
 from features.wire import Dialect, WireRequest, WireResponse, parse_request, parse_response
+from training.ids import own_id
 from training.sources.base import OTHER_FORMAT, Item, ReadOptions, Refusal, Row, SourceFile, read_objects
 from training.sources.describe import Memory, request_fields, response_fields, usage_fields
 from training.sources.values import identity, mapping, ms, number, text
@@ -127,7 +127,8 @@ def _record(file: SourceFile, options: ReadOptions, row: Row, memory: Memory, mo
         return Refusal(file.name, number_, BAD_REQUEST)
     said_ms = _time(item, call)
     ts_ms = modified_ms if said_ms is None else said_ms
-    request_id = identity(call.response.get("id")) or identity(_first(item, _ID_KEYS)) or _digest(item)
+    said_id = identity(call.response.get("id")) or identity(_first(item, _ID_KEYS))
+    request_id = own_id(said_id, item)
     session = identity(_first(item, _SESSION_KEYS)) or (request.session_id if request else None)
     session = session or memory.conversation(request) or request_id
     fields = request_fields(request, session, ts_ms, options, memory) if request else {"dialect": dialect}
@@ -164,7 +165,3 @@ def _status(call: Call, response: WireResponse | None) -> Status:
     if call.failed:
         return "error"
     return "unknown" if response is None else "ok"
-
-
-def _digest(item: dict[str, Any]) -> str:
-    return "line-" + xxhash.xxh3_128_hexdigest(msgspec.json.encode(item, order="sorted"))

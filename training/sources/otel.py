@@ -8,12 +8,13 @@ are no calls, and so no rows.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from features.records import RequestRecord
 from features.wire import Message, Part, Role, WireRequest
+from training.ids import is_global, own_id
 from training.sources.base import OTHER_FORMAT, Item, ReadOptions, Refusal, SourceFile, read_objects
 from training.sources.describe import ENVELOPE, Memory, request_fields, tools_called
 from training.sources.values import count, identity, listing, mapping, minus, ms, number, text
@@ -60,6 +61,17 @@ _START = ("startTimeUnixNano", "start_time_unix_nano", "startTime", "start_time"
 _END = ("endTimeUnixNano", "end_time_unix_nano", "endTime", "end_time")
 
 
+class _Span(NamedTuple):
+    """One model call's span, under the names that we use."""
+
+    trace: str
+    own: str | None
+    start_ms: int | None
+    end_ms: int | None
+    status: dict[str, Any]
+    attributes: dict[str, Any]
+
+
 def looks_like(item: dict[str, Any]) -> bool:
     """Tell whether this is an OTLP document, or a span on a line of its own."""
     if "resourceSpans" in item or "resource_spans" in item:
@@ -82,13 +94,8 @@ def read(file: SourceFile, options: ReadOptions) -> Iterator[Item]:
             attributes = flat(span.get("attributes"))
             if is_call(attributes):
                 where = {"source": "otel", "source_file": file.name, "source_row": number_}
-                yield _record(
-                    span,
-                    attributes,
-                    options,
-                    memory,
-                    {**where, "harness": text(resource.get("service.name"))},
-                )
+                where["harness"] = text(resource.get("service.name"))
+                yield _record(_span_of(span, attributes), options, memory, where)
 
 
 def spans_of(item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -149,56 +156,71 @@ def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return next((item[key] for key in keys if item.get(key) is not None), None)
 
 
-def _record(
-    span: dict[str, Any],
-    attributes: dict[str, Any],
-    options: ReadOptions,
-    memory: Memory,
-    where: dict[str, Any],
-) -> RequestRecord:
-    context = mapping(span.get("context"))
-    trace = identity(_first(span, ("traceId", "trace_id"))) or identity(context.get("trace_id")) or "no-trace"
-    own = identity(_first(span, ("spanId", "span_id"))) or identity(context.get("span_id"))
-    start, end = ms(_first(span, _START)), ms(_first(span, _END))
-    session = identity(_get(attributes, "session")) or trace
-    model = text(_get(attributes, "requested")) or text(_get(attributes, "served"))
-    fields: dict[str, Any] = {"model_requested": model}
-    messages = prompt_of(attributes) if options.prompts != "none" else ()
-    if messages:
-        request = WireRequest(dialect="openai_chat", model=model or "", messages=messages)
-        fields |= request_fields(request, session, start or 0, options, memory) | {
-            "dialect": None,
-            "stream": None,
-        }
-        fields["facts"] = msgspec.structs.replace(
-            fields["facts"], **dict.fromkeys((*ENVELOPE, "context_tokens_est"))
-        )
-    fields |= _usage(attributes)
+def _record(span: _Span, options: ReadOptions, memory: Memory, where: dict[str, Any]) -> RequestRecord:
+    attributes = span.attributes
+    session = identity(_get(attributes, "session")) or span.trace
+    answer_id = identity(_get(attributes, "response_id"))
+    usage = _usage(attributes)
+    fields = _asked(span, session, options, memory) | usage
     memory.told(session, fields)
-    status = mapping(span.get("status"))
-    failed = text(_get(attributes, "error")) or str(status.get("code") or status.get("status_code")) in (
-        "2",
-        "ERROR",
-    )
-    reasons = [text(reason) for reason in _list(attributes.get("gen_ai.response.finish_reasons"))]
-    spoken = _messages(attributes.get("gen_ai.output.messages"))
-    first_s = number(_get(attributes, "first_chunk_s"))
     return RequestRecord(
         **where,
         **fields,
-        request_id=identity(_get(attributes, "response_id")) or f"{trace}:{own}",
+        **_outcome(span),
+        request_id=answer_id
+        if answer_id and is_global(answer_id)
+        else own_id(f"{span.trace}:{span.own}", span.start_ms, span.end_ms, usage),
+        provider_response_id=answer_id,
         session_id=session,
-        ts_ms=start or 0,  # refused by the checks
+        ts_ms=span.start_ms or 0,  # refused by the checks
         model_served=text(_get(attributes, "served")),
         provider=text(_get(attributes, "provider")),
         user=text(_get(attributes, "user")),
-        status="error" if failed else "ok",
-        error_kind=text(_get(attributes, "error")),
-        finish_reason=next((reason for reason in reasons if reason), None),
-        latency_ms=float(end - start) if start is not None and end is not None else None,
-        first_byte_ms=None if first_s is None else first_s * 1000,
-        tools_called=tools_called([part for message in spoken for part in message.parts]) if spoken else None,
     )
+
+
+def _span_of(span: dict[str, Any], attributes: dict[str, Any]) -> _Span:
+    context = mapping(span.get("context"))
+    trace = identity(_first(span, ("traceId", "trace_id"))) or identity(context.get("trace_id"))
+    return _Span(
+        trace or "no-trace",
+        identity(_first(span, ("spanId", "span_id"))) or identity(context.get("span_id")),
+        ms(_first(span, _START)),
+        ms(_first(span, _END)),
+        mapping(span.get("status")),
+        attributes,
+    )
+
+
+def _asked(span: _Span, session: str, options: ReadOptions, memory: Memory) -> dict[str, Any]:
+    """What was asked: the model, and what the messages tell where the exporter was told to record them."""
+    model = text(_get(span.attributes, "requested")) or text(_get(span.attributes, "served"))
+    messages = prompt_of(span.attributes) if options.prompts != "none" else ()
+    if not messages:
+        return {"model_requested": model}
+    request = WireRequest(dialect="openai_chat", model=model or "", messages=messages)
+    fields = request_fields(request, session, span.start_ms or 0, options, memory)
+    unknown = dict.fromkeys((*ENVELOPE, "context_tokens_est"))
+    facts = msgspec.structs.replace(fields["facts"], **unknown)
+    return fields | {"model_requested": model, "dialect": None, "stream": None, "facts": facts}
+
+
+def _outcome(span: _Span) -> dict[str, Any]:
+    """What came back: how it ended, how long it took, which tools it calls."""
+    attributes, start, end = span.attributes, span.start_ms, span.end_ms
+    error = text(_get(attributes, "error"))
+    code = str(span.status.get("code") or span.status.get("status_code"))
+    reasons = [text(reason) for reason in _list(attributes.get("gen_ai.response.finish_reasons"))]
+    spoken = _messages(attributes.get("gen_ai.output.messages"))
+    first_s = number(_get(attributes, "first_chunk_s"))
+    return {
+        "status": "error" if error or code in ("2", "ERROR") else "ok",
+        "error_kind": error,
+        "finish_reason": next((reason for reason in reasons if reason), None),
+        "latency_ms": float(end - start) if start is not None and end is not None else None,
+        "first_byte_ms": None if first_s is None else first_s * 1000,
+        "tools_called": tools_called([p for message in spoken for p in message.parts]) if spoken else None,
+    }
 
 
 def _usage(attributes: dict[str, Any]) -> dict[str, Any]:

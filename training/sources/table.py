@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import xxhash
 
 from features.errors import BadInput
 from features.facts import Facts
+from features.names import EFFORTS
 from features.records import OutcomeRecord, RequestRecord
+from training.ids import own_id
 from training.sources.base import NO_SESSION, Item, Labelled, ReadOptions, Refusal, Row, SourceFile, quiet
 from training.sources.describe import prompt_facts, salient_fields
 from training.sources.reasoning import conventions_of
@@ -59,12 +60,14 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "first_byte_ms": ("first_byte_ms", number),
 }
 EXTRA = ("tools", "input_tokens", "prompt", "success", "category")
+# Columns in which a row says of how many calls its figures are the sum.
+CALLS = ("n_calls", "api_calls", "n_turns", "num_turns")
 TOKENS_ALONE = {"input_tokens_uncached": "input_tokens"}  # the whole prompt will do where the parts are known
 USAGE = tuple(name for name in COLUMNS if name.endswith("_tokens") or name == "input_tokens_uncached")
 
 
 class _Last(NamedTuple):
-    """The turn before in a session."""
+    """The turn before in a session; its prompt's tokens are unknown where the row was a whole run."""
 
     turns: int
     prompt_tokens: int | None
@@ -128,10 +131,14 @@ def _record(table: _Table, row: Row) -> Item:
     if values["turn"] is None:
         values["turn"] = before.turns
     whole = _whole_prompt(values, raw.get(table.theirs["input_tokens"]))
+    run = any((count(raw.get(table.theirs[name])) or 0) > 1 for name in CALLS)
+    if run:
+        whole, before = None, _Last(before.turns, None)
     table.sessions[session] = _Last(before.turns + 1, whole)
-    flags = [] if values["ts_ms"] is not None else ["time_from_file"]
-    if values["request_id"] is None:
-        values["request_id"] = _identity(values, session)
+    flags = ["run_totals"] if run else []
+    if values["ts_ms"] is None:
+        flags.append("time_from_file")
+    values["request_id"] = own_id(values["request_id"], *_content(values))
     if values["task_type"] is None:
         values["task_type"] = text(raw.get(table.theirs["category"]))
     success, told = _success(raw.get(table.theirs["success"]))
@@ -139,7 +146,12 @@ def _record(table: _Table, row: Row) -> Item:
         flags.append("success_not_a_share")
     if values["ts_ms"] is None:
         values["ts_ms"] = table.modified_ms
-    facts = Facts(turn=values["turn"], context_tokens_est=whole, context_tokens_last=before.prompt_tokens)
+    facts = Facts(
+        turn=None if run else values["turn"],
+        effort=EFFORTS.get((values["effort"] or "").lower()),
+        context_tokens_est=whole,
+        context_tokens_last=before.prompt_tokens,
+    )
     request = RequestRecord(
         **values,
         **_prompt(table.options, raw.get(table.theirs["prompt"]), facts),
@@ -187,10 +199,9 @@ def _whole_prompt(values: dict[str, Any], said: Any) -> int | None:
     return whole
 
 
-def _identity(values: dict[str, Any], session: str) -> str:
-    """Make an id of the row itself, so that the same row in another export is the same request."""
-    said = [values["turn"], values["ts_ms"], values["model_served"], *(values[name] for name in USAGE)]
-    return f"{session}#{values['turn']}#{xxhash.xxh3_64_hexdigest(repr(said).encode())}"
+def _content(values: dict[str, Any]) -> list[Any]:
+    """What tells a row from others: the same row in another export is the same request."""
+    return [values[name] for name in ("session_id", "turn", "ts_ms", "model_served", *USAGE)]
 
 
 def _inside(table: _Table, values: dict[str, Any]) -> bool | None:
@@ -231,7 +242,7 @@ def _mapped(names: frozenset[str], options: ReadOptions) -> set[str]:
 
 
 def _theirs(options: ReadOptions) -> dict[str, str]:
-    known = {name: name for name in (*COLUMNS, *EXTRA)}
+    known = {name: name for name in (*COLUMNS, *EXTRA, *CALLS)}
     unknown = [name for name in options.column_map if name not in known]
     if unknown:
         raise BadInput(f"--map {unknown[0]}=…: no such column of ours; ours are {', '.join(known)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from features.assemble import facts_of
 from features.cache import PrefixChain
-from features.context import TokenRatios, estimate_tokens
+from features.context import LastTurn, next_prompt_tokens
 from features.trajectory import Trajectory
 from features.wire import Dialect, Message, WireRequest
 from training.sources.describe import ENVELOPE, prefix_fields, prompt_tokens, salient_fields
@@ -16,9 +16,18 @@ from training.sources.describe import ENVELOPE, prefix_fields, prompt_tokens, sa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from features.facts import Facts
     from training.sources.base import ReadOptions
 
 HELD_BYTES = 64 << 20  # of the messages of one file's transcripts, kept only to follow rewinds
+
+
+class _Asked(NamedTuple):
+    """A request of the conversation: how many messages it sent, when, and its turn."""
+
+    messages: int
+    ts_ms: int
+    turn: int
 
 
 class Budget:
@@ -35,12 +44,10 @@ class Transcript:
         self.options = options
         self.dialect = dialect
         self.budget = budget
-        self.turns = 0
         self.flags: list[str] = []
-        self._last: tuple[int, int, int | None] | None = (
-            None  # messages, time, prompt tokens of the last request
-        )
-        self._last_bytes = 0
+        self._asked: _Asked | None = None
+        self._answered: _Asked | None = None  # the last request that got an answer
+        self._last: LastTurn | None = None  # the last one whose usage is known
         self._held: list[Message] | None = []
         self._held_bytes = 0
         self._start(())
@@ -85,45 +92,46 @@ class Transcript:
     def restart(self) -> None:
         """Forget the conversation, as a compaction does."""
         self._start(())
-        self._last = None
+        self._asked = self._answered = self._last = None
 
-    def request_fields(self, model: str, ts_ms: int, effort: str | None, *, subagent: bool) -> dict[str, Any]:
+    def request_fields(self, ts_ms: int, effort: str | None, *, subagent: bool | None) -> dict[str, Any]:
         """Fields of a request that is made now, with everything added so far as its prompt."""
-        turn, self.turns = self.turns, self.turns + 1
+        turn = self.trajectory.n_assistant_messages  # as a request's body tells it: no errors, none compacted
         fields: dict[str, Any] = {"turn": turn, "dialect": self.dialect, "effort": effort}
-        total = self.chain.sizes[-1] if len(self) else 0
-        last, last_bytes = self._last, self._last_bytes
-        self._last, self._last_bytes = (len(self), ts_ms, None), total
+        self._asked = _Asked(len(self), ts_ms, turn)
         if self.options.prompts == "none":
             return fields
-        tokens = last[2] if last else None
-        estimate = None
-        if tokens is not None:  # without a usage block the prompt's envelope is unknown, and so is its size
-            estimate = estimate_tokens(total, last_bytes, tokens, TokenRatios().ratio(model))
         facts = facts_of(
-            WireRequest(dialect=self.dialect, model=model, effort=effort),
+            WireRequest(dialect=self.dialect, model="", effort=effort),
             trajectory=self.trajectory,
-            cache=self._shared(last, total, ts_ms),
-            context_tokens_est=estimate,
-            context_tokens_last=tokens,
+            cache=(0.0, 0.0, self._age(ts_ms)),
+            context_tokens_est=next_prompt_tokens(self._last, turn, self.trajectory.new_bytes),
+            context_tokens_last=self._last.prompt_tokens if self._last else None,
             turn=turn,
             is_subagent=subagent,
         )
-        facts = msgspec.structs.replace(facts, **dict.fromkeys(ENVELOPE))
+        facts = msgspec.structs.replace(facts, **dict.fromkeys(self._untold(facts)))
         salient = salient_fields(self.trajectory.salient_text(), self.options)
         return fields | {"facts": facts} | prefix_fields(self.chain.hashes, self.chain.sizes) | salient
 
     def answered(self, fields: dict[str, Any]) -> None:
-        """Learn the usage of the last request."""
-        if self._last is not None:
-            self._last = (*self._last[:2], prompt_tokens(fields))
+        """Learn that the last request was answered, and its usage where there is one."""
+        self._answered = self._asked
+        tokens = prompt_tokens(fields)
+        if self._asked is not None and tokens is not None:
+            self._last = LastTurn(self._asked.turn, tokens, fields.get("output_tokens"))
 
-    def _shared(
-        self, last: tuple[int, int, int | None] | None, total: int, ts_ms: int
-    ) -> tuple[float, float, float | None]:
-        """Return what of this prompt the request before has sent: (bytes, share, age in ms)."""
-        common = min(last[0], len(self)) if last else 0
-        if last is None or not common:
-            return 0.0, 0.0, None
-        shared = self.chain.sizes[common - 1]
-        return float(shared), shared / total if total else 0.0, float(max(0, ts_ms - last[1]))
+    def _age(self, ts_ms: int) -> float | None:
+        """Return how long ago this prompt's beginning was last sent, in ms."""
+        sent = self._answered
+        return float(max(0, ts_ms - sent.ts_ms)) if sent and min(sent.messages, len(self)) else None
+
+    def _untold(self, facts: Facts) -> tuple[str, ...]:
+        """Facts that a transcript doesn't tell.
+
+        Claude Code sends signed thinking back only where the model that answered is the one that it asks for,
+        and which one it asked for, such as an alias of ours, isn't written down.
+        """
+        if self.dialect == "anthropic_messages" and facts.provider_bound:
+            return (*ENVELOPE, "provider_bound")
+        return ENVELOPE

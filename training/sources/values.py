@@ -16,28 +16,26 @@ MOST_TOKENS = 10_000_000_000
 
 def count(value: Any) -> int | None:
     """Read a whole number, also from "12" or 12.0; negative ones pass, the checks deal with them."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) and value == int(value) else None
-    return value
+    found = _numeric(value)
+    if isinstance(found, float):
+        return int(found) if math.isfinite(found) and found == int(found) else None
+    return found
 
 
 def number(value: Any) -> float | None:
     """Read a finite number."""
+    found = _numeric(value)
+    return float(found) if found is not None and abs(found) < 1e300 else None  # False for NaN and infinity
+
+
+def _numeric(value: Any) -> int | float | None:
+    """Take a number as it is, or from text."""
     if isinstance(value, str):
         try:
-            value = float(value)
+            return float(value)
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e300 else None  # also False for NaN and infinity
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def usd(value: Any) -> Decimal | None:
