@@ -52,6 +52,7 @@ _COLUMNS = (
     *("task_type", "tools_called", "facts", "embedding", "encoder_digest", "prompt_text", "response_text"),
     *("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"),
 )
+BATCH_ROWS = 256
 _GUESSED_OUTPUT = 500  # tokens, only to weigh requests whose answer wasn't counted
 
 
@@ -102,7 +103,7 @@ class Surveyor:
         self._known = {name.lower(): name for name in bundle.profiles}
 
     def survey(self, log: LogStore) -> Frame:
-        """Go through the log a day at a time; repeats of one body are one request with more traffic."""
+        """Go through the log a batch at a time; repeats of one body are one request with more traffic."""
         found: list[Found] = []
         traffic: list[int] = []
         at: dict[str, int] = {}
@@ -277,11 +278,10 @@ def most_served(log: LogStore, catalog: Catalog) -> str:
 
 
 def _rows(log: LogStore) -> Iterator[dict[str, Any]]:
-    """Logged requests but for earlier shadow calls, a day in memory at a time."""
-    scan = log.scan("request").filter(pl.col("source") != "shadow")
-    for day in scan.select("day").unique().sort("day").collect()["day"]:
-        rows = scan.filter(pl.col("day") == day).select(_COLUMNS).sort("request_id").collect()
-        yield from rows.iter_rows(named=True)
+    """Logged requests but for earlier shadow calls, a few hundred in memory at a time."""
+    rows = log.scan("request").filter(pl.col("source") != "shadow").select(_COLUMNS)
+    for batch in rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+        yield from batch.iter_rows(named=True)
 
 
 def bodies(log: LogStore, request_ids: list[str]) -> dict[str, dict[str, Any]]:
