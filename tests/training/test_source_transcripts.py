@@ -60,7 +60,6 @@ def test_claude_code_tells_the_session_so_far():
     assert [f.user_corrections for f in facts] == [0, 0, 0, 0, 0, 0, 0, 1, 1]
     assert facts[0].context_tokens_last is None
     assert all(f.context_tokens_est >= f.context_tokens_last for f in facts[1:])
-    assert all(f.cache_age_ms > 0 for f in facts[1:])
     assert {f.provider_bound for f in facts} == {0, None}  # signed thinking: whether it was sent isn't told
     assert {f.body_bytes for f in facts} == {None}  # a transcript doesn't hold the request's envelope
     assert {f.n_tools for f in facts} == {None}
@@ -142,7 +141,6 @@ def test_claude_code_compaction_starts_over(tmp_path):
     file.write_bytes(b"".join(msgspec.json.encode(x) + b"\n" for x in [*lines[:at], boundary, *lines[at:]]))
     records = read(claude_code, file)
     assert records[7].facts.n_messages == 1
-    assert records[7].facts.cache_age_ms is None
     assert records[7].turn == 0
 
 

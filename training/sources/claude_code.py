@@ -186,7 +186,7 @@ class _Reader:
             yield from self._finish(thread)
             written = ms(item.get("timestamp")) or 0
             ts_ms = min(thread.context_ms or written, written)
-            fields = thread.transcript.request_fields(ts_ms, None, subagent=thread.parent is not None)
+            fields = thread.transcript.request_fields(None, subagent=thread.parent is not None)
             thread.turn = _Turn(row, ts_ms, item, fields)
         thread.turn.extend(item, answer.parts)
 
@@ -223,7 +223,7 @@ class _Reader:
     def _failure(self, thread: _Thread, row: int, item: dict[str, Any]) -> RequestRecord:
         """Record a request that the provider refused; what it would have used is unknown."""
         ts_ms = ms(item.get("timestamp")) or 0
-        fields = thread.transcript.request_fields(ts_ms, None, subagent=thread.parent is not None)
+        fields = thread.transcript.request_fields(None, subagent=thread.parent is not None)
         return RequestRecord(
             **self._who(thread, row, item),
             **fields,

@@ -170,7 +170,7 @@ class _Reader:
         written = when or self.context_ms or 0
         ts_ms = min(self.context_ms or written, written)
         effort = text(self.context.get("effort")) or text(self.context.get("reasoning_effort"))
-        fields = self.transcript.request_fields(ts_ms, effort, subagent=self._subagent())
+        fields = self.transcript.request_fields(effort, subagent=self._subagent())
         self.index += 1
         return _Call(row, ts_ms, fields)
 

@@ -28,12 +28,12 @@ SAME_TEXTS = 64  # salient texts whose facts and embedding are remembered; a mat
 
 
 # A transcript doesn't hold the request's envelope (system prompt, tools, what the client injects), so these
-# are unknown there, and never 0.
+# are unknown there, and never 0. A resumed Claude Code changes its system prompt, and so its whole prefix.
 ENVELOPE = (
     "body_bytes", "system_bytes", "stream", "max_output_tokens", "tool_choice_forced", "thinking",
     "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
     "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp", "cache_shared_bytes",
-    "cache_shared_share",
+    "cache_shared_share", "cache_age_ms",
 )  # fmt: skip
 
 

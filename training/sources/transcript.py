@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 HELD_BYTES = 64 << 20  # of the messages of one file's transcripts, kept only to follow rewinds
 
 
-class _Asked(NamedTuple):
-    """A request of the conversation: how many messages it sent, when, and its turn."""
-
-    messages: int
-    ts_ms: int
-    turn: int
-
-
 class Budget:
     """How many bytes of messages the transcripts of one file may still hold between them."""
 
@@ -45,8 +37,7 @@ class Transcript:
         self.dialect = dialect
         self.budget = budget
         self.flags: list[str] = []
-        self._asked: _Asked | None = None
-        self._answered: _Asked | None = None  # the last request that got an answer
+        self._turn = 0  # of the last request
         self._last: LastTurn | None = None  # the last one whose usage is known
         self._held: list[Message] | None = []
         self._held_bytes = 0
@@ -92,19 +83,18 @@ class Transcript:
     def restart(self) -> None:
         """Forget the conversation, as a compaction does."""
         self._start(())
-        self._asked = self._answered = self._last = None
+        self._last = None
 
-    def request_fields(self, ts_ms: int, effort: str | None, *, subagent: bool | None) -> dict[str, Any]:
+    def request_fields(self, effort: str | None, *, subagent: bool | None) -> dict[str, Any]:
         """Fields of a request that is made now, with everything added so far as its prompt."""
         turn = self.trajectory.n_assistant_messages  # as a request's body tells it: no errors, none compacted
         fields: dict[str, Any] = {"turn": turn, "dialect": self.dialect, "effort": effort}
-        self._asked = _Asked(len(self), ts_ms, turn)
+        self._turn = turn
         if self.options.prompts == "none":
             return fields
         facts = facts_of(
             WireRequest(dialect=self.dialect, model="", effort=effort),
             trajectory=self.trajectory,
-            cache=(0.0, 0.0, self._age(ts_ms)),
             context_tokens_est=next_prompt_tokens(self._last, turn, self.trajectory.new_bytes),
             context_tokens_last=self._last.prompt_tokens if self._last else None,
             turn=turn,
@@ -115,16 +105,10 @@ class Transcript:
         return fields | {"facts": facts} | prefix_fields(self.chain.hashes, self.chain.sizes) | salient
 
     def answered(self, fields: dict[str, Any]) -> None:
-        """Learn that the last request was answered, and its usage where there is one."""
-        self._answered = self._asked
+        """Learn the usage of the last request, where there is one."""
         tokens = prompt_tokens(fields)
-        if self._asked is not None and tokens is not None:
-            self._last = LastTurn(self._asked.turn, tokens, fields.get("output_tokens"))
-
-    def _age(self, ts_ms: int) -> float | None:
-        """Return how long ago this prompt's beginning was last sent, in ms."""
-        sent = self._answered
-        return float(max(0, ts_ms - sent.ts_ms)) if sent and min(sent.messages, len(self)) else None
+        if tokens is not None:
+            self._last = LastTurn(self._turn, tokens, fields.get("output_tokens"))
 
     def _untold(self, facts: Facts) -> tuple[str, ...]:
         """Facts that a transcript doesn't tell.
