@@ -1,61 +1,13 @@
-"""The real Claude Code and Codex work through a task of several tool turns, routed by the gateway.
+"""The real Claude Code and Codex work through a task of several tool turns, routed by the gateway."""
 
-Needs SAMEDIFF_CLIENTS, a folder with the executables `claude` and `codex` installed from npm.
-"""
-
-import os
 import subprocess
 import sys
 
 import pytest
+from real_clients import NEED_CLIENTS, claude, codex, work
 from router_servers import journal_of, start_gateway, start_upstream
 
-CLIENTS = os.environ.get("SAMEDIFF_CLIENTS")
-pytestmark = [
-    pytest.mark.clients,
-    pytest.mark.skipif(CLIENTS is None, reason="SAMEDIFF_CLIENTS names no folder of clients"),
-]
-TASK = "Fix the failing test in this repository"
-CODEX_CONFIG = """
-model = "auto"
-model_provider = "samediff"
-approval_policy = "never"
-sandbox_mode = "danger-full-access"
-[model_providers.samediff]
-name = "samediff"
-base_url = "{base}/v1"
-env_key = "OPENAI_API_KEY"
-wire_api = "responses"
-"""
-
-
-@pytest.fixture
-def repository(tmp_path):
-    place = tmp_path / "repository"
-    place.mkdir()
-    (place / "calc.py").write_text("def add(a, b):\n    return a - b\n")
-    (place / "test_calc.py").write_text("from calc import add\n\nassert add(2, 3) == 5\nprint('ok')\n")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
-    for step in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *step], cwd=place, check=True)
-    return place
-
-
-def claude(base, home):
-    command = ["claude", "-p", TASK, "--permission-mode", "acceptEdits", "--allowedTools", "Bash,Read,Edit"]
-    return command, {
-        "ANTHROPIC_BASE_URL": base,
-        "ANTHROPIC_API_KEY": "made-up",
-        "ANTHROPIC_MODEL": "auto",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "IS_SANDBOX": "1",
-    }
-
-
-def codex(base, home):
-    (home / ".codex").mkdir()
-    (home / ".codex" / "config.toml").write_text(CODEX_CONFIG.format(base=base))
-    return ["codex", "exec", "--skip-git-repo-check", TASK], {"OPENAI_API_KEY": "made-up"}
+pytestmark = NEED_CLIENTS
 
 
 @pytest.mark.parametrize(
@@ -63,24 +15,12 @@ def codex(base, home):
     [(claude, "claude_code_fix", "claude_code"), (codex, "codex_fix", "codex")],
 )
 def test_a_real_client_does_its_task_through_the_gateway(
-    drive, script, harness, repository, bundle_folder, tmp_path
+    drive, script, harness, bundle_folder, tmp_path
 ) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
     upstream = start_upstream(script, tmp_path)
     gateway = start_gateway(tmp_path, bundle_folder, upstream.url)
     try:
-        (name, *arguments), environ = drive(gateway.url, home)
-        done = subprocess.run(
-            [os.path.join(CLIENTS, name), *arguments],
-            cwd=repository,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        repository, done = work(drive, gateway.url, tmp_path, "auto")
     finally:
         code, _, err = gateway.stop()
         upstream.stop()

@@ -1,0 +1,80 @@
+"""A real Claude Code or Codex in a home of its own, set to a repository with a failing test.
+
+Needs SAMEDIFF_CLIENTS, a folder with the executables `claude` and `codex` installed from npm.
+"""
+
+import os
+import subprocess
+
+import pytest
+
+CLIENTS = os.environ.get("SAMEDIFF_CLIENTS")
+NEED_CLIENTS = [
+    pytest.mark.clients,
+    pytest.mark.skipif(CLIENTS is None, reason="SAMEDIFF_CLIENTS names no folder of clients"),
+]
+TASK = "Fix the failing test in this repository"
+CODEX_CONFIG = """
+model = "{model}"
+model_provider = "local"
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
+[model_providers.local]
+name = "local"
+base_url = "{base}/v1"
+env_key = "OPENAI_API_KEY"
+wire_api = "responses"
+"""
+
+
+def make_repository(folder):
+    """A git repository in which one test fails for a wrong operator."""
+    place = folder / "repository"
+    place.mkdir()
+    (place / "calc.py").write_text("def add(a, b):\n    return a - b\n")
+    (place / "test_calc.py").write_text("from calc import add\n\nassert add(2, 3) == 5\nprint('ok')\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    for step in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *step], cwd=place, check=True)
+    return place
+
+
+def claude(base, home, model):
+    """Command and environment of Claude Code; without a model it takes its own."""
+    command = ["claude", "-p", TASK, "--permission-mode", "acceptEdits", "--allowedTools", "Bash,Read,Edit"]
+    return command, {
+        "ANTHROPIC_BASE_URL": base,
+        "ANTHROPIC_API_KEY": "made-up",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "IS_SANDBOX": "1",
+        **({"ANTHROPIC_MODEL": model} if model else {}),
+    }
+
+
+def codex(base, home, model):
+    """Command and environment of Codex, whose configuration is written into its home."""
+    (home / ".codex").mkdir()
+    config = CODEX_CONFIG.format(base=base, model=model or "gpt-5.2-codex")
+    (home / ".codex" / "config.toml").write_text(config)
+    return ["codex", "exec", "--skip-git-repo-check", TASK], {"OPENAI_API_KEY": "made-up"}
+
+
+def work(drive, base, folder, model=None):
+    """Let a client work through the task; (repository, finished process)."""
+    home = folder / "home"
+    home.mkdir()
+    repository = make_repository(folder)
+    (name, *arguments), environ = drive(base, home, model)
+    # An edit within the second, of the same length, would leave Python with what it compiled before.
+    fresh = {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [os.path.join(CLIENTS, name), *arguments],
+        cwd=repository,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", **fresh, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return repository, done
