@@ -26,6 +26,7 @@ from training.labels.noise import rerun_noise
 from training.labels.reliability import Reliability, combine, estimate
 
 SEEDS = 6
+SCORED = 0.05  # of the answers have a score beside the witnesses
 # Witnesses: kind, how often it speaks of a good answer and of a bad one, and how often it then says good.
 WITNESSES = (
     ("tests_after_edit", (0.6, 0.6), (0.97, 0.30)),
@@ -122,9 +123,12 @@ def witnesses(matrix: pl.DataFrame) -> None:
         held = halves(matrix, rng)
         run = rng.random(len(truth)) < truth
         evidence = evidence_of(run, rng)
-        learned = estimate(evidence)
+        some = np.flatnonzero(rng.random(len(run)) < SCORED)
+        scored = pl.concat([evidence, lines_of(some, "score", run[some])])
+        learned = estimate(scored)
         stated = Reliability()
         targets = {"nothing but the truth of each run": run.astype(float)}
+        # The scores teach the rates only: the targets rest on the same witnesses either way.
         for name, how in (("stated", stated), ("learned", learned)):
             labels = combine(evidence, how).filter("verdict")
             value, rows = labels["value"].to_numpy(), labels["row"].to_numpy()
@@ -155,19 +159,13 @@ def evidence_of(run: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
     for kind, speaks, says_good in WITNESSES:
         rows = np.flatnonzero(rng.random(len(run)) < np.where(run, *speaks))
         good = rng.random(len(rows)) < np.where(run[rows], *says_good)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "row": rows,
-                    "kind": kind,
-                    "source": kind,
-                    "level": "signal",
-                    "v": good.astype(float),
-                    "ts_ms": 0,
-                }
-            )
-        )
-    return pl.concat(parts).with_columns(outcome_id=pl.col("row").cast(pl.String) + pl.col("kind"))
+        parts.append(lines_of(rows, kind, good))
+    return pl.concat(parts)
+
+
+def lines_of(rows: np.ndarray, kind: str, good: np.ndarray) -> pl.DataFrame:
+    told = {"row": rows, "kind": kind, "source": kind, "level": "signal", "v": good.astype(float), "ts_ms": 0}
+    return pl.DataFrame(told).with_columns(outcome_id=pl.col("row").cast(pl.String) + pl.lit(kind))
 
 
 if __name__ == "__main__":

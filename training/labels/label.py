@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import msgspec
 import polars as pl
 
 from features.errors import BadInput
@@ -14,6 +16,7 @@ from training.labels.coverage import LabelReport, report_on
 from training.labels.pairs import read_pairs
 from training.labels.signals import Turn, read_signals, turn_of
 from training.log import LogStore
+from training.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +39,8 @@ def run(log: Path, *, now_ms: int | None = None) -> LabelReport:
     requests = read_requests(store)
     if requests.is_empty():
         raise BadInput(f"{log}: no requests in it; `samediff ingest SOURCE --to {log}` first")
-    turns = [turn_of(row) for row in requests.iter_rows(named=True)]
+    rows = track(requests.iter_rows(named=True), "read", len(requests))
+    turns = [turn_of(row) for row in rows]
     count = store.append(
         "outcome", _evidence(turns, store, int(time.time() * 1000) if now_ms is None else now_ms)
     )
@@ -55,10 +59,8 @@ def read_requests(store: LogStore) -> pl.DataFrame:
 
 
 def _evidence(turns: list[Turn], store: LogStore, now_ms: int) -> Iterator[OutcomeRecord]:
-    import msgspec
-
     decisions = store.scan("decision").select("request_id", "reference").drop_nulls().collect()
     references = {request_id: candidate_name(reference) for request_id, reference in decisions.iter_rows()}
-    for found in (read_signals(turns), read_pairs(turns, references)):
-        for record in found:
-            yield msgspec.structs.replace(record, recorded_ms=now_ms)
+    found = chain(read_signals(turns), read_pairs(turns, references))
+    for record in track(found, "label"):
+        yield msgspec.structs.replace(record, recorded_ms=now_ms)

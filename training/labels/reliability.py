@@ -84,7 +84,7 @@ def estimate(evidence: pl.DataFrame, min_overlap: int = MIN_OVERLAP) -> Reliabil
     spoken = np.zeros((len(rows), len(_FAMILIES)), bool)
     spoken[where, _FAMILY[kind]] = True
     scored = spoken[:, _FAMILIES.index("score")]
-    weighty = spoken[:, [_FAMILIES.index("tests"), _FAMILIES.index("person")]].all(axis=1)
+    weighty = spoken[:, _FAMILIES.index("tests")] & spoken[:, _FAMILIES.index("person")]
     own = np.array([family in ("tests", "person") for family in _FAMILIES])
     judged = scored[:, None] | (weighty[:, None] & ~own)  # (rows, families)
     usable = judged[where, _FAMILY[kind]] & (kind != NAMES.index(ANCHOR))
