@@ -16,12 +16,14 @@ from rich.console import Console
 from features.errors import BadInput
 from features.facts import Facts
 from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+from router.gateway.routes import read_outcomes
 from training.ingest import ingest
 from training.labels.label import run
 from training.labels.pairs import read_pairs
 from training.labels.show import render
 from training.labels.signals import FACTS, SETTLED_MS, Turn, read_signals
 from training.log import LogStore
+from training.sources.base import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,3 +243,37 @@ def test_pairs_are_of_different_candidates_and_never_negative() -> None:
 
 def test_facts_named_here_exist() -> None:
     assert set(FACTS) <= set(Facts.__struct_fields__)
+
+
+@pytest.mark.parametrize(("prompts", "kept"), [("features", 5), ("none", 0)])
+def test_readers_keep_digests_of_edits_unless_nothing_is_to_be_kept(
+    tmp_path: Path, prompts: Any, kept: int
+) -> None:
+    ingest([SAMPLE / "claude_code", SAMPLE / "codex"], tmp_path, options=ReadOptions(prompts=prompts))
+    digests = LogStore(tmp_path).scan("request").collect()["edit_digests"]
+    assert len(digests) - digests.null_count() == kept
+    assert run(tmp_path).added == (9 if kept else 0)  # without facts nothing can be told
+
+
+def test_feedback_posted_without_a_level_is_a_persons_word(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    store.append("request", [request("a", candidate="cheap")])
+    store.append("outcome", read_outcomes(b'{"request_id": "a", "value": 0}', 5))
+    report = run(tmp_path)
+    assert [(line.kind, line.bad) for line in report.coverage] == [("feedback", 1)]
+    assert [(line.candidate, line.verdicts, line.bad) for line in report.support] == [("cheap", 1, 1)]
+
+
+def test_sixty_clean_verdicts_are_enough_to_certify(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    names = [f"r{n}" for n in range(60)]
+    store.append("request", [request(name, candidate="cheap") for name in names])
+    store.append(
+        "outcome",
+        [
+            OutcomeRecord(outcome_id=name, ts_ms=1, source="ci", request_id=name, level="tests", value=1.0)
+            for name in names
+        ],
+    )
+    report = run(tmp_path)
+    assert report.verdict == "enough to certify: cheap (at most 4.9% bad, 60 verdicts)"
