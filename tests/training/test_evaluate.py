@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import numpy as np
 import polars as pl
@@ -115,12 +117,23 @@ def test_the_mix_costs_what_the_learned_router_costs(routable):
     assert mix["quality"] < learned["quality"]
 
 
-def test_on_noise_the_router_abstains_and_the_pin_is_recommended(noise):
+def test_on_noise_the_router_abstains_and_the_cheapest_pin_is_recommended(noise):
     learned, single = policy(noise, "learned"), policy(noise, "best_single")
     assert learned["abstained"] >= 3
-    assert noise["recommended"] == "best_single"
-    assert noise["recommendation"].startswith("Pin ")
+    assert noise["recommended"] == "cheapest"
+    assert noise["recommendation"].startswith("Pin one: ")
     assert abs(learned["quality"] - single["quality"]) < 0.06
+
+
+def test_every_figure_of_the_recommendation_is_one_of_the_rows(noise, routable):
+    for result in (noise, routable[2]):
+        rows = [entry for entry in result["policies"] if entry["cost_usd"] is not None]
+        held = [row["vs_best_single"] for row in rows] + [row["vs_recommended"] for row in rows]
+        shown = {f"{100 * against['quality']:+.1f}" for against in held}
+        assert result["recommended"] in {row["name"] for row in rows}
+        assert set(re.findall(r"([+-]\d+\.\d) points", result["recommendation"])) <= shown
+        costs = {f"{abs(100 * against['saving']):.0f}" for against in held}
+        assert set(re.findall(r"(\d+) % (?:lower|higher)", result["recommendation"])) <= costs
 
 
 def test_on_noise_nothing_leaks_into_the_predictions(noise):
@@ -250,7 +263,7 @@ def test_suspect_rows_are_counted(tmp_path):
 def test_the_table_for_people_holds_the_sentence_and_every_warning(noise):
     from rich.console import Console
 
-    console = Console(width=400, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=1000, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     for part in render(noise):
         console.print(part)
     console.file.close()

@@ -1,4 +1,4 @@
-"""The parts of `samediff evaluate` held to their laws: mixes, intervals, the cascade, the recommendation."""
+"""The parts of `samediff evaluate` held to their laws: mixes, intervals, abstention, learners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from training.evaluate.bootstrap import Bootstrap, beats, mean_known
 from training.evaluate.choose import mix_weights, operate
 from training.evaluate.design import CS, KS, design, logistic, neighbours
-from training.evaluate.recommend import recommend, supported
 
 pins = st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 1000)), min_size=2, max_size=7)
 
@@ -92,74 +91,3 @@ def test_neighbours_and_logistic_learn_a_line_and_never_see_the_scored_rows():
     hidden = np.where(train[:, None], success, np.nan)
     again = neighbours(x, hidden, train, rows)
     assert np.array_equal(again, neighbours(x, success, train, rows))
-
-
-def entry(quality, saving, **more):
-    """A policy's entry: intervals are (low, point, high) against the best single model."""
-    against = {
-        "quality": quality[1],
-        "quality_ci": [quality[0], quality[2]],
-        "saving": None,
-        "saving_ci": None,
-    }
-    if saving is not None:
-        against |= {"saving": saving[1], "saving_ci": [saving[0], saving[2]]}
-    return {"vs_best_single": against, "vs_random_mix": against, "abstained": 0, "folds": 5, **more}
-
-
-NOTHING = entry((-0.02, 0.0, 0.02), (-0.1, 0.0, 0.1))["vs_best_single"]
-GAIN = entry((0.03, 0.05, 0.07), (0.2, 0.3, 0.4))
-NONE = entry((-0.03, 0.0, 0.03), (-0.1, 0.0, 0.1))
-LOSS = entry((-0.05, -0.03, -0.01), (0.5, 0.6, 0.7))
-# As good as the pin at 30 % less, and better than a mix of pins at that cost.
-SAVER = entry((-0.005, 0.0, 0.005), (0.2, 0.3, 0.4), vs_random_mix=GAIN["vs_best_single"])
-
-
-@pytest.mark.parametrize(
-    ("learned", "table", "against_table", "expected"),
-    [
-        (GAIN, NONE, NOTHING, "learned"),
-        (GAIN, GAIN, NOTHING, "table"),
-        (GAIN, GAIN, GAIN["vs_best_single"], "learned"),
-        (NONE, NONE, NOTHING, "best_single"),
-        (NONE, GAIN, NOTHING, "table"),
-        (LOSS, LOSS, NOTHING, "best_single"),
-        (entry((0.01, 0.02, 0.03), None), NONE, NOTHING, "learned"),
-        (entry((-0.01, 0.02, 0.03), None), NONE, NOTHING, "best_single"),
-        (entry((-0.005, 0.0, 0.005), (0.2, 0.3, 0.4)), NONE, NOTHING, "best_single"),
-        (SAVER, NONE, NOTHING, "learned"),
-        ({**SAVER, "abstained": 3}, NONE, NOTHING, "best_single"),
-        (entry((0.01, 0.02, 0.03), (-0.9, -0.5, -0.1)), NONE, NOTHING, "learned"),
-        (entry((-0.01, 0.02, 0.03), (-0.9, -0.5, -0.1)), NONE, NOTHING, "best_single"),
-    ],
-)
-def test_the_recommendation_is_what_the_numbers_support(learned, table, against_table, expected):
-    policies = {"learned": {**learned, "vs_table": against_table}, "table": table}
-    name, sentence = recommend(policies, [], "model-x")
-    assert name == expected
-    assert sentence.endswith(".")
-    assert sentence.count(". ") == 0
-    if expected == "best_single":
-        assert "Pin model-x" in sentence
-        assert not supported(learned)
-    else:
-        gain = policies[expected]["vs_best_single"]["quality"]
-        assert f"{100 * gain:+.1f} points" in sentence
-        saving = policies[expected]["vs_best_single"]["saving"]
-        assert (
-            saving is None or f"{abs(100 * saving):.0f} % {'lower' if saving >= 0 else 'higher'}" in sentence
-        )
-
-
-def test_a_cheaper_pin_that_cannot_be_told_from_the_best_is_named():
-    policies = {"learned": {**NONE, "vs_table": NOTHING}, "table": NONE}
-    best = {"model": "model-x", "cost_usd": 9.0, "vs_best": NOTHING}
-    close = {
-        "model": "close",
-        "cost_usd": 1.0,
-        "vs_best": entry((-0.03, -0.01, 0.01), (0.8, 0.9, 0.95))["vs_best_single"],
-    }
-    worse = {"model": "worse", "cost_usd": 0.1, "vs_best": LOSS["vs_best_single"]}
-    sentence = recommend(policies, [best, close, worse], "model-x")[1]
-    assert "close costs 90 % less" in sentence
-    assert "worse" not in sentence

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from features.errors import BadInput
 from training.evaluate.read import RUN_COLUMNS
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,9 +64,10 @@ def _one_row_each(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     hint = (
         f"; they differ in {', '.join(telling)} (choose with --where {telling[0]}=VALUE)" if telling else ""
     )
-    note = f"{len(repeated)} (task, model) pairs have several rows: averaged{hint}"
-    notes.add("repeated_rows", len(repeated), note)
-    note = f"{len(differ)} of the {len(repeated)} repeated (task, model) pairs disagree on success"
+    several = counted(len(repeated), "(task, model) pair has", "(task, model) pairs have")
+    notes.add("repeated_rows", len(repeated), f"{several} several rows: averaged{hint}")
+    of = f"of the {counted(len(repeated), 'repeated (task, model) pair')}"
+    note = f"{counted(len(differ), f'{of} disagrees', f'{of} disagree')} on success"
     notes.add("disagreeing_rows", len(differ), note)
     return cells.select("task_id", "model", "success", "cost", *_MEASURES)
 
@@ -79,7 +81,7 @@ def _priced_only(cells: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     if not len(unknown) or len(known) - len(unknown) < 2:
         return cells
     best = f"{unknown['model'][0]} (success {unknown['success'][0]:.3f})"
-    note = f"{len(unknown)} models without any cost or price left out, the best of them {best}"
+    note = f"{counted(len(unknown), 'model')} without any cost or price left out, the best of them {best}"
     notes.add("models_without_cost", len(unknown), f"{note}; give cost_usd or price_in and price_out")
     return cells.join(unknown.select("model"), on="model", how="anti")
 

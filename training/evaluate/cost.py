@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from features.wire.types import Usage
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +29,8 @@ def with_cost(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     cost = pl.col("cost_usd")
     free = (pl.col("price_in") == 0) & (pl.col("price_out") == 0)
     zero = full.select(((cost == 0) & ~free.fill_null(value=False)).sum()).item()
-    notes.add("zero_cost", zero, f"{zero} rows record a cost of exactly 0 for a paid model: taken as missing")
+    paid = f"{counted(zero, 'row records', 'rows record')} a cost of exactly 0 for a paid model"
+    notes.add("zero_cost", zero, f"{paid}: taken as missing")
     recorded = pl.when((cost > 0) | ((cost == 0) & free)).then(cost)
     full = full.with_columns(recorded.alias("_recorded"), _from_columns().alias("_columns"))
     full = full.with_columns(_from_price_table(full).alias("_table"))
@@ -36,11 +38,9 @@ def with_cost(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     kinds = (pl.when(pl.col(c).is_not_null()).then(pl.lit(kind)) for c, kind in known.items())
     full = full.with_columns(cost=pl.coalesce(known.keys()), cost_from=pl.coalesce(*kinds, pl.lit("unknown")))
     unknown = full["cost"].null_count()
-    notes.add(
-        "unknown_cost",
-        unknown,
-        f"{unknown} of {len(full)} rows have no cost and no price: left out of cost figures",
-    )
+    of = f"of {counted(len(full), 'row')}"
+    note = f"{counted(unknown, f'{of} has', f'{of} have')} no cost and no price: left out of cost figures"
+    notes.add("unknown_cost", unknown, note)
     return full.drop(*known)
 
 

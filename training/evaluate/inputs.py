@@ -12,6 +12,7 @@ import numpy as np
 from features.errors import BadInput
 from features.facts import Facts
 from features.vector import feature_names, featurize_one
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,8 +93,8 @@ def _requests(tasks: pl.DataFrame, notes: Notes) -> list[WireRequest] | None:
             "no prompt column: features are the task type, token counts and --features only",
         )
         return None
-    missing = tasks["prompt"].null_count()
-    notes.add("missing_prompts", missing, f"{missing} of {len(tasks)} tasks have no prompt")
+    missing, of = tasks["prompt"].null_count(), f"of {counted(len(tasks), 'task')}"
+    notes.add("missing_prompts", missing, f"{counted(missing, f'{of} has', f'{of} have')} no prompt")
     tools = tasks["tools_json"].to_list() if "tools_json" in tasks.columns else [None] * len(tasks)
     requests, leaks, broken = [], 0, 0
     for task_id, prompt, text in zip(tasks["task_id"], tasks["prompt"], tools, strict=True):
@@ -105,10 +106,13 @@ def _requests(tasks: pl.DataFrame, notes: Notes) -> list[WireRequest] | None:
     notes.add(
         "prompt_leaks_id",
         leaks,
-        f"the first line of {leaks} prompts holds the task id: stripped before any feature is made",
+        f"the first line of {counted(leaks, 'prompt')} holds the task id: "
+        "stripped before any feature is made",
     )
     notes.add(
-        "unread_tools", broken, f"tools_json of {broken} tasks isn't a JSON list of tools: taken as no tools"
+        "unread_tools",
+        broken,
+        f"tools_json of {counted(broken, 'task')} isn't a JSON list of tools: taken as no tools",
     )
     return requests
 

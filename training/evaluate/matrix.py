@@ -10,6 +10,7 @@ from features.errors import BadInput
 from training.evaluate.cells import complete_cells
 from training.evaluate.read import CATEGORY_COLUMNS
 from training.evaluate.suspect import flag
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,17 +101,18 @@ def _tasks(
     for name in extras:
         varying = table.filter(pl.col(f"_n_{name}") > 1).height
         if varying:
-            said = f"--features {name}: differs between the rows of one task ({varying} tasks)"
+            said = f"--features {name}: differs between the rows of one task ({counted(varying, 'task')})"
             raise BadInput(f"{said}, so it isn't known before the answer")
     if "prompt" in firsts:
         several = table.filter(pl.col("_n_prompt") > 1).height
-        notes.add("several_prompts", several, f"{several} tasks have more than one prompt; the first is used")
-    if group_column and (torn := table.filter(pl.col(f"_n_{group_column}") > 1).height):
         notes.add(
-            "torn_groups",
-            torn,
-            f"{torn} tasks have rows in several groups of {group_column}; the first is used",
+            "several_prompts",
+            several,
+            f"{counted(several, 'task has', 'tasks have')} more than one prompt; the first is used",
         )
+    if group_column and (torn := table.filter(pl.col(f"_n_{group_column}") > 1).height):
+        said = f"{counted(torn, 'task has', 'tasks have')} rows in several groups of {group_column}"
+        notes.add("torn_groups", torn, f"{said}; the first is used")
     return pl.DataFrame({"task_id": ids}).join(table, on="task_id", maintain_order="left")
 
 
@@ -159,11 +161,8 @@ def _merge_equal_prompts(tasks: pl.DataFrame, notes: Notes) -> np.ndarray:
             parent[b] = a
         elif prompt:
             first[prompt] = number[name]
-    notes.add(
-        "equal_prompts",
-        merged,
-        f"{merged} groups share a prompt word for word with another: kept in the same fold",
-    )
+    note = f"{counted(merged, 'group shares', 'groups share')} a prompt word for word with another"
+    notes.add("equal_prompts", merged, f"{note}: kept in the same fold")
     return np.unique([root(number[name]) for name in names], return_inverse=True)[1]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from features.errors import BadInput
 from training.evaluate import design
+from training.evaluate.words import counted
 from training.examples import Examples, Knobs, assign_folds
 from training.fit import fit_success
 
@@ -45,18 +46,16 @@ def splits(matrix: Matrix, options: Options, notes: Notes) -> list[Split]:
     if part.any():
         test = part == 1
         seen = np.isin(matrix.group, matrix.group[test]) & ~test
-        notes.add(
-            "shared_groups",
-            int(seen.sum()),
-            f"{seen.sum()} training tasks share a group with a test task: not fitted on",
-        )
+        count = int(seen.sum())
+        said = counted(count, "training task shares", "training tasks share")
+        notes.add("shared_groups", count, f"{said} a group with a test task: not fitted on")
         if not (~test & ~seen).any():
             raise BadInput("every training task shares its group with a test task; choose another --group")
         return [Split(~test & ~seen, test)]
     groups = len(np.unique(matrix.group))
     if groups < 2:
         raise BadInput("all tasks are in one group, so nothing can be held out; choose another --group")
-    few = f"only {groups} groups: intervals are rough, whatever the number of tasks"
+    few = f"only {counted(groups, 'group')}: intervals are rough, whatever the number of tasks"
     notes.add("few_groups", groups if groups < 10 else 0, few)
     fold = assign_folds(matrix.group, options.folds, options.seed)
     return [Split(fold != f, fold == f) for f in range(int(fold.max()) + 1)]

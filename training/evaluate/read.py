@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +130,9 @@ def _demand_texts(path: Path, frame: pl.LazyFrame) -> None:
 
     for name, dtype in frame.collect_schema().items():
         if name in TEXTS and (dtype.is_nested() or dtype in (pl.Duration, pl.Object)):
-            raise BadInput(f"{path}: column {name} holds {dtype}, a text is needed; leave it out or map another")
+            raise BadInput(
+                f"{path}: column {name} holds {dtype}, a text is needed; leave it out or map another"
+            )
 
 
 def _demand(path: Path, names: list[str], options: Options) -> None:
@@ -168,7 +171,9 @@ def _usable(rows: pl.DataFrame, path: Path, notes: Notes) -> tuple[pl.DataFrame,
     )
     kept = rows.filter(pl.col("_reason").is_null()).drop("_reason")
     for why, count in refused.items():
-        notes.add("refused_rows", count, f"{count} of {len(rows)} rows of {path.name} refused: {why}")
+        notes.add(
+            "refused_rows", count, f"{count} of {counted(len(rows), 'row')} of {path.name} refused: {why}"
+        )
     if kept.is_empty():
-        raise BadInput(f"{path}: none of its {len(rows)} rows can be used: {', '.join(refused)}")
+        raise BadInput(f"{path}: none of its {counted(len(rows), 'row')} can be used: {', '.join(refused)}")
     return kept, {"read": len(rows), "kept": len(kept), "refused": refused}

@@ -1,40 +1,69 @@
-"""Which policy the numbers support, in one sentence; pure, from the result's own figures."""
+"""Which policy the numbers support, in one sentence; pure, from the result's own figures.
+
+All figures are against one baseline, the best single model as the training part of each fold chooses it,
+save one: how the learned router stands against what is advised. A cheaper pin is advised where it saves
+beyond its interval and isn't shown to be worse; a router where it beats the baseline and that pin. Of routers
+that do, the simplest stands that no other beats. A cascade needs a check, so it is advised beside the others,
+never in their place.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from training.evaluate.words import claim, cost, points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARGIN = 0.01  # success that a saving may put at risk, at the lower end of the interval
-PIN_MARGIN = 0.02  # success that a cheaper pin may lack to be worth a mention
+PIN_MARGIN = 0.02  # success that a cheaper pin may lack before one of less lack is named in its place
+SIMPLEST_FIRST = ("table", "logistic", "knn", "learned")
+_ROUTERS = {
+    "table": "Route by the task-type table",
+    "logistic": "Use the logistic router",
+    "knn": "Use the kNN router",
+    "learned": "Use the learned router",
+}
+
+Difference = dict[str, Any]  # quality, quality_ci, saving, saving_ci of one policy against another
 
 
-def recommend(
-    policies: dict[str, dict[str, Any]], models: list[dict[str, Any]], model: str, agreed: bool = True
-) -> tuple[str, str]:
-    """Name of the supported policy and the sentence for people.
+class Case(NamedTuple):
+    """What a recommendation rests on."""
 
-    policies: entries of the result by name, with `vs_best_single`; `learned` also has `vs_table`.
-    models: every model as a pin, with `vs_best` against `model`, the best single one; `agreed` is False where
-    the folds disagree on which that is.
-    """
-    pin = f"Pin {model}" + ("" if agreed else " (the folds don't all agree on it)")
-    learned, table = policies["learned"], policies["table"]
-    if not supported(learned):
-        if not supported(table):
-            return "best_single", f"{pin}: {_why_not(learned)}{_cheaper_pin(models, model)}."
-        return (
-            "table",
-            f"Route by the task-type table alone: {_claim(table)}; the learned router falls short.",
-        )
-    quality, saving = learned["vs_table"]["quality_ci"], learned["vs_table"]["saving_ci"]
-    better = quality is not None and quality[0] > 0
-    cheaper = quality is not None and saving is not None and saving[0] > 0 and quality[0] > -MARGIN
-    if supported(table) and not better and not cheaper:
-        return (
-            "table",
-            f"Route by the task-type table alone: {_claim(table)}; the learned router adds nothing to it.",
-        )
-    return "learned", f"Use the learned router: {_claim(learned)}."
+    policies: dict[str, dict[str, Any]]  # entries of the result by name, with `vs_best_single`
+    models: list[dict[str, Any]]  # every model as a pin, with `vs_best_single`
+    best: str  # the best model on all training rows
+    versus: Callable[[str, str], Difference]  # of any two policies by name; a pin is "pin/MODEL"
+    check_noise: float  # how often the cascade's check is wrong
+
+
+class Advice(NamedTuple):
+    """What to do."""
+
+    policy: str  # best_single, cheapest, a router or "pin/MODEL"
+    if_checked: str | None  # "cascade" where it is better still, given the check
+    pins: tuple[str, ...]  # models that the sentence speaks of and that no other row stands for
+    sentence: str
+
+
+def recommend(case: Case) -> Advice:
+    """Policy that the figures support, what a check would add, and the sentence for people."""
+    pin = _pin(case)
+    base = "best_single" if pin is None else row_of(case, pin)
+    chosen = _router(case, base) or base
+    cascade = supported(case.policies["cascade"]) and _beats(case, "cascade", chosen)
+    hint = _cheaper_pin(case, chosen)
+    parts = [_head(case, chosen, pin)]
+    if hint:
+        parts.append(_hint(hint, _against(case, hint)))
+    if cascade:
+        parts.append(_cascade(case, chosen))
+    named = {pin, hint, None if _agreed(case) or chosen != "best_single" else case.best}
+    rows = [row_of(case, m["model"]) for m in case.models if m["model"] in named]
+    shown = tuple(row.removeprefix("pin/") for row in rows if row.startswith("pin/"))
+    return Advice(chosen, "cascade" if cascade else None, shown, "; ".join(parts) + ".")
 
 
 def supported(entry: dict[str, Any]) -> bool:
@@ -43,65 +72,171 @@ def supported(entry: dict[str, Any]) -> bool:
     A gain in quality counts at any price, since no pin offers it; the sentence names the price. A router
     that abstained in most folds is the pin.
     """
-    against = entry["vs_best_single"]
-    quality, saving = against["quality_ci"], against["saving_ci"]
-    if quality is None or 2 * entry["abstained"] > entry["folds"]:
+    quality = entry["vs_best_single"]["quality_ci"]
+    if quality is None or _abstains(entry):
         return False
     mixed = entry["vs_random_mix"]["quality_ci"]
-    safe = saving is not None and saving[0] > 0 and quality[0] > -MARGIN
-    saves = safe and mixed is not None and mixed[0] > 0
-    return bool(quality[0] > 0 or saves)
+    return bool(quality[0] > 0 or (_safe(entry) and mixed is not None and mixed[0] > 0))
 
 
-def _claim(entry: dict[str, Any]) -> str:
+def better(difference: Difference) -> bool:
+    """Whether quality is better beyond the interval, or as good within MARGIN at a cost beyond it lower."""
+    quality, saving = difference["quality_ci"], difference["saving_ci"]
+    if quality is None:
+        return False
+    cheaper = saving is not None and saving[0] > 0
+    return bool(quality[0] > 0 or (cheaper and quality[0] > -MARGIN and quality[1] >= 0))
+
+
+def row_of(case: Case, model: str) -> str:
+    """Name of the policy that is this pin: best_single or cheapest where all folds chose it, else its own."""
+    for name in ("best_single", "cheapest"):
+        if list(case.policies[name]["share"]) == [model]:
+            return name
+    return f"pin/{model}"
+
+
+def _agreed(case: Case) -> bool:
+    return len(case.policies["best_single"]["share"]) == 1
+
+
+def _abstains(entry: dict[str, Any]) -> bool:
+    return bool(2 * entry.get("abstained", 0) > entry.get("folds", 0))
+
+
+def _safe(entry: dict[str, Any]) -> bool:
+    """Whether it saves beyond the interval and risks no more than MARGIN for it."""
     against = entry["vs_best_single"]
-    text = f"{_points(against['quality'], against['quality_ci'])} of success over the best single model"
-    if against["saving"] is None:
-        return f"{text}, cost unknown"
-    return f"{text} at {_percent(against['saving'], against['saving_ci'])}"
+    quality, saving = against["quality_ci"], against["saving_ci"]
+    return bool(saving is not None and saving[0] > 0 and quality[0] > -MARGIN)
 
 
-def _why_not(entry: dict[str, Any]) -> str:
-    against = entry["vs_best_single"]
-    if 2 * entry["abstained"] > entry["folds"]:
-        where = (
+def _beats(case: Case, name: str, base: str) -> bool:
+    """Whether a policy supported against the best single model also beats what is advised without it.
+
+    Where the folds disagree on the best single model, that is the pin of the best of all training rows.
+    """
+    if base == "best_single":
+        return _agreed(case) or better(case.versus(name, f"pin/{case.best}"))
+    return better(case.versus(name, base))
+
+
+def _saves_unharmed(difference: Difference) -> bool:
+    """Whether it saves beyond the interval and isn't shown to be worse."""
+    quality, saving = difference["quality_ci"], difference["saving_ci"]
+    return bool(quality is not None and saving is not None and saving[0] > 0 and quality[1] >= 0)
+
+
+def _money(model: dict[str, Any]) -> float:
+    return float("inf") if model["cost_usd"] is None else float(model["cost_usd"])
+
+
+def _not_worse(case: Case, entry: dict[str, Any]) -> bool:
+    """Whether a pin is not shown to be worse than the best single model, by fold or of all training rows."""
+    model, ends = entry["model"], entry["vs_best_single"]["quality_ci"]
+    if ends is None or ends[1] < 0:
+        return False
+    rival = case.versus(f"pin/{model}", f"pin/{case.best}")["quality_ci"]
+    return bool(model == case.best or (rival is not None and rival[1] >= 0))
+
+
+def _pin(case: Case) -> str | None:
+    """Cheapest pin to be advised in place of the best single model: as good by its figures, and it saves."""
+    good = []
+    for entry in case.models:
+        against = entry["vs_best_single"]
+        if row_of(case, entry["model"]) == "best_single" or not _not_worse(case, entry):
+            continue
+        low = against["quality_ci"][0]
+        even = against["quality"] >= 0 or low > -MARGIN
+        if low > 0 or (even and _saves_unharmed(against)):
+            good.append(entry)
+    return str(min(good, key=_money)["model"]) if good else None
+
+
+def _router(case: Case, base: str) -> str | None:
+    """Simplest of the supported routers that no other of them beats; None where none beats the baseline."""
+    able = [n for n in SIMPLEST_FIRST if supported(case.policies[n]) and _beats(case, n, base)]
+    unbeaten = [a for a in able if not any(better(case.versus(b, a)) for b in able if b != a)]
+    return next(iter(unbeaten or able), None)
+
+
+def _cheaper_pin(case: Case, chosen: str) -> str | None:
+    """Cheapest pin that saves beyond its interval on what is advised and isn't shown to be worse than it.
+
+    One that lacks more than PIN_MARGIN only where no other is left; then the one that lacks least.
+    """
+    found = []
+    for entry in case.models:
+        saves = _saves_unharmed(case.versus(f"pin/{entry['model']}", chosen)) and _not_worse(case, entry)
+        if saves and row_of(case, entry["model"]) != chosen:
+            found.append((entry["vs_best_single"]["quality"], entry))
+    close = [entry for quality, entry in found if quality >= -PIN_MARGIN]
+    if close:
+        return str(min(close, key=_money)["model"])
+    return str(max(found, key=lambda pair: pair[0])[1]["model"]) if found else None
+
+
+def _head(case: Case, chosen: str, pin: str | None) -> str:
+    baseline = "the best single model" + ("" if _agreed(case) else " chosen per fold")
+    if chosen in _ROUTERS:
+        against = case.policies[chosen]["vs_best_single"]
+        return f"{_ROUTERS[chosen]}: {claim(against)} against {baseline}{_beside(case, chosen)}"
+    if pin is not None:
+        against = _against(case, pin)
+        settled = "" if against["quality_ci"][0] > 0 else ", not shown to be worse"
+        return f"Pin {pin}: {claim(against)} against {baseline}{settled}; {_why_not(case, chosen)}"
+    if _agreed(case):
+        return f"Pin {case.best}: {_why_not(case, chosen)}"
+    itself = f"{claim(_against(case, case.best))} against {baseline}"
+    return f"Pin {case.best}, the best on all tasks: {itself}; {_why_not(case, chosen)}"
+
+
+def _against(case: Case, model: str) -> Difference:
+    """A pin against the baseline."""
+    found: Difference = next(m["vs_best_single"] for m in case.models if m["model"] == model)
+    return found
+
+
+def _beside(case: Case, chosen: str) -> str:
+    """How the learned router stands against a simpler one that is advised."""
+    if chosen == "learned":
+        return ""
+    if not supported(case.policies["learned"]):
+        return ", while the learned router falls short"
+    return f", while the learned router adds nothing to it ({claim(case.versus('learned', chosen))})"
+
+
+def _why_not(case: Case, chosen: str) -> str:
+    """Why no router is advised, by the learned one against what is."""
+    entry = case.policies["learned"]
+    if _abstains(entry):
+        part = (
             ""
             if entry["abstained"] == entry["folds"]
             else f" in {entry['abstained']} of {entry['folds']} folds"
         )
-        return f"the learned router did not beat it on the training folds, so it abstains{where}"
+        return f"the learned router did not beat the pins on its training folds, so it abstains{part}"
+    against = case.versus("learned", chosen)
     if against["quality_ci"] is None:
         return "there are too few groups to say that a router beats it"
-    said = f"the learned router's {_points(against['quality'], against['quality_ci'])} of success"
-    if against["saving"] is not None:
-        said += f" at {_percent(against['saving'], against['saving_ci'])}"
-    return f"{said} is not a gain beyond the interval"
+    if chosen != "best_single":
+        return f"the learned router's {claim(against)} over that pin is not a gain beyond the interval"
+    unlike = "more than a mix of pins gives" if _safe(entry) else "a gain beyond the interval"
+    return f"the learned router's {claim(against)} is not {unlike}"
 
 
-def _cheaper_pin(models: list[dict[str, Any]], best: str) -> str:
-    """Name the cheapest pin that these data can't tell from the best, if it saves beyond its interval."""
-    equal = [
-        m
-        for m in models
-        if m["model"] != best
-        and (m["vs_best"]["saving_ci"] or [0])[0] > 0
-        and m["vs_best"]["quality"] >= -PIN_MARGIN
-        and (m["vs_best"]["quality_ci"] or [0, -1])[1] >= 0
-    ]
-    if not equal:
-        return ""
-    cheapest = min(equal, key=lambda m: float(m["cost_usd"]))
-    against = cheapest["vs_best"]
-    gain, saved = _points(against["quality"], against["quality_ci"]), f"{100 * against['saving']:.0f} %"
-    return f"; {cheapest['model']} costs {saved} less at {gain}, a difference that these tasks don't settle"
+def _hint(model: str, against: Difference) -> str:
+    told = "not shown to be worse" if against["quality"] >= -PIN_MARGIN else "too few tasks to tell"
+    gain = points(against["quality"], against["quality_ci"])
+    return f"{model} pinned has {gain} at {cost(against)}, {told}"
 
 
-def _points(value: float, ends: list[float] | None) -> str:
-    between = f" ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})" if ends else ""
-    return f"{100 * value:+.1f} points{between}"
-
-
-def _percent(value: float, ends: list[float] | None) -> str:
-    word = "lower" if value >= 0 else "higher"
-    between = f" ({100 * ends[0]:+.0f} to {100 * ends[1]:+.0f} % saved)" if ends else ""
-    return f"{abs(100 * value):.0f} % {word} cost{between}"
+def _cascade(case: Case, chosen: str) -> str:
+    entry = case.policies["cascade"]
+    name = max(entry["pairs"], key=lambda pair: entry["pairs"][pair])
+    name = f"the cascade {name}" if len(entry["pairs"]) == 1 else f"a cascade, mostly {name},"
+    wrong = f"wrong at most {100 * case.check_noise:g} % of the time" if case.check_noise else "never wrong"
+    gain = claim(entry["vs_best_single"])
+    base = "that pin" if chosen == "best_single" and _agreed(case) else "the same baseline"
+    return f"if you have a check that is {wrong} (tests, a judge), {name} has {gain} against {base}"

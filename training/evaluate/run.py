@@ -19,7 +19,8 @@ from training.evaluate.inputs import Inputs, inputs_of
 from training.evaluate.matrix import Matrix, build
 from training.evaluate.options import Notes, Options
 from training.evaluate.read import read_rows
-from training.evaluate.recommend import recommend
+from training.evaluate.recommend import Case, recommend
+from training.evaluate.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,10 +88,16 @@ def _joined(rows: pl.DataFrame, other: pl.DataFrame, notes: Notes) -> pl.DataFra
         raise BadInput("the two files have fewer than two models in common")
     gone = (set(rows["model"]) | set(other["model"])) - both
     notes.add(
-        "models_of_one_file", len(gone), f"{len(gone)} models are in one of the two files only: left out"
+        "models_of_one_file",
+        len(gone),
+        f"{counted(len(gone), 'model is', 'models are')} in one of the two files only: left out",
     )
     twice = rows.join(other.select("task_id").unique(), on="task_id", how="semi")["task_id"].n_unique()
-    notes.add("tasks_in_both", twice, f"{twice} tasks are in both files: scored, not fitted on")
+    notes.add(
+        "tasks_in_both",
+        twice,
+        f"{counted(twice, 'task is', 'tasks are')} in both files: scored, not fitted on",
+    )
     rows = rows.join(other.select("task_id").unique(), on="task_id", how="anti")
     if rows.is_empty():
         raise BadInput("every task of the first file is also in --test; nothing is left to fit on")
@@ -146,28 +153,40 @@ def _figures(
     routes = {name: policies.routed(matrix, at, parts, books, scores[name]) for name in ROUTERS}
     family = policies.mix_family(at, books)
     pairs, names = policies.cascade(matrix, at, parts, books, options.check_noise)
-    outcomes = {"cascade": pairs, **_outcomes(matrix, at, books, routes, family)}
+    outcomes = _outcomes(
+        matrix, at, books, {name: r.headline for name, r in routes.items()} | {"cascade": pairs}, family
+    )
+    for name, route in routes.items():
+        outcomes[f"{name}/parity"], outcomes[f"{name}/unguarded"] = route.parity, route.unguarded
     ledger = assess.Ledger(boot, outcomes)
     entries = {name: ledger.entry(name, matrix.models) for name in ORDER if name in outcomes}
     entries.setdefault("cheapest", _unknown("cheapest"))
-    entries["cascade"]["pairs"] = dict(Counter(names))
+    entries["cascade"] |= {
+        "pairs": dict(Counter(names)),
+        "vs_random_mix": ledger.against("cascade", "cascade/mix"),
+    }
     for name, route in routes.items():
         entries[name] |= _routing(ledger, name, route, scores[name])
     entries["learned"] |= _learned(ledger, boot, routes["learned"], family, books)
-    pin = book(matrix, np.any([s.train for s in parts], axis=0)).pin
-    models = _models(ledger, matrix.models, matrix.models[pin])
-    chosen, sentence = recommend(entries, models, matrix.models[pin], all(b.pin == pin for b in books))
+    best = matrix.models[book(matrix, np.any([s.train for s in parts], axis=0)).pin]
+    models = _models(ledger, matrix.models, best)
+    advice = recommend(Case(entries, models, best, ledger.against, options.check_noise))
+    entries |= {f"pin/{model}": ledger.entry(f"pin/{model}", matrix.models) for model in advice.pins}
+    for name in entries.keys() & outcomes.keys():
+        entries[name]["vs_recommended"] = ledger.against(name, advice.policy)
+    order = [*ORDER[:2], *(f"pin/{model}" for model in advice.pins), *ORDER[2:]]
     p = np.concatenate([s.test for s in scores["learned"]])
     plain = assess.calibration(np.concatenate([s.test for s in scores["table"]]), at, matrix.models)
     return {
         "models": models,
-        "policies": [entries[name] for name in ORDER],
+        "policies": [entries[name] for name in order],
         "calibration": {
             **assess.calibration(p, at, matrix.models),
             "table": {k: plain[k] for k in ("ece", "brier", "auc", "auc_within_model")},
         },
-        "recommended": chosen,
-        "recommendation": sentence,
+        "recommended": advice.policy,
+        "recommended_if_checked": advice.if_checked,
+        "recommendation": advice.sentence,
     }
 
 
@@ -175,20 +194,18 @@ def _outcomes(
     matrix: Matrix,
     at: policies.Scored,
     books: list[Book],
-    routes: dict[str, policies.Routed],
+    played: dict[str, policies.Outcome],
     family: list[policies.Outcome] | None,
 ) -> dict[str, policies.Outcome]:
-    """Name all outcomes to be compared: controls, pins ("pin/…"), each router with its variants and mix."""
+    """Name all outcomes to be compared: controls, pins ("pin/…"), routers and cascade, each with its mix."""
     single = policies.best_single(at, books)
     outcomes = {"best_single": single, "oracle": policies.oracle(at)}
     low = policies.cheapest(at, books)
     if low is not None:
         outcomes["cheapest"] = low
-    for name, route in routes.items():
-        mixed = single if family is None else policies.matched_mix(at, family, _cost(route.headline))
-        outcomes[_mix_of(name)] = mixed
-        outcomes[name] = route.headline
-        outcomes[f"{name}/parity"], outcomes[f"{name}/unguarded"] = route.parity, route.unguarded
+    for name, outcome in played.items():
+        mixed = single if family is None else policies.matched_mix(at, family, _cost(outcome))
+        outcomes[name], outcomes[_mix_of(name)] = outcome, mixed
     for j, model in enumerate(matrix.models):
         outcomes[f"pin/{model}"] = policies.by_model(at, np.full(len(at.rows), j))
     return outcomes
@@ -252,9 +269,16 @@ def _learned(
 
 
 def _models(ledger: assess.Ledger, models: list[str], best: str) -> list[dict[str, Any]]:
-    """Every model as a pin on the scored rows, best first, against the best one of all training rows."""
+    """Every model as a pin on the scored rows, best first, against the best one of all training rows.
+
+    `vs_best_single` is against the best one as each fold chose it.
+    """
     entries = []
     for model in sorted(models, key=lambda name: -ledger.quality[f"pin/{name}"]):
-        figures = ledger.figures(f"pin/{model}")
-        entries.append({"model": model, **figures, "vs_best": ledger.against(f"pin/{model}", f"pin/{best}")})
+        pin = f"pin/{model}"
+        against = {
+            "vs_best": ledger.against(pin, f"pin/{best}"),
+            "vs_best_single": ledger.against(pin, "best_single"),
+        }
+        entries.append({"model": model, **ledger.figures(pin), **against})
     return entries

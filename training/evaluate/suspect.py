@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from training.evaluate.words import counted
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -54,7 +56,8 @@ def _empty_calls(rows: pl.DataFrame, notes: Notes) -> None:
         if column in rows.columns:
             empty = rows.filter(pl.col(column) <= 0)
             names = empty["model"].unique().sort().to_list()
-            note = f"{len(empty)} rows with {column} ≤ 0 ({_names(names)}): no real call behind the score"
+            found = f"{counted(len(empty), 'row')} with {column} ≤ 0 ({_names(names)})"
+            note = f"{found}: no real call behind the score"
             notes.add(f"zero_{column}", len(empty), note)
 
 

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from training.evaluate.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,16 +19,17 @@ if TYPE_CHECKING:
 
 def render(result: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield the table of policies, calibration, warnings and the recommendation."""
-    grouped = f"{result['groups']} groups by {result['group']}, {result['folds']} folds"
+    grouped = f"{counted(result['groups'], 'group')} by {result['group']}, {counted(result['folds'], 'fold')}"
     typed = f"task type: {result['task_type']}" if result["task_type"] else "no task type"
-    size = f"{result['file']}: {result['tasks_scored']} tasks by {len(result['models'])} models"
+    size = f"{result['file']}: {counted(result['tasks_scored'], 'task')} by {len(result['models'])} models"
     table = Table(box=SIMPLE_HEAD, title=escape(f"{size}, {grouped}, {typed}"), title_justify="left")
     table.add_column("policy", no_wrap=True)
     for name in ("quality", "95 %", "gain", "$/task", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("mostly by")
     for entry in result["policies"]:
-        style = "bold" if entry["name"] == result["recommended"] else ""
+        advised = entry["name"] in (result["recommended"], result["recommended_if_checked"])
+        style = "bold" if advised else ""
         table.add_row(*map(escape, _row(entry)), style=style)
     yield table
     yield from _below(result)
@@ -56,6 +59,8 @@ def _against(entry: dict[str, Any]) -> tuple[str, str]:
 def _share(entry: dict[str, Any]) -> str:
     top = list(entry["share"].items())
     said = "".join(f"{100 * part:.0f} % {model}" for model, part in top[:1])
+    if entry["name"] == "best_single" and len(top) > 1:
+        said += " (chosen per fold)"
     if entry.get("abstained"):
         said += f" (abstained in {entry['abstained']} of {entry['folds']} folds)"
     return said
@@ -84,11 +89,8 @@ def _below(result: dict[str, Any]) -> Iterator[RenderableType]:
     for warning in result["warnings"]:
         yield Text(f"! {warning['message']}", style="yellow")
     rows = result["rows"]
-    refused = sum(rows["refused"].values())
-    yield Text(
-        f"{rows['read']} rows read = {rows['kept']} kept + {refused} refused; {result['seconds']} s",
-        style="dim",
-    )
+    kept = f"{rows['kept']} kept + {sum(rows['refused'].values())} refused"
+    yield Text(f"{counted(rows['read'], 'row')} read = {kept}; {result['seconds']} s", style="dim")
 
 
 def _interval(value: float | None, ends: list[float] | None, unit: float) -> str:
