@@ -277,3 +277,26 @@ def test_sixty_clean_verdicts_are_enough_to_certify(tmp_path: Path) -> None:
     )
     report = run(tmp_path)
     assert report.verdict == "enough to certify: cheap (at most 4.9% bad, 60 verdicts)"
+
+
+def test_shadow_pairs_show_by_candidate_and_level_and_the_reference_against_itself_does_not(
+    tmp_path: Path,
+) -> None:
+    store = LogStore(tmp_path)
+    store.append("request", [request("a", candidate="dear")])
+    told = (("cheap", "L0", 1.0), ("cheap", "different", None), ("dear", "L0", 1.0))
+    store.append(
+        "outcome",
+        [
+            OutcomeRecord(
+                outcome_id=str(n), ts_ms=1, source="shadow", request_id="a", session_id="a",
+                candidate=candidate, reference="dear", level=level, value=value,
+            )
+            for n, (candidate, level, value) in enumerate(told)
+        ],
+    )  # fmt: skip
+    report = run(tmp_path)
+    assert (report.labelled, report.shadow_labels) == (0, 1)
+    (cheap,) = report.support
+    assert (cheap.candidate, cheap.pairs, cheap.same, cheap.verdicts) == ("cheap", 2, 1, 0)
+    assert cheap.levels == {"L0": 1, "different": 1}

@@ -59,6 +59,7 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
     at_most_bad: float | None  # upper 95 % limit of P(bad) by Clopper and Pearson
     pairs: int  # answers compared with another's
     same: int
+    levels: dict[str, int]  # of the pairs
 
 
 class LabelReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +171,10 @@ def _support(labelled: pl.DataFrame, outcomes: pl.DataFrame) -> list[Support]:
         .group_by("candidate")
         .agg(pairs=pl.len(), same=pl.col("level").is_in(["L0", "L1", "L2"]).sum())
     )
+    by_level: dict[str, dict[str, int]] = {}
+    counts = outcomes.filter(compared).group_by("candidate", "level").len().sort("candidate", "level")
+    for candidate, level, n in counts.iter_rows():
+        by_level.setdefault(candidate, {})[level] = n
     joined = (
         by_candidate.join(pairs, on="candidate", how="full", coalesce=True)
         .with_columns(pl.exclude("candidate").fill_null(0))
@@ -177,7 +182,11 @@ def _support(labelled: pl.DataFrame, outcomes: pl.DataFrame) -> list[Support]:
         .sort("verdicts", "labelled", "candidate", descending=[True, True, False])
     )
     return [
-        Support(**row, at_most_bad=upper_limit(row["bad"], row["verdicts"]))
+        Support(
+            **row,
+            at_most_bad=upper_limit(row["bad"], row["verdicts"]),
+            levels=by_level.get(row["candidate"], {}),
+        )
         for row in joined.iter_rows(named=True)
     ]
 

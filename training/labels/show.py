@@ -65,11 +65,15 @@ def _coverage_table(report: LabelReport) -> Table:
 
 def _support_table(report: LabelReport) -> Table:
     table = Table(title="what it supports: at most so many bad (95 %)")
-    table.add_column("candidate")
+    table.add_column("candidate", max_width=28)
     for column in ("labelled", "verdicts", "bad", "at most", "pairs", "same"):
         table.add_column(column, justify="right")
+    if pairs := any(line.pairs for line in report.support):
+        table.add_column("levels of the pairs")
     for line in report.support:
         limit = "–" if line.at_most_bad is None else f"{line.at_most_bad:.1%}"
         numbers = (line.labelled, line.verdicts, line.bad)
-        table.add_row(line.candidate, *map(str, numbers), limit, str(line.pairs), str(line.same))
+        levels = ", ".join(f"{level} {n}" for level, n in line.levels.items())
+        cells = [*map(str, numbers), limit, str(line.pairs), str(line.same)]
+        table.add_row(line.candidate, *cells, *([levels] if pairs else []))
     return table
