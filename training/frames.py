@@ -21,6 +21,8 @@ try:
 except ImportError:
     raise MissingExtra("polars", "train") from None
 
+PolarsError = pl.exceptions.PolarsError
+
 
 def to_frame(record: type[msgspec.Struct], rows: list[Any]) -> pl.DataFrame:
     """Turn records of one type into a frame of its Polars schema; column by column, which makes it quick."""
@@ -43,6 +45,7 @@ def scan_files(files: list[Any], record: type[msgspec.Struct], *, by_day: bool) 
     """
     return pl.scan_parquet(
         files,
+        glob=False,  # the log's folder may have a name with [ or *
         schema=dict(polars_schema(record)),
         hive_partitioning=by_day,
         hive_schema={"day": pl.Date()} if by_day else None,
@@ -59,7 +62,7 @@ def no_rows(record: type[msgspec.Struct]) -> pl.LazyFrame:
 
 def read_column(file: Path, column: str) -> list[str]:
     """Read one column of text out of a Parquet file."""
-    return pl.read_parquet(file, columns=[column])[column].to_list()
+    return pl.read_parquet(file, columns=[column], glob=False)[column].to_list()
 
 
 def _plain(value: Any) -> Any:

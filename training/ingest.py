@@ -6,23 +6,35 @@ again; one that has grown is, and only what is new is added.
 
 from __future__ import annotations
 
-import os
-import re
+import csv
 import time
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import polars as pl
 import xxhash
 
 from features.errors import BadInput
 from features.records import DecisionRecord, OutcomeRecord, RecordKind, RequestRecord
 from models.prior import PRIOR_ENCODER
 from training.account import EXAMPLES, FormatCount, IngestResult, Reason
-from training.log import BATCH_ROWS, STATE_FILE, FileState, LogStore, Seen
+from training.finding import Found, find, size_of
+from training.log import BATCH_ROWS, FileState, LogStore
 from training.progress import Progress
-from training.sources import FORMATS, detect, reader_of
-from training.sources.base import UNREADABLE, Item, Labelled, ReadOptions, Record, Refusal, SourceFile, head
+from training.seen import Seen
+from training.sources import FORMATS, Damaged, detect, reader_of
+from training.sources.base import (
+    GAVE_UP,
+    UNREADABLE,
+    Item,
+    Labelled,
+    ReadOptions,
+    Record,
+    Refusal,
+    SourceFile,
+)
 from training.sources.checks import check, known_model, price
 
 if TYPE_CHECKING:
@@ -32,22 +44,26 @@ if TYPE_CHECKING:
 
 WRONG_FILE = "the whole file is of another shape than its format"
 HEAD_BYTES = 4096
-AGE_BYTES = 16384
-_JOURNAL_LINE = b'{"kind":'
-_TIMESTAMP = re.compile(rb'"timestamp":\s*"([^"]{10,40})"')
+# What parsers raise at bytes that nobody foresaw; a file that does so is refused, and counted.
+PARSERS_RAISE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,  # also of text that isn't UTF-8
+    csv.Error,
+    msgspec.MsgspecError,
+    pl.exceptions.PolarsError,
+    zlib.error,
+)
 
 KINDS: dict[type[Any], RecordKind] = {
     RequestRecord: "request",
     DecisionRecord: "decision",
     OutcomeRecord: "outcome",
 }
-
-
-class _Found(NamedTuple):
-    """A file to ingest: where it is, and its name under the source's root."""
-
-    path: Path
-    name: str
 
 
 def run(
@@ -97,12 +113,12 @@ def ingest(
     options = options or ReadOptions()
     if form is not None:
         reader_of(form)
-    files = sorted(_walk(sources, Path(to)), key=_journal_first)
+    files = find(sources, Path(to))
     store = LogStore(to)
     started = time.monotonic()
     with store.writing():
         run = _Run(store, options, form, int(time.time() * 1000) if now_ms is None else now_ms)
-        with Progress("ingest", sum(_size(file.path) for file in files), "bytes") as progress:
+        with Progress("ingest", sum(size_of(file.path) for file in files), "bytes") as progress:
             for file in files:
                 run.file(file, progress)
         run.flush()
@@ -132,7 +148,7 @@ class _Run:
         self.failure: BadInput | None = None  # why a whole file was refused, in the words of its reader
         self._done: dict[str, FileState] = {}  # files read to their end whose rows aren't all on disk yet
 
-    def file(self, found: _Found, progress: Progress) -> None:
+    def file(self, found: Found, progress: Progress) -> None:
         """Ingest one file, unless it is known and unchanged."""
         key = xxhash.xxh3_128_hexdigest(str(found.path.resolve()).encode("utf-8", "surrogateescape"))
         try:
@@ -149,7 +165,11 @@ class _Run:
             return
         except BadInput as error:
             self.failure = self.failure or error
-            self._refuse(self._unknown(), Refusal(found.name, None, WRONG_FILE))
+            reason = error.reason if isinstance(error, Damaged) else WRONG_FILE
+            self._refuse(self._unknown(), Refusal(found.name, None, reason))
+            return
+        except PARSERS_RAISE:
+            self._refuse(self._unknown(), Refusal(found.name, None, GAVE_UP))
             return
         if name is None:
             self.result.files_skipped += 1
@@ -169,19 +189,26 @@ class _Run:
 
     def _read(self, name: str, file: SourceFile, count: FormatCount) -> bool:
         """Take all items of a file; False if the file as a whole couldn't be read."""
+        whole = True
+        for item in self._items(name, file):
+            if isinstance(item, Refusal) and item.reason in (WRONG_FILE, UNREADABLE, GAVE_UP):
+                whole = False
+            self._take(count, file, item)
+            if self.store.pending >= BATCH_ROWS:
+                self.flush()
+        return whole
+
+    def _items(self, name: str, file: SourceFile) -> Iterator[Item]:
+        """Read a file; whatever breaks its reader is a refusal, so that one bad file ends no others."""
         try:
-            for item in reader_of(name)(file, self.options):
-                self._take(count, file, item)
-                if self.store.pending >= BATCH_ROWS:
-                    self.flush()
+            yield from reader_of(name)(file, self.options)
         except BadInput as error:  # said of the whole file, such as a table that lacks a column
             self.failure = self.failure or error
-            self._refuse(count, Refusal(file.name, None, WRONG_FILE))
-            return False
+            yield Refusal(file.name, None, WRONG_FILE)
         except OSError:
-            self._refuse(count, Refusal(file.name, None, UNREADABLE))
-            return False
-        return True
+            yield Refusal(file.name, None, UNREADABLE)
+        except PARSERS_RAISE:
+            yield Refusal(file.name, None, GAVE_UP)
 
     def _take(self, count: FormatCount, file: SourceFile, item: Item) -> None:
         if isinstance(item, Refusal):
@@ -240,51 +267,6 @@ class _Run:
         self.store.flush()
 
 
-def _walk(sources: Sequence[str | Path], log: Path) -> Iterator[_Found]:
-    """Find the files of the sources, oldest first in each folder, hidden ones and our own logs left out."""
-    for source in map(Path, sources):
-        if source.is_file():
-            yield _Found(source, source.name)
-        elif not source.is_dir():
-            raise BadInput(f"{source}: no such file or folder")
-        for folder, inner, names in os.walk(source):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
-            if STATE_FILE in names or Path(folder).resolve() == log.resolve():
-                inner.clear()
-                continue
-            files = [Path(folder) / name for name in names if not name.startswith(".")]
-            for path in sorted((path for path in files if path.is_file()), key=_age):
-                yield _Found(path, str(path.relative_to(source)))
-
-
-def _journal_first(found: _Found) -> bool:
-    """Sort our own journal's files to the front: of a call that other logs tell, too, its record is kept."""
-    try:
-        return not head(found.path, len(_JOURNAL_LINE)).startswith(_JOURNAL_LINE)
-    except OSError:
-        return True
-
-
-def _age(path: Path) -> tuple[str, str, str]:
-    """Sort a folder by the files' first and last timestamp, then by name.
-
-    A session comes before its forks then, which repeat its requests, and so keeps them.
-    """
-    try:
-        start = head(path, AGE_BYTES)
-        with path.open("rb") as handle:
-            handle.seek(max(0, _size(path) - AGE_BYTES))
-            end = handle.read()
-    except OSError:
-        return "", "", path.name
-    first, last = _TIMESTAMP.search(start), _TIMESTAMP.findall(end)
-    return (
-        first[1].decode("ascii", "replace") if first else "",
-        last[-1].decode("ascii", "replace") if last else "",
-        path.name,
-    )
-
-
 def _state(path: Path, options: ReadOptions, form: str | None) -> FileState:
     """Take what tells that a file, and the way it is read, hasn't changed."""
     stat = path.stat()
@@ -301,10 +283,3 @@ def _state(path: Path, options: ReadOptions, form: str | None) -> FileState:
     ]
     digest.update(msgspec.json.encode(read_as, order="sorted"))
     return FileState(stat.st_size, stat.st_mtime_ns, digest.hexdigest(), 0)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

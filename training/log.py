@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 import xxhash
 
 from features.errors import BadInput
 from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind, RequestRecord
-from training.frames import no_rows, read_column, scan_files, to_frame
-from training.ids import is_global
+from training.frames import PolarsError, no_rows, read_column, scan_files, to_frame
+from training.seen import Answers, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +36,6 @@ STATE_FILE = "samediff-log.json"
 BATCH_ROWS = 4096  # records held in memory before they are written
 MERGE_FROM = 16  # a day with this many little files is merged into one
 LITTLE_BYTES = 32 << 20
-JOURNAL = "journal"  # the source of what our own gateway wrote down
 _MERGING = "merging.json"
 
 
@@ -64,67 +62,6 @@ class LogState(msgspec.Struct):
     files: dict[str, FileState] = {}
 
 
-class Seen:
-    """A set of 64-bit hashes in 8 bytes each: a sorted array for the old ones, a Python set for the newest.
-
-    At ten million ids the chance of one false match is 3e-6.
-    """
-
-    def __init__(self) -> None:
-        self._old = np.empty(0, np.uint64)
-        self._new: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._old) + len(self._new)
-
-    def __contains__(self, key: str) -> bool:
-        return self._has(_hash(key))
-
-    def add(self, key: str) -> bool:
-        """Remember a key; True if it was new."""
-        value = _hash(key)
-        if self._has(value):
-            return False
-        self._new.add(value)
-        if len(self._new) >= 1 << 18:
-            self._fold()
-        return True
-
-    def _has(self, value: int) -> bool:
-        at = int(np.searchsorted(self._old, np.uint64(value)))
-        return value in self._new or (at < len(self._old) and int(self._old[at]) == value)
-
-    def _fold(self) -> None:
-        newest = np.fromiter(self._new, np.uint64, len(self._new))
-        self._old = np.sort(np.concatenate([self._old, newest]))
-        self._new.clear()
-
-
-class Answers:
-    """Providers' ids of the answers that the log holds, in 8 bytes each; those that only count are left out.
-
-    Two lines of our own journal are two calls whatever ids their answers bear, and so are never one.
-    """
-
-    def __init__(self) -> None:
-        self._journal = Seen()
-        self._others = Seen()
-
-    def note(self, answer: str | None, source: str) -> None:
-        """Remember an answer that a log of this source tells of."""
-        if answer is not None and is_global(answer):
-            (self._journal if source == JOURNAL else self._others).add(answer)
-
-    def add(self, record: RequestRecord) -> bool:
-        """Remember a request's answer; False if another log has told of it."""
-        answer, journal = record.provider_response_id, record.source == JOURNAL
-        if answer is not None and is_global(answer):
-            if answer in self._others or (not journal and answer in self._journal):
-                return False
-            self.note(answer, record.source)
-        return True
-
-
 class LogStore:
     """The log of one folder; raises BadInput for a folder written by a newer samediff."""
 
@@ -144,6 +81,8 @@ class LogStore:
             raw = file.read_bytes()
         except FileNotFoundError:
             return LogState()
+        except OSError as error:
+            raise BadInput(f"{self.path}: can't be read ({error.strerror}); name another folder") from None
         try:
             version = int(msgspec.json.decode(raw)["schema_version"])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError):
@@ -177,7 +116,8 @@ class LogStore:
             ) from None
         self._locked = True
         try:
-            self._recover()
+            with self._disk():
+                self._recover()
             self.state, self._seen, self._answers = (
                 self._read_state(),
                 {},
@@ -187,6 +127,17 @@ class LogStore:
         finally:
             self._locked = False
             os.close(handle)
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Say in one line what the disk has against being written to; what it holds stays a valid log."""
+        try:
+            yield
+        except (OSError, PolarsError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+            raise BadInput(
+                f"{self.path}: can't be written ({why}); make space or name another folder with --to"
+            ) from None
 
     def append(self, kind: RecordKind, records: Iterable[msgspec.Struct]) -> AppendCount:
         """Add the records that aren't there yet, in batches of bounded memory."""
@@ -220,14 +171,15 @@ class LogStore:
 
     def flush(self) -> None:
         """Write what was admitted, one file per kind and day, then the state of the files it came from."""
-        for kind, records in self._pending.items():
-            days: dict[str, list[msgspec.Struct]] = {}
-            for record in records:
-                days.setdefault(day_of(getattr(record, "ts_ms")), []).append(record)  # noqa: B009
-            for day, rows in sorted(days.items()):
-                self._write_day(kind, day, rows)
-            records.clear()
-        replace_file(self.path / STATE_FILE, msgspec.json.encode(self.state))
+        with self._disk():
+            for kind, records in self._pending.items():
+                days: dict[str, list[msgspec.Struct]] = {}
+                for record in records:
+                    days.setdefault(day_of(getattr(record, "ts_ms")), []).append(record)  # noqa: B009
+                for day, rows in sorted(days.items()):
+                    self._write_day(kind, day, rows)
+                records.clear()
+            replace_file(self.path / STATE_FILE, msgspec.json.encode(self.state))
 
     def _write_day(self, kind: RecordKind, day: str, rows: list[msgspec.Struct]) -> None:
         folder = self.path / FOLDERS[kind] / f"day={day}"
@@ -248,7 +200,7 @@ class LogStore:
     def merge_days(self) -> int:
         """Merge days of many little files into one file each; returns how many days. Safe to be killed."""
         merged = 0
-        with self.writing():
+        with self.writing(), self._disk():
             for kind in FOLDERS:
                 for folder in self._days(kind):
                     little = [f for f in _live_files(folder) if f.stat().st_size < LITTLE_BYTES]
@@ -288,10 +240,6 @@ class LogStore:
                     for row in told.select("provider_response_id", "source").collect().iter_rows():
                         self._answers.note(*row)
         return seen
-
-
-def _hash(key: str) -> int:
-    return xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
 
 
 def day_of(ts_ms: int) -> str:

@@ -217,7 +217,7 @@ def test_a_damaged_parquet_is_refused_and_the_rest_goes_on(tmp_path):
     pl.DataFrame([usage] * 5).write_parquet(tmp_path / "whole.parquet")
     raw = (tmp_path / "whole.parquet").read_bytes()
     result = run(tmp_path, raw[: len(raw) // 2], "t.parquet")
-    assert (result.kept, result.files_skipped, result.skipped_examples) == (1, 1, ["t.parquet"])
+    assert (result.kept, refused(result)) == (1, {base.BAD_PARQUET: (1, ["t.parquet"])})
 
 
 def test_a_table_that_lacks_a_column_beside_good_files(tmp_path):

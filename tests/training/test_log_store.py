@@ -11,7 +11,8 @@ from features.errors import BadInput
 from features.facts import Facts
 from features.records import ArmRecord, DecisionRecord, OutcomeRecord, PlanStep, RequestRecord
 from training import log as log_module
-from training.log import FileState, LogStore, Seen
+from training.log import FileState, LogStore
+from training.seen import Seen
 
 HOUR = 3_600_000
 START = 1_760_000_000_000

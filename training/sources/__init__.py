@@ -7,14 +7,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import BadInput
 from training.sources import claude_code, codex, journal, litellm, openai_jsonl, otel, table
-from training.sources.base import TOO_LARGE, Reader, ReadOptions, Refusal, SourceFile, quiet, read_objects
-from training.sources.rows import columns_of
+from training.sources.base import (
+    BAD_GZIP,
+    BAD_PARQUET,
+    CUT_DOCUMENT,
+    CUT_GZIP,
+    TOO_LARGE,
+    Reader,
+    ReadOptions,
+    Refusal,
+    SourceFile,
+    head,
+    quiet,
+    read_objects,
+)
+from training.sources.rows import PARQUET, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 LOOKED_AT = 50  # rows that may be broken before the first one that tells the format
+
+
+# What keeps a file from telling its format, and is no reason to take it for something else.
+_DAMAGE = (TOO_LARGE, CUT_GZIP, BAD_GZIP, CUT_DOCUMENT)
+
+
+class Damaged(BadInput):
+    """A file can't tell its format because of `reason`."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
 
 
 class Format(NamedTuple):
@@ -50,9 +75,14 @@ FORMATS: dict[str, Format] = {
 
 
 def detect(path: Path, options: ReadOptions) -> str | None:
-    """Tell a file's format by its content, None if it has none; raises BadInput for one too large to tell."""
+    """Tell a file's format by its content, None if it has none.
+
+    Raises Damaged, which is a BadInput, for a file too large to tell or damaged before it tells.
+    """
     file = SourceFile(path, path.name, quiet)
     columns = columns_of(file)
+    if columns is None and head(path, len(PARQUET)) == PARQUET:
+        raise Damaged(path.name, BAD_PARQUET)
     if columns is not None:
         names = frozenset(columns)
         return next(
@@ -60,8 +90,8 @@ def detect(path: Path, options: ReadOptions) -> str | None:
         )
     for row in islice(read_objects(file, options), LOOKED_AT):
         if isinstance(row, Refusal):
-            if row.reason == TOO_LARGE:
-                raise BadInput(f"{path.name}: {TOO_LARGE}")
+            if row.reason in _DAMAGE:
+                raise Damaged(path.name, row.reason)
             continue
         for name, form in FORMATS.items():
             if form.object_tells and form.object_tells(row[1]):

@@ -6,6 +6,9 @@ the two. What isn't a row of its own (a user's turn in a transcript, a blank lin
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -36,6 +39,9 @@ CUT_GZIP = "gzip cut short; the rows before the cut are kept"
 BAD_GZIP = "gzip damaged; the rows before the damage are kept"
 TOO_LONG = "line over the limit"
 TOO_LARGE = "one JSON document over 64 MiB; export one object a line"
+CUT_DOCUMENT = "JSON document damaged or cut short; what is whole before that is kept"
+BAD_PARQUET = "Parquet file damaged or cut short"
+GAVE_UP = "the rest of a file that its reader can't make sense of; the rows before are kept"
 OTHER_FORMAT = "a line of another format"
 UNREADABLE = "the file can't be read"
 NO_TIME = "no usable timestamp"
@@ -86,6 +92,7 @@ class SourceFile(NamedTuple):
 
 Reader = Callable[[SourceFile, ReadOptions], Iterator[Item]]
 Row = tuple[int, dict[str, Any]]
+_ELEMENT = re.compile(r"[\s,]*(?=\S)")
 
 
 def read_lines(file: SourceFile, limit: int) -> Iterator[tuple[int, bytes, bool] | Refusal]:
@@ -185,8 +192,13 @@ def _unpack(raw: Iterator[bytes], on_bytes: Callable[[int], None]) -> Iterator[b
         for chunk in _told(raw, on_bytes):
             rest = chunk
             while rest:
-                started = True
-                yield member.decompress(rest, CHUNK_BYTES)
+                started, before = True, member.copy()
+                try:
+                    unpacked = member.decompress(rest, CHUNK_BYTES)
+                except zlib.error:
+                    yield from _up_to_damage(before, rest)
+                    raise
+                yield unpacked
                 rest = member.unconsumed_tail
                 if member.eof:  # the next member, if there is one; padding with zeros is allowed
                     rest = member.unused_data.lstrip(b"\x00")
@@ -199,11 +211,21 @@ def _unpack(raw: Iterator[bytes], on_bytes: Callable[[int], None]) -> Iterator[b
         yield BAD_GZIP
 
 
+def _up_to_damage(member: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
+    """Unpack byte by byte what comes before the damage; zlib throws away a whole chunk that has any."""
+    for at in range(len(packed)):
+        try:
+            yield member.decompress(packed[at : at + 1])
+        except zlib.error:
+            return
+
+
 def _is_document(path: Path) -> bool:
-    """Tell whether the file is one JSON document: an array, or an object spread over lines."""
+    """Tell whether the file is one JSON document: an array of objects, or an object spread over lines."""
     first, _, rest = head(path).removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if first.startswith(b"["):
-        return True
+        inside = first[1:].lstrip()
+        return not inside or inside.startswith((b"{", b"]"))
     return first.rstrip() == b"{" and rest.lstrip().startswith((b'"', b"}"))
 
 
@@ -219,10 +241,25 @@ def _read_document(file: SourceFile) -> Iterator[Row | Refusal]:
         if size > DOCUMENT_BYTES:
             yield Refusal(file.name, None, TOO_LARGE)
             return
+    raw = b"".join(parts).removeprefix(b"\xef\xbb\xbf")
     try:
-        value = msgspec.json.decode(b"".join(parts).removeprefix(b"\xef\xbb\xbf"))
+        value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        yield Refusal(file.name, None, NOT_JSON)
+        yield from _whole_elements(file, raw)
         return
     for index, item in enumerate(value if isinstance(value, list) else [value], start=1):
         yield (index, item) if isinstance(item, dict) else Refusal(file.name, index, NOT_OBJECT)
+
+
+def _whole_elements(file: SourceFile, raw: bytes) -> Iterator[Row | Refusal]:
+    """Elements of an array that is cut short or damaged, up to where it is; then why there are no more."""
+    text = raw.decode("utf-8", "replace")
+    decoder, at, index = json.JSONDecoder(), 0, 0
+    if text.lstrip().startswith("["):
+        at = text.index("[") + 1
+        with contextlib.suppress(ValueError, RecursionError):
+            while found := _ELEMENT.match(text, at):
+                value, at = decoder.raw_decode(text, found.end())
+                index += 1
+                yield (index, value) if isinstance(value, dict) else Refusal(file.name, index, NOT_OBJECT)
+    yield Refusal(file.name, index + 1 if index else None, CUT_DOCUMENT)

@@ -7,6 +7,7 @@ provider's: `input_tokens` is the whole prompt, reasoning is inside the output.
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from features.errors import BadInput
@@ -127,7 +128,11 @@ class _Reader:
     @property
     def session(self) -> str:
         """The thread's own id; `session_id` may be that of the thread it belongs to."""
-        return identity(self.meta.get("id")) or identity(self.meta.get("session_id")) or self.file.path.stem
+        return (
+            identity(self.meta.get("id"))
+            or identity(self.meta.get("session_id"))
+            or PurePath(self.file.name).stem
+        )
 
     def _item(self, row: int, when: int | None, item: dict[str, Any]) -> Iterator[Item]:
         messages = messages_from("openai_responses", [item])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from training.sources.base import (
+    BAD_PARQUET,
     NOT_UTF8,
     TOO_LONG,
-    UNREADABLE,
     ReadOptions,
     Refusal,
     Row,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PARQUET = b"PAR1"
 BATCH_ROWS = 8192
+OPEN_QUOTE = "row with a quote that isn't closed, and the lines that it swallowed"
 WRONG_WIDTH = "row with another number of fields than the header"
 
 
@@ -44,14 +45,16 @@ def columns_of(file: SourceFile) -> tuple[str, ...] | None:
     start = head(file.path)
     if start.startswith(PARQUET):
         try:
-            return tuple(pl.read_parquet_schema(file.path))
+            return tuple(pl.scan_parquet(file.path, glob=False).collect_schema())
         except (pl.exceptions.PolarsError, OSError):
             return None
     try:
         first = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip(b"\r").decode()
     except UnicodeDecodeError:
         return None
-    names = next(csv.reader([first], delimiter=_delimiter(first)), []) if "\x00" not in first else []
+    if "\x00" in first or "\r" in first:
+        return None
+    names = next(csv.reader([first], delimiter=_delimiter(first)), [])
     return tuple(names) if len(names) > 1 and all(names) and not first.startswith(("{", "[")) else None
 
 
@@ -62,7 +65,7 @@ def _delimiter(header: str) -> str:
 def _parquet(file: SourceFile, wanted: frozenset[str]) -> Iterator[Row | Refusal]:
     number = 0
     try:
-        scan = pl.scan_parquet(file.path)
+        scan = pl.scan_parquet(file.path, glob=False)  # a name may hold [ or *
         names = [name for name in scan.collect_schema() if name in wanted]
         rows = max(1, scan.select(pl.len()).collect().item())
         share = file.path.stat().st_size / rows
@@ -72,16 +75,19 @@ def _parquet(file: SourceFile, wanted: frozenset[str]) -> Iterator[Row | Refusal
                 yield number, row
             file.on_bytes(int(share * frame.height))
     except (pl.exceptions.PolarsError, OSError):
-        yield Refusal(file.name, number + 1, UNREADABLE)
+        yield Refusal(file.name, number + 1 if number else None, BAD_PARQUET)
 
 
 def _csv(file: SourceFile, options: ReadOptions) -> Iterator[Row | Refusal]:
     """CSV by the row with Python's own reader, which goes on after a bad one and says where it was."""
     csv.field_size_limit(options.max_line_bytes)
     refused: list[Refusal] = []
+    taken = 0  # lines
 
     def lines() -> Iterator[str]:
+        nonlocal taken
         for line in read_lines(file, options.max_line_bytes):
+            taken += 1
             if isinstance(line, Refusal):
                 refused.append(line)
                 continue
@@ -95,6 +101,7 @@ def _csv(file: SourceFile, options: ReadOptions) -> Iterator[Row | Refusal]:
     table = csv.reader(source, delimiter=_delimiter(header_line))
     number = 0
     while True:
+        before = taken
         try:
             fields: list[str] | None = next(table, None)
         except csv.Error:
@@ -108,7 +115,11 @@ def _csv(file: SourceFile, options: ReadOptions) -> Iterator[Row | Refusal]:
         if not fields:
             continue
         number += 1
-        yield _row(file, number, header, fields)
+        row = _row(file, number, header, fields)
+        if isinstance(row, Refusal) and taken - before > 1:  # each line that was swallowed was a row
+            row = Refusal(file.name, number, OPEN_QUOTE, taken - before)
+            number += taken - before - 1
+        yield row
 
 
 def _row(file: SourceFile, number: int, header: list[str], fields: list[str]) -> Row | Refusal:
