@@ -86,7 +86,7 @@ def _decode(raw: str | bytes | Arguments) -> Arguments | None:
         return {"input": data.decode("utf-8", "surrogateescape")}
     try:
         decoded = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return decoded if isinstance(decoded, dict) else None
 

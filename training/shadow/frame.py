@@ -17,6 +17,7 @@ from features.facts import Facts
 from features.vector import featurize_one
 from models.bundle import CandidateView
 from router import prices
+from router.arms import Learned
 from router.constraints import exclusion
 from training.shadow.bodies import CUT, edits, logged_answer, output_limit, read_body
 from training.shadow.exchange import now_ms
@@ -100,7 +101,7 @@ class Surveyor:
         self._bundle = bundle
         self._aim = aim
         self._environ = environ
-        self._known = {name.lower(): name for name in bundle.profiles}
+        self._learned = Learned(bundle.profiles.values())
 
     def survey(self, log: LogStore) -> Frame:
         """Go through the log a batch at a time; repeats of one body are one request with more traffic."""
@@ -219,17 +220,16 @@ class Surveyor:
         """Mean standard deviation of the candidates' success as the bundle sees it; 0.5 where it can't."""
         if row["facts"] is None:
             return 0.5
-        views = [self._view(deployment) for deployment in deployments]
+        views = [self._view(deployment, facts.effort) for deployment in deployments]
         beliefs = self._bundle.predict(
             featurize_one(facts, self._embedding(row)), views, row["task_type"]
         ).p_success
         spread = [0.5 if math.isnan(p) else math.sqrt(p * (1 - p)) for p in beliefs.tolist()]
         return sum(spread) / len(spread)
 
-    def _view(self, deployment: Deployment) -> CandidateView:
+    def _view(self, deployment: Deployment, effort: float | None) -> CandidateView:
         """Describe a candidate to the bundle, under the name it was trained under."""
-        names = (deployment.candidate.lower(), deployment.model.lower())
-        known = next((self._known[name] for name in names if name in self._known), deployment.candidate)
+        known = self._learned.name(deployment.candidate, deployment.model, effort)
         found = prices.rates(deployment.model, deployment.provider, self._aim.now_ms)
         assert found is not None, "only priced deployments are chosen"
         return CandidateView(known, float(found.input), float(found.output))
