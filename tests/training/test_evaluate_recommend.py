@@ -258,6 +258,45 @@ def test_a_cheaper_pin_that_is_not_shown_to_be_worse_is_named_with_its_interval(
         assert told in said
 
 
+DISAGREE = {"a": 0.6, "b": 0.4}
+
+
+@pytest.mark.parametrize(("against_best", "named"), [(GAIN, True), (UNSURE, False)])
+def test_where_the_folds_disagree_what_is_advised_also_beats_the_pin_that_is_named(against_best, named):
+    versus = {(name, "pin/a"): against_best for name in ("cascade", "table")}
+    made = case(cascade=GAIN, share=DISAGREE, versus=versus)
+    assert (recommend(made).if_checked == "cascade") == named
+    made = case(routers={"table": router(GAIN)}, share=DISAGREE, versus=versus)
+    assert recommend(made).policy == ("table" if named else "best_single")
+
+
+def test_a_pin_that_is_shown_to_be_worse_than_the_best_on_all_tasks_is_not_advised():
+    models = [("a", 9.0, UNSURE), ("b", 1.0, SAVER)]
+    assert recommend(case(models=models, share=DISAGREE)).policy == "pin/b"
+    made = case(models=models, share=DISAGREE, versus={("pin/b", "pin/a"): LOSS})
+    assert recommend(made).policy == "best_single"
+    assert "b pinned" not in recommend(made).sentence
+
+
+def test_a_pin_that_is_shown_to_be_worse_than_the_baseline_is_not_named_beside_a_router():
+    routers, saves = {"table": router(GAIN)}, gap((-2, 0, 2), (10, 20, 30))
+    for against, named in ((LOSS, False), (UNSURE, True)):
+        models = [("b", 1.0, against)]
+        versus = {("pin/b", "table"): saves, ("pin/b", "pin/a"): saves}
+        made = case(routers=routers, models=models, versus=versus)
+        assert ("b pinned" in recommend(made).sentence) == named
+
+
+def test_the_cheapest_of_the_pins_that_are_as_good_is_taken():
+    models = [("dearer", 4.0, SAVER), ("cheap", 1.0, SAVER), ("dear", 6.0, SAVER)]
+    assert recommend(case(models=models)).policy == "pin/cheap"
+    close, far = gap((-3, -1.5, 1), (30, 40, 50)), gap((-12, -5, 2), (80, 90, 95))
+    assert recommend(case(models=[("far", 0.1, far), ("close", 4.0, close)])).pins == ("close",)
+    assert recommend(case(models=[("far", 0.1, far), ("near", 4.0, gap((-9, -4, 2), (3, 4, 5)))])).pins == (
+        "near",
+    )
+
+
 ends = st.tuples(*[st.integers(-300, 300)] * 3).map(lambda t: tuple(v / 10 for v in sorted(t)))
 gaps = st.builds(gap, st.none() | ends, st.none() | ends)
 
@@ -284,12 +323,17 @@ def test_whatever_is_advised_is_supported_and_a_shown_loss_never_is(
         assert supported(made.policies["cascade"])
 
 
-@given(gaps)
+@given(st.builds(gap, ends.map(lambda t: tuple(v / 30 for v in t)), ends))
 def test_of_two_policies_only_one_is_better(there):
     low_high = there["quality_ci"] and [-end for end in reversed(there["quality_ci"])]
     saved = there["saving_ci"] and [-end for end in reversed(there["saving_ci"])]
     back = {**there, "quality_ci": low_high, "saving_ci": saved}
     assert not (better(there) and better(back))
+
+
+def test_a_saving_does_not_make_better_what_is_shown_to_be_worse():
+    assert better(gap((-0.9, -0.5, 0.1), (10, 20, 30)))
+    assert not better(gap((-0.9, -0.5, -0.1), (10, 20, 30)))
 
 
 def test_one_of_a_thing_is_not_several():

@@ -38,13 +38,14 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    name = "pin" if entry["name"].startswith("pin/") else entry["name"]  # the last column says which
     if entry["quality"] is None:
-        return entry["name"], "unknown", "", "", "unknown", "", entry.get("reason", "")
+        return name, "unknown", "", "", "unknown", "", entry.get("reason", "")
     ends = entry["quality_ci"]
     between = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else "unknown"
     cost = "unknown" if entry["cost_usd"] is None else f"{entry['cost_usd']:.3g}"
     gain, money = _against(entry)
-    return entry["name"], f"{100 * entry['quality']:.1f}", between, gain, cost, money, _share(entry)
+    return name, f"{100 * entry['quality']:.1f}", between, gain, cost, money, _share(entry)
 
 
 def _against(entry: dict[str, Any]) -> tuple[str, str]:
@@ -60,7 +61,7 @@ def _share(entry: dict[str, Any]) -> str:
     top = list(entry["share"].items())
     said = "".join(f"{100 * part:.0f} % {model}" for model, part in top[:1])
     if entry["name"] == "best_single" and len(top) > 1:
-        said += " (chosen per fold)"
+        said += ", by fold"
     if entry.get("abstained"):
         said += f" (abstained in {entry['abstained']} of {entry['folds']} folds)"
     return said
