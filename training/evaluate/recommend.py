@@ -21,10 +21,12 @@ PIN_MARGIN = 0.02  # success that a cheaper pin may lack before one of less lack
 SIMPLEST_FIRST = ("table", "logistic", "knn", "learned")
 _ROUTERS = {
     "table": "Route by the task-type table",
-    "logistic": "Use the logistic router",
-    "knn": "Use the kNN router",
+    "logistic": "A logistic router would do",
+    "knn": "A kNN router would do",
     "learned": "Use the learned router",
 }
+
+_CONTROLS = ("logistic", "knn")  # fitted to compare with; no bundle holds them
 
 Difference = dict[str, Any]  # quality, quality_ci, saving, saving_ci of one policy against another
 
@@ -204,7 +206,10 @@ def _beside(case: Case, chosen: str) -> str:
         return ""
     if not supported(case.policies["learned"]):
         return ", while the learned router falls short"
-    return f", while the learned router adds nothing to it ({claim(case.versus('learned', chosen))})"
+    adds = f"the learned router adds nothing to it ({claim(case.versus('learned', chosen))})"
+    if chosen in _CONTROLS:  # what can't be served is no advice by itself
+        return f"; {adds} but is what samediff serves: {claim(case.policies['learned']['vs_best_single'])}"
+    return f", while {adds}"
 
 
 def _why_not(case: Case, chosen: str) -> str:
