@@ -127,14 +127,8 @@ def _record(table: _Table, row: Row) -> Item:
     session = values["session_id"]
     if session is None:
         return Refusal(table.file.name, number_, NO_SESSION)
-    before = table.sessions.get(session, _Last(0, None))
-    if values["turn"] is None:
-        values["turn"] = before.turns
-    whole = _whole_prompt(values, raw.get(table.theirs["input_tokens"]))
     run = any((count(raw.get(table.theirs[name])) or 0) > 1 for name in CALLS)
-    if run:
-        whole, before = None, _Last(before.turns, None)
-    table.sessions[session] = _Last(before.turns + 1, whole)
+    facts = _facts(table, raw, values, run=run)
     flags = ["run_totals"] if run else []
     if values["ts_ms"] is None:
         flags.append("time_from_file")
@@ -146,12 +140,6 @@ def _record(table: _Table, row: Row) -> Item:
         flags.append("success_not_a_share")
     if values["ts_ms"] is None:
         values["ts_ms"] = table.modified_ms
-    facts = Facts(
-        turn=None if run else values["turn"],
-        effort=EFFORTS.get((values["effort"] or "").lower()),
-        context_tokens_est=whole,
-        context_tokens_last=before.prompt_tokens,
-    )
     request = RequestRecord(
         **values,
         **_prompt(table.options, raw.get(table.theirs["prompt"]), facts),
@@ -164,6 +152,25 @@ def _record(table: _Table, row: Row) -> Item:
         flags=flags or None,
     )
     return request if success is None else Labelled(request, _outcome(request, success))
+
+
+def _facts(table: _Table, raw: dict[str, Any], values: dict[str, Any], *, run: bool) -> Facts:
+    """Facts of a row in its session, the turn filled in; the sums of a whole run tell nothing of a context."""
+    session = values["session_id"]
+    before = table.sessions.get(session, _Last(0, None))
+    if values["turn"] is None:
+        values["turn"] = before.turns
+    whole = _whole_prompt(values, raw.get(table.theirs["input_tokens"]))
+    table.sessions[session] = _Last(before.turns + 1, None if run else whole)
+    effort = EFFORTS.get((values["effort"] or "").lower())
+    if run:
+        return Facts(effort=effort)
+    return Facts(
+        turn=values["turn"],
+        effort=effort,
+        context_tokens_est=whole,
+        context_tokens_last=before.prompt_tokens,
+    )
 
 
 def _success(value: Any) -> tuple[float | None, bool]:
