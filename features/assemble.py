@@ -45,7 +45,7 @@ def facts_of(
     `cache` is (shared bytes, shared share, age in ms) as PrefixMemory.lookup gives it; None = unknown.
     A request that builds on `previous_response_id` shows only its last messages: its turn is unknown then.
     """
-    # One row a fact, the whole list in one place: longer than a function should be, and easier to hold complete.
+    # A line a fact, all in one place: longer than a function should be, and easier to keep complete.
     so_far = trajectory_of(request) if trajectory is None else trajectory
     hidden = request.previous_response_id is not None and trajectory is None
     if turn is None and not hidden:

@@ -155,7 +155,7 @@ def _record(table: _Table, row: Row) -> Item:
 
 
 def _facts(table: _Table, raw: dict[str, Any], values: dict[str, Any], *, run: bool) -> Facts:
-    """Facts of a row in its session, the turn filled in; the sums of a whole run tell nothing of a context."""
+    """Facts of a row in its session, the turn filled in; the sums of a run tell nothing of a context."""
     session = values["session_id"]
     before = table.sessions.get(session, _Last(0, None))
     if values["turn"] is None:
