@@ -26,7 +26,7 @@ HOLDOUT_SHARE = 0.2
 
 _COLUMNS = (
     *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "ts_ms"),
-    *("candidate", "model_served", "model_requested", "effort", "output_tokens"),
+    *("candidate", "model_served", "model_requested", "effort", "output_tokens", "flags"),
     *("facts", "embedding", "encoder_digest"),
 )
 
@@ -83,7 +83,10 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         )
     grouped_by, group = _groups(rows)
     filled_in = imputed(rows, "output_tokens", "candidate", "task_type")["candidate"].to_list()
-    measured = ~pl.col("candidate").is_in(filled_in)
+    runs = (
+        pl.col("flags").list.contains("run_totals").fill_null(value=False)
+    )  # their tokens are of many calls
+    measured = ~pl.col("candidate").is_in(filled_in) & ~runs
     rows = rows.with_columns(pl.when(measured).then("output_tokens").alias("output_tokens"))
     candidates = rows["candidate"].unique().sort().to_list()
     counts = DatasetCounts(

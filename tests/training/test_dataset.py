@@ -83,6 +83,13 @@ def test_imputed_token_counts_are_unknown_and_named(tmp_path) -> None:
     assert set(found.examples.candidate[known]) == {"gpt-5.4"}
 
 
+def test_the_tokens_of_a_whole_run_are_not_those_of_a_call(tmp_path) -> None:
+    calls = [{**row, "output_tokens": 10 * i} for i, row in enumerate(many(model_served="gpt-5.4"))]
+    runs = [{**row, "flags": ["run_totals"]} for row in calls]
+    found = load_dataset(fill(LogStore(tmp_path), [dict(row) for row in calls] + runs), None, 0)
+    assert np.isfinite(found.examples.output_tokens).sum() == MIN_LABELLED
+
+
 def test_a_log_with_too_few_labels_is_refused_with_the_count(tmp_path) -> None:
     log = fill(LogStore(tmp_path), [{"model_served": "gpt-5.4", "cost_usd": Decimal(1)}] * 60)
     with pytest.raises(BadInput, match="0 labelled requests of 60"):
