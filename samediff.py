@@ -324,9 +324,10 @@ def serve(
     bundle: BundleOption = None,
     policy: PolicyOption = None,
     journal: Annotated[str | None, typer.Option(help="Folder of the request log.")] = None,
+    json: JsonOption = None,
 ) -> None:
     """Route and forward requests until stopped."""
-    from router.gateway.serve import announcement, prepare
+    from router.gateway.serve import announcement, prepare, serving
     from router.gateway.serve import run as serve_until_stopped
     from router.gateway.settings import Settings
 
@@ -334,10 +335,11 @@ def serve(
         host=host, port=port, bundle=bundle, policy=policy, journal=journal
     )
     prepared = prepare(settings)
-    for line in announcement(prepared, settings):
+    for line in announcement(prepared, settings) if json != "-" else ():
         typer.echo(line)
     sys.stdout.flush()
-    serve_until_stopped(prepared, settings.grace_s)
+    finish(serving(prepared, settings), json)
+    serve_until_stopped(prepared, settings)
 
 
 @app.command()

@@ -127,6 +127,18 @@ class Catalog(NamedTuple):
             ]
         return Target(None, tuple(d for d in found if d.candidate == found[0].candidate)) if found else None
 
+    def why_unknown(self, model: str, dialect: Dialect) -> str:
+        """What to tell a client whose model `resolve` doesn't find."""
+        others = sorted({d.dialect for d in self.deployments.values() if model in (d.candidate, d.model)})
+        if others:
+            spoken = ", ".join(others)
+            return f"model {_shown(model)} is not served in the dialect {dialect} here, only in {spoken}"
+        return f"model {_shown(model)} is not known here; GET /v1/models lists what is"
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 100 else f"{name[:100]}…")
+
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Lay one file's tables over another's: two levels merge (table, row), a row's keys replace."""

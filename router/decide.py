@@ -66,6 +66,7 @@ class CallContext(NamedTuple):
     session: Session = Session()
     task_type: str | None = None  # as the client names it
     trajectory: Trajectory | None = None  # of the request's messages, where it is at hand already
+    dialect_guessed: bool = False  # told by the body
 
 
 class Given(NamedTuple):
@@ -76,6 +77,7 @@ class Given(NamedTuple):
     ts_ms: int
     model: str
     dialect: Dialect
+    dialect_guessed: bool
     reference: str
     pinned: bool  # the client asked for this very model
     last_candidate: str | None
@@ -115,8 +117,7 @@ class Decider:
         """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
         target = self.catalog.resolve(request.model, request.dialect)
         if target is None:
-            asked = request.model if len(request.model) <= 100 else f"{request.model[:100]}…"
-            raise UnknownModel(f"model {asked!r} is not known here; GET /v1/models lists what is")
+            raise UnknownModel(self.catalog.why_unknown(request.model, request.dialect))
         session = context.session
         if target.deployments:
             names = [reference := target.deployments[0].candidate]
@@ -132,6 +133,7 @@ class Decider:
             ts_ms=context.now_ms,
             model=request.model,
             dialect=request.dialect,
+            dialect_guessed=context.dialect_guessed,
             reference=reference,
             pinned=bool(target.deployments),
             last_candidate=session.last_candidate,
@@ -258,6 +260,7 @@ def _constraints(given: Given) -> list[str]:
     said = {
         "model": given.model,
         "dialect": given.dialect,
+        "dialect_by": "body" if given.dialect_guessed else None,
         "session_candidate": given.last_candidate,
         "session_candidate_by": "client" if given.last_candidate and given.last_by_client else None,
         "service_tier": given.service_tier,

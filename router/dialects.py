@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from features.errors import BadInput
+from features.wire import plain
 from features.wire.types import Dialect
 
 DIALECTS: tuple[Dialect, ...] = typing.get_args(Dialect)
@@ -38,7 +39,9 @@ def detect_dialect(body: bytes) -> Dialect:
     try:
         keys = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the request body is not a JSON object: {error}") from error
+        raise BadInput(f"the request body is not a JSON object: {plain.why_not_json(error, body)}") from error
+    except RecursionError:
+        raise BadInput("the request body is nested too deeply") from None
     if "input" in keys and "messages" not in keys:
         return "openai_responses"
     if _MESSAGES_KEYS & keys.keys() or _claude_tools(keys):

@@ -50,7 +50,16 @@ def run(question: Question, settings: Settings) -> DecisionRecord:
         request_id = f"route_{xxhash.xxh3_64_hexdigest(body)}"
         session = question.session or request.session_id or request_id
         now_ms = time.time_ns() // 1_000_000 if question.ts_ms is None else question.ts_ms
-        return decider.decide(request, CallContext(request_id, session, now_ms, task_type=question.task_type))
+        return decider.decide(
+            request,
+            CallContext(
+                request_id,
+                session,
+                now_ms,
+                task_type=question.task_type,
+                dialect_guessed=question.dialect is None,
+            ),
+        )
     except BadInput as error:
         raise BadInput(f"{question.file}: {error}") from error
 
@@ -81,6 +90,9 @@ def render(receipt: DecisionRecord) -> Iterable[RenderableType]:
     from rich.table import Table
 
     yield f"[bold]{receipt.chosen}[/bold] by {receipt.policy}, on {receipt.deployment}"
+    said = dict(line.split("=", 1) for line in receipt.constraints)
+    told = " (told by the body; --dialect names another)" if "dialect_by" in said else ""
+    yield f"  dialect {said['dialect']}{told}"
     for reason in receipt.reasons:
         yield f"  {reason}"
     table = Table()

@@ -53,6 +53,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         ts_ms=receipt.ts_ms,
         model=said["model"],
         dialect=dialect,
+        dialect_guessed="dialect_by" in said,
         reference=receipt.reference or receipt.chosen,
         pinned=bool(asked),
         last_candidate=said.get("session_candidate"),

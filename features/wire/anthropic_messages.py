@@ -46,6 +46,8 @@ _SESSION = re.compile(r"^(?P<user>.*?)_?session_(?P<session>[0-9a-fA-F-]{8,64})$
 def parse_request(body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
+    plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
+    plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     tools, markers = plain.read_tools(envelope.tools)
     system = [Message(role="system", parts=_parts(envelope.system, "system"))] if envelope.system else []
     user, session = _who(plain.mapping(envelope.metadata).get("user_id"))

@@ -45,6 +45,8 @@ _decoder = msgspec.json.Decoder(_Body)
 def parse_request(body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
+    plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
+    plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     tools, tool_markers = plain.read_tools([*(envelope.tools or ()), *(envelope.functions or ())])
     effort = plain.string(envelope.reasoning_effort) or plain.string(
         plain.mapping(envelope.reasoning).get("effort")

@@ -48,6 +48,9 @@ _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 def parse_request(body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
+    if isinstance(envelope.input, list):
+        plain.bounded(envelope.input, "input", plain.MAX_MESSAGES)
+    plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     earlier = plain.string(envelope.previous_response_id)
     if (
         envelope.input is None

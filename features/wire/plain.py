@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 MAX_WORD = 40
 MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
+
+MAX_MESSAGES = 20_000
+MAX_TOOLS = 2_000
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Envelope = TypeVar("Envelope", bound=msgspec.Struct)
@@ -56,8 +61,24 @@ def decode_body(decoder: msgspec.json.Decoder[Envelope], body: bytes) -> Envelop
     except RecursionError:
         raise BadInput("request body: nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = str(error) if isinstance(error, msgspec.DecodeError) else "invalid UTF-8"
-        raise BadInput(f"request body is not JSON: {_tidy(reason)}") from None
+        raise BadInput(f"request body is not JSON: {_tidy(why_not_json(error, body))}") from None
+
+
+def why_not_json(error: Exception, body: bytes) -> str:
+    """What is wrong with a body, in words; msgspec takes half a surrogate pair for a body cut short."""
+    if isinstance(error, UnicodeDecodeError):
+        return "invalid UTF-8"
+    said = str(error)
+    odd = "truncated" in said or "hex escape" in said
+    if odd and body.rstrip().endswith((b"}", b"]")) and _HALF.search(body):
+        return "a string holds half of a surrogate pair"
+    return said
+
+
+def bounded(items: Sequence[Any] | None, key: str, limit: int) -> None:
+    """Refuse a list that no client sends and that would take seconds to read."""
+    if items is not None and len(items) > limit:
+        raise BadInput(f"request body: `{key}` has {len(items)} entries; {limit} are let in")
 
 
 def _tidy(message: str) -> str:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the gateway; BadInput, one line, when the bundle, catalogue or policy can't be used."""
+    """Build the gateway; BadInput, one line, when bundle, catalogue, policy or journal can't be used."""
     gateway = Gateway(settings)
+    gateway.journal.check()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

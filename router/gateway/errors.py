@@ -20,6 +20,10 @@ class TooLarge(BadInput):
     """The request body is over the limit."""
 
 
+class Stalled(BadInput):
+    """The client stopped in the middle of its request."""
+
+
 ErrorKind = Literal["connect", "dropped", "timeout"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
@@ -37,6 +41,7 @@ class UpstreamError(Exception):
 _TYPES: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "invalid_request_error"),
     404: ("invalid_request_error", "not_found_error"),
+    408: ("invalid_request_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
@@ -47,7 +52,7 @@ _CODES = {404: "model_not_found", 413: "request_too_large", 502: "upstream_faile
 
 def status_of(error: BadInput) -> int:
     """HTTP status of an input error."""
-    known = {UnknownModel: 404, TooLarge: 413, Unavailable: 503}
+    known = {UnknownModel: 404, Stalled: 408, TooLarge: 413, Unavailable: 503}
     return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
 
 

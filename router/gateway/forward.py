@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 from starlette.responses import Response
@@ -16,51 +16,47 @@ from starlette.responses import Response
 from features.wire import StreamReader, parse_response
 from router.gateway.errors import UpstreamError, error_event, error_response
 from router.gateway.recording import Trace
-from router.gateway.upstream import address, request_headers, response_headers
+from router.gateway.upstream import response_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from multidict import CIMultiDict
     from starlette.types import Receive, Scope, Send
 
-    from features.wire import WireResponse
-    from router.gateway.recording import Call
+    from features.wire import Dialect, WireResponse
     from router.gateway.upstream import Upstream
 
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
 
 
-class Forwarded(Response):
-    """Forwards one call and passes the answer on; `began`, `heard` and `ended` are told when it does.
+class Exchange(NamedTuple):
+    """One exchange with a provider, and who is told of it.
 
-    `heard` comes as soon as the answer is whole, `ended` when nothing more can happen: a client that has read
-    the last event may ask on before the provider has closed its stream.
+    `began` when a provider answers; `heard` as soon as the answer is whole, since a client that has read the
+    last event may ask on before the provider has closed its stream; `ended` when nothing more can happen.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        call: Call,
-        own: Mapping[str, str],
-        *,
-        arrived: float,
-        url: tuple[str, str] = ("", ""),
-        environ: Mapping[str, str],
-        began: Callable[[Call], None],
-        heard: Callable[[Call, WireResponse], None],
-        ended: Callable[[Call, Trace], None],
-    ) -> None:
+    dialect: Dialect
+    request_id: str
+    url: str
+    headers: CIMultiDict[str]
+    body: bytes
+    own: Mapping[str, str]  # headers of ours on the answer
+    arrived: float  # by perf_counter
+    began: Callable[[], None]
+    heard: Callable[[WireResponse], None]
+    ended: Callable[[Trace], None]
+
+
+class Forwarded(Response):
+    """Makes one exchange and passes the answer on."""
+
+    def __init__(self, upstream: Upstream, exchange: Exchange) -> None:
         self.status_code = 200
         self.background = None
         self._upstream = upstream
-        self._call = call
-        self._own = own
-        self._arrived = arrived
-        self._address = address(call.deployment, *url)
-        self._environ = environ
-        self._began = began
-        self._heard = heard
-        self._ended = ended
+        self._asked = exchange
         self._trace = Trace()
         self._committed = False  # the status has gone out
         self._through = False  # and so has everything else
@@ -81,7 +77,7 @@ class Forwarded(Response):
         leaving.cancel()
         await asyncio.wait({exchange, leaving})
         trace.latency_ms = self._elapsed()
-        self._ended(self._call, trace)
+        self._asked.ended(trace)
         if stopping and not self._through:
             await self._say_goodbye(scope, receive, send)
         elif not exchange.cancelled():
@@ -89,10 +85,10 @@ class Forwarded(Response):
 
     async def _say_goodbye(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell a client that the server stops before its answer is through."""
-        dialect, request_id = self._call.request.dialect, self._call.receipt.request_id
+        dialect, request_id = self._asked.dialect, self._asked.request_id
         message = "samediff is being stopped"
         if not self._committed:
-            await error_response(dialect, 503, message, request_id, self._own)(scope, receive, send)
+            await error_response(dialect, 503, message, request_id, self._asked.own)(scope, receive, send)
         else:
             await self._end(send, error_event(dialect, message, request_id))
 
@@ -102,15 +98,14 @@ class Forwarded(Response):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, trace = self._call, self._trace
-        headers = request_headers(call.deployment, call.headers.items(), self._environ)
+        asked, trace = self._asked, self._trace
         trace.attempts = 1
         try:
-            async with self._upstream.post(self._address, headers, call.body) as answer:
+            async with self._upstream.post(asked.url, asked.headers, asked.body) as answer:
                 trace.http_status = answer.status
                 trace.status = "ok" if answer.status < 400 else "error"
                 if answer.status < 400:
-                    self._began(call)
+                    asked.began()
                 if answer.content_type == "text/event-stream":
                     await self._stream(answer, send)
                 else:
@@ -119,15 +114,13 @@ class Forwarded(Response):
             trace.status, trace.error_kind = "truncated" if self._committed else "error", error.kind
             if self._committed:  # too late for another answer; not ending this one makes the server hang up
                 return
-            failure = error_response(
-                call.request.dialect, error.status, str(error), call.receipt.request_id, self._own
-            )
+            failure = error_response(asked.dialect, error.status, str(error), asked.request_id, asked.own)
             self._through = True
             await failure(scope, receive, send)
 
     async def _stream(self, answer: aiohttp.ClientResponse, send: Send) -> None:
         """Pass events on as they come; each is read only after it was sent."""
-        trace, dialect = self._trace, self._call.request.dialect
+        trace, dialect = self._trace, self._asked.dialect
         reader = StreamReader(dialect)
         readable = answer.headers.get("content-encoding", "identity") == "identity"
         try:
@@ -143,7 +136,7 @@ class Forwarded(Response):
         except (aiohttp.ClientError, TimeoutError) as error:
             trace.status = "truncated"
             trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
-            broken = error_event(dialect, "the provider broke off its answer", self._call.receipt.request_id)
+            broken = error_event(dialect, "the provider broke off its answer", self._asked.request_id)
             await send({"type": "http.response.body", "body": broken, "more_body": True})
             answer.close()
         finally:
@@ -162,7 +155,7 @@ class Forwarded(Response):
         """Keep the answer, as much of it as there will be."""
         self._trace.answer = answer
         if self._trace.status != "error":
-            self._heard(self._call, answer)
+            self._asked.heard(answer)
 
     async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
@@ -186,7 +179,7 @@ class Forwarded(Response):
             await self._end(send)
             return
         await self._end(send, body)
-        told = parse_response(self._call.request.dialect, body)
+        told = parse_response(self._asked.dialect, body)
         if any(part.kind == "tool_call" for part in told.parts):
             trace.first_tool_call_ms = trace.first_byte_ms
         self._take(told)
@@ -196,14 +189,16 @@ class Forwarded(Response):
     async def _start(self, answer: aiohttp.ClientResponse, send: Send, length: int | None = None) -> None:
         """Commit the status: from here on nothing can switch."""
         headers = response_headers(answer)
-        headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in self._own.items()]
+        headers += [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in self._asked.own.items()
+        ]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         self._committed = True
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
 
     def _elapsed(self) -> float:
-        return (time.perf_counter() - self._arrived) * 1000
+        return (time.perf_counter() - self._asked.arrived) * 1000
 
 
 async def _gone(receive: Receive) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from features.errors import BadInput
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -49,6 +51,22 @@ class Journal:
     def dropped(self) -> int:
         """Records lost so far: there was no room for them, or the journal was closed over a failing disk."""
         return self._refused + self._lost
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last batch could be written."""
+        return not self._failed
+
+    def check(self) -> None:
+        """Make the folder and a file in it; BadInput when the disk doesn't let us."""
+        probe = self.folder / f".{os.getpid()}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"\n")
+            probe.unlink()
+        except OSError as error:
+            why = error.strerror
+            raise BadInput(f"journal {self.folder}: {why}; choose another folder with --journal") from error
 
     def start(self) -> None:
         """Begin to write."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,14 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
-from features.records import OutcomeRecord
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.dashboard import page
-from router.gateway.errors import TooLarge, UpstreamError, error_response, status_of
-from router.gateway.forward import Forwarded
-from router.gateway.recording import kept_receipt
-from router.gateway.splice import read_head, with_model
-from router.gateway.upstream import address, request_headers, response_headers
+from router.gateway.errors import Stalled, TooLarge, error_response, status_of
+from router.gateway.forward import Exchange, Forwarded
+from router.gateway.outcomes import read_outcomes
+from router.gateway.splice import with_model
+from router.gateway.upstream import address, request_headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from router.catalog import Deployment
     from router.gateway.recording import Call
     from router.gateway.service import Gateway
+    from router.gateway.settings import Settings
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -39,21 +41,17 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         arrived = time.perf_counter()
         try:
-            body = await read_body(request, gateway.settings.max_body_mib)
-            call = gateway.decide(dialect, body, request.headers, _host(request))
+            body = await read_body(request, gateway.settings)
+            call = gateway.decide(await gateway.read(dialect, body), request.headers, _host(request))
+            url = address(call.deployment, request.url.query)
+            headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
         except BadInput as error:
             return refusal(gateway, dialect, error)
-        return Forwarded(
-            gateway.upstream,
-            call,
-            own_headers(call),
-            arrived=arrived,
-            url=(request.url.query, ""),
-            environ=gateway.environ,
-            began=gateway.began,
-            heard=gateway.heard,
-            ended=gateway.ended,
-        )
+        gateway.decided(call)
+        began, heard, ended = (partial(told, call) for told in (gateway.began, gateway.heard, gateway.ended))
+        own, request_id = own_headers(call), call.receipt.request_id
+        exchange = Exchange(dialect, request_id, url, headers, call.body, own, arrived, began, heard, ended)
+        return Forwarded(gateway.upstream, exchange)
 
     return endpoint
 
@@ -63,32 +61,32 @@ def count_tokens(gateway: Gateway) -> Endpoint:
     dialect: Dialect = "anthropic_messages"
 
     async def endpoint(request: Request) -> Response:
-        own = {"x-samediff-request-id": f"req_{uuid.uuid4().hex}", "x-samediff-policy": "count_tokens"}
+        arrived = time.perf_counter()
         try:
-            body = await read_body(request, gateway.settings.max_body_mib)
-            head = read_head(body)
+            body = await read_body(request, gateway.settings)
+            head = (await gateway.read(dialect, body)).head
             deployment = _counting(gateway, head.model, dialect)
-            own |= {"x-samediff-candidate": deployment.candidate, "x-samediff-deployment": deployment.id}
-            return await _counted(gateway, deployment, request, with_model(body, head, deployment.model), own)
+            url = address(deployment, request.url.query, "/count_tokens")
+            headers = request_headers(deployment, request.headers.raw, gateway.environ)
         except BadInput as error:
             return refusal(gateway, dialect, error)
-        except UpstreamError as error:
-            return error_response(dialect, error.status, str(error), own["x-samediff-request-id"], own)
+        own = _counting_headers(deployment)
+        sent = with_model(body, head, deployment.model)
+        request_id = own["x-samediff-request-id"]
+        told = (lambda: None, lambda _: None, lambda _: None)  # nothing is spent, and nothing written down
+        exchange = Exchange(dialect, request_id, url, headers, sent, own, arrived, *told)
+        return Forwarded(gateway.upstream, exchange)
 
     return endpoint
 
 
-async def _counted(
-    gateway: Gateway, deployment: Deployment, request: Request, body: bytes, own: dict[str, str]
-) -> Response:
-    """Ask a deployment to count a body and pass on what it says."""
-    url = address(deployment, request.url.query, "/count_tokens")
-    headers = request_headers(deployment, request.headers.items(), gateway.environ)
-    async with gateway.upstream.post(url, headers, body) as answer:
-        response = Response(await answer.read(), answer.status)
-        kept = [header for header in response_headers(answer) if header[0] != b"content-length"]
-        response.raw_headers += kept + [(name.encode(), value.encode()) for name, value in own.items()]
-        return response
+def _counting_headers(deployment: Deployment) -> dict[str, str]:
+    return {
+        "x-samediff-request-id": f"req_{uuid.uuid4().hex}",
+        "x-samediff-candidate": deployment.candidate,
+        "x-samediff-deployment": deployment.id,
+        "x-samediff-policy": "count_tokens",
+    }
 
 
 def _counting(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
@@ -108,13 +106,14 @@ def route(gateway: Gateway) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         dialect: Dialect = "openai_chat"
         try:
-            body = await read_body(request, gateway.settings.max_body_mib)
+            body = await read_body(request, gateway.settings)
             named = request.query_params.get("dialect")
             dialect = parse_dialect(named) if named else detect_dialect(body)
-            call = gateway.decide(dialect, body, request.headers, _host(request))
+            reading = (await gateway.read(dialect, body))._replace(guessed=not named)
+            call = gateway.decide(reading, request.headers, _host(request))
         except BadInput as error:
             return refusal(gateway, dialect, error)
-        gateway.journal.add("decision", kept_receipt(call.receipt, gateway.settings.log.prompts))
+        gateway.decided(call)
         return _json(call.receipt, headers=own_headers(call))
 
     return endpoint
@@ -144,7 +143,7 @@ def outcomes(gateway: Gateway) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         try:
-            body = await read_body(request, gateway.settings.max_body_mib)
+            body = await read_body(request, gateway.settings)
             records = read_outcomes(body, time.time_ns() // 1_000_000)
         except BadInput as error:
             return refusal(gateway, "openai_chat", error)
@@ -153,27 +152,6 @@ def outcomes(gateway: Gateway) -> Endpoint:
         return _json({"accepted": len(records)}, 202)
 
     return endpoint
-
-
-def read_outcomes(body: bytes, now_ms: int) -> list[OutcomeRecord]:
-    """Read outcomes; id, time and source are filled in where the caller leaves them out."""
-    try:
-        plain = msgspec.json.decode(body)
-        rows = plain if isinstance(plain, list) else [plain]
-        records = []
-        for row in rows:
-            filled = {"outcome_id": f"out_{uuid.uuid4().hex}", "ts_ms": now_ms, "source": "api", **row}
-            records.append(msgspec.convert({**filled, "recorded_ms": now_ms}, OutcomeRecord))
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
-        raise BadInput(f"outcome: {error}") from error
-    for n, record in enumerate(records):
-        if record.value is not None and not 0.0 <= record.value <= 1.0:
-            raise BadInput(
-                f"outcome {n}: value {record.value:g} is no probability; use 0 to 1, or leave it out"
-            )
-        if not (record.request_id or record.session_id or record.task_id):
-            raise BadInput(f"outcome {n}: names none of request_id, session_id, task_id")
-    return records
 
 
 def healthz(_: Gateway) -> Endpoint:
@@ -186,18 +164,20 @@ def healthz(_: Gateway) -> Endpoint:
 
 
 def readyz(gateway: Gateway) -> Endpoint:
-    """Make GET /readyz: bundle and catalogue are loaded and connections can be made."""
+    """Make GET /readyz: all is loaded, connections can be made and the journal can be written."""
 
     async def endpoint(_: Request) -> Response:
         bundle = gateway.decider.bundle
+        ready = gateway.ready and gateway.journal.writable
         state = {
-            "ready": gateway.ready,
+            "ready": ready,
+            "journal": gateway.journal.writable,
             "bundle": bundle.digest,
             "bundle_kind": bundle.kind,
             "catalog": gateway.decider.catalog.digest,
             "policy": gateway.decider.policy.name,
         }
-        return _json(state, 200 if gateway.ready else 503)
+        return _json(state, 200 if ready else 503)
 
     return endpoint
 
@@ -221,24 +201,29 @@ def dashboard(gateway: Gateway) -> Endpoint:
     return endpoint
 
 
-async def read_body(request: Request, max_mib: float) -> bytes:
-    """Read a request's body; TooLarge as soon as it is seen to be over the limit."""
-    limit = int(max_mib * 2**20)
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """Read a request's body; TooLarge as soon as it is over the limit, Stalled if it stops coming."""
+    limit = int(settings.max_body_mib * 2**20)
     announced = request.headers.get("content-length", "0")
     chunks: list[bytes] = []
     size = int(announced) if announced.isdigit() else 0
     if size <= limit:
         size = 0
         try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    break
-                chunks.append(chunk)
+            async with asyncio.timeout(settings.client_s) as patience:
+                async for chunk in request.stream():
+                    patience.reschedule(asyncio.get_running_loop().time() + settings.client_s)
+                    size += len(chunk)
+                    if size > limit:
+                        break
+                    chunks.append(chunk)
         except ClientDisconnect as error:
             raise BadInput("the client left before its request was complete") from error
+        except TimeoutError as error:
+            raise Stalled(f"the request's body stopped coming for {settings.client_s:g} s") from error
     if size > limit:
-        raise TooLarge(f"the request body is over {max_mib:g} MiB; raise max_body_mib if it should be let in")
+        mib = settings.max_body_mib
+        raise TooLarge(f"the request body is over {mib:g} MiB; raise max_body_mib if it should be let in")
     return b"".join(chunks)
 
 

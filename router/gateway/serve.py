@@ -8,10 +8,12 @@ import signal
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import uvicorn
 
 from features.errors import BadInput
 from router.gateway.app import create_app
+from router.gateway.protocol import BoundedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from router.catalog import Deployment
     from router.gateway.settings import Settings
+
+
+BACKLOG = 2048
 
 
 class Prepared(NamedTuple):
@@ -38,12 +43,13 @@ def prepare(settings: Settings) -> Prepared:
     except BadInput:
         listener.close()
         raise
+    listener.listen(BACKLOG)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     shown = "127.0.0.1" if host in ("0.0.0.0", "[::]") else host  # noqa: S104  # an address to show, not to bind
     return Prepared(app, listener, f"http://{shown}:{listener.getsockname()[1]}")
 
 
-def run(prepared: Prepared, grace_s: int) -> None:
+def run(prepared: Prepared, settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; then let open answers end, flush the journal and return."""
     # uvicorn raises the signal again once it is done: with these handlers that is a clean end, not a death.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,13 +57,40 @@ def run(prepared: Prepared, grace_s: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="samediff: %(message)s")
     config = uvicorn.Config(
         prepared.app,
+        http=_bounded(settings.client_s),
+        ws="none",
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=grace_s,
+        timeout_graceful_shutdown=settings.grace_s,
     )
     uvicorn.Server(config).run(sockets=[prepared.listener])
+
+
+def _bounded(patience_s: float) -> type[BoundedProtocol]:
+    class Patient(BoundedProtocol):
+        head_s = patience_s
+
+    return Patient
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """What is served where, for programs."""
+
+    url: str
+    policy: str
+    bundle: str
+    bundle_kind: str
+    journal: str
+
+
+def serving(prepared: Prepared, settings: Settings) -> Serving:
+    """Say what is served."""
+    decider = prepared.app.state.gateway.decider
+    bundle = decider.bundle
+    return Serving(prepared.url, decider.policy.name, bundle.digest, bundle.kind, settings.log.journal)
 
 
 def announcement(prepared: Prepared, settings: Settings) -> Iterator[str]:

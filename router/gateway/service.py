@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from features.assemble import trajectory_of
 from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
@@ -20,21 +22,46 @@ from router.gateway.errors import ERROR_KINDS
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
-from router.gateway.sessions import Sessions
-from router.gateway.splice import read_head, with_model
+from router.gateway.sessions import Sessions, chain_of
+from router.gateway.splice import Head, read_head, with_model
 from router.offline import load_decider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from features.cache import Chain
     from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+    from features.trajectory import Trajectory
     from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
     from router.gateway.sessions import Place
     from router.gateway.settings import Settings
     from router.gateway.upstream import Upstream
 
+LARGE_BYTES = 2 * 2**20  # bodies from here on take tens of milliseconds to read
 SHOWN = 50  # last decisions on the dashboard
+
+
+class Reading(NamedTuple):
+    """A request's body, read; all that takes time in proportion to its size."""
+
+    body: bytes
+    head: Head
+    request: WireRequest
+    chain: Chain
+    trajectory: Trajectory | None  # of a large body only: another's goes on from its session's
+    read_ms: float
+    guessed: bool = False  # its dialect was told by the body
+
+
+def read_request(dialect: Dialect, body: bytes) -> Reading:
+    """Read a body; BadInput if that can't be done. Touches nothing that is shared."""
+    started = time.perf_counter()
+    head = read_head(body)
+    request = parse_request(dialect, body)
+    trajectory = trajectory_of(request) if len(body) > LARGE_BYTES else None
+    spent = (time.perf_counter() - started) * 1000
+    return Reading(body, head, request, chain_of(request), trajectory, spent)
 
 
 class Gateway:
@@ -61,23 +88,29 @@ class Gateway:
                 with suppress(BadInput):  # nothing of this dialect can be called: its clients will be told
                     self.decider.decide(request, CallContext("warm-up", "warm-up", _now_ms()))
 
-    def decide(self, dialect: Dialect, body: bytes, headers: Mapping[str, str], client: str) -> Call:
-        """Read a request and decide where it goes; BadInput if it can't be read or routed."""
-        head = read_head(body)
+    async def read(self, dialect: Dialect, body: bytes) -> Reading:
+        """Read a request, a large one aside so that others needn't wait; BadInput if it can't be read."""
+        if len(body) <= LARGE_BYTES:
+            return read_request(dialect, body)
+        return await asyncio.to_thread(read_request, dialect, body)
+
+    def decide(self, reading: Reading, headers: Mapping[str, str], client: str) -> Call:
+        """Decide where a request goes; BadInput if it can go nowhere."""
+        request, body = reading.request, reading.body
         started = time.perf_counter()
-        request = parse_request(dialect, body)
         now_ms = _now_ms()
-        place = self.sessions.place(request, headers, client)
+        place = self.sessions.place(request, headers, client, reading.chain)
         context = CallContext(
             f"req_{uuid.uuid4().hex}",
             place.session_id,
             now_ms,
             self.sessions.view(place, now_ms),
             task_type=tags_of(headers).get("task_type"),
-            trajectory=self.sessions.trajectory(place, request),
+            trajectory=reading.trajectory or self.sessions.trajectory(place, request),
+            dialect_guessed=reading.guessed,
         )
         receipt = self.decider.decide(request, context)
-        decide_ms = (time.perf_counter() - started) * 1000
+        decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)
         self.recent.append(receipt)
@@ -88,7 +121,7 @@ class Gateway:
         self.metrics.add("samediff_decide_milliseconds_count")
         return Call(
             request=request,
-            body=with_model(body, head, deployment.model),
+            body=with_model(body, reading.head, deployment.model),
             receipt=receipt,
             deployment=deployment,
             place=place,
@@ -101,6 +134,10 @@ class Gateway:
         target = catalog.resolve(request.model, request.dialect)
         asked = {d.id: d for d in target.deployments} if target else {}
         return (asked or catalog.deployments)[receipt.deployment or ""]
+
+    def decided(self, call: Call) -> None:
+        """Write the decision down before anything is spent on it."""
+        self.journal.add("decision", kept_receipt(call.receipt, self.settings.log.prompts))
 
     def began(self, call: Call) -> None:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
@@ -118,9 +155,7 @@ class Gateway:
 
     def ended(self, call: Call, trace: Trace) -> None:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
-        prompts = self.settings.log.prompts
-        record = request_record(call, trace, prompts)
-        self.journal.add("decision", kept_receipt(call.receipt, prompts))
+        record = request_record(call, trace, self.settings.log.prompts)
         self.journal.add("request", record)
         self._count(record)
 

@@ -92,7 +92,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._conversations)
 
-    def place(self, request: WireRequest, headers: Mapping[str, str], client: str) -> Place:
+    def place(
+        self, request: WireRequest, headers: Mapping[str, str], client: str, chain: Chain | None = None
+    ) -> Place:
         """Find a request's session by header or body, and its conversation by the answer it goes on from."""
         named = _named(headers, SESSION_HEADERS) or (request.session_id or "")[:_MAX_ID]
         thread = f"{named or client}|{_digest(_first_words(request.messages))}"
@@ -110,7 +112,7 @@ class Sessions:
             session=session,
             conversation=conversation,
             thread=after.thread if hidden and after else thread,
-            chain=prefix_chain(request.messages, tools_seed("", request.tools)),
+            chain=chain or chain_of(request),
             turn=following if hidden else spoken,
             is_subagent=True if parent else request.is_subagent,
             after=after,
@@ -171,6 +173,11 @@ class Sessions:
             _put(self._answers, mark, whole, self._limit * _MARKS)
 
 
+def chain_of(request: WireRequest) -> Chain:
+    """The prefix chain of a request, its tools before its messages."""
+    return prefix_chain(request.messages, tools_seed("", request.tools))
+
+
 def _named(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((headers[name] for name in names if headers.get(name)), "")[:_MAX_ID]
 
@@ -182,9 +189,11 @@ def _marks(thread: str, parts: Sequence[Part]) -> Iterator[str]:
         said = part.call_id if part.kind == "tool_call" else None
         if part.kind == "text" and (text := part.text.strip()):
             said = _digest(text)
-        if said and found < _MARKS:
-            found += 1
+        if said:
             yield f"{thread}|{said[:_MAX_ID]}"
+            found += 1
+            if found == _MARKS:
+                return
 
 
 def _put(table: OrderedDict[str, Any], key: str, value: Any, limit: int) -> None:

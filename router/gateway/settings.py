@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     catalog: str | None = None  # None: the catalogue that ships
     policy: str = "learned:max_loss=0.02"
     max_body_mib: float = 32.0
+    client_s: float = 30.0  # that a client may take for a request's head, and between two pieces of its body
     sessions: int = 10_000  # remembered at a time, the least recently used goes first
     grace_s: int = 10  # that open answers get to end once the server is asked to stop
     log: LogSettings = LogSettings()

@@ -13,13 +13,16 @@ import msgspec
 import numpy as np
 
 from features.errors import BadInput
+from features.wire import plain
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # What may stand between two values of an object: a comma, a key, a colon. A key that is given twice leaves
 # its first value in such a gap, since the decoder keeps the last one.
-_FIRST_GAP = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*')
-_GAP = re.compile(rb'\s*,\s*"(?:[^"\\]|\\.)*"\s*:\s*')
+_KEY = rb'\s*+"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+:\s*+'
+_FIRST_GAP = re.compile(rb"\s*+\{" + _KEY)
+_GAP = re.compile(rb"\s*+," + _KEY)
+MAX_KEYS = 256  # at the top level; dialects have about 40
 
 
 class Head(NamedTuple):
@@ -35,7 +38,11 @@ def read_head(body: bytes) -> Head:
     try:
         values = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the request body is not a JSON object: {error}") from error
+        raise BadInput(f"the request body is not a JSON object: {plain.why_not_json(error, body)}") from error
+    except RecursionError:
+        raise BadInput("the request body is nested too deeply") from None
+    if len(values) > MAX_KEYS:
+        raise BadInput(f"the request body has {len(values)} keys at its top level; {MAX_KEYS} are let in")
     raw = values.get("model")
     if raw is None:
         raise BadInput("the request body lacks 'model'")

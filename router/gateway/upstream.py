@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
+from features.errors import BadInput
 from router.gateway.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Upstream:
 
     @asynccontextmanager
     async def post(
-        self, url: str, headers: dict[str, str], body: bytes
+        self, url: str, headers: CIMultiDict[str], body: bytes
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield the answer once its head is there; leaving early closes the connection.
 
@@ -117,25 +119,35 @@ def address(deployment: Deployment, query: str, suffix: str = "") -> str:
 
 
 def request_headers(
-    deployment: Deployment, client: Iterable[tuple[str, str]], environ: Mapping[str, str]
-) -> dict[str, str]:
+    deployment: Deployment, client: Iterable[tuple[bytes, bytes]], environ: Mapping[str, str]
+) -> CIMultiDict[str]:
     """Headers for the provider: the client's own, with our key in place of its credential where we have one.
 
     What tells who the client is goes only where the catalogue lets it pass; another seller gets the dialect's
-    own headers and nothing else.
+    own headers and nothing else. BadInput for a value that can't be sent as it came.
     """
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    headers = {name: value for name, value in client if _passes(name)}
-    if not deployment.passthrough:
-        headers = {name: value for name, value in headers.items() if _of_protocol(name)}
-    elif key:
-        headers = {name: value for name, value in headers.items() if name not in _IDENTITY}
+    received = [(name.decode("latin-1").lower(), value) for name, value in client]
+    options = b",".join(value for name, value in received if name == "connection").decode("latin-1")
+    kept_back = {option.strip() for option in options.lower().split(",")} | (_IDENTITY if key else set())
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, value in received:
+        if name not in kept_back and _passes(name) and (deployment.passthrough or _of_protocol(name)):
+            headers.add(name, _text(name, value))
     headers["accept-encoding"] = "identity"
     if key and deployment.dialect == "anthropic_messages":
         headers["x-api-key"] = key
     elif key:
         headers["authorization"] = f"Bearer {key}"
     return headers
+
+
+def _text(name: str, value: bytes) -> str:
+    """Text of a header; it is sent as UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
 
 
 def _passes(name: str) -> bool:

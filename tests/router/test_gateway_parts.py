@@ -16,6 +16,7 @@ from router.catalog import Catalog
 from router.dialects import detect_dialect
 from router.gateway.journal import Journal
 from router.gateway.metrics import Metrics
+from router.gateway.outcomes import read_outcomes
 from router.gateway.recording import harness_of
 from router.gateway.settings import Settings
 from router.gateway.upstream import address, request_headers
@@ -172,7 +173,11 @@ def test_harnesses_introduce_themselves(agent, told) -> None:
 
 def test_credentials_are_replaced_passed_or_dropped_by_the_catalogue() -> None:
     rows = Catalog.load().deployments
-    client = [("authorization", "Bearer theirs"), ("x-api-key", "theirs"), ("x-samediff-session-id", "s")]
+    client = [
+        (b"authorization", b"Bearer theirs"),
+        (b"x-api-key", b"theirs"),
+        (b"x-samediff-session-id", b"s"),
+    ]
     native = rows["anthropic/claude-opus-5-5/anthropic_messages"]
     other = rows["zai/glm-5/anthropic_messages"]
     assert request_headers(native, client, {})["x-api-key"] == "theirs"
@@ -205,7 +210,7 @@ def test_another_seller_gets_the_dialects_own_headers_and_nothing_else() -> None
         "idempotency-key": "i",
         "x-stainless-lang": "js",
     }
-    client = [*protocol.items(), *((name, "theirs") for name in WHO)]
+    client = [(n.encode(), v.encode()) for n, v in (*protocol.items(), *((name, "theirs") for name in WHO))]
     other = rows["zai/glm-5/anthropic_messages"]
     sent = request_headers(other, client, {"ZAI_API_KEY": "ours"})
     assert sent == {**protocol, "accept-encoding": "identity", "x-api-key": "ours"}
@@ -217,6 +222,77 @@ def test_another_seller_gets_the_dialects_own_headers_and_nothing_else() -> None
     assert ours["authorization"] == "Bearer ours"
     assert not {"chatgpt-account-id", "openai-organization", "openai-project", "x-api-key"} & ours.keys()
     assert ours["session_id"] == "theirs"
+
+
+def test_headers_go_on_as_they_came() -> None:
+    native = Catalog.load().deployments["anthropic/claude-opus-5-5/anthropic_messages"]
+    client = [
+        (b"Anthropic-Beta", b"a"),
+        (b"anthropic-beta", b"b"),
+        (b"x-name", "\u00e9".encode()),
+        (b"connection", b"keep-alive, X-Drop"),
+        (b"Connection", b"x-drop-too"),
+        (b"x-drop", b"1"),
+        (b"x-drop-too", b"1"),
+    ]
+    sent = request_headers(native, client, {})
+    assert sorted(sent.items()) == [
+        ("accept-encoding", "identity"),
+        ("anthropic-beta", "a"),
+        ("anthropic-beta", "b"),
+        ("x-name", "\u00e9"),  # which is written as UTF-8
+    ]
+    with pytest.raises(BadInput, match="header 'x-name' is not UTF-8"):
+        request_headers(native, [(b"x-name", b"\xe9")], {})
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"request_id": "a", "success": 1}, 1.0),
+        ({"task_id": "a", "success": True}, 1.0),
+        ({"session_id": "a", "value": False}, 0.0),
+        ({"request_id": "a", "level": "L2"}, None),
+        ([], "none"),
+        ({"request_id": "a"}, "outcome 0: has no value"),
+        ({"request_id": "a", "level": "unknown"}, "outcome 0: has no value"),
+        ([{"request_id": "a", "value": 1}, 3], "outcome 1: must be an object"),
+        ([{"request_id": "a", "value": 1}, {"request_id": "a", "sucess": 1}], "outcome 1: .*`sucess`"),
+        ({"request_id": "a", "success": 1, "value": 1}, "both success and value"),
+        ({"request_id": "a", "success": "yes"}, "outcome 0: .*value"),
+        ({"request_id": 5, "success": 1}, "outcome 0: .*request_id"),
+        ({"request_id": "a", "value": 1.5}, "no probability"),
+        ({"value": 1}, "names none of"),
+    ],
+)
+def test_outcomes_are_read_strictly(rows, said) -> None:
+    body = json.dumps(rows).encode()
+    if isinstance(said, str) and said != "none":
+        with pytest.raises(BadInput, match=said):
+            read_outcomes(body, 5)
+        return
+    records = read_outcomes(body, 5)
+    assert [type(r) for r in records] == [OutcomeRecord] * len(records)
+    if records:
+        assert (records[0].value, records[0].recorded_ms) == (said, 5)
+
+
+def test_outcomes_that_are_no_json_are_one_line() -> None:
+    for body, said in (
+        (b"[" * 100_000, "nested too deeply"),
+        (b"{", "not JSON"),
+        (b'"\\ud800"}', "surrogate"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            read_outcomes(body, 5)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_served(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"journal .*file/journal: Not a directory; choose another"):
+        Journal(tmp_path / "file" / "journal", 1, 1.0).check()
+    Journal(tmp_path / "journal", 1, 1.0).check()
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 @pytest.mark.parametrize(

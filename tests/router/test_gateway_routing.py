@@ -8,7 +8,7 @@ from router_servers import journal_of, start_gateway, start_upstream, wait_for
 
 from features.wire import StreamReader, parse_response
 from router.gateway.recording import Trace, request_record
-from router.gateway.service import Gateway
+from router.gateway.service import Gateway, read_request
 from router.gateway.settings import LogSettings, Settings
 
 MIX = "mix:gpt-5.4=0.5,gpt-5.4-mini=0.5"
@@ -161,7 +161,7 @@ def test_names_that_clients_invent_make_no_series(gateway) -> None:
 def test_a_call_costs_what_its_tier_costs(bundle_folder, tmp_path, answered, tier) -> None:
     gateway = Gateway(Settings(bundle=str(bundle_folder), log=LogSettings(journal=str(tmp_path))))
     body = {"model": "gpt-5.4", "messages": said("Hi"), "service_tier": "priority"}
-    call = gateway.decide("openai_chat", json.dumps(body).encode(), {}, "")
+    call = gateway.decide(read_request("openai_chat", json.dumps(body).encode()), {}, "")
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
     trace = Trace()
     whole = {"id": "c", "service_tier": answered, "choices": [], "usage": usage}
