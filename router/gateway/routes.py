@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from features.wire import Dialect
     from router.catalog import Deployment
     from router.gateway.recording import Call
-    from router.gateway.service import Gateway
+    from router.gateway.service import Gateway, Reading
     from router.gateway.settings import Settings
 
     Endpoint = Callable[[Request], Awaitable[Response]]
@@ -43,17 +43,28 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
         try:
             body = await read_body(request, gateway.settings)
             call = gateway.decide(await gateway.read(dialect, body), request.headers, _host(request))
-            url = address(call.deployment, request.url.query)
-            headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
+            exchange = _answering(gateway, call, request, arrived)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         gateway.decided(call)
-        began, heard, ended = (partial(told, call) for told in (gateway.began, gateway.heard, gateway.ended))
-        own, request_id = own_headers(call), call.receipt.request_id
-        exchange = Exchange(dialect, request_id, url, headers, call.body, own, arrived, began, heard, ended)
         return Forwarded(gateway.upstream, exchange)
 
     return endpoint
+
+
+def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -> Exchange:
+    return Exchange(
+        dialect=call.request.dialect,
+        request_id=call.receipt.request_id,
+        url=address(call.deployment, request.url.query),
+        headers=request_headers(call.deployment, request.headers.raw, gateway.environ),
+        body=call.body,
+        own=own_headers(call),
+        arrived=arrived,
+        began=partial(gateway.began, call),
+        heard=partial(gateway.heard, call),
+        ended=partial(gateway.ended, call),
+    )
 
 
 def count_tokens(gateway: Gateway) -> Endpoint:
@@ -64,20 +75,31 @@ def count_tokens(gateway: Gateway) -> Endpoint:
         arrived = time.perf_counter()
         try:
             body = await read_body(request, gateway.settings)
-            head = (await gateway.read(dialect, body)).head
-            deployment = _counting(gateway, head.model, dialect)
-            url = address(deployment, request.url.query, "/count_tokens")
-            headers = request_headers(deployment, request.headers.raw, gateway.environ)
+            exchange = _counting(gateway, await gateway.read(dialect, body), request, arrived)
         except BadInput as error:
             return refusal(gateway, dialect, error)
-        own = _counting_headers(deployment)
-        sent = with_model(body, head, deployment.model)
-        request_id = own["x-samediff-request-id"]
-        told = (lambda: None, lambda _: None, lambda _: None)  # nothing is spent, and nothing written down
-        exchange = Exchange(dialect, request_id, url, headers, sent, own, arrived, *told)
         return Forwarded(gateway.upstream, exchange)
 
     return endpoint
+
+
+def _counting(gateway: Gateway, reading: Reading, request: Request, arrived: float) -> Exchange:
+    """Make the exchange of a count: nothing is spent on it, and nothing written down."""
+    dialect = reading.request.dialect
+    deployment = _counter(gateway, reading.request.model, dialect)
+    own = _counting_headers(deployment)
+    return Exchange(
+        dialect=dialect,
+        request_id=own["x-samediff-request-id"],
+        url=address(deployment, request.url.query, "/count_tokens"),
+        headers=request_headers(deployment, request.headers.raw, gateway.environ),
+        body=with_model(reading.body, reading.head, deployment.model),
+        own=own,
+        arrived=arrived,
+        began=lambda: None,
+        heard=lambda _: None,
+        ended=lambda _: None,
+    )
 
 
 def _counting_headers(deployment: Deployment) -> dict[str, str]:
@@ -89,7 +111,7 @@ def _counting_headers(deployment: Deployment) -> dict[str, str]:
     }
 
 
-def _counting(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
+def _counter(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
     """Find who counts for a model name: itself, or the reference of the alias."""
     catalog = gateway.decider.catalog
     alias = catalog.aliases.get(model)

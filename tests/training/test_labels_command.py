@@ -16,7 +16,7 @@ from rich.console import Console
 from features.errors import BadInput
 from features.facts import Facts
 from features.records import DecisionRecord, OutcomeRecord, RequestRecord
-from router.gateway.routes import read_outcomes
+from router.gateway.outcomes import read_outcomes
 from training.ingest import ingest
 from training.labels.label import run
 from training.labels.pairs import read_pairs
