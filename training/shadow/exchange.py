@@ -20,6 +20,8 @@ from training.shadow.ledger import CallStatus, PlannedCall, Settled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from multidict import CIMultiDict
+
     from router.catalog import Deployment
 
 
@@ -110,7 +112,7 @@ def _price(call: Ready, response: WireResponse) -> Decimal | None:
     return prices.price_usd(call.deployment.model, call.deployment.provider, usage, now_ms())
 
 
-def _headers(call: Ready, environ: Mapping[str, str]) -> dict[str, str]:
+def _headers(call: Ready, environ: Mapping[str, str]) -> CIMultiDict[str]:
     """Headers of a call with our own key. No dialect documents an idempotency key; what honours one may."""
     own = {
         "content-type": "application/json",
@@ -119,7 +121,8 @@ def _headers(call: Ready, environ: Mapping[str, str]) -> dict[str, str]:
     }
     if call.deployment.dialect == "anthropic_messages":
         own["anthropic-version"] = "2023-06-01"
-    return request_headers(call.deployment, own.items(), environ)
+    sent = ((name.encode(), value.encode()) for name, value in own.items())
+    return request_headers(call.deployment, sent, environ)
 
 
 def now_ms() -> int:
