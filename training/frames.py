@@ -55,6 +55,12 @@ def scan_files(files: list[Any], record: type[msgspec.Struct], *, by_day: bool) 
     )
 
 
+def without(answers: list[str], source: str) -> pl.Expr:
+    """Filter that leaves out the requests of these providers' answers which another source tells of."""
+    theirs = pl.col("provider_response_id").is_in(answers) & (pl.col("source") != source)
+    return ~theirs.fill_null(value=False)
+
+
 def no_rows(record: type[msgspec.Struct]) -> pl.LazyFrame:
     """Return an empty frame of a record type, with the partition's `day`."""
     return pl.LazyFrame(schema=polars_schema(record) | {"day": pl.Date()})

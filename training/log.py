@@ -18,8 +18,8 @@ import xxhash
 
 from features.errors import BadInput
 from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind, RequestRecord
-from training.frames import PolarsError, no_rows, read_column, scan_files, to_frame
-from training.seen import Answers, Seen
+from training.frames import PolarsError, no_rows, read_column, scan_files, to_frame, without
+from training.seen import JOURNAL, Answers, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +36,7 @@ STATE_FILE = "samediff-log.json"
 BATCH_ROWS = 4096  # records held in memory before they are written
 MERGE_FROM = 16  # a day with this many little files is merged into one
 LITTLE_BYTES = 32 << 20
+_SUPERSEDED = "superseded.json"
 _MERGING = "merging.json"
 
 
@@ -70,6 +71,7 @@ class LogStore:
         self.state = self._read_state()
         self._seen: dict[RecordKind, Seen] = {}
         self._answers = Answers()
+        self._superseded: set[str] = set()
         self._pending: dict[RecordKind, list[msgspec.Struct]] = {kind: [] for kind in FOLDERS}
         self._locked = False
 
@@ -118,11 +120,9 @@ class LogStore:
         try:
             with self._disk():
                 self._recover()
-            self.state, self._seen, self._answers = (
-                self._read_state(),
-                {},
-                Answers(),
-            )  # others may have written
+            # Others may have written.
+            self.state, self._seen, self._answers = self._read_state(), {}, Answers()
+            self._superseded = self._read_superseded()
             yield
         finally:
             self._locked = False
@@ -153,13 +153,19 @@ class LogStore:
         """Take one record unless its id is in the log already; it is on disk after the next `flush`.
 
         A request is there already, too, when another log of the same call has told the provider's id of its
-        answer. Whichever came first is kept.
+        answer. Whichever came first is kept, but our journal's takes its place: labels hang on it.
         """
         if kind not in self._seen:
             self._seen[kind] = self._load_ids(kind)
         key: str = getattr(record, ID_FIELDS[kind])
-        if key in self._seen[kind] or (isinstance(record, RequestRecord) and not self._answers.add(record)):
+        if key in self._seen[kind]:
             return False
+        if isinstance(record, RequestRecord):
+            if self._answers.told(record):
+                if record.source != JOURNAL:
+                    return False
+                self._superseded.add(record.provider_response_id or "")
+            self._answers.add(record)
         self._seen[kind].add(key)
         self._pending[kind].append(record)
         return True
@@ -172,6 +178,8 @@ class LogStore:
     def flush(self) -> None:
         """Write what was admitted, one file per kind and day, then the state of the files it came from."""
         with self._disk():
+            if self._superseded:  # before what takes their place: a kill in between is mended by the next run
+                replace_file(self.path / _SUPERSEDED, msgspec.json.encode(sorted(self._superseded)))
             for kind, records in self._pending.items():
                 days: dict[str, list[msgspec.Struct]] = {}
                 for record in records:
@@ -195,7 +203,16 @@ class LogStore:
         files = [file for folder in self._days(kind) for file in _live_files(folder)]
         if not files:
             return no_rows(RECORD_TYPES[kind])
-        return scan_files(files, RECORD_TYPES[kind], by_day=True)
+        rows = scan_files(files, RECORD_TYPES[kind], by_day=True)
+        gone = sorted(self._read_superseded()) if kind == "request" else []
+        return rows.filter(without(gone, JOURNAL)) if gone else rows
+
+    def _read_superseded(self) -> set[str]:
+        """Providers' ids of the answers that our journal tells of in another log's place."""
+        try:
+            return msgspec.json.decode((self.path / _SUPERSEDED).read_bytes(), type=set[str])
+        except FileNotFoundError:
+            return set()
 
     def merge_days(self) -> int:
         """Merge days of many little files into one file each; returns how many days. Safe to be killed."""

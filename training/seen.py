@@ -66,14 +66,16 @@ class Answers:
         if answer is not None and is_global(answer):
             (self._journal if source == JOURNAL else self._others).add(answer)
 
-    def add(self, record: RequestRecord) -> bool:
-        """Remember a request's answer; False if another log has told of it."""
-        answer, journal = record.provider_response_id, record.source == JOURNAL
-        if answer is not None and is_global(answer):
-            if answer in self._others or (not journal and answer in self._journal):
-                return False
-            self.note(answer, record.source)
-        return True
+    def told(self, record: RequestRecord) -> bool:
+        """Whether another log has told of a request's answer."""
+        answer = record.provider_response_id
+        if answer is None or not is_global(answer):
+            return False
+        return answer in self._others or (record.source != JOURNAL and answer in self._journal)
+
+    def add(self, record: RequestRecord) -> None:
+        """Remember a request's answer."""
+        self.note(record.provider_response_id, record.source)
 
 
 def _hash(key: str) -> int:
