@@ -135,7 +135,8 @@ def weighed(arm: ArmRecord) -> Arm:
     """What the policy looks at of an arm."""
     low, high = arm.p_success_low, arm.p_success_high
     spread = None if low is None or high is None else high - low
-    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd, spread)
+    known = arm.output_tokens is not None
+    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd, spread, known)
 
 
 def settled(arm: ArmRecord, choice: Choice) -> ArmRecord:

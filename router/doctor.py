@@ -60,6 +60,9 @@ def _bundle(settings: Settings) -> Check:
         bundle = Bundle.load(folder)
     except BadInput as error:
         return Check("bundle", "failed", str(error))
+    if bundle.manifest.tokens is None:
+        lost = "knows no output lengths, so `auto` gives every request to its reference"
+        return Check("bundle", "warning", f"{bundle.digest[:12]} {lost}")
     if bundle.kind == "prior":
         return Check("bundle", "warning", f"{bundle.digest[:12]}, the prior: train one on your own logs")
     return Check("bundle", "ok", bundle.digest[:12])

@@ -66,6 +66,7 @@ class Arm(NamedTuple):
     p_success: float | None
     cost_usd: Decimal | None
     spread: float | None = None  # width of the interval of p_success
+    output_known: bool = True  # whether the bundle has an idea of the answer's length
 
 
 class Situation(NamedTuple):
@@ -145,11 +146,14 @@ def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
     free = [arm for arm in arms if arm.excluded_by is None]
     if holder is not None and lock is not None:
         return _locked(holder, lock, free, situation)
-    priced = {a.candidate: "unknown_price" for a in free if _unpriced(policy, a, situation)}
+    priced = {a.candidate: _costless(a) for a in free if _unpriced(policy, a, situation)}
     free = [arm for arm in free if arm.candidate not in priced]
     if not free:
         return _only(situation.reference, priced, (), ("no candidate is eligible: the reference answers",))
     chances, reasons = _chances(policy, free, situation)
+    if priced:
+        whose = ", ".join(sorted(set(priced.values())))
+        reasons.append(f"{len(priced)} left out because their cost is unknown ({whose})")
     greedy = dict(chances)
     if policy.explore:
         chances = {c: (1 - policy.explore) * p + policy.explore / len(free) for c, p in chances.items()}
@@ -196,8 +200,13 @@ def _call(chosen: str) -> tuple[PlanStep, ...]:
     return (PlanStep(action="call", candidate=chosen),)
 
 
+def _costless(arm: Arm) -> str:
+    """What an unknown cost is for want of."""
+    return "unknown_price" if arm.output_known else "unknown_output_tokens"
+
+
 def _unpriced(policy: Policy, arm: Arm, situation: Situation) -> bool:
-    """Tell whether an arm's price is unknown, so that its cost can't choose it; the reference may stay."""
+    """Tell whether an arm's cost is unknown, so that its cost can't choose it; the reference may stay."""
     return policy.kind == "learned" and arm.cost_usd is None and arm.candidate != situation.reference
 
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from features.encoder import read_card
+from features.errors import BadInput
 from models.bundle import kept_beside
 from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
@@ -64,6 +65,9 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     gates: list[Gate]
     candidates: list[dict[str, Any]] = []
     trees: bool | None = None
+    output_lengths_known: bool | None = (
+        None  # without them no cost is, and every request goes to its reference
+    )
     parity: Parity | None = None
     digest: str | None = None
 
@@ -80,6 +84,8 @@ def train(
 
     `encoder` is the folder of the encoder that the log was ingested with; it goes into the bundle.
     """
+    if not log.is_dir():
+        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
     kept_beside(out)  # a target that can't be written is better known before the work than after
     card = read_card(encoder)
     dataset = load_dataset(LogStore(log), card.digest, card.dim)
@@ -99,6 +105,7 @@ def train(
         gates=gates,
         candidates=[msgspec.to_builtins(profile) for profile in published.manifest.candidates],
         trees=success.booster is not None,
+        output_lengths_known=published.manifest.tokens is not None,
         parity=published.parity,
         digest=published.digest,
     )
@@ -201,5 +208,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     assert parity is not None
     proof = f"ONNX = LightGBM on {parity.rows} adversarial rows: max |Δp| {parity.max_abs_dp:.1e}"
     yield f"[green]pass[/]  {proof}"
+    if not report.output_lengths_known:
+        yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
     how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
     yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"

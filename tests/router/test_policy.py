@@ -202,3 +202,10 @@ def test_a_pin_that_cannot_serve_falls_back_and_says_so() -> None:
 def test_bad_specs_say_what_is_wrong(spec, said) -> None:
     with pytest.raises(BadInput, match=said):
         parse_policy(spec)
+
+
+def test_an_unknown_length_is_not_called_an_unknown_price_and_the_reason_counts_it() -> None:
+    unknown = arms(cheap={"cost_usd": None, "output_known": False, "p_success": 0.9})
+    choice = choose(parse_policy("learned"), unknown, FREE)
+    assert choice.excluded == {"cheap": "unknown_output_tokens"}
+    assert "1 left out because their cost is unknown (unknown_output_tokens)" in choice.reasons

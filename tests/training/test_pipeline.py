@@ -56,6 +56,13 @@ def test_outcomes_that_turn_over_time_fail_calibration_and_leave_the_old_bundle(
     assert Bundle.load(tmp_path / "bundle").digest == before
 
 
+def test_a_bundle_without_output_lengths_says_what_that_means(tmp_path) -> None:
+    rows = [{**row, "output_tokens": None} for row in two_models(300)]
+    report = train(fill(LogStore(tmp_path / "log"), rows).path, tmp_path / "bundle")
+    assert report.output_lengths_known is False
+    assert any("every request to its reference" in str(part) for part in render(report))
+
+
 def test_one_candidate_is_nothing_to_route_between(tmp_path) -> None:
     rows = [row for row in two_models(300) if row["model_served"] == "gpt-5.4-mini"]
     report = train(fill(LogStore(tmp_path / "log"), rows).path, tmp_path / "bundle")
@@ -64,7 +71,7 @@ def test_one_candidate_is_nothing_to_route_between(tmp_path) -> None:
 
 
 def test_no_log_is_one_line(tmp_path) -> None:
-    with pytest.raises(BadInput, match="0 labelled requests of 0"):
+    with pytest.raises(BadInput, match="no such log; make one with `samediff ingest"):
         train(tmp_path / "nothing", tmp_path / "bundle")
 
 
