@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EXAMPLES = 3  # file:row shown for each reason
+FILES_NAMED = 10  # files named that were skipped, or refused as a whole
 
 
 class Reason(msgspec.Struct):
@@ -56,7 +57,8 @@ class IngestResult(msgspec.Struct, kw_only=True):
     files_unchanged: int = 0
     rows_unchanged: int = 0  # rows that came out of the unchanged files when they were read
     files_skipped: int = 0  # empty, or of no known format
-    skipped_examples: list[str] = []
+    skipped_examples: list[str] = []  # those that hold something first
+    files_wrong: list[str] = []  # why files were refused as a whole: file, column and the way out
     seconds: float = 0.0
 
 
@@ -95,7 +97,14 @@ def render(result: IngestResult) -> Iterable[RenderableType]:
     yield from _lines(result)
 
 
-def _lines(result: IngestResult) -> Iterator[str]:
+def _plain(line: str) -> RenderableType:
+    """Show a line with names of others' making as it is: the brackets in them are no markup."""
+    from rich.text import Text
+
+    return Text(line)
+
+
+def _lines(result: IngestResult) -> Iterator[RenderableType]:
     if result.first_ts_ms is not None and result.last_ts_ms is not None:
         span = f"{day_of(result.first_ts_ms)} to {day_of(result.last_ts_ms)}"
         money = f"${result.cost_usd:,.2f} known for {result.cost_known_rows:,} calls"
@@ -104,7 +113,8 @@ def _lines(result: IngestResult) -> Iterator[str]:
         yield f"{result.cost_unknown_rows:,} calls have no known cost"
     if result.files_unchanged:
         yield f"{result.files_unchanged:,} files unchanged since last time ({result.rows_unchanged:,} rows)"
+    yield from (_plain(why) for why in result.files_wrong)
     if result.files_skipped:
         examples = ", ".join(result.skipped_examples)
-        yield f"{result.files_skipped:,} files skipped, empty or of no known format: {examples}"
+        yield _plain(f"{result.files_skipped:,} files skipped, empty or of no known format: {examples}")
     yield f"{result.seconds:.1f} s"

@@ -19,7 +19,7 @@ import xxhash
 from features.errors import BadInput
 from features.records import DecisionRecord, OutcomeRecord, RecordKind, RequestRecord
 from models.prior import PRIOR_ENCODER
-from training.account import EXAMPLES, FormatCount, IngestResult, Reason
+from training.account import EXAMPLES, FILES_NAMED, FormatCount, IngestResult, Reason
 from training.finding import Found, find, size_of
 from training.log import BATCH_ROWS, FileState, LogStore
 from training.progress import Progress
@@ -122,6 +122,7 @@ def ingest(
             for file in files:
                 run.file(file, progress)
         run.flush()
+        run.name_empty()
         store.merge_days()
     result = run.result
     if run.failure is not None and not (result.kept or result.duplicates or result.files_unchanged):
@@ -146,6 +147,7 @@ class _Run:
         self.result = IngestResult(log=str(store.path))
         self.sessions = Seen()
         self.failure: BadInput | None = None  # why a whole file was refused, in the words of its reader
+        self._empty: list[str] = []
         self._done: dict[str, FileState] = {}  # files read to their end whose rows aren't all on disk yet
 
     def file(self, found: Found, progress: Progress) -> None:
@@ -164,7 +166,10 @@ class _Run:
             self._refuse(self._unknown(), Refusal(found.name, None, UNREADABLE))
             return
         except BadInput as error:
-            self.failure = self.failure or error
+            if isinstance(error, Damaged):
+                self.failure = self.failure or error
+            else:
+                self._wrong(error)
             reason = error.reason if isinstance(error, Damaged) else WRONG_FILE
             self._refuse(self._unknown(), Refusal(found.name, None, reason))
             return
@@ -173,8 +178,9 @@ class _Run:
             return
         if name is None:
             self.result.files_skipped += 1
-            if len(self.result.skipped_examples) < EXAMPLES:
-                self.result.skipped_examples.append(found.name)
+            named = self.result.skipped_examples if state.size else self._empty
+            if len(named) < FILES_NAMED:
+                named.append(found.name)
             return
         count = self.result.formats.setdefault(name, FormatCount())
         count.files += 1
@@ -203,12 +209,24 @@ class _Run:
         try:
             yield from reader_of(name)(file, self.options)
         except BadInput as error:  # said of the whole file, such as a table that lacks a column
-            self.failure = self.failure or error
+            self._wrong(error)
             yield Refusal(file.name, None, WRONG_FILE)
         except OSError:
             yield Refusal(file.name, None, UNREADABLE)
         except PARSERS_RAISE:
             yield Refusal(file.name, None, GAVE_UP)
+
+    def _wrong(self, error: BadInput) -> None:
+        """Keep why a whole file is refused, in the words of its reader: file, column, way out."""
+        self.failure = self.failure or error
+        said, why = self.result.files_wrong, str(error)
+        if why not in said and len(said) < FILES_NAMED:
+            said.append(why)
+
+    def name_empty(self) -> None:
+        """Name empty files after the skipped ones that hold something."""
+        skipped = self.result.skipped_examples
+        skipped += self._empty[: FILES_NAMED - len(skipped)]
 
     def _take(self, count: FormatCount, file: SourceFile, item: Item) -> None:
         if isinstance(item, Refusal):

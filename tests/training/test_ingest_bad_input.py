@@ -237,7 +237,7 @@ def test_a_strange_file_in_a_folder_is_skipped_and_said(tmp_path):
     (tmp_path / "in" / ".hidden.jsonl").write_bytes(encoded(row(9)))
     result = run(tmp_path, encoded(row(1)))
     assert (result.kept, result.files_skipped) == (1, 2)
-    assert result.skipped_examples == ["empty.jsonl", "notes.md"]
+    assert result.skipped_examples == ["notes.md", "empty.jsonl"]
 
 
 def test_a_log_inside_its_own_source_is_left_alone(tmp_path):

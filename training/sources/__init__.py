@@ -85,9 +85,9 @@ def detect(path: Path, options: ReadOptions) -> str | None:
         raise Damaged(path.name, BAD_PARQUET)
     if columns is not None:
         names = frozenset(columns)
-        return next(
-            (n for n, f in FORMATS.items() if f.columns_tell and f.columns_tell(names, options)), None
-        )
+        told = (n for n, f in FORMATS.items() if f.columns_tell and f.columns_tell(names, options))
+        return next(told, "table" if table.lacks_something(names) else None)
+    lacking = False
     for row in islice(read_objects(file, options), LOOKED_AT):
         if isinstance(row, Refusal):
             if row.reason in _DAMAGE:
@@ -98,7 +98,8 @@ def detect(path: Path, options: ReadOptions) -> str | None:
                 return name
         if table.looks_like(frozenset(row[1]), options):
             return "table"
-    return None
+        lacking = lacking or table.lacks_something(frozenset(row[1]))
+    return "table" if lacking else None
 
 
 def reader_of(name: str) -> Reader:

@@ -63,6 +63,7 @@ EXTRA = ("tools", "input_tokens", "prompt", "success", "category")
 # Columns in which a row says of how many calls its figures are the sum.
 CALLS = ("n_calls", "api_calls", "n_turns", "num_turns")
 TOKENS_ALONE = {"input_tokens_uncached": "input_tokens"}  # the whole prompt will do where the parts are known
+OURS_AT_LEAST = 3  # so many of our names are no accident
 USAGE = tuple(name for name in COLUMNS if name.endswith("_tokens") or name == "input_tokens_uncached")
 
 
@@ -77,6 +78,15 @@ def looks_like(names: frozenset[str], options: ReadOptions) -> bool:
     """Tell whether a table with these columns looks like one call a row."""
     have = _mapped(names, options)
     return ("model" in have and bool({"session", "output_tokens"} & have)) or bool(options.column_map)
+
+
+def lacks_something(names: frozenset[str]) -> bool:
+    """Tell whether a table without the marks of one is still meant as one: three columns are named as ours.
+
+    Its reader refuses it, and names the column that it lacks; to skip it would lose its rows without a word.
+    """
+    ours = names.intersection((*COLUMNS, *TOKENS_ALONE.values()))
+    return len(ours) >= OURS_AT_LEAST and not ours.isdisjoint((*REQUIRED, *USAGE, *TOKENS_ALONE.values()))
 
 
 class _Table(NamedTuple):
