@@ -1,16 +1,20 @@
 """The durable request log: JSON lines written by a thread of its own, losing nothing unseen.
 
-A batch of lines counts as written once it is durable. Where the disk refuses it, what it took is cut off
-again, the batch is kept and tried anew, and the queue fills up behind it: only what finds no room is lost.
+A line is handed to the operating system as soon as the writer is free, so it outlives the process, and is
+made durable at most `flush_s` later; it counts as written once it is durable. Where the disk refuses lines,
+what it took of them is cut off again, they are kept and tried anew, and the queue fills up behind them: only
+what finds no room is lost.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,13 +24,15 @@ import msgspec
 from features.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from features.records import RecordKind
 
 _LOG = logging.getLogger(__name__)
 _ROTATE_BYTES = 64 * 2**20
-_BATCH_BYTES = 4 * 2**20  # written without waiting for more
+_BATCH_BYTES = 4 * 2**20  # handed over at a time, and made durable without waiting for more
+_HANDED_S = 10.0  # a disk that takes longer is taken for a failing one
 
 
 class Journal:
@@ -38,10 +44,16 @@ class Journal:
         self._refused = 0  # counted by those who add,
         self._lost = 0  # and by the writer
         self._flush_s = flush_s
-        self._queue: queue.Queue[tuple[RecordKind, msgspec.Struct] | None] = queue.Queue(queue_size)
+        self._queue: queue.Queue[tuple[RecordKind, msgspec.Struct, Future[bool] | None] | None] = queue.Queue(
+            queue_size
+        )
         self._thread = threading.Thread(target=self._run, name="samediff-journal", daemon=True)
         self._stopping = threading.Event()
-        self._lines: list[bytes] = []  # the batch
+        self._lines: list[bytes] = []  # to be handed over next,
+        self._handed: list[bytes] = []  # and those that the file holds but that aren't durable yet,
+        self._durable = 0  # which begin here in it
+        self._due = 0.0  # when they are to be made durable
+        self._waiting: list[Future[bool]] = []  # told when the lines are handed over
         self._encoder = msgspec.json.Encoder()
         self._file: BinaryIO | None = None
         self._day = ""
@@ -54,7 +66,7 @@ class Journal:
 
     @property
     def writable(self) -> bool:
-        """Whether the last batch could be written."""
+        """Whether the last lines could be written."""
         return not self._failed
 
     def check(self) -> None:
@@ -72,12 +84,26 @@ class Journal:
         """Begin to write."""
         self._thread.start()
 
-    def add(self, kind: RecordKind, record: msgspec.Struct) -> None:
-        """Hand over one record; never waits."""
+    def add(self, kind: RecordKind, record: msgspec.Struct, told: Future[bool] | None = None) -> bool:
+        """Queue one record, or return False; never waits. `told` hears whether it is handed over."""
         try:
-            self._queue.put_nowait((kind, record))
+            self._queue.put_nowait((kind, record, told))
         except queue.Full:
             self._refused += 1
+            return False
+        return True
+
+    async def hand_over(self, kind: RecordKind, records: Sequence[msgspec.Struct]) -> bool:
+        """Queue records and wait until the operating system has them; False if that can't be said of all."""
+        told: Future[bool] = Future()
+        last = len(records) - 1
+        queued = [self.add(kind, r, told if n == last else None) for n, r in enumerate(records)]
+        if not all(queued):
+            return False
+        try:
+            return not records or await asyncio.wait_for(asyncio.wrap_future(told), _HANDED_S)
+        except TimeoutError:
+            return False
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Write what is waiting, make it durable and stop; what can't be written or takes longer is lost."""
@@ -88,13 +114,14 @@ class Journal:
             self._queue.put_nowait(None)  # wakes a writer that waits for records
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._lost += self._queue.qsize() + len(self._lines)
+            self._lost += self._queue.qsize() + len(self._lines) + len(self._handed)
 
     def _run(self) -> None:
         while True:
             stopping = self._stopping.is_set()  # before looking, so that nothing comes after the last look
-            self._gather(0.0 if stopping else self._flush_s)
+            self._gather(wait=not stopping)
             written = self._write()
+            written = self._sync(now=stopping) and written
             if stopping and (not written or self._queue.empty()):
                 break
             if not written:
@@ -102,30 +129,42 @@ class Journal:
         self._lose_the_rest()
         self._let_go()
 
-    def _gather(self, seconds: float) -> None:
-        """Take what comes in that time into the batch, unless it is full already."""
-        deadline = time.monotonic() + seconds
+    def _gather(self, *, wait: bool) -> None:
+        """Take what is queued, up to a batch; wait for a first record, or until a sync is due."""
         size = sum(map(len, self._lines))
         while size < _BATCH_BYTES:
             try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                item = self._queue.get(timeout=self._patience(wait=wait))
             except queue.Empty:
                 return
             if item is None:
                 return
+            kind, record, told = item
             try:
-                line = self._encoder.encode({"kind": item[0], "record": item[1]}) + b"\n"
+                line = self._encoder.encode({"kind": kind, "record": record}) + b"\n"
             except (TypeError, ValueError, OverflowError) as error:
                 self._lost += 1
-                _LOG.error("a %s can't be written as JSON: %s", item[0], type(error).__name__)
+                _LOG.error("a %s can't be written as JSON: %s", kind, type(error).__name__)
+                if told is not None:
+                    _tell(told, handed=False)
                 continue
             self._lines.append(line)
+            if told is not None:
+                self._waiting.append(told)
             size += len(line)
 
+    def _patience(self, *, wait: bool) -> float | None:
+        """Seconds that may pass before something has to be done, None for any number."""
+        if self._lines or not wait:
+            return 0.0
+        return max(0.0, self._due - time.monotonic()) if self._handed else None
+
     def _write(self) -> bool:
-        """Make the batch durable and begin another; False if the disk refuses it."""
+        """Hand the batch to the operating system and begin another; False if the disk refuses it."""
         if not self._lines:
             return True
+        if self._rotates() and not self._sync(now=True):
+            return False
         size: int | None = None
         try:
             file = self._open()
@@ -133,22 +172,56 @@ class Journal:
             data = memoryview(b"".join(self._lines))
             while data:
                 data = data[file.write(data) :]
-            os.fsync(file.fileno())
         except OSError as error:
             self._fail(error, size)
             return False
-        self.written += len(self._lines)
+        if not self._handed:
+            self._durable = size
+            self._due = time.monotonic() + self._flush_s
+        self._handed += self._lines
         self._lines.clear()
-        self._failed = False
+        self._tell_all(handed=True)
         return True
+
+    def _sync(self, *, now: bool) -> bool:
+        """Make durable what was handed over, when due or after a failure; False if it can't be."""
+        if self._file is None or not self._handed:
+            return True
+        large = self._file.tell() - self._durable >= _BATCH_BYTES
+        if not (now or large or self._failed or time.monotonic() >= self._due):
+            return True
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._take_back()
+            self._fail(error, self._durable)
+            return False
+        self.written += len(self._handed)
+        self._handed.clear()
+        if not self._lines:
+            self._failed = False
+        return True
+
+    def _take_back(self) -> None:
+        """Have what isn't durable written anew."""
+        self._lines[:0] = self._handed
+        self._handed.clear()
+
+    def _tell_all(self, *, handed: bool) -> None:
+        for told in self._waiting:
+            _tell(told, handed=handed)
+        self._waiting.clear()
+
+    def _rotates(self) -> bool:
+        return self._file is not None and (self._day != _today() or self._file.tell() >= _ROTATE_BYTES)
 
     def _open(self) -> BinaryIO:
         """Return the file of today, a new one after midnight (UTC) or when the old one has grown large."""
-        day = datetime.now(tz=UTC).strftime("%Y-%m-%d")
-        if self._file is not None and day == self._day and self._file.tell() < _ROTATE_BYTES:
+        if self._file is not None and (self._handed or not self._rotates()):
             return self._file
         self._let_go()
-        folder = self.folder / day
+        self._day = _today()
+        folder = self.folder / self._day
         folder.mkdir(parents=True, exist_ok=True)
         n = 0
         while self._file is None:
@@ -156,7 +229,6 @@ class Journal:
                 self._file = (folder / f"{os.getpid()}-{n}.jsonl").open("xb", buffering=0)
             except FileExistsError:  # an earlier process had our pid, as in a container
                 n += 1
-        self._day = day
         return self._file
 
     def _let_go(self) -> None:
@@ -166,13 +238,15 @@ class Journal:
                 file.close()
 
     def _fail(self, error: OSError, size: int | None) -> None:
-        """Go back to the size before the batch, and say so once until writing works again."""
+        """Go back to the size before the lines, and say so once until writing works again."""
         try:
             if self._file is not None and size is not None:
                 self._file.truncate(size)
                 self._file.seek(size)
         except OSError:
+            self._take_back()
             self._let_go()  # its last line stays torn; another file goes on
+        self._tell_all(handed=False)
         if not self._failed:
             _LOG.error("the journal in %s can't be written: %s", self.folder, error.strerror)
         self._failed = True
@@ -182,6 +256,19 @@ class Journal:
         self._lost += len(self._lines)
         while True:
             try:
-                self._lost += self._queue.get_nowait() is not None
+                item = self._queue.get_nowait()
             except queue.Empty:
                 return
+            self._lost += item is not None
+            if item is not None and item[2] is not None:
+                _tell(item[2], handed=False)
+
+
+def _today() -> str:
+    return datetime.now(tz=UTC).strftime("%Y-%m-%d")
+
+
+def _tell(told: Future[bool], *, handed: bool) -> None:
+    """Answer one who waits, unless it has gone."""
+    if told.set_running_or_notify_cancel():
+        told.set_result(handed)

@@ -169,8 +169,10 @@ def outcomes(gateway: Gateway) -> Endpoint:
             records = read_outcomes(body, time.time_ns() // 1_000_000)
         except BadInput as error:
             return refusal(gateway, "openai_chat", error)
-        for record in records:
-            gateway.outcome(record)
+        if not await gateway.outcomes(records):
+            gateway.metrics.add("samediff_refused_total", status="503")
+            said = "the journal can't be written; send the outcomes again"
+            return error_response("openai_chat", 503, said, f"req_{uuid.uuid4().hex}")
         return _json({"accepted": len(records)}, 202)
 
     return endpoint

@@ -183,9 +183,9 @@ class Gateway:
         if record.status == "cancelled":
             add("samediff_cancelled_total")
 
-    def outcome(self, record: OutcomeRecord) -> None:
-        """Take an outcome that a client reports."""
-        self.journal.add("outcome", record)
+    async def outcomes(self, records: list[OutcomeRecord]) -> bool:
+        """Take outcomes that a client reports; False if they may not outlive this process."""
+        return await self.journal.hand_over("outcome", records)
 
     def gauges(self) -> dict[str, float]:
         """Values that other parts count."""

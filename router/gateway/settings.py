@@ -25,7 +25,7 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     journal: str = "samediff-journal"
     prompts: Prompts = "features"
     queue: int = 20_000  # records waiting for the disk; more are dropped and counted
-    flush_s: float = 1.0  # how often what is written is made durable
+    flush_s: float = 1.0  # how long what is handed to the system may wait until it is durable
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

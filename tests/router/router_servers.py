@@ -95,11 +95,12 @@ def start_gateway(folder, bundle, upstream, *arguments, environ=None):
 
 
 def journal_of(folder):
-    """All journal lines as (kind, record), oldest first."""
+    """All journal lines as (kind, record), oldest first, without one that is being written just now."""
     lines = [
         json.loads(line)
         for file in sorted((folder / "journal").rglob("*.jsonl"))
-        for line in file.read_text().splitlines()
+        for line in file.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
     ]
     return [(line["kind"], line["record"]) for line in lines]
 

@@ -172,6 +172,30 @@ def test_a_decision_is_written_down_before_the_answer_is_through(gateway, place)
     assert wait_for(lambda: ("request", request_id) in written(place))
 
 
+def test_a_killed_server_loses_no_decision_and_no_outcome_it_accepted(
+    gateway, bundle_folder, tmp_path
+) -> None:
+    environ = {"SAMEDIFF_LOG_FLUSH_S": "30"}
+    server = start_gateway(tmp_path, bundle_folder, gateway.upstream.url, environ=environ)
+    body = {
+        "model": "auto",
+        "max_tokens": 9,
+        "stream": True,
+        "messages": [{"role": "user", "content": "FAULT"}],
+    }
+    with httpx2.stream("POST", f"{server.url}/v1/messages", json=body, timeout=30) as answer:
+        request_id = answer.headers["x-samediff-request-id"]
+        pieces = answer.iter_raw()
+        next(pieces)  # held, as a generator let go of would hang up
+        time.sleep(0.1)
+        assert written(tmp_path) == {("decision", request_id)}
+        outcome = {"request_id": request_id, "value": 1.0, "level": "tests", "source": "ci"}
+        assert httpx2.post(f"{server.url}/v1/outcomes", json=[outcome] * 3).status_code == 202
+        server.stop(signal.SIGKILL)
+    kept = [(kind, record["request_id"]) for kind, record in journal_of(tmp_path)]
+    assert kept == [("decision", request_id), *[("outcome", request_id)] * 3]
+
+
 def written(place):
     return {(kind, record.get("request_id")) for kind, record in journal_of(place)}
 

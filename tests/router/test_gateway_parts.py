@@ -1,5 +1,6 @@
 """The gateway's small parts: settings, journal, metrics, headers, dialects; a decision without a server."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -126,7 +127,9 @@ def test_a_full_disk_costs_no_record_unseen(tmp_path, then) -> None:
         check=True,
     )
     written, dropped = map(int, done.stdout.split())
-    kept = [int(r["outcome_id"][1:]) for _, r in journal_of(tmp_path)]  # no line is torn
+    kept = [int(r["outcome_id"][1:]) for _, r in journal_of(tmp_path)]
+    ends = {file.read_text()[-1:] for file in tmp_path.rglob("*.jsonl")}
+    assert ends <= {"", "\n"}  # no line is torn
     assert len(kept) == written == len(set(kept))
     if then == "recovers":
         assert written + dropped == 301
@@ -145,6 +148,49 @@ def test_a_record_that_is_no_json_does_not_stop_the_journal(tmp_path, caplog) ->
     journal.close()
     assert (journal.written, journal.dropped) == (1, 1)
     assert "can't be written as JSON" in caplog.text
+
+
+def test_a_line_is_handed_over_before_it_is_durable(tmp_path) -> None:
+    journal = Journal(tmp_path / "journal", 10, 60.0)
+    journal.start()
+    assert asyncio.run(journal.hand_over("outcome", [outcome(1), outcome(2)]))
+    assert [r["outcome_id"] for _, r in journal_of(tmp_path)] == ["o1", "o2"]
+    assert journal.written == 0
+    journal.close()
+    assert (journal.written, journal.dropped) == (2, 0)
+
+
+def test_a_sync_that_fails_takes_its_lines_back_and_writes_them_anew(tmp_path, monkeypatch) -> None:
+    fails = True
+
+    def fsync(_):
+        if fails:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    journal = Journal(tmp_path / "journal", 10, 0.05)
+    journal.start()
+    journal.add("outcome", outcome(1))
+    until(lambda: not journal.writable)
+    journal.add("outcome", outcome(2))
+    assert journal.written == 0
+    fails = False
+    until(lambda: journal.written == 2)
+    assert journal.writable
+    journal.close()
+    assert [r["outcome_id"] for _, r in journal_of(tmp_path)] == ["o1", "o2"]
+
+
+def test_a_journal_that_has_no_room_or_no_disk_says_so_to_one_who_waits(tmp_path) -> None:
+    full = Journal(tmp_path / "journal", 1, 0.05)
+    assert not asyncio.run(full.hand_over("outcome", [outcome(1), outcome(2)]))
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    broken = Journal(blocked, 10, 0.05)
+    broken.start()
+    assert not asyncio.run(broken.hand_over("outcome", [outcome(1)]))
+    broken.close()
+    assert (broken.written, broken.dropped) == (0, 1)
 
 
 def test_metrics_are_written_in_the_text_format() -> None:
