@@ -110,7 +110,7 @@ def _lines(result: IngestResult) -> Iterator[RenderableType]:
         money = f"${result.cost_usd:,.2f} known for {result.cost_known_rows:,} calls"
         yield f"{result.sessions:,} sessions, {span}, {money}"
     if result.cost_unknown_rows:
-        yield f"{result.cost_unknown_rows:,} calls have no known cost"
+        yield f"no known cost: {result.cost_unknown_rows:,}"
     if result.files_unchanged:
         yield f"{result.files_unchanged:,} files unchanged since last time ({result.rows_unchanged:,} rows)"
     yield from (_plain(why) for why in result.files_wrong)
