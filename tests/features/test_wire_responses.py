@@ -277,8 +277,10 @@ TYPES = [
 def test_odd_events_never_raise(dialect, kind, first, second):
     keys = ("delta", "message", "content_block", "usage", "choices", "response", "item", "error", "content")
     event = {**dict.fromkeys(keys, first), "type": kind, "index": second, "output_index": second}
-    read(dialect, sse(event, {"type": kind, "choices": [{"index": 0, "delta": first}]}))
-    wire.parse_response(dialect, msgspec.json.encode({**event, "error": None, "output": [first, second]}))
+    streamed = read(dialect, sse(event, {"type": kind, "choices": [{"index": 0, "delta": first}]}))
+    body = msgspec.json.encode({**event, "error": None, "output": [first, second]})
+    for answer in (streamed, wire.parse_response(dialect, body)):
+        assert msgspec.json.decode(msgspec.json.encode(answer), type=wire.WireResponse) == answer
 
 
 @pytest.mark.parametrize("dialect", sorted(STREAMS))

@@ -266,12 +266,13 @@ def test_languages_by_name_and_first_line():
 
 
 @given(st.text(max_size=200))
-def test_no_text_breaks_a_form(text):
+def test_any_text_has_one_form_or_none(text):
+    source = text.encode("utf-8", "replace")
     for language in LANGUAGES:
         with contextlib.suppress(Unparsable):
-            form(text.encode("utf-8", "replace"), language, 2, partial=True)
+            assert form(source, language, 2, partial=True) == form(source, language, 2, partial=True)
     with contextlib.suppress(Unparsable):
-        python_form(text.encode("utf-8", "replace"))
+        assert python_form(source) == python_form(source)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,10 @@ def test_a_patch_made_by_difflib_gives_back_the_after_image(before, now, context
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_never_raise(data):
-    parse_patch(data)
-    parse_patch(b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n" + data)
+def test_arbitrary_bytes_are_an_edit_or_a_problem_of_it(data):
+    assert parse_patch(data) == parse_patch(data)
+    headed = parse_patch(b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n" + data)
+    assert headed.files
 
 
 @given(st.integers(0, 400), st.binary(max_size=3))
