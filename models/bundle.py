@@ -7,59 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
-from models.manifest import MANIFEST_VERSION, BundleKind, CandidateProfile, Manifest
+from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.table import EXTRA_COLUMNS, UNSEEN_INDEX, Prices, log_price, model_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from features.encoder import OnnxEncoder, StaticEncoder
+    from models.manifest import BundleKind, CandidateProfile, Manifest
 
 MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
 _Z = 1.645  # two-sided 90 %
 _REMEMBERED = 256  # sets of candidates whose look-ups are kept
-_BESIDE = ("__init__.py", "README.md")  # may lie beside a bundle that ships inside a package
-_UNSEALED = b'"digest": ""'
-_RETRAIN = "retrain with `samediff train`"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything lies in a bundle folder; the encoder may be absent."""
-
-    root: Path
-
-    @property
-    def manifest(self) -> Path:
-        """What the bundle is."""
-        return self.root / "manifest.json"
-
-    @property
-    def heads(self) -> Path:
-        """Both heads as one ONNX graph."""
-        return self.root / "heads.onnx"
-
-    @property
-    def encoder(self) -> Path:
-        """Folder of the text encoder."""
-        return self.root / "encoder"
-
-    @property
-    def valid(self) -> bool:
-        """Whether this looks like a bundle at all."""
-        return self.manifest.is_file() and self.heads.is_file()
 
 
 class CandidateView(NamedTuple):
@@ -111,16 +77,16 @@ class Bundle:
     def load(cls, folder: Path | str) -> Bundle:
         """Load and verify; raises BadInput, one line, when anything isn't as the manifest says."""
         layout = Layout(Path(folder))
-        manifest, raw = _read_manifest(layout)
-        _verify_files(layout, manifest)
+        manifest, raw = read_manifest(layout)
+        verify_files(layout, manifest)
         expected = feature_hash(manifest.embedding_dim, manifest.encoder_digest)
         if manifest.feature_hash != expected:
             raise BadInput(
                 f"{layout.root}: made for the feature list {manifest.feature_hash}, this samediff computes "
-                f"{expected}; {_RETRAIN}"
+                f"{expected}; {RETRAIN}"
             )
         if manifest.n_features != len(feature_names(manifest.embedding_dim)):
-            raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {_RETRAIN}")
+            raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {RETRAIN}")
         encoder = _load_encoder(layout, manifest)
         return cls(manifest, hashlib.sha256(raw).hexdigest(), _session(layout.heads), encoder)
 
@@ -231,49 +197,7 @@ def _session(heads: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(heads.read_bytes(), options, providers=["CPUExecutionProvider"])
     except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NotImplemented) as error:
-        raise BadInput(f"{heads}: this onnxruntime can't load it; {_RETRAIN}") from error
-
-
-class _Version(msgspec.Struct):
-    manifest_version: int
-
-
-def _read_manifest(layout: Layout) -> tuple[Manifest, bytes]:
-    try:
-        raw = layout.manifest.read_bytes()
-    except OSError as error:
-        raise BadInput(
-            f"{layout.root}: not a bundle (no manifest.json); make one with `samediff train`"
-        ) from error
-    try:
-        version = msgspec.json.decode(raw, type=_Version).manifest_version
-        if version != MANIFEST_VERSION:
-            known = f"this samediff reads {MANIFEST_VERSION}"
-            raise BadInput(f"{layout.manifest}: manifest version {version}, {known}; {_RETRAIN}")
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{layout.manifest}: not a bundle's manifest ({error}); {_RETRAIN}") from error
-    if hashlib.sha256(_unsealed(raw, manifest.digest)).hexdigest() != manifest.digest:
-        raise BadInput(f"{layout.manifest}: changed since it was written; {_RETRAIN}")
-    return manifest, raw
-
-
-def _verify_files(layout: Layout, manifest: Manifest) -> None:
-    if layout.heads.name not in manifest.files:
-        raise BadInput(f"{layout.manifest}: lists no {layout.heads.name}; {_RETRAIN}")
-    root = layout.root.resolve()
-    for name, wanted in manifest.files.items():
-        file = layout.root / name
-        if not file.resolve().is_relative_to(root):
-            raise BadInput(f"{layout.manifest}: names a file outside the bundle; {_RETRAIN}")
-        try:
-            found = _sha256(file)
-        except OSError as error:
-            raise BadInput(f"{file}: missing from the bundle; restore it or {_RETRAIN}") from error
-        if found != wanted:
-            raise BadInput(
-                f"{file}: digest {found[:12]}, the manifest says {wanted[:12]}; restore it or {_RETRAIN}"
-            )
+        raise BadInput(f"{heads}: this onnxruntime can't load it; {RETRAIN}") from error
 
 
 def _load_encoder(layout: Layout, manifest: Manifest) -> Any:
@@ -285,89 +209,6 @@ def _load_encoder(layout: Layout, manifest: Manifest) -> Any:
     if (encoder.dim, encoder.digest) != (manifest.embedding_dim, manifest.encoder_digest):
         raise BadInput(
             f"{layout.encoder}: encoder {encoder.digest} of {encoder.dim} dimensions, the bundle was trained "
-            f"with {manifest.encoder_digest} of {manifest.embedding_dim}; {_RETRAIN}"
+            f"with {manifest.encoder_digest} of {manifest.embedding_dim}; {RETRAIN}"
         )
     return encoder
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: Path | None = None) -> str:
-    """Write a bundle in one step and return its digest; a bundle already there is replaced.
-
-    It is built beside the target and renamed into place, so no reader sees half of one. Raises BadInput when
-    the target holds anything that isn't a bundle's; what lies beside a shipped bundle is kept.
-    """
-    target = Path(folder)
-    kept = kept_beside(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        new = Layout(work / "new")
-        new.root.mkdir()
-        new.heads.write_bytes(heads)
-        if encoder is not None:
-            shutil.copytree(encoder, new.encoder)
-        manifest = msgspec.structs.replace(manifest, files=dict(_digests(new.root)))
-        raw = sealed(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        new.manifest.write_bytes(raw)
-        for file in kept:
-            shutil.copy2(file, new.root)
-        _swap(new.root, target, work / "old")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return hashlib.sha256(raw).hexdigest()
-
-
-def kept_beside(target: Path) -> list[Path]:
-    """Files that stay when the bundle at `target` is replaced; BadInput if replacing it would lose others."""
-    if not target.exists():
-        return []
-    layout = Layout(target)
-    own = {layout.manifest.name, layout.heads.name, layout.encoder.name, "__pycache__"}
-    rest = sorted(target.iterdir()) if target.is_dir() else [target]
-    rest = [file for file in rest if file.name not in own]
-    foreign = next((file for file in rest if file.name not in _BESIDE), None)
-    if foreign is not None:
-        raise BadInput(f"{foreign}: would be lost, {target} is not a bundle; choose another folder")
-    return rest
-
-
-def sealed(raw: bytes) -> bytes:
-    """A manifest with its own digest written into it, over the bytes as they are without one."""
-    return raw.replace(_UNSEALED, _UNSEALED[:-1] + hashlib.sha256(raw).hexdigest().encode() + b'"', 1)
-
-
-def _unsealed(raw: bytes, digest: str) -> bytes:
-    return raw.replace(_UNSEALED[:-1] + digest.encode() + b'"', _UNSEALED, 1)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step, where the system can (Linux); a kill then finds one of them there."""
-    import ctypes  # the standard library has no name for it
-
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return renameat2 is not None and not renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` at `target`; where folders can't be exchanged, what was there goes to `old` in between."""
-    if target.exists():
-        if _exchange(new, target):
-            return
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-
-
-def _digests(root: Path) -> Iterable[tuple[str, str]]:
-    for file in sorted(root.rglob("*")):
-        if file.is_file():
-            yield file.relative_to(root).as_posix(), _sha256(file)

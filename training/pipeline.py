@@ -12,7 +12,7 @@ import numpy as np
 
 from features.encoder import read_card
 from features.errors import BadInput
-from models.bundle import kept_beside
+from models.folder import kept_beside
 from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
 from training.calibrate import log_loss

@@ -10,8 +10,8 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
-from models.bundle import write_bundle
 from models.export import Heads, export_heads
+from models.folder import write_bundle
 from models.manifest import (
     BundleKind,
     Calibration,

@@ -12,7 +12,8 @@ from small_bundle import PRICES, make_examples, write_encoder
 
 from features.encoder import load_encoder
 from features.errors import BadInput
-from models.bundle import Bundle, CandidateView, Layout, sealed, wilson, write_bundle
+from models.bundle import Bundle, CandidateView, wilson
+from models.folder import Layout, sealed, write_bundle
 from models.manifest import MANIFEST_VERSION
 from training.fit import Examples, fit_success
 from training.publish import Provenance, publish
