@@ -18,10 +18,9 @@ import xxhash
 
 from features.diffs.calls import edit_of_calls, edit_of_text
 from features.diffs.edits import Edit, FileEdit, Op, Replace, Whole
-from features.diffs.fingerprint import _changed, _digest  # one definition of what is digested
+from features.diffs.fingerprint import changed_lines, counted_files, digest_of, writes_whole
 from features.diffs.normal import plain_lines
 from features.diffs.postimage import CannotApply
-from features.diffs.roles import role_of
 from features.diffs.windows import windows
 from features.tools import tool_kind
 
@@ -78,9 +77,9 @@ def _digests(edit: Edit) -> list[str]:
     ops = sum(len(file.ops) for file in edit.files)
     if edit.problem or not 0 < ops <= MAX_OPS or any(file.problem for file in edit.files):
         return []
-    counted = [f for f in edit.files if role_of(f.path, created=_whole(f)) == "code"] or list(edit.files)
-    call = "call:" + _digest(f"{file.path}\0{_words(file)}" for file in counted)
-    if all(_whole(file) for file in counted):
+    counted = counted_files(edit)
+    call = "call:" + digest_of(f"{file.path}\0{_words(file)}" for file in counted)
+    if all(writes_whole(file) for file in counted):
         return [*_joined(("L0", "L1"), [_whole_forms(file) for file in counted]), call]
     try:
         weak = [_weak_forms(file) for file in counted]
@@ -91,12 +90,7 @@ def _digests(edit: Edit) -> list[str]:
 
 def _joined(names: Sequence[str], forms: Sequence[Sequence[str]]) -> list[str]:
     """The files' forms (files, names) as one digest for each name."""
-    return [f"{name}:{_digest(form[n] for form in forms)}" for n, name in enumerate(names)]
-
-
-def _whole(file: FileEdit) -> bool:
-    """Whether the content after the edit is known without the base."""
-    return isinstance(file.ops[-1], Whole) if file.ops else False
+    return [f"{name}:{digest_of(form[n] for form in forms)}" for n, name in enumerate(names)]
 
 
 def _whole_forms(file: FileEdit) -> tuple[str, str]:
@@ -115,7 +109,7 @@ def _weak_forms(file: FileEdit) -> tuple[str, str, str]:
     """L0, L1 and the way back of a file's changed lines. Raises CannotApply when the base is needed."""
     exact, plain, back = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
     for window in windows(file, None):
-        went, came = _changed(window.b, window.a)
+        went, came = changed_lines(window.b, window.a)
         for text in (went, came):
             exact.update(b"\0".join((b"%d" % len(text), text)))
             plain.update(b"\0".join((*plain_lines(text), b"\1")))

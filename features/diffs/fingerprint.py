@@ -33,10 +33,8 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     """
     if edit.problem or any(file.problem for file in edit.files):
         return []
-    counted = [file for file in edit.files if role_of(file.path, created=_whole(file)) == "code"] or list(
-        edit.files
-    )
-    weak = base is None and not all(_whole(file) for file in counted)
+    counted = counted_files(edit)
+    weak = base is None and not all(writes_whole(file) for file in counted)
     try:
         every = [_weak_forms(file) if weak else _forms(file, base or {}) for file in counted]
     except CannotApply:
@@ -44,7 +42,7 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     forms = [entry for entry in every if entry is not None]
     mark = "~" if weak else ""
     return [
-        f"{mark}{level}:{_digest(entry[number] for entry in forms)}" for number, level in enumerate(_LEVELS)
+        f"{mark}{level}:{digest_of(entry[number] for entry in forms)}" for number, level in enumerate(_LEVELS)
     ]
 
 
@@ -58,7 +56,13 @@ def same_level(a: Iterable[str], b: Iterable[str]) -> VerdictLevel | None:
     return None
 
 
-def _whole(file: FileEdit) -> bool:
+def counted_files(edit: Edit) -> list[FileEdit]:
+    """The files that count: code, unless the edit touches nothing else than tests, documents and the like."""
+    code = [file for file in edit.files if role_of(file.path, created=writes_whole(file)) == "code"]
+    return code or list(edit.files)
+
+
+def writes_whole(file: FileEdit) -> bool:
     """Whether the content after the edit is known without the base."""
     return bool(file.ops) and isinstance(file.ops[-1], Whole)
 
@@ -89,7 +93,7 @@ def _weak_forms(file: FileEdit) -> list[str]:
     language = language_of(file.path)
     exact, plain, normal = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
     for window in windows(file, None):
-        went, came = _changed(window.b, window.a)
+        went, came = changed_lines(window.b, window.a)
         for text in (went, came):
             exact.update(b"\0".join((b"%d" % len(text), text)))
             plain.update(b"\0".join((*plain_lines(text), b"\1")))
@@ -113,7 +117,7 @@ def _indentation(text: bytes) -> bytes:
     return b"%d\2" % (len(first) - len(first.lstrip()))
 
 
-def _changed(before: bytes, now: bytes) -> tuple[bytes, bytes]:
+def changed_lines(before: bytes, now: bytes) -> tuple[bytes, bytes]:
     """What differs between two texts, in whole lines, without the lines they begin and end with alike."""
     old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
     start = 0
@@ -125,7 +129,7 @@ def _changed(before: bytes, now: bytes) -> tuple[bytes, bytes]:
     return b"".join(old[start : len(old) - end]), b"".join(new[start : len(new) - end])
 
 
-def _digest(parts: Iterable[str]) -> str:
+def digest_of(parts: Iterable[str]) -> str:
     """One digest of the files' digests, whatever their order."""
     return xxhash.xxh3_128_hexdigest("\1".join(sorted(parts)).encode("utf-8", "backslashreplace"))
 
