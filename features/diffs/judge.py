@@ -10,11 +10,11 @@ import msgspec
 from features.diffs.edits import Edit, FileEdit, Whole
 from features.diffs.fragments import lines_form, piece_form
 from features.diffs.languages import Language, language_of
-from features.diffs.normal import equal_at_two, plain_lines
+from features.diffs.normal import equal_at_one, equal_at_two, plain_lines
 from features.diffs.postimage import CannotApply, Window, after
 from features.diffs.roles import Role, role_of
 from features.diffs.similarity import Change, ratio, symbols
-from features.diffs.trees import Unparsable, form
+from features.diffs.trees import Unparsable
 from features.diffs.verdicts import Difference, FileVerdict, Verdict, VerdictLevel, overall
 from features.diffs.windows import NEEDS_BASE, windows
 
@@ -160,7 +160,7 @@ def _level(a: bytes, b: bytes, language: Language | None) -> tuple[VerdictLevel 
     try:  # level 2 first: what differs there differs at level 1
         if not equal_at_two(a, b, language):
             return None, None
-        if form(a, language, 1) == form(b, language, 1):
+        if equal_at_one(a, b, language):
             return "L1", None
     except Unparsable as why:
         return None, str(why)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from features.diffs.python_form import python_form
-from features.diffs.python_pair import python_equal
+from features.diffs.python_pair import python_equal, python_equal_with_comments
 from features.diffs.trees import Unparsable, form
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def equal_at_two(a: bytes, b: bytes, language: Language) -> bool:
         except Unparsable:
             return form(a, language, 2) == form(b, language, 2)
     return form(a, language, 2) == form(b, language, 2)
+
+
+def equal_at_one(a: bytes, b: bytes, language: Language) -> bool:
+    """Whether two files are equal at level 1 by the grammar, by the quickest way. Raises Unparsable."""
+    if language.name == "python":
+        return python_equal_with_comments(a, b, language)
+    return form(a, language, 1) == form(b, language, 1)
 
 
 def plain_lines(content: bytes) -> list[bytes]:
