@@ -14,8 +14,9 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
+from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
-from models.table import EXTRA_COLUMNS, UNSEEN_INDEX, Prices, log_price, model_matrix
+from models.table import EXTRA_COLUMNS, UNSEEN_INDEX, model_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ class CandidateView(NamedTuple):
     candidate: str
     input_usd_per_mtok: float | None
     output_usd_per_mtok: float | None
+    descriptor: Descriptor | None = None  # what is said of a candidate that the bundle never saw
 
 
 class Predictions(NamedTuple):
@@ -148,14 +150,16 @@ class Bundle:
                 (
                     UNSEEN_INDEX if profile is None else profile.index,
                     *(log_price(price) for price in prices),
-                    manifest.success.value(view.candidate, task_type, prices),
+                    manifest.success.value(view.candidate, task_type, prices, view.descriptor),
                     0.0
                     if manifest.tokens is None
-                    else manifest.tokens.value(view.candidate, task_type, prices),
+                    else manifest.tokens.value(view.candidate, task_type, prices, unprobed(view.descriptor)),
                 )
             )
         effect = manifest.calibration.design_effect
-        rows_behind = [manifest.success.effective_rows(v.candidate, task_type, effect) for v in candidates]
+        rows_behind = [
+            manifest.success.effective_rows(v.candidate, task_type, effect, v.descriptor) for v in candidates
+        ]
         return _Arms(
             np.array(rows, dtype=np.float64).reshape(len(candidates), len(EXTRA_COLUMNS)),
             np.array(rows_behind, dtype=np.float64),

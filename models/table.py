@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from models.descriptors import Descriptor, Prices, describe, log_blended, log_price
+from models.newcomer import NewcomerPrior
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-Prices = tuple[float | None, float | None]  # USD per million tokens, (input, output)
 
 # Columns that follow the request features in the model's input, in this order.
 EXTRA_COLUMNS: tuple[str, ...] = (
@@ -28,7 +29,7 @@ EXTRA_COLUMNS: tuple[str, ...] = (
 )
 TREE_COLUMNS = 3  # of these, the trees split on the first three; the last two are added to their sum
 UNSEEN_INDEX = -1  # goes to the "any other category" side of every categorical split
-_PRICE_FLOOR = 0.01  # USD per Mtok; a free model needs a finite logarithm
+_UNSEEN_ROWS = 10.0  # what a regression on public facts may count for at most, however well it fits
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class PricePrior(msgspec.Struct, frozen=True):
-    """What to believe of a candidate never seen: a line through the known ones over log blended price.
+    """A line through the known candidates over log blended price, the belief where there is no regression.
 
     `spread` is the standard deviation of known candidates around that line, on the link scale.
     """
@@ -60,23 +61,58 @@ class PricePrior(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Value of (candidate, task type): the cell if seen, else candidate + type, else the price prior."""
+    """Value of (candidate, task type): the cell if seen, else candidate + type, else what descriptors say."""
 
     prior: PricePrior
     candidates: dict[str, Effect] = {}
     task_types: dict[str, Effect] = {}
     cells: dict[str, dict[str, Effect]] = {}
     strength: float = 0.0  # rows that the additive guess counts for inside a cell
+    newcomers: NewcomerPrior | None = None  # null in bundles made before there was one: the price line then
+    factors: dict[str, tuple[float, ...]] = {}  # candidate -> its latents after the effect
 
-    def value(self, candidate: str, task_type: str, prices: Prices) -> float:
-        """Value of one pair on the link scale; an empty task type means unknown."""
+    def value(
+        self, candidate: str, task_type: str, prices: Prices, descriptor: Descriptor | None = None
+    ) -> float:
+        """Value of one pair on the link scale; an empty task type means unknown.
+
+        A candidate without rows is judged by its descriptor, found by its name where none is given, and by
+        the probe outcomes in it.
+        """
         cell = self.cells.get(candidate, {}).get(task_type)
         if cell is not None:
             return cell.value
-        known = self.candidates.get(candidate)
-        base = self.prior.value(prices) if known is None else known.value
         kind = self.task_types.get(task_type)
-        return base if kind is None else base + kind.value
+        of_type = 0.0 if kind is None else kind.value
+        known = self.candidates.get(candidate)
+        if known is not None:
+            return known.value + of_type + self._by_factors(candidate, task_type)
+        if self.newcomers is None:
+            return self.prior.value(prices) + of_type
+        return self._unseen(self.newcomers, candidate, task_type, prices, descriptor)[0]
+
+    def _by_factors(self, candidate: str, task_type: str) -> float:
+        """What the patterns shared by candidates add in a cell without rows."""
+        factors = self.factors.get(candidate, ())
+        if self.newcomers is None or not factors:
+            return 0.0
+        return float(np.dot(self.newcomers.loading(task_type)[1:], factors))
+
+    def _unseen(
+        self,
+        newcomers: NewcomerPrior,
+        candidate: str,
+        task_type: str,
+        prices: Prices,
+        descriptor: Descriptor | None,
+    ) -> tuple[float, float, float]:
+        """Value, standard deviation and probe rows of a candidate without rows of its own."""
+        said = describe(candidate, prices) if descriptor is None else descriptor
+        kinds = {name: effect.value for name, effect in self.task_types.items()} if said.probe else {}
+        value, deviation = newcomers.value(newcomers.known(said, kinds), task_type)
+        kind = self.task_types.get(task_type)
+        rows = sum(rows for _, _, rows in said.probe)
+        return value + (0.0 if kind is None else kind.value), deviation, rows
 
     def values(
         self, candidate: Iterable[str], task_type: Iterable[str], prices: Mapping[str, Prices]
@@ -87,15 +123,29 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         result: np.ndarray = np.array(values, dtype=np.float64)[where]
         return result
 
-    def effective_rows(self, candidate: str, task_type: str, design_effect: float) -> float:
-        """Independent rows behind the value of a pair, for an interval.
+    def effective_rows(
+        self,
+        candidate: str,
+        task_type: str,
+        design_effect: float,
+        descriptor: Descriptor | None = None,
+    ) -> float:
+        """Independent rows behind the value of a pair of success, for an interval.
 
         Rows of one group resemble each other, so they count 1/design_effect; what a cell borrows from the
-        additive guess counts at most `strength`; an unseen candidate has what the prior's spread allows.
+        additive guess counts at most `strength`. An unseen candidate has what its belief's standard deviation
+        allows, 1 / (p (1 - p) deviation²), and beyond its probe's rows never more than a handful.
         """
         known = self.candidates.get(candidate)
-        if known is None:
-            return min(10.0, max(1.0, 4.0 / self.prior.spread**2))
+        if known is None and self.newcomers is None:
+            return min(_UNSEEN_ROWS, max(1.0, 4.0 / self.prior.spread**2))
+        if known is None and self.newcomers is not None:
+            prices = (None, None) if descriptor is None else descriptor.prices
+            value, deviation, probed = self._unseen(self.newcomers, candidate, task_type, prices, descriptor)
+            p = 0.5 * (1.0 + math.tanh(0.5 * value))
+            behind = 1.0 / max(deviation**2 * p * (1.0 - p), 1e-9)
+            return min(max(1.0, behind), _UNSEEN_ROWS + probed / design_effect)
+        assert known is not None
         rows = known.rows / design_effect
         if not task_type:
             return max(1.0, rows)
@@ -109,20 +159,6 @@ def unique_pairs(left: Iterable[str], right: Iterable[str]) -> tuple[list[tuple[
     names: dict[tuple[str, str], int] = {}
     where = [names.setdefault((str(a), str(b)), len(names)) for a, b in zip(left, right, strict=False)]
     return list(names), np.array(where, dtype=np.int64)
-
-
-def log_price(usd_per_mtok: float | None) -> float:
-    """Natural log of a price, NaN when it is unknown; free counts as a cent."""
-    if usd_per_mtok is None or not math.isfinite(usd_per_mtok) or usd_per_mtok < 0:
-        return math.nan
-    return math.log(usd_per_mtok + _PRICE_FLOOR)
-
-
-def log_blended(prices: Prices) -> float:
-    """Log of the price at three input tokens to one output token; NaN when either is unknown."""
-    if prices[0] is None or prices[1] is None:
-        return math.nan
-    return log_price((3.0 * prices[0] + prices[1]) / 4.0)
 
 
 def model_matrix(features: np.ndarray, extra: np.ndarray) -> np.ndarray:

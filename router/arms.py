@@ -12,6 +12,7 @@ from models.bundle import CandidateView
 from router import prices
 from router.constraints import exclusion
 from router.cost import Split, expected_cost
+from router.describe import descriptor_of
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Learned:
 
     def __init__(self, profiles: Iterable[CandidateProfile]) -> None:
         self._names = {candidate_name(p.candidate): p.candidate for p in profiles}
+        self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
         self._found: dict[tuple[str, str, float | None], str] = {}
 
@@ -77,14 +79,22 @@ class Learned:
             self._found[key] = next((self._names[name] for name in known if name), candidate)
         return self._found[key]
 
+    def knows(self, name: str) -> bool:
+        """Whether the bundle has rows under this name."""
+        return name in self._trained
 
-def view(quoted: Quote, learned: Learned, effort: float | None) -> CandidateView:
-    """Describe a candidate to the bundle under the name it was trained under."""
+
+def view(
+    quoted: Quote, learned: Learned, effort: float | None, row: Candidate | None = None
+) -> CandidateView:
+    """Describe a candidate to the bundle under the name it was trained under, or by what is said of it."""
     candidate, model = quoted.option.candidate, quoted.deployment.model
     known = learned.name(candidate, model, effort)
-    if quoted.rates is None:
-        return CandidateView(known, None, None)
-    return CandidateView(known, float(quoted.rates.input), float(quoted.rates.output))
+    rates = quoted.rates
+    prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
+    if learned.knows(known):
+        return CandidateView(known, *prices)
+    return CandidateView(known, *prices, descriptor_of(candidate_name(candidate, effort), prices, row))
 
 
 def arm_records(

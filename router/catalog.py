@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -38,7 +39,14 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     context_tokens: int | None = None  # overrides the published window
     max_output_tokens: int | None = None
     capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
-    released: str | None = None
+    released: date | None = None
+    probe: dict[str, tuple[float, float]] = {}  # task type -> (sum of success, rows) of its first outcomes
+
+    def __post_init__(self) -> None:
+        """Refuse probe outcomes that can't be."""
+        for task_type, (total, rows) in self.probe.items():
+            if not 0 <= total <= rows < float("inf"):
+                raise ValueError(f"probe.{task_type}: [{total:g}, {rows:g}] is no [sum of success, rows]")
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

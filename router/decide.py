@@ -202,7 +202,11 @@ class Decider:
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        views = [view(quoted, self._learned, given.facts.effort) for quoted in quotes]
+        described = self.catalog.candidates
+        views = [
+            view(quoted, self._learned, given.facts.effort, described.get(quoted.option.candidate))
+            for quoted in quotes
+        ]
         beliefs = self.bundle.predict(features, views, given.task_type)
         rows = {} if given.pinned else self.catalog.candidates
         arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)

@@ -12,12 +12,14 @@ from features.errors import BadInput
 from features.names import candidate_name
 from features.vector import featurize_frame
 from router.catalog import Catalog
+from router.describe import descriptor_of
 from router.prices import rates
 from training.fit import Examples
 from training.imputed import imputed
 from training.labels import resolve
 
 if TYPE_CHECKING:
+    from models.descriptors import Descriptor
     from training.log import LogStore
 
 MIN_LABELLED = 50  # below this neither a split nor a calibration means anything
@@ -111,6 +113,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         output_tokens=rows["output_tokens"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         group=group.to_numpy(),
         prices={c: price_pair(c) for c in candidates},
+        descriptors=described(candidates),
     )
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
 
@@ -133,6 +136,13 @@ def price_pair(candidate: str) -> tuple[float | None, float | None]:
     if found is None:
         return None, None
     return tuple(None if rate is None else float(rate) for rate in (found.input, found.output))  # type: ignore[return-value]
+
+
+def described(candidates: list[str]) -> dict[str, Descriptor]:
+    """Descriptors of candidates as serving forms them; their probe is in the log itself."""
+    rows = {candidate_name(name): row for name, row in Catalog.load().candidates.items()}
+    found = {c: descriptor_of(c, price_pair(c), rows.get(candidate_name(c))) for c in candidates}
+    return {c: msgspec.structs.replace(d, probe=()) for c, d in found.items()}
 
 
 def _groups(rows: pl.DataFrame) -> tuple[str, pl.Series]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.table import Prices, log_blended
+from models.descriptors import Descriptor, Prices, describe
 
 
 class Examples(NamedTuple):
@@ -21,6 +21,7 @@ class Examples(NamedTuple):
     output_tokens: np.ndarray  # (n,) float64, NaN unknown
     group: np.ndarray  # (n,) str; rows of a group are never on both sides of a split
     prices: dict[str, Prices] = {}  # noqa: RUF012 — a NamedTuple default, never mutated
+    descriptors: dict[str, Descriptor] = {}  # noqa: RUF012 — of candidates whose name and price don't tell all
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class Coded(NamedTuple):
     target: np.ndarray  # (n,)
     n_candidates: int
     n_types: int  # without the unknown one
-    log_price: np.ndarray  # (n_candidates,) log blended price, NaN unknown
+    descriptors: tuple[Descriptor, ...]  # of each candidate
 
 
 def names_of(column: np.ndarray) -> tuple[str, ...]:
@@ -79,7 +80,9 @@ def code_rows(
         target=target[known],
         n_candidates=len(names[0]),
         n_types=len(names[1]),
-        log_price=np.array([log_blended(examples.prices.get(c, (None, None))) for c in names[0]]),
+        descriptors=tuple(
+            examples.descriptors.get(c) or describe(c, examples.prices.get(c, (None, None))) for c in names[0]
+        ),
     )
 
 

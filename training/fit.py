@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     import lightgbm as lgb
 
-    from models.table import Prices, Table
+    from models.descriptors import Prices
+    from models.table import Table
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def gates_of(dataset: Dataset, held_out: HeldOut | None) -> list[Gate]:
 
 def rows_of(examples: Examples, mask: np.ndarray) -> Examples:
     """The examples of a boolean mask (n,)."""
-    arrays = {name: getattr(examples, name)[mask] for name in examples._fields if name != "prices"}
+    arrays = {name: v[mask] for name, v in examples._asdict().items() if isinstance(v, np.ndarray)}
     return examples._replace(**arrays)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from features.errors import MissingExtra
-from models.table import TREE_COLUMNS, Prices, Table, extra_columns, model_matrix
+from models.table import TREE_COLUMNS, Table, extra_columns, model_matrix
 from training.calibrate import log_loss, platt, sigmoid
 from training.examples import Coded, Examples, Knobs, code_rows, names_of
 from training.shrink import Link, fit_table, out_of_fold
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import lightgbm as lgb
+
+    from models.descriptors import Prices
 
 _WORTH_THREADS = 20_000_000  # cells; below, two threads on busy cores wait longer than they work
 _MIN_KNOWN = 0.02  # share of rows that must know a column for the trees to look at it

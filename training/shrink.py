@@ -10,24 +10,35 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from models.descriptors import log_blended
 from models.table import Effect, PricePrior, Table
 from training.calibrate import logit, sigmoid
+from training.newcomers import design_of, fit_prior, named
 
 if TYPE_CHECKING:
+    from models.descriptors import Descriptor
+    from models.newcomer import NewcomerPrior
     from training.examples import Coded
 
 Link = Literal["logit", "identity"]
 _LOGIT_BOUND = 8.0
 _SWEEPS = 60
+_ROW_VARIANCE = 1.0  # of log1p tokens around their cell: about one nat squared in every log seen
 
 
 class Effects(NamedTuple):
-    """A fitted table as arrays on the link scale: (C,), (T + 1,), (C, T + 1) and the price prior."""
+    """A fitted table as arrays on the link scale: (C,), (T + 1,), (C, T + 1), factors (C, k - 1), priors.
+
+    The newcomers' loadings (T + 1, k - 1) stand beside their prior, which is named by type only when served.
+    """
 
     candidate: np.ndarray
     task_type: np.ndarray
     cells: np.ndarray
     prior: PricePrior
+    factors: np.ndarray
+    loadings: np.ndarray
+    newcomers: NewcomerPrior | None
 
 
 def cell_sums(rows: Coded) -> tuple[np.ndarray, np.ndarray]:
@@ -40,21 +51,43 @@ def cell_sums(rows: Coded) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_effects(
-    total: np.ndarray, rows: np.ndarray, link: Link, strength: float, log_price: np.ndarray
+    total: np.ndarray, rows: np.ndarray, link: Link, strength: float, descriptors: tuple[Descriptor, ...]
 ) -> Effects:
-    """Cell sums (C, T + 1) -> shrunken effects; `strength` is the number of rows the prior counts for."""
+    """Cell sums (C, T + 1) -> shrunken effects; `strength` is the number of rows the prior counts for.
+
+    A candidate is drawn to what its descriptor says, and its cells to effect + type + the shared factors.
+    """
     candidate, kind = _additive(total, rows, link, strength)
+    log_price = np.array([log_blended(d.prices) for d in descriptors])
     prior = _price_prior(candidate, rows.sum(axis=1), log_price, strength)
-    unseen = rows.sum(axis=1) == 0
-    line = prior.intercept + prior.slope * np.nan_to_num(log_price - prior.centre)
-    candidate = np.where(unseen, line, candidate)
-    guess = candidate[:, None] + kind[None, :]
+    known = rows.sum(axis=1) > 0
+    if not known.any():
+        none = np.zeros((len(candidate), 0))
+        return Effects(
+            candidate, kind, candidate[:, None] + kind[None, :], prior, none, none[: len(kind)], None
+        )
+    newcomers, latents, loadings = fit_prior(
+        (total, rows),
+        (candidate, kind),
+        design_of(descriptors, known),
+        strength,
+        None if link == "logit" else _ROW_VARIANCE,
+    )
+    guess = latents @ loadings.T + kind[None, :]
     if link == "identity":
         cells = (total + strength * guess) / (rows + strength)
     else:
         cells = logit((total + strength * sigmoid(guess)) / (rows + strength))
-    cells[:, -1] = candidate  # of unknown type: the candidate alone
-    return Effects(candidate, kind, np.where(rows > 0, cells, guess), prior)
+    cells[:, -1] = latents[:, 0]  # of unknown type: the candidate alone
+    return Effects(
+        latents[:, 0],
+        kind,
+        np.where(rows > 0, cells, guess),
+        prior,
+        latents[:, 1:],
+        loadings[:, 1:],
+        newcomers,
+    )
 
 
 def _additive(
@@ -127,7 +160,7 @@ def out_of_fold(rows: Coded, link: Link, strength: float, without: int | None = 
         left_out = {fold} if without is None else {fold, without}
         keep = [f for f in range(total.shape[0]) if f not in left_out]
         effects = fit_effects(
-            total[keep].sum(axis=0), count[keep].sum(axis=0), link, strength, rows.log_price
+            total[keep].sum(axis=0), count[keep].sum(axis=0), link, strength, rows.descriptors
         )
         mine = rows.fold == fold
         values[mine] = effects.cells[rows.candidate[mine], rows.task_type[mine]]
@@ -139,11 +172,17 @@ def fit_table(
 ) -> Table:
     """Fit the table on all rows, in the form that is served."""
     total, count = (sums.sum(axis=0) for sums in cell_sums(rows))
-    effects = fit_effects(total, count, link, strength, rows.log_price)
+    effects = fit_effects(total, count, link, strength, rows.descriptors)
     seen = count.sum(axis=1)
     return Table(
         prior=effects.prior,
         strength=strength,
+        newcomers=effects.newcomers and named(effects.newcomers, task_types, effects.loadings),
+        factors={
+            c: tuple(map(float, effects.factors[i]))
+            for i, c in enumerate(candidates)
+            if seen[i] and effects.factors.shape[1]
+        },
         candidates={
             c: Effect(float(effects.candidate[i]), float(seen[i]))
             for i, c in enumerate(candidates)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from models.table import EXTRA_COLUMNS, Effect, PricePrior, Table, extra_columns, log_blended, log_price
+from models.descriptors import log_blended, log_price
+from models.table import EXTRA_COLUMNS, Effect, PricePrior, Table, extra_columns
 
 TABLE = Table(
     prior=PricePrior(intercept=0.2, slope=0.5, centre=math.log(1.01), spread=0.8),

@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import BadInput
+from models.descriptors import Descriptor
 from models.table import model_matrix
 from training.calibrate import design_effect, log_loss, platt, sigmoid
 from training.examples import Coded, assign_folds
 from training.fit import Examples, Knobs, fit_success, fit_tokens
 from training.shrink import fit_effects, out_of_fold
 
+NOBODY = (Descriptor(),)  # a candidate of which nothing is known
 FEW = Knobs(trees=(10, 30), min_data_in_leaf=20, num_threads=1)
 
 
@@ -42,30 +44,31 @@ def one(examples, candidate, task_type="", head=None, row=0):
 
 
 def test_a_cell_is_its_rows_and_the_prior_in_proportion():
-    total, rows = np.array([[30.0, 0.0], [10.0, 0.0]]), np.array([[40.0, 0.0], [40.0, 0.0]])
-    free = fit_effects(total, rows, "logit", 1e-9, np.full(2, np.nan))
+    total, rows = np.array([[30.0, 20.0, 0.0], [10.0, 4.0, 0.0]]), np.array([[40.0, 40.0, 0.0]] * 2)
+    free = fit_effects(total, rows, "logit", 1e-9, NOBODY * 2)
     assert sigmoid(free.cells[:, 0]) == pytest.approx([0.75, 0.25], abs=1e-3)
-    tight = fit_effects(total, rows, "logit", 1e6, np.full(2, np.nan))
-    assert sigmoid(tight.cells[:, 0]) == pytest.approx([0.5, 0.5], abs=1e-3)
+    tight = fit_effects(total, rows, "logit", 1e6, NOBODY * 2)
+    guess = tight.candidate[:, None] + tight.task_type[None, :]
+    assert tight.cells[:, :2] == pytest.approx(guess[:, :2], abs=1e-3)
 
 
 def test_a_candidate_that_only_got_easy_types_is_not_taken_for_a_strong_one():
     rows = np.array([[100.0, 10.0, 0.0], [10.0, 100.0, 0.0]])
     total = rows * np.array([0.9, 0.3, 0.0])  # both succeed alike on each type
-    effects = fit_effects(total, rows, "logit", 2.0, np.full(2, np.nan))
+    effects = fit_effects(total, rows, "logit", 2.0, NOBODY * 2)
     marginal = 2.3  # difference of the logits of their plain success rates
     assert effects.candidate[0] - effects.candidate[1] < marginal / 10
 
 
 def test_the_identity_table_is_the_plain_shrunken_mean():
     total, rows = np.array([[0.0, 50.0]]), np.array([[0.0, 10.0]])
-    assert fit_effects(total, rows, "identity", 5.0, np.array([np.nan])).candidate[0] == pytest.approx(5.0)
+    assert fit_effects(total, rows, "identity", 5.0, NOBODY).candidate[0] == pytest.approx(5.0)
 
 
 def coded(target, fold, candidate=None):
     zeros = np.zeros(len(target), dtype=int)
     codes = zeros if candidate is None else candidate
-    return Coded(codes, zeros, fold, target, int(codes.max()) + 1, 0, np.full(int(codes.max()) + 1, np.nan))
+    return Coded(codes, zeros, fold, target, int(codes.max()) + 1, 0, NOBODY * (int(codes.max()) + 1))
 
 
 def test_out_of_fold_values_never_know_their_own_fold():
