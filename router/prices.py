@@ -50,6 +50,10 @@ MODELS = {
     "qwen/qwen3-max": ("openrouter", "qwen/qwen3-max"),
 }
 
+# Share of every rate that a request in a batch costs, by seller; both publish half, for cached tokens too
+# (Anthropic, "Batch processing"; OpenAI, "Batch API"). A seller that isn't here has no batch price.
+BATCH_SHARE = {"anthropic": Decimal("0.5"), "openai": Decimal("0.5")}
+
 # GLM has two list prices: mainland (zhipuai) and international (zai). Bare names mean the one billed in USD.
 _BARE_MAKERS = (("glm-", "zai"),)
 
@@ -109,6 +113,10 @@ def _ladder(
     found = _find(model, provider)
     if found is None:
         return ()
+    if service_tier == "batch":
+        share = BATCH_SHARE.get(found[0].id)
+        plain = () if share is None else _ladder(model, provider, minute, None)
+        return tuple((start, Rates(*(rate * share for rate in step))) for start, step in plain)  # type: ignore[operator]
     context = {"service_tier": service_tier} if service_tier else None
     prices = vars(found[1].get_prices(_utc(minute * 60_000), context))
     listed = [prices.get(f"{key}_mtok") for key in _RATE_KEYS]

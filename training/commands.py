@@ -202,6 +202,10 @@ def shadow(
     max_output_tokens: Annotated[int, typer.Option(help="Longer answers are cut and not judged.")] = 16_000,
     concurrency: Annotated[int, typer.Option(help="Requests on their way at a time.")] = 4,
     timeout: Annotated[float, typer.Option(help="Seconds for one call.")] = 300.0,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Ask through the providers' batch endpoints: half price, slow.")
+    ] = False,
+    poll: Annotated[float, typer.Option(help="Seconds before a batch is looked at; then longer.")] = 5.0,
     retry_unsettled: Annotated[
         bool, typer.Option("--retry-unsettled", help="Ask, and pay, again what a kill or ^C left open.")
     ] = False,
@@ -226,7 +230,8 @@ def shadow(
         self_share=self_share,
         max_output_tokens=max_output_tokens,
         finish=finish_now,
-        limits=Limits(concurrency, timeout, retry_unsettled),
+        batch=batch,
+        limits=Limits(concurrency, timeout, retry_unsettled, poll),
     )
     result = run(log, options, Settings.load(config))
     finish(result, json, render)

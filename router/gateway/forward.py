@@ -101,7 +101,7 @@ class Forwarded(Response):
         asked, trace = self._asked, self._trace
         trace.attempts = 1
         try:
-            async with self._upstream.post(asked.url, asked.headers, asked.body) as answer:
+            async with self._upstream.send(asked.url, asked.headers, asked.body) as answer:
                 trace.http_status = answer.status
                 trace.status = "ok" if answer.status < 400 else "error"
                 if answer.status < 400:

@@ -90,16 +90,16 @@ class Upstream:
         await self._session.close()
 
     @asynccontextmanager
-    async def post(
-        self, url: str, headers: CIMultiDict[str], body: bytes
+    async def send(
+        self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield the answer once its head is there; leaving early closes the connection.
 
         Raises UpstreamError when there is no connection, no head, or the body breaks off.
         """
         try:
-            async with self._session.post(
-                URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+            async with self._session.request(
+                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
             ) as answer:
                 yield answer
         except TimeoutError as error:

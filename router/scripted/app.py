@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from features.errors import BadInput
 from router.scripted import chat, messages, responses
+from router.scripted.batches import Batches
 from router.scripted.reading import Conversation, read_conversation
 from router.scripted.reply import CREATED_S, Event, Reply, make_reply, sse
 from router.scripted.script import Fault, FilledStep, Script, choose_step
@@ -85,6 +86,7 @@ def create_upstream(script: Script, record: Path | None = None) -> Upstream:
             Route("/v1/models", serving.models),
             Route("/_requests", serving.seen, methods=["GET"]),
             Route("/_requests", serving.forget, methods=["DELETE"]),
+            *Batches(script.batch_polls, serving.batched).routes(serving.remember, _key),
         ]
     )
 
@@ -104,7 +106,7 @@ class _Serving:
 
         async def endpoint(request: Request) -> Response:
             raw = await request.body()
-            entry = self._remember(request, raw)
+            entry = self.remember(request, raw)
             try:
                 talk = read_conversation(dialect, raw)
             except BadInput as error:
@@ -122,6 +124,19 @@ class _Serving:
             return self._reply(talk, step, fault, _key(request))
 
         return endpoint
+
+    def batched(self, dialect: Dialect, raw: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and body of one request of a batch; looking twice changes nothing."""
+        try:
+            talk = read_conversation(dialect, raw)
+        except BadInput as error:
+            return 400, _error(dialect, Fault(status=400, message=str(error)))
+        step = choose_step(self._script, talk)
+        if step.fault is not None and step.fault.status is not None:
+            return step.fault.status, _error(dialect, step.fault)
+        tokens = count(talk, step, 0)  # in a batch nothing is promised to find a cache
+        reply = make_reply(talk, step, tokens, self._script.chunk_chars)
+        return 200, _WRITERS[dialect].body(reply)
 
     def _reply(self, talk: Conversation, step: FilledStep, fault: Fault | None, key: str) -> Response:
         tokens = count(talk, step, self._cache.shared_bytes(key, talk))
@@ -147,7 +162,8 @@ class _Serving:
         self._tries[digest] += 1
         return step.fault if self._tries[digest] <= step.fault.times else None
 
-    def _remember(self, request: Request, raw: bytes) -> dict[str, Any]:
+    def remember(self, request: Request, raw: bytes) -> dict[str, Any]:
+        """Note a request for `/_requests`."""
         number = len(self._requests)
         entry: dict[str, Any] = {
             "number": number,
@@ -167,7 +183,7 @@ class _Serving:
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens."""
         raw = await request.body()
-        self._remember(request, raw)
+        self.remember(request, raw)
         try:
             talk = read_conversation("anthropic_messages", raw)
         except BadInput as error:
@@ -277,13 +293,16 @@ def _key(request: Request) -> str:
 
 def _failure(dialect: Dialect, fault: Fault) -> Response:
     """Write an error answer in the dialect's own shape."""
-    status = fault.status or 500
-    ours, theirs = _ERROR_TYPES.get(status, ("server_error", "api_error"))
     headers = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+    return _json(_error(dialect, fault), fault.status or 500, headers)
+
+
+def _error(dialect: Dialect, fault: Fault) -> dict[str, Any]:
+    ours, theirs = _ERROR_TYPES.get(fault.status or 500, ("server_error", "api_error"))
     if dialect == "anthropic_messages":
         inner = messages.error(fault.error_type or theirs, fault.message)
-        return _json({"type": "error", "error": inner, "request_id": "req_scripted"}, status, headers)
-    return _json({"error": chat.error(fault.error_type or ours, fault.message)}, status, headers)
+        return {"type": "error", "error": inner, "request_id": "req_scripted"}
+    return {"error": chat.error(fault.error_type or ours, fault.message)}
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -103,6 +103,7 @@ class Script(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fi
     offers: tuple[str, ...] = ("scripted-large", "scripted-small")  # GET /v1/models
     chunk_chars: int = 24  # of text or of tool arguments per streamed event
     cache_floor_tokens: int = 1024  # shorter shared prefixes are not cached
+    batch_polls: int = 1  # how often a batch is looked at before it is over
 
 
 class FilledCall(NamedTuple):

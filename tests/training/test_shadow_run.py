@@ -234,10 +234,10 @@ def test_nothing_is_paid_twice_after_a_kill(tmp_path, provider):
     code, result, _, _ = _run(tmp_path, provider, *options)
     assert code == 0
     sent = [(entry["model"], entry["body_xxh64"]) for entry in provider.seen()]
-    assert len(sent) == len(set(sent)) == 14
     arm = result["arms"][-1]
     lost = 14 - arm["answered"]
-    assert 1 <= lost <= 3  # on their way when it was killed
+    assert 1 <= lost <= 3  # on their way when it was killed, some perhaps not yet there
+    assert 14 - lost <= len(sent) == len(set(sent)) <= 14
     assert float(arm["usd_reserved"]) > 0
     assert arm["called"] == 14
     assert len(_outcomes(tmp_path)) == arm["answered"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from features.wire.types import WireRequest
-    from router.catalog import Catalog
+    from router.catalog import Catalog, Deployment
     from router.gateway.settings import UpstreamSettings
     from training.log import LogStore
 
@@ -39,6 +39,7 @@ class Limits(NamedTuple):
     concurrency: int = 4
     timeout_s: float = 300.0
     retry_unsettled: bool = False
+    poll_s: float = 5.0  # before a batch is looked at again; twice as long each time
 
 
 def call_name(run: str, item: Item, planned: PlannedCall) -> str:
@@ -78,6 +79,8 @@ class Asker:
         self._failures: Counter[str] = Counter()
         self._down = False  # a deployment fails again and again
         self._refused: BadInput | None = None  # a key or a model is, so would be the next call
+        self._tried: set[str] = set()  # names of calls that a batch has been made of
+        self._lost: set[str] = set()  # batches that the provider doesn't know
 
     async def ask(self, log: LogStore, settings: UpstreamSettings) -> Stop:
         """Ask until the money or the plan is at its end; raises BadInput when a key or model is refused.
@@ -160,6 +163,10 @@ class Asker:
             return []
         return [self._prepare(item, request, body, *found) for found in self._open(item)]
 
+    def _tier(self, deployment: Deployment) -> str | None:  # noqa: ARG002 — batches have one
+        """The service tier that a call is priced at."""
+        return None
+
     def _prepare(
         self, item: Item, request: WireRequest, body: dict[str, Any], planned: PlannedCall, *of: Any
     ) -> Ready:
@@ -174,7 +181,8 @@ class Asker:
         sent = body_to_send(body, item.dialect, deployment.model, limit, newer=newer)
         logged = None if item.logged_tokens is None else (item.logged_model or "", item.logged_tokens)
         tokens = prompt_bound(prompt_estimate(deployment.model, request.body_bytes, logged))
-        usd = worst_case(deployment, tokens, limit, now_ms(), hourly=b'"1h"' in sent)
+        tier, hourly = self._tier(deployment), b'"1h"' in sent
+        usd = worst_case(deployment, tokens, limit, now_ms(), hourly=hourly, service_tier=tier)
         if usd is None:
             raise BadInput(f"{planned.candidate} has no published price any more, so no cap can hold it")
         return Ready(name, attempt, planned, deployment, sent, usd)
@@ -196,7 +204,7 @@ class Asker:
         """Make one call; the money is settled whatever happens to it."""
         attempt = call.attempt
         while True:
-            self._write_sent(item, call, attempt)
+            self._ledger.write(self._sent(item, call, attempt))
             settled, wait_s = await self._exchange(upstream, call, attempt)
             again = settled.http_status == 429 and attempt - call.attempt < RETRIES
             if not again:
@@ -212,18 +220,16 @@ class Asker:
                 raise
             attempt += 1
 
-    def _write_sent(self, item: Item, call: Ready, attempt: int) -> None:
-        self._ledger.write(
-            Sent(
-                call=call.name,
-                attempt=attempt,
-                request_id=item.request_id,
-                role=call.planned.role,
-                candidate=call.planned.candidate,
-                deployment=call.deployment.id,
-                reserved_usd=call.worst_usd,
-                ts_ms=now_ms(),
-            )
+    def _sent(self, item: Item, call: Ready, attempt: int) -> Sent:
+        return Sent(
+            call=call.name,
+            attempt=attempt,
+            request_id=item.request_id,
+            role=call.planned.role,
+            candidate=call.planned.candidate,
+            deployment=call.deployment.id,
+            reserved_usd=call.worst_usd,
+            ts_ms=now_ms(),
         )
 
     async def _exchange(self, upstream: Upstream, call: Ready, attempt: int) -> tuple[Settled, float]:
@@ -231,7 +237,7 @@ class Asker:
         try:
             answer = await exchange(upstream, call, attempt, self._limits.timeout_s, self._environ)
         except asyncio.CancelledError:
-            self._ledger.write(lost_call(call, attempt, "cancelled"))
+            self._ledger.write(lost_call(call.name, attempt, "cancelled", call.worst_usd))
             self._purse.settle(call.worst_usd, call.worst_usd)
             raise
         self._ledger.write(answer[0])

@@ -44,14 +44,14 @@ async def exchange(
     Never raises but for being cancelled. Unknown costs count at the reservation.
     """
     started = time.perf_counter()
-    lost = lost_call(call, attempt, "failed")
+    lost = lost_call(call.name, attempt, "failed", call.worst_usd)
     wait_s = 2.0 ** (attempt - call.attempt)
     try:
         async with asyncio.timeout(timeout_s):
             url, headers = address(call.deployment, ""), _headers(call, environ)
-            async with upstream.post(url, headers, call.body) as answer:
+            async with upstream.send(url, headers, call.body) as answer:
                 body = await answer.read()
-        settled = _read(call, lost, answer.status, body)
+        settled = read_answer(call.deployment, lost, answer.status, body)
         with contextlib.suppress(ValueError):
             wait_s = float(answer.headers.get("retry-after", wait_s))
     except UpstreamError as error:
@@ -60,33 +60,35 @@ async def exchange(
         if error.kind == "connect":  # nothing has left
             settled = replace(settled, usd=Decimal(0), counted="nothing")
     except TimeoutError:
-        settled = lost_call(call, attempt, "timeout")
+        settled = lost_call(call.name, attempt, "timeout", call.worst_usd)
     return replace(settled, latency_ms=(time.perf_counter() - started) * 1000), max(wait_s, 0.0)
 
 
-def lost_call(call: Ready, attempt: int, status: CallStatus) -> Settled:
+def lost_call(name: str, attempt: int, status: CallStatus, reserved_usd: Decimal) -> Settled:
     """A call of which nothing is known: it counts at its reservation."""
     kind = "timeout" if status == "timeout" else None
     return Settled(
-        call=call.name,
+        call=name,
         attempt=attempt,
         status=status,
-        usd=call.worst_usd,
+        usd=reserved_usd,
         counted="reservation",
         error_kind=kind,
     )
 
 
-def _read(call: Ready, lost: Settled, status: int, body: bytes) -> Settled:
-    """What an answer says and costs; counted at the reservation where the provider didn't say."""
-    response = parse_response(call.deployment.dialect, body)
+def read_answer(
+    deployment: Deployment, lost: Settled, status: int, body: bytes, service_tier: str | None = None
+) -> Settled:
+    """What an answer says and costs; counted at the reservation of `lost` where the provider didn't say."""
+    response = parse_response(deployment.dialect, body)
     kind = response.error or (f"http_{status}" if status >= 400 else None)
     base = replace(lost, http_status=status, error_kind=kind)
     if 400 <= status < 500 and status not in (408, 409, 499):  # refused before any work
         return replace(base, status="refused", usd=Decimal(0), counted="nothing")
     if status >= 300 or kind is not None or not response.complete:
         return base
-    usd = _price(call, response)
+    usd = _price(deployment, response, service_tier)
     answer = answer_of(response)
     return replace(
         base,
@@ -101,7 +103,7 @@ def _read(call: Ready, lost: Settled, status: int, body: bytes) -> Settled:
     )
 
 
-def _price(call: Ready, response: WireResponse) -> Decimal | None:
+def _price(deployment: Deployment, response: WireResponse, service_tier: str | None) -> Decimal | None:
     """USD by the provider's count; None if it didn't count, or counted an empty prompt."""
     usage = response.usage or Usage()
     prompt = sum(
@@ -109,7 +111,7 @@ def _price(call: Ready, response: WireResponse) -> Decimal | None:
     )
     if prompt <= 0:
         return None
-    return prices.price_usd(call.deployment.model, call.deployment.provider, usage, now_ms())
+    return prices.price_usd(deployment.model, deployment.provider, usage, now_ms(), service_tier)
 
 
 def _headers(call: Ready, environ: Mapping[str, str]) -> CIMultiDict[str]:

@@ -181,6 +181,7 @@ def _record(
         model_served=settled.model_served if settled else None,
         candidate=sent.candidate,
         deployment=sent.deployment,
+        service_tier="batch" if sent.batch else None,
         provider=deployment.provider if deployment else None,
         input_tokens_uncached=usage.input_tokens_uncached,
         cached_tokens=usage.cached_tokens,

@@ -76,6 +76,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="s
     deployment: str
     reserved_usd: Decimal
     ts_ms: int
+    batch: str | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="settled"):
@@ -96,6 +97,21 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     text: str = ""
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="batch"):
+    """A batch is about to be handed in; its calls are the `sent` lines that name it."""
+
+    batch: str
+    deployment: str
+    ts_ms: int
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="submitted"):
+    """The provider has a batch, under this id of its own."""
+
+    batch: str
+    provider_id: str
+
+
 class Closed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="closed"):
     """The run is over and its labels are in the log; None: every request of the log was asked."""
 
@@ -103,7 +119,7 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     threshold: float | None = None
 
 
-Line = Plan | Item | Sent | Settled | Closed
+Line = Plan | Item | Sent | Settled | Batch | Submitted | Closed
 _decoder = msgspec.json.Decoder(Line)
 
 
@@ -117,6 +133,8 @@ class Ledger:
         self.sent: dict[tuple[str, int], Sent] = {}
         self.settled: dict[tuple[str, int], Settled] = {}
         self.attempts: dict[str, int] = {}  # the latest of each call
+        self.batches: dict[str, Batch] = {}
+        self.submitted: dict[str, str] = {}  # batch -> the provider's id
         self.closed: Closed | None = None
         self._handle: int | None = None
         self._lock: int | None = None
@@ -151,12 +169,13 @@ class Ledger:
         _sync_folder(self.file)
         self._read()
 
-    def write(self, line: Sent | Settled | Closed) -> None:
-        """Append one line; it is on the disk when this returns."""
+    def write(self, *lines: Sent | Settled | Batch | Submitted | Closed) -> None:
+        """Append lines; they are on the disk when this returns."""
         assert self._handle is not None, "the plan comes first"
-        os.write(self._handle, msgspec.json.encode(line) + b"\n")
+        _write_all(self._handle, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         os.fsync(self._handle)
-        self._take(line)
+        for line in lines:
+            self._take(line)
 
     @property
     def spent_usd(self) -> Decimal:
@@ -164,6 +183,14 @@ class Ledger:
         settled = sum((line.usd for line in self.settled.values()), Decimal(0))
         open_ = (line.reserved_usd for key, line in self.sent.items() if key not in self.settled)
         return settled + sum(open_, Decimal(0))
+
+    def open_calls(self, batch: str) -> dict[str, Sent]:
+        """Calls of a batch that aren't settled, by the id they have in it."""
+        return {
+            batch_id(line): line
+            for key, line in self.sent.items()
+            if line.batch == batch and key not in self.settled
+        }
 
     def result(self, call: str) -> Settled | None:
         """What became of a call's latest attempt; None if it was never sent or never settled."""
@@ -207,8 +234,22 @@ class Ledger:
                 self.attempts[line.call] = max(line.attempt, self.attempts.get(line.call, 0))
             case Settled():
                 self.settled[line.call, line.attempt] = line
+            case Batch():
+                self.batches[line.batch] = line
+            case Submitted():
+                self.submitted[line.batch] = line.provider_id
             case Closed():
                 self.closed = line
+
+
+def batch_id(line: Sent) -> str:
+    """Id of a call within its batch; another attempt has another one."""
+    return f"{line.call}-{line.attempt}"
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
 
 
 def _sync_folder(file: Path) -> None:

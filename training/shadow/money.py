@@ -62,13 +62,19 @@ def prompt_bound(estimate: float) -> int:
 
 
 def worst_case(
-    deployment: Deployment, prompt_tokens: int, output_tokens: int, ts_ms: int, *, hourly: bool
+    deployment: Deployment,
+    prompt_tokens: int,
+    output_tokens: int,
+    ts_ms: int,
+    *,
+    hourly: bool,
+    service_tier: str | None = None,
 ) -> Decimal | None:
     """USD that a call costs at most: every prompt token at its dearest rate, every output token used.
 
     None where no price is published. `hourly`: the prompt may be written to a one-hour cache.
     """
-    found = prices.rates(deployment.model, deployment.provider, ts_ms, prompt_tokens)
+    found = prices.rates(deployment.model, deployment.provider, ts_ms, prompt_tokens, service_tier)
     if found is None:
         return None
     dearest = max(found.input, found.cached, found.write, found.write_1h if hourly else Decimal(0))

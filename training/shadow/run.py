@@ -16,6 +16,7 @@ from router.catalog import Catalog
 from training.log import LogStore
 from training.progress import Progress
 from training.shadow.asking import Asker, Limits, xxh128
+from training.shadow.batches import BatchAsker
 from training.shadow.exchange import now_ms
 from training.shadow.frame import TOO_DEAR, Aim, Frame, Surveyor, check_candidate, most_served
 from training.shadow.labels import judge_pairs, outcomes, request_records
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     self_share: float = 0.5
     max_output_tokens: int = 16_000
     finish: bool = False
+    batch: bool = False
     limits: Limits = Limits()
 
 
@@ -185,7 +187,11 @@ def _ask(
             answers += settled.status == "ok"
             progress.advance(about=f"${purse.spent:.2f} of ${purse.cap:.2f}, {answers:,} answers")
 
-        asker = Asker(ledger, purse, catalog, environ, limits=options.limits, told=told)
+        handed_in = any(ledger.open_calls(batch) for batch in ledger.batches)
+        kind = BatchAsker if options.batch or handed_in else Asker
+        asker = kind(ledger, purse, catalog, environ, limits=options.limits, told=told)
+        if isinstance(asker, BatchAsker):
+            asker.more = options.batch
         return asyncio.run(asker.ask(log, settings.upstream))
 
 
