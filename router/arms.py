@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from features.facts import Facts
     from models.bundle import Predictions
+    from models.descriptors import Prices
     from models.manifest import CandidateProfile
     from router.catalog import Candidate, Deployment
 
@@ -91,10 +92,10 @@ def view(
     candidate, model = quoted.option.candidate, quoted.deployment.model
     known = learned.name(candidate, model, effort)
     rates = quoted.rates
-    prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
-    if learned.knows(known):
-        return CandidateView(known, *prices)
-    return CandidateView(known, *prices, descriptor_of(candidate_name(candidate, effort), prices, row))
+    prices: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
+    unseen = not learned.knows(known)
+    said = descriptor_of(candidate_name(candidate, effort), prices, row) if unseen else None
+    return CandidateView(known, prices[0], prices[1], said)
 
 
 def arm_records(

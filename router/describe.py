@@ -1,4 +1,4 @@
-"""A candidate's descriptor as training and serving agree on it: name, facts that ship, catalogue, price table."""
+"""A candidate's descriptor as training and serving agree on it: name, shipped facts, catalogue, prices."""
 
 from __future__ import annotations
 

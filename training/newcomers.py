@@ -1,7 +1,7 @@
 """Fitting what to believe of newcomers: ridge regressions on descriptors and the factors that cells share.
 
 The three scales of a regression (slopes, families, candidates around it) aren't chosen but averaged over, by
-their evidence: with three candidates all are about as likely, and the average is nearly flat and honestly wide.
+their evidence: with three candidates all are about as likely, and the average is nearly flat and wide.
 """
 
 from __future__ import annotations
