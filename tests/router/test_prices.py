@@ -113,7 +113,7 @@ def test_the_table_is_not_loaded_by_an_import() -> None:
 def test_a_batch_costs_half_where_the_seller_has_one():
     usage = Usage(input_tokens_uncached=1000, cached_tokens=2000, cache_write_tokens=300, output_tokens=40)
     for model, provider in (("claude-haiku-4-5", "anthropic"), ("gpt-5.4-mini", "openai")):
-        plain = price_usd(model, provider, usage)
+        plain = prices.price_usd(model, provider, usage)
         assert plain
-        assert price_usd(model, provider, usage, service_tier="batch") == plain / 2
-    assert price_usd("glm-5", "zai", usage, service_tier="batch") is None
+        assert prices.price_usd(model, provider, usage, service_tier="batch") == plain / 2
+    assert prices.price_usd("glm-5", "zai", usage, service_tier="batch") is None
