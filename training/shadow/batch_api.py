@@ -6,7 +6,7 @@ A batch is bound to one deployment. What a provider lists as errored, cancelled 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -48,6 +48,48 @@ class Result(NamedTuple):
     body: bytes | None
 
 
+class _Info(msgspec.Struct):
+    """A batch, or a file, as either provider tells of it."""
+
+    id: str
+    processing_status: str = ""  # Anthropic's
+    status: str = ""  # OpenAI's
+    request_counts: dict[str, int] = {}
+    metadata: dict[str, str] | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[_Info]
+    has_more: bool = False
+
+
+class _Outcome(msgspec.Struct):
+    """Anthropic's result of one request."""
+
+    type: str
+    message: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Response(msgspec.Struct):
+    status_code: int
+    body: msgspec.Raw
+
+
+class _Row(msgspec.Struct):
+    """A line of results; `result` is Anthropic's, the rest OpenAI's."""
+
+    custom_id: str
+    result: _Outcome | None = None
+    response: _Response | None = None
+    error: Any = None
+
+
+_T = TypeVar("_T")
+
+
 def batchable(deployment: Deployment) -> bool:
     """Whether this deployment's seller takes batches in this dialect."""
     if deployment.provider == "anthropic":
@@ -72,25 +114,23 @@ class BatchApi:
         """
         if self._anthropic:
             rows = [{"custom_id": at, "params": msgspec.Raw(body)} for at, body in requests]
-            made = await self._call("POST", self._path, msgspec.json.encode({"requests": rows}))
-            return str(made["id"])
+            raw = msgspec.json.encode({"requests": rows})
+            return (await self._call(_Info, "POST", self._path, raw)).id
         endpoint = _ENDPOINTS[self._deployment.dialect]
         lines = [
             {"custom_id": at, "method": "POST", "url": endpoint, "body": msgspec.Raw(body)}
             for at, body in requests
         ]
         content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-        file = await self._call(
-            "POST", "/files", _form(content), f"multipart/form-data; boundary={_BOUNDARY}"
-        )
+        form = f"multipart/form-data; boundary={_BOUNDARY}"
+        file = await self._call(_Info, "POST", "/files", _form(content), form)
         asked = {
-            "input_file_id": file["id"],
+            "input_file_id": file.id,
             "endpoint": endpoint,
             "completion_window": "24h",
             "metadata": {"samediff_batch": name},
         }
-        made = await self._call("POST", self._path, msgspec.json.encode(asked))
-        return str(made["id"])
+        return (await self._call(_Info, "POST", self._path, msgspec.json.encode(asked))).id
 
     async def find(self, name: str, ids: Collection[str], taken: Collection[str]) -> str | None:
         """Id of a batch that was handed in but whose answer never came back; None when there is none.
@@ -100,57 +140,53 @@ class BatchApi:
         """
         after = ""
         for _ in range(PAGES):
-            page = await self._call("GET", f"{self._path}?limit=100{after}")
-            for batch in page["data"]:
-                if batch["id"] not in taken and await self._is(batch, name, ids):
-                    return str(batch["id"])
-            if not page.get("has_more") or not page["data"]:
+            page = await self._call(_Page, "GET", f"{self._path}?limit=100{after}")
+            for batch in page.data:
+                if batch.id not in taken and await self._is(batch, name, ids):
+                    return batch.id
+            if not page.has_more or not page.data:
                 return None
-            after = f"&{'after_id' if self._anthropic else 'after'}={page['data'][-1]['id']}"
+            after = f"&{'after_id' if self._anthropic else 'after'}={page.data[-1].id}"
         return None
 
-    async def _is(self, batch: dict[str, Any], name: str, ids: Collection[str]) -> bool:
+    async def _is(self, batch: _Info, name: str, ids: Collection[str]) -> bool:
         if not self._anthropic:
-            return (batch.get("metadata") or {}).get("samediff_batch") == name
-        if sum(batch["request_counts"].values()) != len(ids):
+            return (batch.metadata or {}).get("samediff_batch") == name
+        if sum(batch.request_counts.values()) != len(ids):
             return False
-        if batch["processing_status"] != "ended":
+        if batch.processing_status != "ended":
             raise NotNow
-        async for result in self.results(batch["id"]):
+        async for result in self.results(batch.id):
             return result.custom_id in ids
         return False
 
     async def over(self, batch_id: str) -> bool:
         """Whether the batch has ended, however it did."""
-        batch = await self._call("GET", f"{self._path}/{batch_id}")
-        if self._anthropic:
-            return bool(batch["processing_status"] == "ended")
-        return batch["status"] in _OVER
+        batch = await self._call(_Info, "GET", f"{self._path}/{batch_id}")
+        return batch.processing_status == "ended" if self._anthropic else batch.status in _OVER
 
     async def results(self, batch_id: str) -> AsyncIterator[Result]:
         """Every request's result of a batch that is over, in any order, read line by line."""
-        if self._anthropic:
-            async for row in self._lines(f"{self._path}/{batch_id}/results"):
-                yield _message_result(row)
-            return
-        batch = await self._call("GET", f"{self._path}/{batch_id}")
-        for file in (batch.get("output_file_id"), batch.get("error_file_id")):
-            if file:
-                async for row in self._lines(f"/files/{file}/content"):
-                    yield _openai_result(row)
+        files = [f"{self._path}/{batch_id}/results"]
+        if not self._anthropic:
+            batch = await self._call(_Info, "GET", f"{self._path}/{batch_id}")
+            files = [f"/files/{file}/content" for file in (batch.output_file_id, batch.error_file_id) if file]
+        for file in files:
+            async for row in self._lines(file):
+                yield _result(row)
 
     async def _call(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
-    ) -> dict[str, Any]:
-        async with self._open(method, path, body, kind) as answer:
-            raw = await answer.read()
-        try:
-            found: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UpstreamError(502, "dropped", "the provider's answer about a batch is no JSON") from None
-        return found
+        self,
+        kind: type[_T],
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> _T:
+        async with self._open(method, path, body, content_type) as answer:
+            return _decoded(await answer.read(), kind)
 
-    async def _lines(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def _lines(self, path: str) -> AsyncIterator[_Row]:
         """Rows of a JSON lines file, one in memory at a time."""
         async with self._open("GET", path, None, "application/json") as answer:
             rest = b""
@@ -160,9 +196,9 @@ class BatchApi:
                     raise UpstreamError(502, "dropped", "a result of a batch is too large to read")
                 for line in whole:
                     if line.strip():
-                        yield msgspec.json.decode(line)
+                        yield _decoded(line, _Row)
             if rest.strip():
-                yield msgspec.json.decode(rest)
+                yield _decoded(rest, _Row)
 
     @asynccontextmanager
     async def _open(
@@ -188,19 +224,22 @@ class BatchApi:
         return request_headers(self._deployment, sent, self._environ)
 
 
-def _message_result(row: dict[str, Any]) -> Result:
-    result = row["result"]
-    if result["type"] == "succeeded":
-        return Result(row["custom_id"], 200, msgspec.json.encode(result["message"]))
-    body = msgspec.json.encode(result["error"]) if result["type"] == "errored" else None
-    return Result(row["custom_id"], 400, body)
+def _decoded(raw: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UpstreamError(502, "dropped", "what the provider says of a batch can't be read") from None
 
 
-def _openai_result(row: dict[str, Any]) -> Result:
-    response = row.get("response")
-    if row.get("error") or not response:
-        return Result(row["custom_id"], 400, None)
-    return Result(row["custom_id"], response["status_code"], msgspec.json.encode(response["body"]))
+def _result(row: _Row) -> Result:
+    """A line as a result; what has neither an answer nor an error body was never run."""
+    if row.result is not None:
+        if row.result.type == "succeeded":
+            return Result(row.custom_id, 200, bytes(row.result.message))
+        return Result(row.custom_id, 400, bytes(row.result.error) or None)
+    if row.error or row.response is None:
+        return Result(row.custom_id, 400, None)
+    return Result(row.custom_id, row.response.status_code, bytes(row.response.body))
 
 
 def _form(content: bytes) -> bytes:
