@@ -1,24 +1,46 @@
-"""The front door: the command line, put together from the commands of the rooms."""
+"""The front door: the command line, whose commands live in the rooms and are imported only when called."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from router.commands import app as router_app
-from training.commands import app as training_app
+# Where each command lives, in the order in which `--help` shows them.
+COMMANDS = {
+    **dict.fromkeys(("ingest", "label", "train"), "training.commands"),
+    **dict.fromkeys(("evaluate", "diff", "shadow", "encoder"), "training.commands"),
+    **dict.fromkeys(("route", "serve", "doctor"), "router.commands"),
+}
+
+
+class Rooms(TyperGroup):
+    """The commands of all rooms, of which only the one that is called gets opened."""
+
+    def list_commands(self, _: Any) -> list[str]:
+        """Names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 — Click's signature
+        """Open the room of a command; None for one that isn't known."""
+        if cmd_name not in COMMANDS:
+            return None
+        room: Any = typer.main.get_command(importlib.import_module(COMMANDS[cmd_name]).app)
+        return room.commands[cmd_name]
+
 
 app = typer.Typer(
-    name="samediff",
-    help="A learned router for coding agents: the cheapest model likely to produce the same diff.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="samediff", cls=Rooms, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.add_typer(training_app)
-app.add_typer(router_app)
+
+
+@app.callback()
+def samediff() -> None:
+    """A learned router for coding agents: the cheapest model likely to produce the same diff."""
 
 
 def main() -> None:

@@ -58,6 +58,18 @@ def test_the_command_line_imports_no_room_before_a_command_is_called() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_front_door_knows_every_command_of_the_rooms() -> None:
+    import importlib
+
+    import typer
+
+    import samediff
+
+    for room in ("training.commands", "router.commands"):
+        commands = typer.main.get_command(importlib.import_module(room).app).commands
+        assert set(commands) == {name for name, at in samediff.COMMANDS.items() if at == room}
+
+
 def test_the_sample_and_the_prior_stay_small() -> None:
     size = sum(
         f.stat().st_size for d in ("sample", "models/prior") for f in (ROOT / d).rglob("*") if f.is_file()

@@ -135,9 +135,9 @@ def fit_prior(
     total, rows = outcomes
     candidate, kind = effects
     known = rows.sum(axis=1) > 0
-    cell_variance = (4.0 if row_variance is None else row_variance) / strength  # a row at p = ½ tells ¼
     factors = _factors(total, rows, candidate[:, None] + kind, max_factors, row_variance)
     loadings = np.concatenate([np.ones((len(kind), 1)), factors], axis=1)
+    cell_variance = _cell_variance(total, rows, candidate[:, None] + kind, loadings, strength, row_variance)
     k = loadings.shape[1]
     sums = Outcomes(total, rows, kind, loadings)
     # What its own rows say of each candidate: a wide prior, taken out again.
@@ -166,7 +166,7 @@ def fit_prior(
         doubt=packed(fits[0].doubt),
         spread=tuple(float(v) for v in np.sqrt(around[0])),
         family_spread=fits[0].family_spread,
-        cell_spread=float(np.sqrt(max(cell_variance, _rest(sums, latents, row_variance)))),
+        cell_spread=float(np.sqrt(cell_variance)),
         row_variance=row_variance,
     )
     return prior, latents, loadings
@@ -208,6 +208,27 @@ def _factors(
     loadings = np.zeros((rows.shape[1], most))
     loadings[:-1] = (patterns[:most].T * size[:most]) / np.sqrt(known.sum())
     return loadings[:, size[:most] > 1e-6]
+
+
+def _cell_variance(total, rows, line, loadings, strength, row_variance):
+    import os
+    prior = (4.0 if row_variance is None else row_variance) / strength  # a row at p = ½ tells ¼
+    if os.environ.get("VAR", "A") == "A":
+        return prior
+    rest, information = _residuals(total[:, :-1], rows[:, :-1], line[:, :-1], row_variance)
+    seen = information > 0
+    if not seen.any():
+        return prior
+    # project out factors
+    if loadings.shape[1] > 1:
+        q, _ = np.linalg.qr(loadings[:-1, 1:])
+        rest = rest - (rest @ q) @ q.T
+    noise = np.divide(1.0, information, out=np.zeros_like(rest), where=seen)
+    weights = 1.0 / (noise[seen] + 0.1)
+    df = max(1.0, seen.sum() - seen.any(axis=1).sum() * loadings.shape[1] - seen.any(axis=0).sum()) / seen.sum()
+    moment = float(np.average(rest[seen] ** 2 / df - noise[seen], weights=weights))
+    few = 8.0
+    return max((moment * seen.sum() + few * prior) / (seen.sum() + few), 0.01)
 
 
 def _rest(sums: Outcomes, latents: np.ndarray, row_variance: float | None) -> float:
