@@ -125,6 +125,17 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
     return hashlib.sha256(raw).hexdigest()
 
 
+def install_bundle(built: Path, target: Path) -> None:
+    """Put a bundle that was built beside `target`, on the same disk, in its place in one step.
+
+    Raises BadInput when the target holds anything that isn't a bundle's.
+    """
+    for file in kept_beside(target):
+        shutil.copy2(file, built)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        _swap(built, target, Path(work) / "old")
+
+
 def kept_beside(target: Path) -> list[Path]:
     """Files that stay when the bundle at `target` is replaced; BadInput if replacing it would lose others."""
     if not target.exists():

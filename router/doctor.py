@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from features.errors import BadInput
-from models.prior import PRIOR
 from router import prices
 from router.catalog import Catalog
 from router.policy import parse_policy
@@ -54,10 +53,10 @@ def run(settings: Settings) -> Diagnosis:
 
 def _bundle(settings: Settings) -> Check:
     from models.bundle import Bundle
+    from router.offline import bundle_folder
 
-    folder = settings.bundle or PRIOR
     try:
-        bundle = Bundle.load(folder)
+        bundle = Bundle.load(bundle_folder(settings))
     except BadInput as error:
         return Check("bundle", "failed", str(error))
     if bundle.manifest.tokens is None:

@@ -78,11 +78,23 @@ def load_decider(settings: Settings) -> Decider:
     from models.bundle import Bundle
 
     return Decider(
-        Bundle.load(settings.bundle or PRIOR),
+        Bundle.load(bundle_folder(settings)),
         Catalog.load(settings.catalog),
         parse_policy(settings.policy),
         environ=os.environ,
     )
+
+
+def bundle_folder(settings: Settings) -> Path:
+    """The bundle to serve: what is named, what its store has in force, or else the prior that ships."""
+    followed = settings.followed
+    if followed is None:
+        return Path(settings.bundle or PRIOR)
+    from models.store import Store
+
+    store = Store(followed)
+    pointer = store.pointer()
+    return PRIOR if pointer is None else store.fetch(pointer.digest)
 
 
 def render(receipt: DecisionRecord) -> Iterable[RenderableType]:

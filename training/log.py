@@ -17,6 +17,7 @@ import msgspec
 import xxhash
 
 from features.errors import BadInput
+from features.files import replace_file
 from features.records import RECORD_TYPES, SCHEMA_VERSION, RecordKind, RequestRecord
 from training.frames import PolarsError, no_rows, read_column, scan_files, to_frame, without
 from training.seen import JOURNAL, Answers, Seen
@@ -262,13 +263,6 @@ class LogStore:
 def day_of(ts_ms: int) -> str:
     """UTC day of an epoch time in milliseconds, as YYYY-MM-DD."""
     return datetime.fromtimestamp(ts_ms / 1000, tz=UTC).strftime("%Y-%m-%d")
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, sees either the old content or the new one."""
-    beside = file.with_name(f"{file.name}.tmp")
-    beside.write_bytes(content)
-    _publish(beside, file)
 
 
 def _publish(beside: Path, file: Path) -> None:

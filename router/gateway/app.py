@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from models.store import Store
 from router.gateway import routes
+from router.gateway.follow import Follower
 from router.gateway.service import Gateway
 from router.gateway.upstream import Upstream
 
@@ -27,13 +29,19 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gateway.upstream = Upstream(settings.upstream)
         gateway.journal.start()
-        gateway.warm_up()
+        gateway.warm_up(gateway.decider)
         gc.collect()
         gc.freeze()  # what lives as long as the process needs no looking through; helps the p99
         gc.set_threshold(50_000, 20, 20)
         gateway.ready = True
+        follower = None
+        if settings.followed is not None:
+            follower = Follower(gateway, Store(settings.followed), settings.follow_s)
+            follower.start()
         yield
         gateway.ready = False
+        if follower is not None:
+            await follower.stop()
         await gateway.upstream.close()
         gateway.journal.close()
 

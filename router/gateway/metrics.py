@@ -22,6 +22,8 @@ HELP = {
     "samediff_refused_total": "Requests refused, by status.",
     "samediff_journal_records_total": "Records handed to the journal.",
     "samediff_journal_dropped_total": "Records lost: the queue was full or the disk refused.",
+    "samediff_bundle_swaps_total": "Bundles swapped in because the store's pointer moved.",
+    "samediff_bundle_refused_total": "Bundles of the store that could not be taken.",
     "samediff_sessions": "Sessions remembered.",
 }
 

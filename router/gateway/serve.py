@@ -99,7 +99,9 @@ def announcement(prepared: Prepared, settings: Settings) -> Iterator[str]:
     bundle, url = gateway.decider.bundle, prepared.url
     prior = " (the prior that ships: nothing learned from your logs yet)" if bundle.kind == "prior" else ""
     yield f"samediff serves on {url} · policy {gateway.decider.policy.name} · journal {settings.log.journal}"
-    yield f"bundle {settings.bundle or 'models/prior'} {bundle.digest[:12]}{prior}"
+    yield f"bundle {settings.bundle or settings.store or 'models/prior'} {bundle.digest[:12]}{prior}"
+    if settings.followed is not None:
+        yield f"following {settings.followed}: what `samediff promote` puts in force is swapped in"
     missing = unset_keys(gateway.decider.catalog.deployments.values(), gateway.environ)
     if missing:
         yield f"not called for want of a key: {', '.join(missing)}"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from features.trajectory import Trajectory
     from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
+    from router.decide import Decider
     from router.gateway.sessions import Place
     from router.gateway.settings import Settings
     from router.gateway.upstream import Upstream
@@ -79,14 +80,14 @@ class Gateway:
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
 
-    def warm_up(self) -> None:
+    def warm_up(self, decider: Decider) -> None:
         """Decide once per alias and dialect, so that no client waits for tables to be looked up first."""
         words = Message(role="user", parts=(Part(kind="text", text="Fix the failing test in app.py"),))
-        for name, alias in self.decider.catalog.aliases.items():
+        for name, alias in decider.catalog.aliases.items():
             for dialect in alias.reference:
                 request = WireRequest(dialect=dialect, model=name, messages=(words,), body_bytes=2_000)
                 with suppress(BadInput):  # nothing of this dialect can be called: its clients will be told
-                    self.decider.decide(request, CallContext("warm-up", "warm-up", _now_ms()))
+                    decider.decide(request, CallContext("warm-up", "warm-up", _now_ms()))
 
     async def read(self, dialect: Dialect, body: bytes) -> Reading:
         """Read a request, a large one aside so that others needn't wait; BadInput if it can't be read."""

@@ -41,7 +41,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     host: str = "127.0.0.1"
     port: int = 8484
-    bundle: str | None = None  # None: the prior that ships
+    bundle: str | None = None  # a bundle, or a store whose pointer is followed; None: the prior that ships
+    store: str | None = None  # where `promote` publishes to; followed where no bundle is named
+    follow_s: float = 5.0  # between two looks at the store's pointer
+    mlflow: str | None = (
+        None  # where training is recorded; None: MLFLOW_TRACKING_URI, else ./mlflow.db
+    )
     catalog: str | None = None  # None: the catalogue that ships
     policy: str = "learned:max_loss=0.02"
     max_body_mib: float = 32.0
@@ -66,6 +71,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         except msgspec.ValidationError as error:
             raise BadInput(f"{file}: {error}") from error
         return _with_environment(settings, environ)
+
+    @property
+    def followed(self) -> str | None:
+        """The store whose pointer is followed; None where one bundle is served, whatever is published."""
+        from models.store import is_store
+
+        if self.bundle is None:
+            return self.store
+        return self.bundle if is_store(self.bundle) else None
 
     def having(self, *, journal: str | None = None, **given: Any) -> Settings:
         """These settings with those given (not None) on a command line over them."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from features.errors import BadInput
+from features.files import replace_file
 from features.wire.types import Dialect, Usage
-from training.log import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import numpy as np
 
 from features.errors import BadInput, CheckFailed
 from models.bundle import Bundle
-from models.prior import PRIOR
 from router.catalog import Catalog
+from router.offline import bundle_folder
 from training.log import LogStore
 from training.progress import Progress
 from training.shadow.asking import Asker, Limits, xxh128
@@ -65,7 +65,7 @@ def run(
         if ledger.plan is None:
             if options.finish:
                 raise BadInput(f"{folder}: no run to finish with these options; start one without --finish")
-            bundle = Bundle.load(settings.bundle or PRIOR)
+            bundle = Bundle.load(bundle_folder(settings))
             _plan(ledger, Surveyor(catalog, bundle, aim, environ).survey(log), aim, _run_name(options, aim))
         purse = Purse(budget, ledger.spent_usd)
         stop = "closed" if ledger.closed else "finish"

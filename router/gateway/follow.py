@@ -1,0 +1,78 @@
+"""Following a store's pointer: a new bundle is loaded and tried aside, then swapped in between two requests.
+
+What doesn't verify or can't decide is left alone, said once and counted; the last good bundle goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from features.errors import SamediffError
+from models.bundle import Bundle
+from router.decide import Decider
+
+if TYPE_CHECKING:
+    from models.store import Pointer, Store
+    from router.gateway.service import Gateway
+
+_log = logging.getLogger("samediff")
+
+
+class Follower:
+    """Keeps a gateway on what its store has in force."""
+
+    def __init__(self, gateway: Gateway, store: Store, every_s: float) -> None:
+        self._gateway = gateway
+        self._store = store
+        self._every_s = every_s
+        self._refused: tuple[str, str] | None = None  # digest (or "") and what is wrong: said once
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look; the loop must be running."""
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, and swap if another bundle is in force; never raises for what a store may hold."""
+        wanted = ""
+        try:
+            pointer: Pointer | None = await asyncio.to_thread(self._store.pointer)
+            if pointer is None or pointer.digest == self._gateway.decider.bundle.digest:
+                return
+            wanted = pointer.digest
+            decider = await asyncio.to_thread(self._load, wanted)
+        except (SamediffError, OSError) as error:
+            self._refuse(wanted, str(error))
+            return
+        self._refused = None
+        self._gateway.decider = decider  # one assignment in the loop: a request sees the old or the new
+        self._gateway.metrics.add("samediff_bundle_swaps_total")
+        _log.warning("bundle %s is in force now", wanted[:12])
+
+    def _load(self, digest: str) -> Decider:
+        """A decider on another bundle that has decided once for every alias. Runs aside of the loop."""
+        bundle = Bundle.load(self._store.fetch(digest))
+        now = self._gateway.decider
+        decider = Decider(bundle, now.catalog, now.policy, environ=self._gateway.environ, ratios=now.ratios)
+        self._gateway.warm_up(decider)
+        return decider
+
+    def _refuse(self, digest: str, why: str) -> None:
+        if self._refused != (digest, why):
+            self._refused = (digest, why)
+            self._gateway.metrics.add("samediff_bundle_refused_total")
+            kept = self._gateway.decider.bundle.digest[:12]
+            _log.error("bundle %s is not taken, %s goes on: %s", digest[:12] or "?", kept, why)

@@ -1,0 +1,277 @@
+"""The record of every training in MLflow, and the names of what it made; the only file that imports mlflow.
+
+A run has a child for each step. What passes its gates becomes a version of the registered model with the
+alias `challenger`; `promote` moves `champion`. The alias is set last, so that a kill or a full disk leaves a
+run without a version, or a version without a name, which nothing uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from features.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MODEL = "samediff"
+EXPERIMENT = "samediff"
+DEFAULT = "sqlite:///mlflow.db"
+CHALLENGER, CHAMPION = "challenger", "champion"
+DIGEST_TAG, DATA_TAG = "bundle_digest", "data_digest"
+_BUNDLE = "bundle"
+
+
+class Version(NamedTuple):
+    """A registered bundle."""
+
+    number: str
+    digest: str
+    run_id: str
+
+
+class Run:
+    """One training as it is written down."""
+
+    def __init__(self, client: Any, experiment: str, run_id: str) -> None:
+        self._client = client
+        self._experiment = experiment
+        self.run_id = run_id
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A step of the pipeline as a nested run with its seconds."""
+        tags = {"mlflow.parentRunId": self.run_id}
+        child = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
+        started, status = time.perf_counter(), "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        finally:
+            self._client.log_metric(child, "seconds", time.perf_counter() - started)
+            self._client.set_terminated(child, status)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Write down what was chosen."""
+        for name, value in values.items():
+            self._client.log_param(self.run_id, name, value)
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Write down what was measured; what isn't known isn't written."""
+        for name, value in values.items():
+            if value is not None:
+                self._client.log_metric(self.run_id, name, float(value))
+
+    def document(self, name: str, value: Any) -> None:
+        """Keep a report as JSON beside the run."""
+        self._client.log_dict(self.run_id, value, name)
+
+    def figure(self, name: str, svg: str) -> None:
+        """Keep a picture beside the run."""
+        self._client.log_text(self.run_id, svg, name)
+
+
+class Registry:
+    """One MLflow server or file. Raises BadInput, one line, where it can't be reached or written."""
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+        mlflow = _mlflow()
+        with self._asked(), _alone(self.uri):
+            mlflow.set_tracking_uri(self.uri)
+            self._mlflow = mlflow
+            self._client = mlflow.MlflowClient()
+            found = self._client.get_experiment_by_name(EXPERIMENT)
+            self._experiment = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(EXPERIMENT, **self._artifacts())
+            )
+
+    def _artifacts(self) -> dict[str, str]:
+        """Where a file of our own keeps what runs log: beside itself, wherever the next command is run."""
+        if not self.uri.startswith("sqlite:///"):
+            return {}
+        file = Path(self.uri.removeprefix("sqlite:///")).absolute()
+        return {"artifact_location": (file.parent / "mlartifacts").as_uri()}
+
+    @contextmanager
+    def run(self, tags: Mapping[str, str]) -> Iterator[Run]:
+        """A run that ends FINISHED, or FAILED with what went wrong out of it."""
+        with self._asked():
+            run_id = self._client.create_run(self._experiment, tags=dict(tags)).info.run_id
+        status = "FAILED"
+        try:
+            with self._asked():
+                yield Run(self._client, self._experiment, run_id)
+            status = "FINISHED"
+        finally:
+            with self._asked():
+                self._client.set_terminated(run_id, status)
+
+    def register(
+        self, run: Run, bundle: Path, tags: Mapping[str, str], *, columns: tuple[int, int]
+    ) -> Version:
+        """Log a bundle as a pyfunc model of (features, candidates) columns, and make it the challenger."""
+        import numpy as np
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        width, candidates = columns
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, width), "features")]),
+            outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, candidates), "p_success")]),
+        )
+        with self._asked(), _quiet(), self._mlflow.start_run(run_id=run.run_id):
+            made = self._mlflow.pyfunc.log_model(
+                name=_BUNDLE,
+                python_model=_served(self._mlflow),
+                artifacts={_BUNDLE: str(bundle)},
+                signature=signature,
+                pip_requirements=["samediff"],
+            )
+            version = self._mlflow.register_model(made.model_uri, MODEL, tags=dict(tags))
+            self._client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
+        return Version(str(version.version), tags[DIGEST_TAG], run.run_id)
+
+    def version(self, name: str) -> Version | None:
+        """The version with an alias or a number; None when there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asked():
+            try:
+                found = (
+                    self._client.get_model_version(MODEL, name)
+                    if name.isdecimal()
+                    else self._client.get_model_version_by_alias(MODEL, name)
+                )
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+        return _version(found)
+
+    def of_digest(self, digest: str) -> Version | None:
+        """The newest version that holds this bundle."""
+        with self._asked():
+            found = self._client.search_model_versions(f"name = '{MODEL}' and tags.{DIGEST_TAG} = '{digest}'")
+        versions = sorted((_version(v) for v in found), key=lambda v: int(v.number))
+        return versions[-1] if versions else None
+
+    def bundle(self, version: Version) -> Path:
+        """The folder of a version's bundle, copied here if it lies elsewhere."""
+        with self._asked(), _quiet():
+            model = self._mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.number}")
+        folder = Path(model) / "artifacts"
+        return next(file.parent for file in sorted(folder.rglob("manifest.json")))
+
+    def crown(self, version: Version) -> None:
+        """Move the alias `champion` to a version."""
+        with self._asked():
+            self._client.set_registered_model_alias(MODEL, CHAMPION, version.number)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Map what MLflow and its database raise to one line."""
+        mlflow = _mlflow()
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (mlflow.MlflowException, SQLAlchemyError) as error:
+            said = str(error).strip().split("\n", 1)[0][:200]
+            raise BadInput(
+                f"MLflow at {_shown(self.uri)}: {said}; see that it is there and writable, or use --no-mlflow"
+            ) from error
+
+
+def _served(mlflow: Any) -> Any:
+    """A bundle as MLflow's pyfunc, for `mlflow.pyfunc.load_model`; samediff itself serves without it."""
+
+    class ServedBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        """P(success) (n, k) of each of the bundle's candidates, in its order, for features (n, d)."""
+
+        def load_context(self, context: Any) -> None:
+            """Load and verify the bundle."""
+            from models.bundle import Bundle, CandidateView
+
+            self.bundle = Bundle.load(context.artifacts["bundle"])
+            self.views = [CandidateView(name, None, None) for name in self.bundle.profiles]
+
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG002 — MLflow takes hints for its own schema
+            """Predict for rows of features."""
+            import numpy as np
+
+            rows = model_input["features"] if isinstance(model_input, dict) else model_input
+            matrix = np.asarray(rows, dtype=np.float32)
+            return np.stack([self.bundle.predict(row[None, :], self.views).p_success for row in matrix])
+
+    return ServedBundle()
+
+
+def _version(found: Any) -> Version:
+    return Version(str(found.version), found.tags.get(DIGEST_TAG, ""), found.run_id)
+
+
+def _shown(uri: str) -> str:
+    """A tracking URI without a password."""
+    head, at, tail = uri.rpartition("@")
+    return f"{head.partition('://')[0]}://…{at}{tail}" if at else uri
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keep others out while a file of our own is made: two that make its tables at once both fail."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    import fcntl
+
+    file = Path(uri.removeprefix("sqlite:///"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise BadInput(
+            f"{file}: can't be written ({error.strerror}); name another with MLFLOW_TRACKING_URI"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what MLflow says to people who log models by hand."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _mlflow() -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mlflow
+    except ImportError as error:
+        raise MissingExtra("mlflow", "train") from error
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return mlflow
