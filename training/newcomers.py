@@ -26,6 +26,9 @@ _INTERCEPT = 3.0
 _WIDE = 2.0  # prior standard deviation of an effect while its own rows are summed up
 _MIN_KNOWN = 3  # candidates that must know a column, or two values of it, for it to tell anything
 _MAX_CELLS = 1_000_000
+_PRIOR_CELLS = 8.0  # what the strength asked for counts in the estimate of how much cells differ
+_CELL_VARIANCES = (0.01, 1.0)  # on the link scale: 400 to 4 rows of success
+_CELL_SCALE = 0.1  # of the variance, for weighing cells of many and of few rows
 MAX_FACTORS = 2
 CANDIDATES_PER_FACTOR = 8
 
@@ -137,7 +140,8 @@ def fit_prior(
     known = rows.sum(axis=1) > 0
     factors = _factors(total, rows, candidate[:, None] + kind, max_factors, row_variance)
     loadings = np.concatenate([np.ones((len(kind), 1)), factors], axis=1)
-    cell_variance = _cell_variance(total, rows, candidate[:, None] + kind, loadings, strength, row_variance)
+    guess = (4.0 if row_variance is None else row_variance) / strength  # a row at p = ½ tells ¼
+    cell_variance = _cell_variance(outcomes, candidate[:, None] + kind, loadings, guess, row_variance)
     k = loadings.shape[1]
     sums = Outcomes(total, rows, kind, loadings)
     # What its own rows say of each candidate: a wide prior, taken out again.
@@ -210,34 +214,27 @@ def _factors(
     return loadings[:, size[:most] > 1e-6]
 
 
-def _cell_variance(total, rows, line, loadings, strength, row_variance):
-    import os
-    prior = (4.0 if row_variance is None else row_variance) / strength  # a row at p = ½ tells ¼
-    if os.environ.get("VAR", "A") == "A":
-        return prior
-    rest, information = _residuals(total[:, :-1], rows[:, :-1], line[:, :-1], row_variance)
+def _cell_variance(
+    outcomes: tuple[np.ndarray, np.ndarray],
+    line: np.ndarray,
+    loadings: np.ndarray,
+    prior: float,
+    row_variance: float | None,
+) -> float:
+    """Variance of cells around effect + type + factors beyond their rows' noise, by moments.
+
+    `prior` counts like a few cells: a small table keeps it, a large one finds its own. Without the factors'
+    patterns (T + 1, k); residual degrees of freedom as in a two-way analysis of variance.
+    """
+    rest, information = _residuals(outcomes[0][:, :-1], outcomes[1][:, :-1], line[:, :-1], row_variance)
     seen = information > 0
     if not seen.any():
         return prior
-    # project out factors
-    if loadings.shape[1] > 1:
-        q, _ = np.linalg.qr(loadings[:-1, 1:])
-        rest = rest - (rest @ q) @ q.T
-    noise = np.divide(1.0, information, out=np.zeros_like(rest), where=seen)
-    weights = 1.0 / (noise[seen] + 0.1)
-    df = max(1.0, seen.sum() - seen.any(axis=1).sum() * loadings.shape[1] - seen.any(axis=0).sum()) / seen.sum()
-    moment = float(np.average(rest[seen] ** 2 / df - noise[seen], weights=weights))
-    few = 8.0
-    return max((moment * seen.sum() + few * prior) / (seen.sum() + few), 0.01)
-
-
-def _rest(sums: Outcomes, latents: np.ndarray, row_variance: float | None) -> float:
-    """Variance of cells around effect + type + factors beyond what their rows explain."""
-    line = latents @ sums.loadings.T + sums.kind
-    rest, information = _residuals(sums.total, sums.rows, line, row_variance)
-    seen = information > 0
-    seen[:, -1] = False
-    if not seen.any():
-        return 0.0
+    patterns = np.linalg.qr(loadings[:-1, 1:])[0]
+    rest = rest - (rest @ patterns) @ patterns.T
     noise = 1.0 / information[seen]
-    return max(0.0, float(np.average(rest[seen] ** 2 - noise, weights=1.0 / (noise + 0.1))))
+    cells, fitted = seen.sum(), seen.any(axis=1).sum() * loadings.shape[1] + seen.any(axis=0).sum()
+    scale = cells / max(1.0, cells - fitted)
+    moment = float(np.average(scale * rest[seen] ** 2 - noise, weights=1.0 / (noise + _CELL_SCALE)))
+    mixed = (moment * cells + prior * _PRIOR_CELLS) / (cells + _PRIOR_CELLS)
+    return float(np.clip(mixed, _CELL_VARIANCES[0], _CELL_VARIANCES[1])) if cells > fitted else prior

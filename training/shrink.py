@@ -55,9 +55,10 @@ def fit_effects(
 ) -> Effects:
     """Cell sums (C, T + 1) -> shrunken effects; `strength` is the number of rows the prior counts for.
 
-    A candidate is drawn to what its descriptor says, and its cells to effect + type + the shared factors.
+    A candidate is drawn to what its descriptor says, and its cells to effect + type + the shared factors, as
+    strongly as cells are found to differ: with many cells `strength` is only where that estimate starts.
     """
-    candidate, kind = _additive(total, rows, link, strength)
+    candidate, kind = additive_effects(total, rows, link, strength)
     log_price = np.array([log_blended(d.prices) for d in descriptors])
     prior = _price_prior(candidate, rows.sum(axis=1), log_price, strength)
     known = rows.sum(axis=1) > 0
@@ -74,6 +75,7 @@ def fit_effects(
         None if link == "logit" else _ROW_VARIANCE,
     )
     guess = latents @ loadings.T + kind[None, :]
+    strength = own_strength(newcomers)
     if link == "identity":
         cells = (total + strength * guess) / (rows + strength)
     else:
@@ -90,7 +92,12 @@ def fit_effects(
     )
 
 
-def _additive(
+def own_strength(newcomers: NewcomerPrior) -> float:
+    """Rows that the guess counts for inside a cell: row variance over the variance of cells."""
+    return (4.0 if newcomers.row_variance is None else newcomers.row_variance) / newcomers.cell_spread**2
+
+
+def additive_effects(
     total: np.ndarray, rows: np.ndarray, link: Link, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ridge estimate of candidate (C,) and type (T + 1,) effects by block Newton; the last type stays 0."""
@@ -176,7 +183,7 @@ def fit_table(
     seen = count.sum(axis=1)
     return Table(
         prior=effects.prior,
-        strength=strength,
+        strength=strength if effects.newcomers is None else own_strength(effects.newcomers),
         newcomers=effects.newcomers and named(effects.newcomers, task_types, effects.loadings),
         factors={
             c: tuple(map(float, effects.factors[i]))
