@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 # Where each command lives, in the order in which `--help` shows them.
 COMMANDS = {
-    **dict.fromkeys(("ingest", "label", "train"), "training.commands"),
+    **dict.fromkeys(("ingest", "label", "train", "retrain", "promote", "rollback"), "training.commands"),
     **dict.fromkeys(("evaluate", "diff", "shadow", "encoder"), "training.commands"),
     **dict.fromkeys(("route", "serve", "doctor"), "router.commands"),
 }

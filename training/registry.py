@@ -94,6 +94,11 @@ class Registry:
                 else self._client.create_experiment(EXPERIMENT, **self._artifacts())
             )
 
+    @property
+    def shown(self) -> str:
+        """The URI without a password."""
+        return _shown(self.uri)
+
     def _artifacts(self) -> dict[str, str]:
         """Where a file of our own keeps what runs log: beside itself, wherever the next command is run."""
         if not self.uri.startswith("sqlite:///"):
@@ -187,7 +192,7 @@ class Registry:
         except (mlflow.MlflowException, SQLAlchemyError) as error:
             said = str(error).strip().split("\n", 1)[0][:200]
             raise BadInput(
-                f"MLflow at {_shown(self.uri)}: {said}; see that it is there and writable, or use --no-mlflow"
+                f"MLflow at {self.shown}: {said}; see that it is there and writable, or use --no-mlflow"
             ) from error
 
 

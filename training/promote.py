@@ -1,0 +1,79 @@
+"""Promotion and rollback: which bundle is in force in a store, and `champion` in the registry."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from features.errors import BadInput
+from models.bundle import Bundle
+from models.store import Store
+from training.registry import CHALLENGER, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in force now, and what was before."""
+
+    store: str
+    digest: str
+    before: str | None
+    version: str | None = None  # of the registered model, where the registry knows it
+
+
+def promote(store: str, bundle: Path | None, version: str | None, registry: Registry | None) -> InForce:
+    """Put a bundle in force: a folder's, a registered version's, or else the challenger.
+
+    The bundle is verified and copied first, the alias `champion` moves next and the pointer last: whoever
+    follows the store never sees a bundle that isn't whole, and the same command after a kill goes on.
+    """
+    found = None
+    if bundle is None:
+        if registry is None:
+            raise BadInput("without MLflow there is no challenger; name a bundle with --bundle FOLDER")
+        found = registry.version(version or CHALLENGER)
+        if found is None:
+            wanted = f"no version {version}" if version else "no challenger"
+            raise BadInput(f"MLflow at {registry.shown}: {wanted}; train first, or name one with --bundle")
+        bundle = registry.bundle(found)
+    place = Store(store)
+    digest = place.add(bundle)
+    return _in_force(place, digest, registry, back=False)
+
+
+def rollback(store: str, registry: Registry | None) -> InForce:
+    """Put what was in force before in force again."""
+    place = Store(store)
+    pointer = place.pointer()
+    if pointer is None or not pointer.before:
+        raise BadInput(f"{store}: nothing was in force before; there is nowhere to roll back to")
+    return _in_force(place, pointer.before[0], registry, back=True)
+
+
+def _in_force(place: Store, digest: str, registry: Registry | None, *, back: bool) -> InForce:
+    Bundle.load(place.fetch(digest))
+    found = None if registry is None else registry.of_digest(digest)
+    if registry is not None and found is not None:
+        registry.crown(found)
+    now_ms = time.time_ns() // 1_000_000
+    pointer = place.back(now_ms) if back else place.point(digest, now_ms)
+    return InForce(
+        store=place.place,
+        digest=pointer.digest,
+        before=next(iter(pointer.before), None),
+        version=None if found is None else found.number,
+    )
+
+
+def render(result: InForce) -> Iterator[RenderableType]:
+    """One line for people."""
+    version = "" if result.version is None else f", version {result.version} and champion in MLflow"
+    before = "nothing" if result.before is None else result.before[:12]
+    yield f"[green]in force[/] {result.digest[:12]}{version} · before it {before} · store {result.store}"

@@ -1,0 +1,243 @@
+"""A training with its record: a run in MLflow, and a challenger in its registry if the gates pass."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import xxhash
+
+from features.encoder import read_card
+from features.errors import BadInput
+from features.vector import feature_hash
+from models.bundle import Bundle
+from models.prior import PRIOR_ENCODER
+from training.examples import DEFAULT_KNOBS, Knobs
+from training.log import LogStore
+from training.pipeline import TRAINED, TrainReport, render, train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from training.registry import Registry, Run
+
+LOCK = ".retrain.lock"
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training left in MLflow; null where nothing was recorded."""
+
+    tracking_uri: str | None = None
+    run_id: str | None = None
+    version: str | None = None  # of the registered model: the challenger now
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """A training's report and where it is recorded."""
+
+    report: TrainReport
+    recorded: Recorded = Recorded()
+
+
+class FlatTraining(TrainReport, frozen=True, kw_only=True):
+    """The report with where it is recorded beside it: what `--json` writes."""
+
+    recorded: Recorded = Recorded()
+
+
+class Retraining(msgspec.Struct, frozen=True, kw_only=True):
+    """What `samediff retrain` did; `training` is null where the log holds nothing new."""
+
+    new_rows: int
+    new_outcomes: int
+    data_digest: str
+    training: Training | None = None
+    promoted: str | None = None  # digest that is in force now
+
+
+def recorded_train(
+    log: Path,
+    out: Path,
+    registry: Registry | None,
+    *,
+    encoder: Path = PRIOR_ENCODER,
+    knobs: Knobs = DEFAULT_KNOBS,
+) -> Training:
+    """Train and write the bundle, and write down how it came to be; without a registry nothing is recorded.
+
+    The registry is asked first: one that is down stops the training before any work.
+    """
+    lineage = {"command": "samediff train"}
+    if not log.is_dir():
+        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
+    lineage["data"] = data_digest(LogStore(log))
+    card = read_card(encoder)
+    lineage["features"] = feature_hash(card.dim, card.digest)
+    said = msgspec.structs.replace(TRAINED, lineage=lineage)
+    if registry is None:
+        return Training(report=train(log, out, encoder=encoder, provenance=said, knobs=knobs))
+    with registry.run({"data_digest": lineage["data"], "feature_hash": lineage["features"]}) as run:
+        run.params({name: str(value) for name, value in msgspec.to_builtins(knobs).items()})
+        report = train(log, out, encoder=encoder, provenance=said, knobs=knobs, told=run)
+        _write_down(run, report)
+        version = None
+        if report.digest is not None:
+            version = _register(registry, run, out, lineage["data"])
+        return Training(
+            report=report,
+            recorded=Recorded(tracking_uri=registry.shown, run_id=run.run_id, version=version),
+        )
+
+
+def _write_down(run: Run, report: TrainReport) -> None:
+    """Counts, scores beside their controls with intervals, gates, and the whole report."""
+    held = report.held_out
+    run.params({"candidates": report.counts.candidates, "groups": report.counts.groups})
+    metrics: dict[str, float | None] = {"labelled": report.counts.labelled}
+    if held is not None:
+        for name, scores in (("learned", held.success), ("table", held.table)):
+            metrics |= {f"{name}_{k}": v for k, v in msgspec.to_builtins(scores).items()}
+        metrics["ece_by_chance"] = held.ece_by_chance
+        for control in ("table", "pin"):
+            low, high = getattr(held, f"log_loss_minus_{control}_ci")
+            mean = getattr(held, f"log_loss_minus_{control}")
+            metrics |= {
+                f"log_loss_minus_{control}": mean,
+                f"log_loss_minus_{control}_low": low,
+                f"log_loss_minus_{control}_high": high,
+            }
+        metrics["tokens_sum_ratio"] = held.tokens_sum_ratio
+    metrics |= {f"gate {gate.name}": float(gate.passed) for gate in report.gates}
+    if report.parity is not None:
+        metrics |= {"parity_max_abs_dp": report.parity.max_abs_dp, "parity_rows": report.parity.rows}
+    run.metrics({name.replace("'", ""): value for name, value in metrics.items()})
+    run.document("report.json", msgspec.to_builtins(report))
+
+
+def _register(registry: Registry, run: Run, out: Path, data: str) -> str:
+    bundle = Bundle.load(out)
+    columns = (bundle.manifest.n_features, len(bundle.profiles))
+    tags = {"bundle_digest": bundle.digest, "data_digest": data, "feature_hash": bundle.feature_hash}
+    return registry.register(run, out, tags, columns=columns).number
+
+
+def data_digest(log: LogStore) -> str:
+    """Digest of what a log's requests and outcomes say, whatever files they lie in and in whatever order."""
+    import polars as pl
+
+    parts = []
+    for kind in ("request", "outcome"):
+        frame = log.scan(kind)
+        names = sorted(frame.collect_schema().names())
+        summed = frame.select(pl.len(), pl.struct(names).hash(seed=0).sum().alias("sum")).collect()
+        parts.append(f"{kind}:{summed.row(0)}")
+    return xxhash.xxh3_128_hexdigest("|".join(parts).encode())
+
+
+def retrain(
+    log: Path,
+    out: Path,
+    registry: Registry | None,
+    *,
+    sources: Sequence[str] = (),
+    encoder: Path = PRIOR_ENCODER,
+) -> Retraining:
+    """Ingest what is new, label, train and gate; nothing new since `out` was trained: nothing is done.
+
+    Raises BadInput when another retrain is on the same log.
+    """
+    from training.ingest import run as ingest
+    from training.labels.label import run as label
+
+    with _alone(log):
+        told: Any = ingest(list(sources), log, encoder=encoder) if sources else None
+        if not log.is_dir():
+            raise BadInput(f"{log}: no such log; name its sources with --from")
+        labelled = label(log)
+        data = data_digest(LogStore(log))
+        found = Retraining(
+            new_rows=0 if told is None else told.kept,
+            new_outcomes=labelled.added,
+            data_digest=data,
+        )
+        if _trained_on(out) == data:
+            return found
+        training = recorded_train(log, out, registry, encoder=encoder)
+        return msgspec.structs.replace(found, training=training)
+
+
+def retrain_and_promote(
+    log: Path,
+    out: Path,
+    registry: Registry | None,
+    *,
+    sources: Sequence[str],
+    encoder: Path,
+    store: str | None,
+) -> Retraining:
+    """As `retrain`; with a store the bundle is put in force if its gates passed."""
+    from training.promote import promote
+
+    result = retrain(log, out, registry, sources=sources, encoder=encoder)
+    if store is None or result.training is None or result.training.report.digest is None:
+        return result
+    return msgspec.structs.replace(result, promoted=promote(store, out, None, registry).digest)
+
+
+def flat(training: Training) -> FlatTraining:
+    """The report's keys at the top, as they were before there was a record."""
+    fields = {name: getattr(training.report, name) for name in TrainReport.__struct_fields__}
+    return FlatTraining(**fields, recorded=training.recorded)
+
+
+def render_training(training: Training) -> Iterator[RenderableType]:
+    """The report, and where it is recorded."""
+    yield from render(training.report)
+    recorded = training.recorded
+    if recorded.tracking_uri is None:
+        yield "[dim]recorded nowhere (--no-mlflow)[/]"
+    elif recorded.version is None:
+        yield f"recorded in MLflow at {recorded.tracking_uri}; no version, since a gate failed"
+    else:
+        yield (
+            f"recorded in MLflow at {recorded.tracking_uri}: version {recorded.version} is the challenger; "
+            "`samediff promote --store STORE` puts it in force"
+        )
+
+
+def render_retraining(result: Retraining) -> Iterator[RenderableType]:
+    """What was new, and what came of it."""
+    yield f"{result.new_rows:,} new requests, {result.new_outcomes:,} new outcomes"
+    if result.training is None:
+        yield "nothing new since this bundle was trained: nothing done"
+        return
+    yield from render_training(result.training)
+    if result.promoted:
+        yield f"[green]in force[/] {result.promoted[:12]}"
+
+
+def _trained_on(out: Path) -> str | None:
+    """Data digest of the bundle that is there; None where there is none that can be used."""
+    try:
+        return Bundle.load(out).manifest.lineage.get("data")
+    except BadInput:
+        return None
+
+
+@contextmanager
+def _alone(log: Path) -> Iterator[None]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log.with_name(f"{log.name}{LOCK}"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BadInput(f"{log}: another samediff retrain is on this log; wait for it") from None
+    finally:
+        os.close(handle)
