@@ -141,9 +141,22 @@ class Registry:
                 signature=signature,
                 pip_requirements=["samediff"],
             )
-            version = self._mlflow.register_model(made.model_uri, MODEL, tags=dict(tags))
+            self._model()
+            version = self._client.create_model_version(
+                MODEL, made.model_uri, run.run_id, dict(tags), model_id=made.model_id
+            )
             self._client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
         return Version(str(version.version), tags[DIGEST_TAG], run.run_id)
+
+    def _model(self) -> None:
+        """See that there is a registered model to make versions of."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(MODEL)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+                raise
 
     def version(self, name: str) -> Version | None:
         """The version with an alias or a number; None when there is none."""
@@ -260,8 +273,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True):  # some of them get past a filter
             yield
     finally:
         logger.setLevel(level)

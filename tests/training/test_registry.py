@@ -1,4 +1,4 @@
-"""Train, promote, roll back, retrain as a user does, on a real MLflow store; nothing is ever half-registered."""
+"""Train, promote, roll back, retrain on a real MLflow store; nothing is ever half-registered."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from training.log import LogStore
 from training.registry import Registry
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own libraries deprecate each other
 
 
 @pytest.fixture(scope="module")
