@@ -31,17 +31,17 @@ class Belief(NamedTuple):
 
 
 class NewcomerPrior(msgspec.Struct, frozen=True, kw_only=True):
-    """Regression of the latents on descriptors; k latents, the first being the effect, and p columns.
+    """Regression of the effect on descriptors with p columns, and the k - 1 factors, which nothing foretells.
 
-    Columns are an intercept, the numeric ones, then the families. `weights` is (k, p); `doubt` is the lower
-    triangle, row by row, of the covariance (p, p) of the effect's weights; `spread` (k,) the standard
-    deviation of candidates around the regression, as leaving known ones out shows it.
+    Columns are an intercept, the numeric ones, then the families. `weights` is (p,); `doubt` the lower
+    triangle, row by row, of their covariance (p, p); `spread` (k,) the standard deviation of the latents: of
+    effects around the regression, as leaving known ones out shows it, and of factors around 0.
     """
 
     columns: tuple[str, ...]
     centre: tuple[float, ...]
     families: tuple[str, ...]
-    weights: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
     doubt: tuple[float, ...]
     spread: tuple[float, ...]
     family_spread: float  # standard deviation of a family never seen
@@ -56,10 +56,12 @@ class NewcomerPrior(msgspec.Struct, frozen=True, kw_only=True):
         doubt = unpacked(self.doubt, len(row))
         variance = np.array(self.spread) ** 2
         # An unknown column may be anything of the size of one unit: the slope itself is the doubt.
-        variance[0] += row @ doubt @ row + float(unknown @ (weights[0] ** 2 + np.diag(doubt)))
+        variance[0] += row @ doubt @ row + float(unknown @ (weights**2 + np.diag(doubt)))
         if descriptor.family not in self.families:
             variance[0] += self.family_spread**2
-        return Belief(weights @ row, np.diag(variance))
+        mean = np.zeros(len(variance))
+        mean[0] = weights @ row
+        return Belief(mean, np.diag(variance))
 
     def known(self, descriptor: Descriptor, kinds: Mapping[str, float]) -> Belief:
         """Latents after the descriptor's probe outcomes; `kinds` has the effect of each task type."""

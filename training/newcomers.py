@@ -129,7 +129,6 @@ def fit_prior(
     design: Design,
     strength: float,
     row_variance: float | None,
-    max_factors: int = MAX_FACTORS,
 ) -> tuple[NewcomerPrior, np.ndarray, np.ndarray]:
     """Cell sums (C, T + 1) and additive effects (C,), (T + 1,) -> prior, latents (C, k), loadings (T + 1, k).
 
@@ -138,7 +137,7 @@ def fit_prior(
     total, rows = outcomes
     candidate, kind = effects
     known = rows.sum(axis=1) > 0
-    factors = _factors(total, rows, candidate[:, None] + kind, max_factors, row_variance)
+    factors = _factors(total, rows, candidate[:, None] + kind, row_variance)
     loadings = np.concatenate([np.ones((len(kind), 1)), factors], axis=1)
     guess = (4.0 if row_variance is None else row_variance) / strength  # a row at p = ½ tells ¼
     cell_variance = _cell_variance(outcomes, candidate[:, None] + kind, loadings, guess, row_variance)
@@ -150,26 +149,20 @@ def fit_prior(
     wide = np.full((len(candidate), k), 1.0)
     wide[:, 0] = _WIDE**2
     own, covariance = posterior(sums, centre, wide, cell_variance, row_variance)
-    fits = []
-    for at in range(k):
-        spread = np.minimum(covariance[:, at, at], wide[:, at] * (1 - 1e-6))
-        variance = 1.0 / (1.0 / spread - 1.0 / wide[:, at])
-        value = variance * (own[:, at] / spread - centre[:, at] / wide[:, at])
-        fits.append(regress(design, value, variance, known))
-    mean = design.rows @ np.array([fit.weights for fit in fits]).T
-    around = np.tile([fit.spread**2 for fit in fits], (len(candidate), 1))
-    if k > 1:
-        mean[:, 1:] = 0.0
-        around[:, 1:] = 1.0
+    spread = np.minimum(covariance[:, 0, 0], wide[:, 0] * (1 - 1e-6))
+    variance = 1.0 / (1.0 / spread - 1.0 / wide[:, 0])
+    fit = regress(design, variance * (own[:, 0] / spread - centre[:, 0] / wide[:, 0]), variance, known)
+    mean, around = np.zeros_like(wide), np.ones_like(wide)
+    mean[:, 0], around[:, 0] = design.rows @ fit.weights, fit.spread**2
     latents, _ = posterior(sums, mean, around, cell_variance, row_variance)
     prior = NewcomerPrior(
         columns=design.columns,
         centre=design.centre,
         families=design.families,
-        weights=tuple(tuple(map(float, fit.weights)) for fit in fits),
-        doubt=packed(fits[0].doubt),
+        weights=tuple(map(float, fit.weights)),
+        doubt=packed(fit.doubt),
         spread=tuple(float(v) for v in np.sqrt(around[0])),
-        family_spread=fits[0].family_spread,
+        family_spread=fit.family_spread,
         cell_spread=float(np.sqrt(cell_variance)),
         row_variance=row_variance,
     )
@@ -194,12 +187,10 @@ def _residuals(
     return np.divide(score, information, out=np.zeros_like(score), where=information > 0), information
 
 
-def _factors(
-    total: np.ndarray, rows: np.ndarray, line: np.ndarray, most: int, row_variance: float | None
-) -> np.ndarray:
+def _factors(total: np.ndarray, rows: np.ndarray, line: np.ndarray, row_variance: float | None) -> np.ndarray:
     """Loadings (T + 1, r) of the common patterns in what cells leave over, by reliability-weighted SVD."""
     known = rows.sum(axis=1) > 0
-    most = min(most, int(known.sum()) // CANDIDATES_PER_FACTOR, rows.shape[1] - 2)
+    most = min(MAX_FACTORS, int(known.sum()) // CANDIDATES_PER_FACTOR, rows.shape[1] - 2)
     if most < 1 or rows.size > _MAX_CELLS:
         return np.zeros((rows.shape[1], 0))
     rest, information = _residuals(total, rows, line, row_variance)

@@ -14,7 +14,7 @@ PRIOR = NewcomerPrior(
     columns=("log_price",),
     centre=(0.5,),
     families=("claude", "gpt"),
-    weights=((0.3, 0.6, 0.2, -0.2), (0.0,) * 4),
+    weights=(0.3, 0.6, 0.2, -0.2),
     doubt=packed(np.diag([0.01, 0.04, 0.02, 0.02])),
     spread=(0.5, 1.0),
     family_spread=0.3,
@@ -67,9 +67,7 @@ def test_a_probe_moves_the_belief_and_narrows_it():
 
 @given(st.floats(-3, 3), st.sampled_from(["", "fix", "never seen"]))
 def test_no_public_fact_counts_for_more_than_a_handful_of_rows(shift, task_type):
-    sure = msgspec.structs.replace(
-        PRIOR, spread=(0.01, 0.01), cell_spread=0.01, weights=((shift, 0, 0, 0), (0,) * 4)
-    )
+    sure = msgspec.structs.replace(PRIOR, spread=(0.01, 0.01), cell_spread=0.01, weights=(shift, 0, 0, 0))
     table = msgspec.structs.replace(TABLE, newcomers=sure)
     assert 1.0 <= table.effective_rows("x", task_type, 1.0, CLAUDE) <= 10.0
     assert 1.0 <= TABLE.effective_rows("x", task_type, 1.0) <= 10.0

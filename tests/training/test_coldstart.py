@@ -14,7 +14,7 @@ from training.shrink import fit_effects, fit_table
 TYPES = 4
 
 
-def world(candidates=12, rows=150, price_slope=0.8, seed=0, **kept):
+def world(candidates=12, rows=150, price_slope=0.8, hardness=1.2, seed=0):
     """Models whose success follows their price and family, on shared tasks of several types and hardness."""
     rng = np.random.default_rng(seed)
     log_price = np.linspace(-1.5, 2.5, candidates)
@@ -22,11 +22,12 @@ def world(candidates=12, rows=150, price_slope=0.8, seed=0, **kept):
     effect = price_slope * (log_price - 0.5) / 1.5 + 0.3 * (family - 1) + 0.1 * rng.normal(size=candidates)
     kind = np.linspace(-0.8, 0.8, TYPES)
     task = np.tile(np.arange(rows * TYPES), candidates)
-    hard = 1.2 * rng.normal(size=rows * TYPES)
+    hard = hardness * rng.normal(size=rows * TYPES)
     candidate = np.repeat(np.arange(candidates), rows * TYPES)
     task_type = task % TYPES
-    p = sigmoid(effect[candidate] + kind[task_type] + hard[task])
-    matrix = Matrix(
+    pattern = np.outer(rng.normal(size=candidates), np.linspace(-0.6, 0.6, TYPES)[::-1] ** 2)
+    p = sigmoid(effect[candidate] + kind[task_type] + pattern[candidate, task_type] + hard[task])
+    return Matrix(
         candidate=candidate,
         task_type=task_type,
         task=task,
@@ -44,7 +45,6 @@ def world(candidates=12, rows=150, price_slope=0.8, seed=0, **kept):
             for f, x in zip(family, log_price, strict=True)
         ),
     )
-    return matrix._replace(**kept)
 
 
 def test_a_model_left_out_is_found_by_its_descriptor_within_its_interval():
@@ -150,7 +150,7 @@ def test_first_outcomes_go_where_they_tell_most():
 
 
 def test_pairing_with_known_models_takes_the_luck_of_the_tasks_away():
-    matrix = world(rows=200)
+    matrix = world(rows=200, hardness=2.5)
     rng = np.random.default_rng(3)
     m, errors = 6, {"plain": [], "paired": []}
     mine = np.flatnonzero(matrix.candidate == m)
@@ -168,7 +168,7 @@ def test_pairing_with_known_models_takes_the_luck_of_the_tasks_away():
         errors["paired"].append(held[m].sum() / many[m].sum() - truth)
         assert (held <= many + 1e-9).all()
         assert np.array_equal(np.delete(held, m, 0), np.delete(total, m, 0))
-    assert np.std(errors["paired"]) < 0.95 * np.std(errors["plain"])
+    assert np.std(errors["paired"]) < 0.9 * np.std(errors["plain"])
     assert abs(np.mean(errors["paired"])) < 0.04
 
 
