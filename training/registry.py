@@ -202,6 +202,8 @@ class Registry:
 
         try:
             yield
+        except ModuleNotFoundError as error:  # a database's driver
+            raise BadInput(f"MLflow at {self.shown}: needs {error.name}; pip install {error.name}") from error
         except (mlflow.MlflowException, SQLAlchemyError) as error:
             said = str(error).strip().split("\n", 1)[0][:200]
             raise BadInput(

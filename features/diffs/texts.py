@@ -69,6 +69,15 @@ def jsx_text(text: bytes) -> bytes:
     return b"\x07" + joined if joined else b""
 
 
+# What holds a bracket and ends an optional chain in it anyway.
+_ENDS_A_CHAIN = frozenset(
+    (
+        *("ternary_expression", "binary_expression", "arguments"),
+        *("variable_declarator", "return_statement", "pair"),
+    )
+)
+
+
 def redundant(node: Node, parent: Node | None) -> bool:
     """Whether these parentheses of JavaScript can go, given that nesting is kept."""
     inner = [child for child in node.named_children if "comment" not in child.type]
@@ -80,7 +89,8 @@ def redundant(node: Node, parent: Node | None) -> bool:
         left = parent.child_by_field_name("left")
         if left is not None and left.start_byte == node.start_byte:
             return False  # (f) = function () {} doesn't name the function
-    return b"?." not in (inner[0].text or b"")  # (a?.b).c throws where a?.b.c doesn't
+    # (a?.b).c throws where a?.b.c doesn't: a chain ends with its brackets.
+    return parent.type in _ENDS_A_CHAIN or b"?." not in (inner[0].text or b"")
 
 
 def only_string(node: Node) -> bool:

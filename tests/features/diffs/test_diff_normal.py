@@ -17,6 +17,12 @@ from features.diffs.trees import Unparsable, form
 PAIRS = [
     ("javascript", b"return\nx", b"return x", 0),
     ("javascript", b"a?.b.c", b"(a?.b).c", 0),
+    ("javascript", b"a?.b(c)", b"(a?.b)(c)", 0),
+    ("javascript", b"a?.b[c]", b"(a?.b)[c]", 0),
+    ("javascript", b"(a?.b)`t`", b"a?.b.c`t`", 0),
+    ("javascript", b"x ? a?.b ?? 0 : c", b"x ? (a?.b ?? 0) : c", 1),
+    ("javascript", b"f(a?.b || c)", b"f((a?.b || c))", 1),
+    ("javascript", b"x = a?.b ?? (c || d)", b"x = (a?.b ?? c) || d", 0),
     ("javascript", b"x=>y", b"(x) => y;", 1),
     ("javascript", b"f(a,b,)", b"f(a, b);", 1),
     ("javascript", b"[,]", b"[]", 0),
