@@ -98,6 +98,14 @@ def view(
     return CandidateView(known, prices[0], prices[1], said)
 
 
+def unseen_reason(views: list[CandidateView]) -> str:
+    """Say which arms the bundle has no rows of, and what their interval stands on."""
+    named = ", ".join(v.candidate for v in views[:3]) + (f" and {len(views) - 3} more" if views[3:] else "")
+    probed = sum(bool(v.descriptor and v.descriptor.probe) for v in views)
+    facts = "public facts and its catalogue's probe" if probed else "public facts alone"
+    return f"no outcome of {named} in the bundle: judged by {facts}, so the interval is wide"
+
+
 def arm_records(
     quotes: list[Quote], beliefs: Predictions, facts: Facts, rows: Mapping[str, Candidate]
 ) -> list[ArmRecord]:
@@ -107,7 +115,7 @@ def arm_records(
 
 
 def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | None) -> ArmRecord:
-    success, low, high, output = (None if value != value else value for value in beliefs)  # NaN is unknown
+    success, low, high, output, *_ = (None if v != v else v for v in beliefs)  # NaN is unknown
     option, split = quoted.option, quoted.option.split
     cost = expected_cost(quoted.rates, split, output)
     excluded = option.excluded_by

@@ -15,7 +15,17 @@ from features.errors import BadInput
 from features.records import ArmRecord, DecisionRecord
 from features.vector import featurize_one
 from router import prices
-from router.arms import Learned, Option, absent_records, arm_records, quote, settled, view, weighed
+from router.arms import (
+    Learned,
+    Option,
+    absent_records,
+    arm_records,
+    quote,
+    settled,
+    unseen_reason,
+    view,
+    weighed,
+)
 from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
@@ -219,6 +229,9 @@ class Decider:
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))
+        newcomers = [v for v in views if v.descriptor is not None]
+        if newcomers and not given.pinned and self.policy.kind == "learned":
+            choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
         return self._receipt(given, arms, choice, seed)
 
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:

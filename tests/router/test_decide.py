@@ -228,3 +228,25 @@ def test_deciding_loads_no_training_library(bundle_folder) -> None:
         "sys.exit(str(bad) if bad else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_arms_without_outcomes_are_named_and_are_no_evidence(bundle, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[candidates.newcomer]\nreleased = "2026-06-01"\nprobe = { fix = [3, 4] }\n'
+        'endpoints = { anthropic = "claude-3-haiku-20240307" }\n'
+        '[aliases.auto]\ncandidates = ["claude-opus-4-6", "newcomer"]\n'
+        'reference = { anthropic_messages = "claude-opus-4-6" }\n',
+        encoding="utf-8",
+    )
+    decider = Decider(bundle, Catalog.load(own), parse_policy("learned:max_loss=1"))
+    receipt = decider.decide(messages(), context())
+    assert receipt.chosen == "claude-opus-4-6"
+    assert any(r.startswith("no outcome of newcomer in the bundle") for r in receipt.reasons)
+    newcomer = next(a for a in receipt.arms if a.candidate == "newcomer")
+    assert newcomer.p_success_high - newcomer.p_success_low > 0.25
+    own.write_text(
+        '[candidates.x]\nprobe = { fix = [5, 4] }\nendpoints = { anthropic = "x" }\n', encoding="utf-8"
+    )
+    with pytest.raises(BadInput, match=r"candidates\.x.*probe\.fix"):
+        Catalog.load(own)

@@ -154,9 +154,10 @@ def test_pairing_with_known_models_takes_the_luck_of_the_tasks_away():
     rng = np.random.default_rng(3)
     m, errors = 6, {"plain": [], "paired": []}
     mine = np.flatnonzero(matrix.candidate == m)
-    truth = matrix.success[mine].mean()
+    full = matrix.sums(matrix.candidate == m, matrix.success)
+    truth = (full[0][m] / np.maximum(full[1][m], 1))[:TYPES]
     for _ in range(60):
-        few = np.concatenate([np.flatnonzero(matrix.candidate != m), rng.permutation(mine)[:40]])
+        few = np.concatenate([np.flatnonzero(matrix.candidate != m), rng.permutation(mine)[:80]])
         mask = np.zeros(len(matrix.success), dtype=bool)
         mask[few] = True
         total, rows = matrix.sums(mask, matrix.success)
@@ -164,8 +165,8 @@ def test_pairing_with_known_models_takes_the_luck_of_the_tasks_away():
             *(v[mask] for v in (matrix.candidate, matrix.task, matrix.task_type, matrix.success))
         )
         held, many = paired_sums(answers, m, total, rows)
-        errors["plain"].append(total[m].sum() / rows[m].sum() - truth)
-        errors["paired"].append(held[m].sum() / many[m].sum() - truth)
+        errors["plain"].append((total[m] / np.maximum(rows[m], 1))[:TYPES] - truth)
+        errors["paired"].append((held[m] / np.maximum(many[m], 1))[:TYPES] - truth)
         assert (held <= many + 1e-9).all()
         assert np.array_equal(np.delete(held, m, 0), np.delete(total, m, 0))
     assert np.std(errors["paired"]) < 0.9 * np.std(errors["plain"])
