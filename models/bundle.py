@@ -6,7 +6,6 @@ Loading verifies everything and refuses in one line; predicting is one table loo
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,13 +15,15 @@ from features.errors import BadInput
 from features.vector import feature_hash, feature_names
 from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
-from models.table import EXTRA_COLUMNS, UNSEEN_INDEX, model_matrix
+from models.heads import BASES
+from models.table import UNSEEN_INDEX, model_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from features.encoder import OnnxEncoder, StaticEncoder
-    from models.manifest import BundleKind, CandidateProfile, Manifest
+    from models.manifest import BundleKind, CandidateProfile, Manifest, TokenScale
+    from models.table import Table
 
 MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
 _Z = 1.645  # two-sided 90 %
@@ -44,15 +45,18 @@ class Predictions(NamedTuple):
     p_success: np.ndarray
     p_success_low: np.ndarray  # two-sided 90 %
     p_success_high: np.ndarray
-    output_tokens: np.ndarray  # NaN when the bundle never saw any
+    output_tokens: np.ndarray  # NaN when the bundle never saw any; the three below alike
+    reasoning_tokens: np.ndarray
+    calls_left: np.ndarray  # of the session and its sub-agents, after this call
+    turns_left: np.ndarray  # of the session itself
 
 
 class _Arms(NamedTuple):
     """What doesn't depend on the request, looked up once for a set of candidates."""
 
-    extra: np.ndarray  # (k, 5)
+    extra: np.ndarray  # (k, extra columns of the bundle)
     effective_rows: np.ndarray  # (k,)
-    ratio: np.ndarray  # (k,)
+    ratio: dict[str, np.ndarray]  # (k,) for each amount that the bundle knows
 
 
 class Bundle:
@@ -66,6 +70,10 @@ class Bundle:
         self.encoder: StaticEncoder | OnnxEncoder | None = encoder
         self.profiles: dict[str, CandidateProfile] = {p.candidate: p for p in manifest.candidates}
         self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._columns = {name: i for i, name in enumerate(manifest.extra_columns)}
+        self._types = {name: i for i, name in enumerate(manifest.task_types)}
+        self._tables = _tables(manifest)
         names = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
         self._support_at = [names[r.feature] for r in manifest.support]
         margin = [MARGIN * (r.high - r.low) for r in manifest.support]
@@ -106,32 +114,49 @@ class Bundle:
             )
         arms = self._look_up(tuple(candidates), task_type or "")
         matrix = model_matrix(features, arms.extra)
-        if self.outside(features):
-            p, log_tokens = self._by_table(matrix)
+        if self.outside(features, task_type):
+            found = self._by_table(arms.extra)
         else:
-            p32, log_tokens = self._session.run(None, {"X": matrix})
-            p = p32.astype(np.float64)
+            found = dict(zip(self._outputs, self._session.run(None, {"X": matrix}), strict=True))
+        p = found["p_success"].astype(np.float64)
         low, high = wilson(p, arms.effective_rows)
-        return Predictions(p, low, high, arms.ratio * np.expm1(log_tokens.astype(np.float64)))
+        amounts = (self._amount(name, found, arms) for name in ("tokens", "reasoning", "calls", "turns"))
+        return Predictions(p, low, high, *amounts)
 
-    def outside(self, features: np.ndarray) -> list[str]:
-        """Names of the features (1, n_features) that lie outside what the trees were trained on.
+    def _amount(self, name: str, found: dict[str, np.ndarray], arms: _Arms) -> np.ndarray:
+        """Amount (k,) of each candidate, NaN where the bundle knows none."""
+        ratio = arms.ratio.get(name)
+        if ratio is None:
+            return np.full(len(arms.extra), np.nan)
+        amount: np.ndarray = ratio * np.expm1(found[BASES[name][1]].astype(np.float64))
+        return amount
 
-        A tree answers there with its last leaf, as if the farthest thing it has seen were the same; then the
-        table, which knows only candidate and task type, is the better guess.
+    def outside(self, features: np.ndarray, task_type: str | None = None) -> list[str]:
+        """Names of the features (1, n_features) that lie outside what the learners were trained on.
+
+        A tree answers there with its last leaf, as if the farthest thing it has seen were the same, and a line
+        goes on; then the table, which knows only candidate and task type, is the better guess. A type that is
+        unknown is outside where trees knew all types.
         """
         values = features[0, self._support_at].astype(np.float64)
         with np.errstate(invalid="ignore"):
             bad = (values < self._support[:, 0]) | (values > self._support[:, 1])
         bad |= np.isnan(values) & (self._support[:, 2] == 0)
-        return [self.manifest.support[i].feature for i in np.flatnonzero(bad)]
+        strange = self.manifest.types_known and (task_type or "") not in self._types
+        return [
+            *(["task_type"] if strange else []),
+            *(self.manifest.support[i].feature for i in np.flatnonzero(bad)),
+        ]
 
-    def _by_table(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """P(success) and log tokens of the tables alone, from the last two columns of the model matrix."""
-        scale, calibration = self.manifest.token_scale, self.manifest.calibration
-        logit, base = matrix[:, -2].astype(np.float64), matrix[:, -1].astype(np.float64)
-        p = 0.5 * (1.0 + np.tanh(0.5 * (calibration.a * logit + calibration.b)))
-        return p, np.clip(base, 0.0, scale.log_limit if scale else 0.0)
+    def _by_table(self, extra: np.ndarray) -> dict[str, np.ndarray]:
+        """What the graph would say if the learners added nothing, from the tables' columns (k, extra)."""
+        calibration = self.manifest.calibration
+        logit = extra[:, self._columns["table_logit"]]
+        found = {"p_success": 0.5 * (1.0 + np.tanh(0.5 * (calibration.a * logit + calibration.b)))}
+        for name, (_, scale) in self._tables.items():
+            column, output = BASES[name]
+            found[output] = np.clip(extra[:, self._columns[column]], 0.0, scale.log_limit)
+        return found
 
     def _look_up(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
         known = self._arms.get((candidates, task_type))
@@ -142,36 +167,44 @@ class Bundle:
         return known
 
     def _build_arms(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
-        manifest, rows = self.manifest, []
-        for view in candidates:
+        manifest = self.manifest
+        extra = np.zeros((len(candidates), len(self._columns)))
+        for row, view in zip(extra, candidates, strict=True):
             profile = self.profiles.get(view.candidate)
             prices = _prices(view, profile)
-            rows.append(
-                (
-                    UNSEEN_INDEX if profile is None else profile.index,
-                    *(log_price(price) for price in prices),
-                    manifest.success.value(view.candidate, task_type, prices, view.descriptor),
-                    0.0
-                    if manifest.tokens is None
-                    else manifest.tokens.value(view.candidate, task_type, prices, unprobed(view.descriptor)),
+            said = {
+                "candidate_index": UNSEEN_INDEX if profile is None else profile.index,
+                "log_input_price": log_price(prices[0]),
+                "log_output_price": log_price(prices[1]),
+                "type_index": self._types.get(task_type, UNSEEN_INDEX),
+                "table_logit": manifest.success.value(view.candidate, task_type, prices, view.descriptor),
+            }
+            for name, (table, _) in self._tables.items():
+                said[BASES[name][0]] = table.value(
+                    view.candidate, task_type, prices, unprobed(view.descriptor)
                 )
-            )
+            row[:] = [said.get(column, 0.0) for column in self._columns]
         effect = manifest.calibration.design_effect
         rows_behind = [
             manifest.success.effective_rows(v.candidate, task_type, effect, v.descriptor) for v in candidates
         ]
-        return _Arms(
-            np.array(rows, dtype=np.float64).reshape(len(candidates), len(EXTRA_COLUMNS)),
-            np.array(rows_behind, dtype=np.float64),
-            np.array([self._ratio(v.candidate) for v in candidates], dtype=np.float64),
-        )
+        ratio = {n: np.array([self._ratio(n, v.candidate) for v in candidates]) for n in self._tables}
+        return _Arms(extra, np.array(rows_behind, dtype=np.float64), ratio)
 
-    def _ratio(self, candidate: str) -> float:
+    def _ratio(self, name: str, candidate: str) -> float:
         scale = self.manifest.token_scale
-        if scale is None:
-            return math.nan
+        if name != "tokens" or scale is None:
+            return self.manifest.amounts[name].ratio_of(candidate)
         profile = self.profiles.get(candidate)
         return scale.default_ratio if profile is None else profile.output_ratio
+
+
+def _tables(manifest: Manifest) -> dict[str, tuple[Table, TokenScale]]:
+    """Table and scale of each amount that the bundle knows."""
+    known = {name: (amount.table, amount.scale) for name, amount in manifest.amounts.items()}
+    if manifest.tokens is not None and manifest.token_scale is not None:
+        known["tokens"] = manifest.tokens, manifest.token_scale
+    return known
 
 
 def _prices(view: CandidateView, profile: CandidateProfile | None) -> Prices:

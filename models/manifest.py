@@ -44,6 +44,18 @@ class TokenScale(msgspec.Struct, frozen=True):
     log_limit: float
 
 
+class Amount(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount other than output tokens: its table of log1p, its scale, and each candidate's ratio."""
+
+    table: Table
+    scale: TokenScale
+    ratio: dict[str, float] = {}
+
+    def ratio_of(self, candidate: str) -> float:
+        """Actual over predicted amount."""
+        return self.ratio.get(candidate, self.scale.default_ratio)
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A data set the bundle was trained on."""
 
@@ -78,7 +90,10 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     rows_wrong: int
     max_abs_dp: float  # largest difference in P(success)
-    max_abs_dlog_tokens: float  # largest difference in log1p output tokens
+    max_abs_dlog_tokens: float  # largest difference in log1p of any amount
+    decisions: int = 0  # compared: best of a set of candidates, or a p against a threshold
+    decisions_flipped: int = 0
+    ties: int = 0  # decided otherwise, the two p being closer than the proof's bound
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +113,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration
     tokens: Table | None = None  # null: output tokens were never known
     token_scale: TokenScale | None = None
-    support: tuple[Range, ...] = ()  # outside of it the trees don't speak and the table answers
+    amounts: dict[str, Amount] = {}  # "reasoning", "calls", "turns": whichever the log knew
+    support: tuple[Range, ...] = ()  # outside of it the learners don't speak and the table answers
+    task_types: tuple[str, ...] = ()  # a type's place here is its index for the trees
+    types_known: bool = False  # trees never met a request of unknown type, so there the table answers
     rows: int  # labelled rows
     rows_with_tokens: int = 0
     split: Split = Split()

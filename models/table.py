@@ -7,7 +7,6 @@ training's business (`training/shrink.py`); here it is only looked up.
 from __future__ import annotations
 
 import math
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,10 +23,14 @@ EXTRA_COLUMNS: tuple[str, ...] = (
     "candidate_index",
     "log_input_price",
     "log_output_price",
+    "type_index",
     "table_logit",
     "token_base",
+    "reasoning_base",
+    "calls_base",
+    "turns_base",
 )
-TREE_COLUMNS = 3  # of these, the trees split on the first three; the last two are added to their sum
+TREE_COLUMNS = 4  # of these, the trees split on the first four; a table's value is added to its head's sum
 UNSEEN_INDEX = -1  # goes to the "any other category" side of every categorical split
 _UNSEEN_ROWS = 10.0  # what a regression on public facts may count for at most, however well it fits
 
@@ -162,7 +165,7 @@ def unique_pairs(left: Iterable[str], right: Iterable[str]) -> tuple[list[tuple[
 
 
 def model_matrix(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
-    """Request features (n, d) or (1, d) and extra columns (n, 5) -> the model's input (n, d + 5) float32.
+    """Request features (n, d) or (1, d) and extra columns (n, e) -> the model's input (n, d + e) float32.
 
     What is not finite becomes NaN here, for training and serving alike: trees were never fitted on infinity.
     """
@@ -175,13 +178,18 @@ def model_matrix(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
 
 
 def extra_columns(
-    candidate: Iterable[str], index: Mapping[str, int], prices: Mapping[str, Prices]
+    candidate: Iterable[str],
+    task_type: Iterable[str],
+    index: Mapping[str, int],
+    types: Mapping[str, int],
+    prices: Mapping[str, Prices],
 ) -> np.ndarray:
-    """Extra columns of n rows with the table's two still 0; (n, 5) float64."""
-    pairs, where = unique_pairs(candidate, repeat(""))
-    rows = [
-        (index.get(c, UNSEEN_INDEX), *(log_price(p) for p in prices.get(c, (None, None))), 0.0, 0.0)
-        for c, _ in pairs
-    ]
-    matrix: np.ndarray = np.array(rows, dtype=np.float64).reshape(len(pairs), len(EXTRA_COLUMNS))[where]
-    return matrix
+    """Extra columns of n rows with the tables' values still 0; (n, len(EXTRA_COLUMNS)) float64."""
+    pairs, where = unique_pairs(candidate, task_type)
+    matrix = np.zeros((len(pairs), len(EXTRA_COLUMNS)))
+    for row, (name, kind) in zip(matrix, pairs, strict=True):
+        row[0] = index.get(name, UNSEEN_INDEX)
+        row[1:3] = [log_price(p) for p in prices.get(name, (None, None))]
+        row[3] = types.get(kind, UNSEEN_INDEX)
+    result: np.ndarray = matrix[where]
+    return result

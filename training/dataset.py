@@ -17,6 +17,7 @@ from router.prices import rates
 from training.fit import Examples
 from training.imputed import imputed
 from training.labels import resolve
+from training.sessions import left
 
 if TYPE_CHECKING:
     from models.descriptors import Descriptor
@@ -29,6 +30,7 @@ HOLDOUT_SHARE = 0.2
 _COLUMNS = (
     *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "ts_ms"),
     *("candidate", "model_served", "model_requested", "effort", "output_tokens", "flags"),
+    "reasoning_tokens",
     *("facts", "embedding", "encoder_digest"),
 )
 
@@ -53,6 +55,7 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     imputed_output_tokens: list[
         str
     ]  # candidates whose counts were filled in, so that nothing is learned of them
+    censored_requests: int = 0  # whose session may have run on after the log: calls and turns left unknown
 
 
 class Dataset(NamedTuple):
@@ -70,7 +73,10 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
-    requests = requests.with_columns(candidate=candidates_of(requests))
+    to_come = left(requests)
+    requests = requests.with_columns(
+        candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
+    )
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     evident = named.filter(pl.col("value").is_not_null())
@@ -89,7 +95,10 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         pl.col("flags").list.contains("run_totals").fill_null(value=False)
     )  # their tokens are of many calls
     measured = ~pl.col("candidate").is_in(filled_in) & ~runs
-    rows = rows.with_columns(pl.when(measured).then("output_tokens").alias("output_tokens"))
+    rows = rows.with_columns(
+        *(pl.when(measured).then(name).alias(name) for name in ("output_tokens", "reasoning_tokens")),
+        *(pl.when(~runs).then(name).alias(name) for name in ("calls_left", "turns_left")),
+    )
     candidates = rows["candidate"].unique().sort().to_list()
     counts = DatasetCounts(
         requests=len(requests),
@@ -104,18 +113,27 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         grouped_by=grouped_by,
         by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
         imputed_output_tokens=filled_in,
+        censored_requests=to_come.censored,
     )
     examples = Examples(
         features=_features(rows, embedding_dim),
         candidate=rows["candidate"].to_numpy(),
         task_type=rows["task_type"].fill_null("").to_numpy(),
         success=rows["target"].to_numpy().astype(np.float64),
-        output_tokens=rows["output_tokens"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
+        output_tokens=_floats(rows["output_tokens"]),
+        reasoning_tokens=_floats(rows["reasoning_tokens"]),
+        calls_left=_floats(rows["calls_left"]),
+        turns_left=_floats(rows["turns_left"]),
         group=group.to_numpy(),
         prices={c: price_pair(c) for c in candidates},
         descriptors=described(candidates),
     )
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
+
+
+def _floats(column: pl.Series) -> np.ndarray:
+    """A numeric column as float64 (n,), NaN unknown."""
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
 def candidates_of(requests: pl.DataFrame) -> pl.Series:

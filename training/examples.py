@@ -22,6 +22,9 @@ class Examples(NamedTuple):
     group: np.ndarray  # (n,) str; rows of a group are never on both sides of a split
     prices: dict[str, Prices] = {}  # noqa: RUF012 — a NamedTuple default, never mutated
     descriptors: dict[str, Descriptor] = {}  # noqa: RUF012 — of candidates whose name and price don't tell all
+    reasoning_tokens: np.ndarray | None = None  # (n,) float64, NaN unknown; the three below alike
+    calls_left: np.ndarray | None = None  # of the session and its sub-agents, after this call
+    turns_left: np.ndarray | None = None  # of the session itself
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +38,15 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     feature_fraction: float = 0.5
     lambda_l2: float = 1.0
     max_bin: int = 63
-    min_rows_for_trees: int = 200
-    min_gain_se: float = 1.0  # trees must beat the table by this many standard errors over groups
+    min_rows_for_trees: int = 200  # and for the linear part
+    targets: tuple[str, ...] = ("advantage", "residual")  # of the trees; many rows try the first only
+    ridges: tuple[float, ...] = (10.0, 100.0, 1000.0)  # rows of information; empty: no linear part
+    own_ridges: tuple[float, ...] = (3.0, 30.0)  # of a candidate's own weights, times that
+    own_directions: int = 32  # principal directions of the features that own weights live on
+    min_rows_own: int = 100  # of a candidate with weights of its own
+    blend_weights: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # beside 0, the default
+    many_rows: int = 30_000  # beyond, learners are folded in two halves
+    min_gain_se: float = 1.0  # the blend must beat the table by this many standard errors over groups
     min_r2_tokens: float = 0.2  # below, output tokens are the candidate's mean
     folds: int = 5
     seed: int = 0

@@ -1,4 +1,4 @@
-"""The heads: P(success) and output tokens of a candidate, each a shrunken table plus LightGBM's residual."""
+"""The heads: P(success) and amounts of a candidate, each a shrunken table plus what learners add to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 from features.errors import BadInput
 from training.calibrate import design_effect, log_loss, platt, sigmoid
 from training.examples import DEFAULT_KNOBS, Examples, Knobs, names_of
-from training.residual import fit_recipe, tree_matrix
+from training.residual import Learned, fit_recipe, learner_matrix, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import lightgbm as lgb
 
     from models.descriptors import Prices
     from models.table import Table
@@ -23,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuccessHead:
-    """P(success) = sigmoid(a · (table + trees) + b)."""
+    """P(success) = sigmoid(a · (table + learners) + b)."""
 
     table: Table
-    booster: lgb.Booster | None
+    learned: Learned
     platt: tuple[float, float]
     candidates: tuple[str, ...]
+    task_types: tuple[str, ...]
     prices: dict[str, Prices]
     design_effect: float  # how many rows of a group are worth one independent row
     oof: np.ndarray  # calibrated p (n,) of each training row from folds without its group; NaN unlabelled
@@ -42,14 +41,15 @@ class SuccessHead:
 
 @dataclass(frozen=True)
 class TokensHead:
-    """Output tokens = ratio(candidate) · expm1(table + trees); the ratio makes sums right, not medians."""
+    """An amount, as tokens = ratio(candidate) · expm1(table + learners): sums are right, not medians."""
 
     table: Table
-    booster: lgb.Booster | None
+    learned: Learned
     ratio: dict[str, float]
     default_ratio: float
     log_limit: float  # no prediction beyond the longest answer seen, log1p tokens
     candidates: tuple[str, ...]
+    task_types: tuple[str, ...]
     prices: dict[str, Prices]
     oof: np.ndarray  # tokens (n,) of each training row from folds without its group; NaN unknown
     metrics: dict[str, float] = field(default_factory=dict)
@@ -76,9 +76,10 @@ def fit_success(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> SuccessHead
     p = sigmoid(a * fitted.oof + b)
     return SuccessHead(
         table=fitted.table,
-        booster=fitted.booster,
+        learned=fitted.learned,
         platt=(a, b),
         candidates=names_of(examples.candidate),
+        task_types=types_of(examples),
         prices=dict(examples.prices),
         design_effect=design_effect(target - p, examples.group, examples.candidate),
         oof=p,
@@ -87,38 +88,54 @@ def fit_success(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> SuccessHead
 
 
 def fit_tokens(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> TokensHead | None:
-    """Fit output tokens on the rows that know them; None when no row does.
+    """Fit output tokens on the rows that know them; None when no row does."""
+    return fit_amount(examples, examples.output_tokens, knobs)
 
-    Trees and types stay only if they explain `min_r2_tokens` of log tokens within candidates, out of fold: on
-    agent runs nothing beats the candidate's mean.
+
+def fit_amounts(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> dict[str, TokensHead]:
+    """Fit whichever of reasoning tokens, calls left and turns left the examples know, by name of the head."""
+    known = {
+        "reasoning": examples.reasoning_tokens,
+        "calls": examples.calls_left,
+        "turns": examples.turns_left,
+    }
+    fitted = {n: fit_amount(examples, v, knobs) for n, v in known.items() if v is not None}
+    return {name: head for name, head in fitted.items() if head is not None}
+
+
+def fit_amount(examples: Examples, amount: np.ndarray, knobs: Knobs = DEFAULT_KNOBS) -> TokensHead | None:
+    """Fit an amount (n,) ≥ 0, NaN unknown, on the rows that know it; None when no row does.
+
+    Learners and types stay only if they explain `min_r2_tokens` of log amounts within candidates, out of
+    fold: on agent runs nothing beats the candidate's mean. The metrics say which it was.
     """
-    tokens = np.where(examples.output_tokens >= 0, examples.output_tokens, np.nan)
-    tokens[~np.isfinite(tokens)] = np.nan
-    known = np.isfinite(tokens)
+    amount = np.where(np.isfinite(amount) & (amount >= 0), amount, np.nan)
+    known = np.isfinite(amount)
     if not known.any():
         return None
-    target = np.log1p(tokens)
-    plain = fit_recipe(
-        examples._replace(task_type=np.full(len(target), "")), target, "identity", knobs, trees=False
-    )
+    target = np.log1p(amount)
+    untyped = examples._replace(task_type=np.full(len(target), ""))
+    plain = fit_recipe(untyped, target, "identity", knobs, learners=False)
     fitted = fit_recipe(examples, target, "identity", knobs)
     left = float(np.sum((target - plain.oof)[known] ** 2))
     r2 = 1.0 - float(np.sum((target - fitted.oof)[known] ** 2)) / left if left > 0 else 0.0
-    if r2 < knobs.min_r2_tokens:
+    by_mean = r2 < knobs.min_r2_tokens
+    if by_mean:
         fitted = plain
     limit = float(target[known].max())
     raw = np.expm1(np.clip(fitted.oof, 0.0, limit))
-    ratio, default_ratio = _ratios(raw[known], tokens[known], examples.candidate[known])
+    ratio, default_ratio = _ratios(raw[known], amount[known], examples.candidate[known])
     head = TokensHead(
         table=fitted.table,
-        booster=fitted.booster,
+        learned=fitted.learned,
         ratio=ratio,
         default_ratio=default_ratio,
         log_limit=limit,
         candidates=names_of(examples.candidate),
+        task_types=types_of(examples),
         prices=dict(examples.prices),
         oof=raw,
-        metrics={**fitted.metrics, "r2_within_candidate": r2},
+        metrics={**fitted.metrics, "r2_within_candidate": r2, "by_mean": float(by_mean)},
     )
     return replace(head, oof=raw * head.ratios(examples.candidate))
 
@@ -126,14 +143,18 @@ def fit_tokens(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> TokensHead |
 def _raw(
     head: SuccessHead | TokensHead, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]
 ) -> np.ndarray:
-    """Table + trees (n,) on the link scale."""
-    values = head.table.values(candidate, task_type, head.prices)
-    if head.booster is None:
-        return values
-    trees = head.booster.predict(
-        tree_matrix(features, candidate, head.candidates, head.prices), raw_score=True
-    )
-    total: np.ndarray = values + np.asarray(trees)
+    """Table + learners (n,) on the link scale."""
+    pairs = list(candidate), list(task_type)
+    total = head.table.values(*pairs, head.prices)
+    learned = head.learned
+    if learned.booster is None and learned.linear is None:
+        return total
+    matrix = learner_matrix(features, pairs, (head.candidates, head.task_types), head.prices)
+    if learned.booster is not None:
+        total = total + learned.tree_weight * np.asarray(learned.booster.predict(matrix, raw_score=True))
+    if learned.linear is not None:
+        d = features.shape[1]
+        total = total + learned.linear.values(matrix[:, :d], matrix[:, d])
     return total
 
 
@@ -148,4 +169,4 @@ def _ratios(raw: np.ndarray, tokens: np.ndarray, candidate: np.ndarray) -> tuple
     return ratio, overall
 
 
-__all__ = ["Examples", "Knobs", "SuccessHead", "TokensHead", "fit_success", "fit_tokens"]
+__all__ = ["Examples", "Knobs", "SuccessHead", "TokensHead", "fit_amounts", "fit_success", "fit_tokens"]

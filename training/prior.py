@@ -37,7 +37,7 @@ def build(out: Path = PRIOR) -> TrainReport:
         log = Path(scratch) / "log"
         ingest([str(ROOT / file) for file in SOURCES], log)
         # The public sets tell nothing of a request but its length, and theirs aren't an agent's: no trees.
-        return train(log, out, provenance=provenance, knobs=Knobs(trees=()))
+        return train(log, out, provenance=provenance, knobs=Knobs(trees=(), ridges=()))
 
 
 def main() -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
-from models.export import Heads, export_heads
+from models.export import export_heads
 from models.folder import write_bundle
+from models.heads import Heads, Part
 from models.manifest import (
+    Amount,
     BundleKind,
     Calibration,
     CandidateProfile,
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    import lightgbm as lgb
-
     from training.fit import Examples, SuccessHead, TokensHead
+    from training.residual import Learned
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +58,12 @@ def publish(
     examples: Examples,
     provenance: Provenance,
     encoder: Path | None = None,
+    *,
+    amounts: dict[str, TokensHead] | None = None,
 ) -> Published:
-    """Export both heads, prove the export and write the bundle; `encoder` is the folder to put into it.
+    """Export the heads, prove the export and write the bundle; `encoder` is the folder to put into it.
+
+    `amounts` are the heads of fit_amounts.
 
     Raises CheckFailed when the proof fails, BadInput when the examples' features are not this samediff's.
     """
@@ -70,15 +75,16 @@ def publish(
             f"examples have {n_features} features, a bundle with {dim} embedding dimensions needs "
             f"{len(feature_names(dim))}; featurize with the encoder that goes into the bundle"
         )
+    amounts = amounts or {}
+    others = dict(amounts) if tokens is None else {"tokens": tokens, **amounts}
+    learned = [success.learned, *(head.learned for head in others.values())]
+    calibration = Calibration(*success.platt, success.design_effect)
     graph, parity = export_heads(
         Heads(
-            success_trees=None if success.booster is None else success.booster.model_to_string(),
-            tokens_trees=None
-            if tokens is None or tokens.booster is None
-            else tokens.booster.model_to_string(),
-            n_features=n_features,
-            platt=success.platt,
-            log_limit=0.0 if tokens is None else tokens.log_limit,
+            _part(success.learned),
+            calibration,
+            n_features,
+            {name: (_part(head.learned), head.log_limit) for name, head in others.items()},
         ),
         provenance.seed,
     )
@@ -91,10 +97,16 @@ def publish(
         encoder_digest=encoder_digest,
         candidates=tuple(profiles(success, tokens, examples)),
         success=success.table,
-        calibration=Calibration(*success.platt, success.design_effect),
+        calibration=calibration,
         tokens=None if tokens is None else tokens.table,
         token_scale=None if tokens is None else TokenScale(tokens.default_ratio, tokens.log_limit),
-        support=_support(examples.features, (success.booster, None if tokens is None else tokens.booster)),
+        amounts={
+            name: Amount(table=h.table, scale=TokenScale(h.default_ratio, h.log_limit), ratio=h.ratio)
+            for name, h in amounts.items()
+        },
+        support=_support(examples.features, learned),
+        task_types=success.task_types,
+        types_known=any(each.types_known for each in learned),
         rows=int(np.isfinite(success.oof).sum()),
         rows_with_tokens=0 if tokens is None else int(np.isfinite(tokens.oof).sum()),
         split=Split(
@@ -102,7 +114,7 @@ def publish(
         ),
         metrics={
             **{f"success_{name}": value for name, value in success.metrics.items()},
-            **{f"tokens_{name}": value for name, value in (tokens.metrics if tokens else {}).items()},
+            **{f"{head}_{name}": v for head, h in others.items() for name, v in h.metrics.items()},
             **provenance.metrics,
         },
         parity=parity,
@@ -112,12 +124,20 @@ def publish(
     return Published(write_bundle(folder, manifest, graph, encoder), parity, manifest)
 
 
-def _support(features: np.ndarray, boosters: Iterable[lgb.Booster | None]) -> tuple[Range, ...]:
-    """The range in training of every request feature that some tree splits on."""
+def _part(learned: Learned) -> Part:
+    text = None if learned.booster is None else learned.booster.model_to_string()
+    return Part(text, learned.tree_weight, learned.linear)
+
+
+def _support(features: np.ndarray, heads: Iterable[Learned]) -> tuple[Range, ...]:
+    """The range in training of every request feature that some tree splits on or some linear part weighs."""
     used: set[int] = set()
-    for booster in boosters:
-        if booster is not None:
-            used |= set(np.flatnonzero(booster.feature_importance()[: features.shape[1]]).tolist())
+    for learned in heads:
+        if learned.booster is not None:
+            split_on = learned.booster.feature_importance()[: features.shape[1]]
+            used |= set(np.flatnonzero(split_on).tolist())
+        if learned.linear is not None:
+            used |= set(learned.linear.columns.tolist())
     names = feature_names(features.shape[1] - len(feature_names(0)))
     columns = {index: features[:, index].astype(np.float64) for index in sorted(used)}
     return tuple(

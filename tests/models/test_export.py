@@ -9,28 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import CheckFailed
-from models.export import (
-    MAX_ABS_DP,
-    Heads,
-    adversarial_rows,
-    build_graph,
-    ensemble_attributes,
-    exact_thresholds,
-    export_heads,
-    parity,
-)
+from models.ensemble import ensemble_attributes, exact_thresholds
+from models.export import build_graph, export_heads, parity
+from models.heads import Heads, Part
+from models.linear import LinearPart
+from models.manifest import Calibration
+from models.parity import MAX_ABS_DP, adversarial_rows
+from models.table import EXTRA_COLUMNS
 
 DOUBLES = st.floats(allow_nan=False, allow_subnormal=True, width=64)
 SINGLES = st.floats(allow_nan=False, allow_subnormal=True, width=32)
 
 
 def train(seed=0, objective="cross_entropy", missing=0.1, rounds=8, **params):
-    """Text of a small model on five features, a category and two prices; values repeat and are missing."""
+    """Text of a small model on five features, two categories, two prices; values repeat and are missing."""
     rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(400, 8)).astype(np.float32) * 10.0 ** rng.integers(-4, 5)
+    rows = rng.normal(size=(400, 9)).astype(np.float32) * 10.0 ** rng.integers(-4, 5)
     rows[:, 1] = np.round(rows[:, 1])
     rows[rng.random(rows.shape) < missing] = np.nan
     rows[:, 5] = rng.integers(0, 9, 400)
+    rows[:, 8] = rng.integers(-1, 4, 400)
     y = (
         rng.random(400) < 1 / (1 + np.exp(-np.clip(np.nan_to_num(rows[:, 0]), -9, 9) - (rows[:, 5] % 3 - 1)))
     ).astype(float)
@@ -42,12 +40,13 @@ def train(seed=0, objective="cross_entropy", missing=0.1, rounds=8, **params):
         "verbose": -1,
     }
     settings_ |= {"num_threads": 1, "cat_smooth": 1, "seed": seed, **params}
-    data = lgb.Dataset(rows, y, categorical_feature=[5], params=settings_)
+    data = lgb.Dataset(rows, y, categorical_feature=[5, 8], params=settings_)
     return lgb.train(settings_, data, num_boost_round=rounds).model_to_string()
 
 
-def heads(success=None, tokens=None, platt=(1.3, -0.2)):
-    return Heads(success, tokens, 5, platt, 9.0)
+def heads(success=None, tokens=None, platt=(1.3, -0.2), linear=None, weight=1.0):
+    parts = Part(success, weight, linear), Part(tokens)
+    return Heads(parts[0], Calibration(*platt), 5, {"tokens": (parts[1], 9.0)})
 
 
 @given(SINGLES, DOUBLES)
@@ -75,6 +74,56 @@ def test_random_models_survive_adversarial_rows(seed, missing, a, b):
     assert report.max_abs_dp <= MAX_ABS_DP
 
 
+def line(seed=0, width=5, candidates=6, size=1.0):
+    """A linear part on all features, with weights of its own for some candidates, on very unlike scales."""
+    rng = np.random.default_rng(seed)
+    slot = rng.permutation(np.arange(candidates + 1)) % 4
+    slot[-1] = 3
+    own = rng.normal(size=(4, width + 1)) * size
+    own[-1] = 0.0
+    mean, scale = rng.normal(size=width) * 10.0 ** rng.integers(-3, 6), 10.0 ** rng.uniform(-6, 4, width)
+    return LinearPart(np.arange(width), mean, scale, rng.normal(size=width + 1) * size, own, slot)
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 3.0), st.floats(0.25, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_a_linear_part_survives_adversarial_rows_beside_the_trees(seed, a, weight):
+    both = heads(train(seed), train(seed + 1, "regression"), (a, 0.1), line(seed), weight)
+    _, report = export_heads(both, seed)
+    assert report.rows_wrong == report.decisions_flipped == 0
+    assert report.max_abs_dp <= MAX_ABS_DP
+    assert report.decisions > 10_000
+
+
+def test_many_large_products_that_cancel_are_summed_exactly():
+    """240 products of up to ±10 beside a steep calibration: in float32 their sum is off by far more."""
+    wide = Heads(Part(None, 1.0, line(1, 240, size=2.0)), Calibration(3.0, 0.0), 240, {})
+    _, report = export_heads(wide)
+    assert report.rows_wrong == 0
+    rows = adversarial_rows(wide)
+    part = wide.success.linear
+    z = np.clip((rows[:, :240] - part.mean) * part.scale, -5, 5)
+    terms = np.nan_to_num(z) * part.shared[:-1]
+    in_float32 = terms.astype(np.float32).sum(axis=1, dtype=np.float32)
+    assert np.abs(in_float32 - terms.sum(axis=1)).max() > 10 * MAX_ABS_DP
+
+
+def test_the_linear_part_is_what_it_says_for_seen_and_unseen_candidates():
+    part = LinearPart(
+        np.array([1]), np.array([2.0]), np.array([0.5]), np.array([1.0, 0.1]), np.eye(2, 2), np.array([0, 1])
+    )
+    rows = np.array([[0.0, 4.0], [0.0, 4.0], [0.0, np.nan], [0.0, np.inf]], dtype=np.float32)
+    values = part._replace(own=np.array([[10.0, 0.0], [0.0, 0.0]])).values(rows, np.array([0, -1, np.nan, 7]))
+    assert values == pytest.approx([11.1, 1.1, 0.1, 5.1])
+
+
+def test_the_proof_sees_a_linear_part_of_another_model():
+    one, other = heads(linear=line(3)), heads(linear=line(3)._replace(mean=line(3).mean + 0.01))
+    report = parity(one, build_graph(other))
+    assert report.rows_wrong > 0
+    assert report.decisions_flipped > 0
+
+
 def test_a_column_that_was_all_or_never_missing_is_exported_exactly():
     for missing in (0.0, 0.6):
         assert export_heads(heads(train(3, missing=missing)))[1].rows_wrong == 0
@@ -84,8 +133,9 @@ def test_a_table_alone_is_a_valid_graph():
     graph, report = export_heads(heads())
     assert report.rows_wrong == 0
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    row = np.zeros((1, 10), dtype=np.float32)
-    row[0, -2:] = 2.0, 100.0
+    row = np.zeros((1, 5 + len(EXTRA_COLUMNS)), dtype=np.float32)
+    row[0, 5 + EXTRA_COLUMNS.index("table_logit")] = 2.0
+    row[0, 5 + EXTRA_COLUMNS.index("token_base")] = 100.0
     p, log_tokens = session.run(None, {"X": row})
     assert p[0] == pytest.approx(1 / (1 + np.exp(-(1.3 * 2.0 - 0.2))), abs=1e-6)
     assert log_tokens[0] == 9.0
@@ -133,7 +183,7 @@ def test_zero_as_missing_is_refused():
 def test_adversarial_rows_meet_every_threshold_from_both_sides():
     both = heads(train(7))
     rows = adversarial_rows(both)
-    values = ensemble_attributes(lgb.Booster(model_str=both.success_trees).dump_model())
+    values = ensemble_attributes(lgb.Booster(model_str=both.success.trees).dump_model())
     for mode, feature, value in zip(
         values["nodes_modes"], values["nodes_featureids"], values["nodes_values"], strict=True
     ):

@@ -52,8 +52,10 @@ def test_prices_unknown_free_and_absurd():
 
 
 def test_extra_columns_mark_the_unseen():
-    rows = extra_columns(["b", "a", "new"], {"a": 0, "b": 1}, {"a": (1.0, None)})
+    index, types = {"a": 0, "b": 1}, {"fix": 0}
+    rows = extra_columns(["b", "a", "new"], ["fix", "", "other"], index, types, {"a": (1.0, None)})
     assert rows.shape == (3, len(EXTRA_COLUMNS))
     assert rows[:, 0].tolist() == [1, 0, -1]
+    assert rows[:, 3].tolist() == [0, -1, -1]
     assert np.isnan(rows[1, 2])
-    assert extra_columns([], {}, {}).shape == (0, len(EXTRA_COLUMNS))
+    assert extra_columns([], [], {}, {}, {}).shape == (0, len(EXTRA_COLUMNS))

@@ -96,13 +96,13 @@ def test_folds_never_split_a_group_and_none_is_empty(n_groups, folds, seed):
 
 def test_trees_beat_the_table_where_there_is_something_to_learn():
     head = fit_success(make(), FEW)
-    assert head.booster is not None
+    assert head.learned.booster is not None
     assert head.metrics["logloss"] < head.metrics["loss_table"] - 0.03
 
 
 def test_the_table_stands_alone_where_there_is_nothing_to_learn():
     head = fit_success(make(signal=0.0), FEW)
-    assert head.booster is None
+    assert head.learned.booster is None
     assert head.metrics["trees"] == 0
 
 
@@ -114,7 +114,7 @@ def test_labels_that_follow_the_group_are_no_skill():
     features[:, 2] = number
     success = (np.random.default_rng(1).random(60) < 0.5).astype(float)[number]
     head = fit_success(examples._replace(features=features, success=success), FEW)
-    assert head.booster is None
+    assert head.learned.booster is None
     assert head.metrics["logloss"] > 0.6
     assert head.design_effect > 2
 
@@ -136,7 +136,7 @@ def test_soft_labels_are_taken_as_they_are():
 def test_the_same_seed_gives_the_same_head():
     examples = make()
     first, second = fit_success(examples, FEW), fit_success(examples, FEW)
-    assert first.booster.model_to_string() == second.booster.model_to_string()
+    assert first.learned.booster.model_to_string() == second.learned.booster.model_to_string()
     assert np.array_equal(first.oof, second.oof)
 
 
@@ -206,7 +206,7 @@ def test_infinite_and_huge_features_are_unknown():
     assert one(examples._replace(features=row), "c1", head=head) == one(
         examples._replace(features=features[:1]), "c1", head=head
     )
-    matrix = model_matrix(np.array([[np.inf, 1e300, 1.0]]), np.zeros((2, 5)))
+    matrix = model_matrix(np.array([[np.inf, 1e300, 1.0]]), np.zeros((2, 9)))
     assert np.array_equal(
         matrix[:, :3], np.array([[np.nan, np.nan, 1.0]] * 2, dtype=np.float32), equal_nan=True
     )
@@ -261,7 +261,7 @@ def test_rows_of_a_group_that_agree_count_less():
 def test_token_sums_are_unbiased_for_each_candidate():
     examples = make(n=3000)
     head = fit_tokens(examples, FEW)
-    assert head.booster is not None
+    assert head.learned.linear is not None
     for name in np.unique(examples.candidate):
         mine = examples.candidate == name
         assert head.oof[mine].sum() == pytest.approx(examples.output_tokens[mine].sum(), rel=0.01)
@@ -273,7 +273,7 @@ def test_tokens_that_follow_nothing_are_the_candidates_mean():
     mean = np.array([100.0 * (1 + int(c[1:])) for c in examples.candidate])
     tokens = mean * rng.lognormal(-0.5, 1.0, len(mean))
     head = fit_tokens(examples._replace(output_tokens=tokens), FEW)
-    assert head.booster is None
+    assert head.learned.booster is None
     assert not head.table.task_types
     assert one(examples, "c3", "t1", head) == pytest.approx(
         tokens[examples.candidate == "c3"].mean(), rel=0.05
