@@ -14,6 +14,7 @@ from features.vector import featurize_frame
 from router.catalog import Catalog
 from router.describe import descriptor_of
 from router.prices import rates
+from training.audit import Oddities, audited
 from training.fit import Examples
 from training.imputed import imputed
 from training.labels import resolve
@@ -55,6 +56,7 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     imputed_output_tokens: list[
         str
     ]  # candidates whose counts were filled in, so that nothing is learned of them
+    odd: Oddities = Oddities()
     censored_requests: int = 0  # whose session may have run on after the log: calls and turns left unknown
 
 
@@ -70,7 +72,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     """Labelled examples of a log, with features under the given encoder.
 
     Rows embedded by another encoder are left out and counted; rows without an embedding stay, their
-    embedding unknown (NaN). Raises BadInput when too few labelled rows are left.
+    embedding unknown (NaN). Raises BadInput when too few labelled rows are left, or none can be told apart.
     """
     requests = log.scan("request").select(_COLUMNS).collect()
     to_come = left(requests)
@@ -89,6 +91,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
             f"{log.path}: {len(rows)} labelled requests of {len(requests)}, at least {MIN_LABELLED} are "
             "needed; ingest a table with a `success` column, or post outcomes to /v1/outcomes"
         )
+    rows, odd = audited(log.path, rows)
     grouped_by, group = _groups(rows)
     filled_in = imputed(rows, "output_tokens", "candidate", "task_type")["candidate"].to_list()
     runs = (
@@ -100,6 +103,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         *(pl.when(~runs).then(name).alias(name) for name in ("calls_left", "turns_left")),
     )
     candidates = rows["candidate"].unique().sort().to_list()
+    prices = {c: price_pair(c) for c in candidates}
     counts = DatasetCounts(
         requests=len(requests),
         labelled=len(rows),
@@ -113,6 +117,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         grouped_by=grouped_by,
         by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
         imputed_output_tokens=filled_in,
+        odd=msgspec.structs.replace(odd, unpriced=sorted(c for c, p in prices.items() if None in p)),
         censored_requests=to_come.censored,
     )
     examples = Examples(
@@ -125,7 +130,7 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
         calls_left=_floats(rows["calls_left"]),
         turns_left=_floats(rows["turns_left"]),
         group=group.to_numpy(),
-        prices={c: price_pair(c) for c in candidates},
+        prices=prices,
         descriptors=described(candidates),
     )
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
@@ -179,6 +184,7 @@ def _features(rows: pl.DataFrame, embedding_dim: int) -> np.ndarray:
     unknown = [float("nan")] * embedding_dim
     embedded = rows["embedding"].to_list()
     matrix = np.array([unknown if e is None else e for e in embedded], dtype=np.float32)
+    matrix[~np.isfinite(matrix)] = np.nan
     return np.concatenate([scalars, matrix], axis=1)
 
 

@@ -21,6 +21,12 @@ def repeated(rows: pl.DataFrame, column: str, by: str) -> pl.DataFrame:
 
 def imputed(rows: pl.DataFrame, column: str, by: str, task_type: str) -> pl.DataFrame:
     """Those of `repeated` with at most two values per task type, each on several rows."""
-    kinds = rows[task_type].n_unique() if task_type in rows.columns else 1
-    few = (pl.col("unique") <= 2 * kinds) & (pl.col("len") >= _ROWS_PER_VALUE * pl.col("unique"))
-    return repeated(rows, column, by).filter(few)
+    cells = rows.filter(pl.col(column).is_not_null()).group_by(
+        by, *([task_type] if task_type in rows.columns else [])
+    )
+    kinds = cells.len().filter(pl.col("len") >= _ROWS_PER_VALUE).group_by(by).agg(kinds=pl.len())
+    found = repeated(rows, column, by).join(kinds, on=by, how="left", maintain_order="left")
+    few = (pl.col("unique") <= 2 * pl.col("kinds").fill_null(1)) & (
+        pl.col("len") >= _ROWS_PER_VALUE * pl.col("unique")
+    )
+    return found.filter(few).drop("kinds")

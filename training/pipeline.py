@@ -20,6 +20,7 @@ from models.bundle import Bundle, CandidateView
 from models.folder import install_bundle, kept_beside
 from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
+from training.audit import described
 from training.calibrate import log_loss
 from training.dataset import Dataset, DatasetCounts, holdout_mask, load_dataset
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
@@ -263,6 +264,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     if counts.imputed_output_tokens:
         names = ", ".join(counts.imputed_output_tokens)
         yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
+    yield from described(counts.odd)
     if report.held_out is not None:
         held = report.held_out
         table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")
