@@ -239,6 +239,9 @@ def evaluate(
     encoder: Annotated[
         Path | None, typer.Option(help="Folder of a static encoder; default: the prior's.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report as one page, too.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Compare the learned router with every control on a full-outcome matrix."""
@@ -254,7 +257,16 @@ def evaluate(
         where=tuple(where or ()),
         encoder=encoder,
     )
-    finish(run(outcomes, options), json, render)
+    result = run(outcomes, options)
+    if html is not None:
+        from features.errors import BadInput
+        from training.evaluate.page import html_of
+
+        try:
+            html.write_text(html_of(result), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{html}: can't be written ({error.strerror})") from error
+    finish(result, json, render)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from features.errors import BadInput, MissingExtra
 from training.evaluate import assess, policies, predict
 from training.evaluate.bootstrap import Bootstrap, mean_known
 from training.evaluate.choose import LAMBDAS, Book, book
+from training.evaluate.consensus import consensus
 from training.evaluate.cost import with_cost
 from training.evaluate.inputs import Inputs, inputs_of
 from training.evaluate.matrix import Matrix, build
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 4  # each holds a copy of its training rows
 ROUTERS = ("table", "knn", "logistic", "learned")
-ORDER = ("best_single", "cheapest", "random_mix", "cascade", "knn", "logistic", "table", "learned", "oracle")
+ORDER = (
+    *("best_single", "cheapest", "random_mix", "cascade", "consensus"),
+    *("knn", "logistic", "table", "learned", "oracle"),
+)
 
 
 def run(path: Path, options: Options) -> dict[str, Any]:
@@ -153,9 +157,11 @@ def _figures(
     routes = {name: policies.routed(matrix, at, parts, books, scores[name]) for name in ROUTERS}
     family = policies.mix_family(at, books)
     pairs, names = policies.cascade(matrix, at, parts, books, options.check_noise)
-    outcomes = _outcomes(
-        matrix, at, books, {name: r.headline for name, r in routes.items()} | {"cascade": pairs}, family
-    )
+    played = {name: r.headline for name, r in routes.items()} | {"cascade": pairs}
+    agreed = consensus(matrix, at, parts, books)
+    if agreed is not None:
+        played["consensus"] = agreed[0]
+    outcomes = _outcomes(matrix, at, books, played, family)
     for name, route in routes.items():
         outcomes[f"{name}/parity"], outcomes[f"{name}/unguarded"] = route.parity, route.unguarded
     ledger = assess.Ledger(boot, outcomes)
@@ -165,6 +171,12 @@ def _figures(
         "pairs": dict(Counter(names)),
         "vs_random_mix": ledger.against("cascade", "cascade/mix"),
     }
+    if agreed is not None:
+        entries["consensus"] |= {
+            "pairs": agreed[1],
+            "simulated": "agreement drawn at the base rates of FINDINGS, Same diff",
+            "vs_random_mix": ledger.against("consensus", "consensus/mix"),
+        }
     for name, route in routes.items():
         entries[name] |= _routing(ledger, name, route, scores[name])
     entries["learned"] |= _learned(ledger, boot, routes["learned"], family, books)
@@ -175,6 +187,7 @@ def _figures(
     for name in entries.keys() & outcomes.keys():
         entries[name]["vs_recommended"] = ledger.against(name, advice.policy)
     order = [*ORDER[:2], *(f"pin/{model}" for model in advice.pins), *ORDER[2:]]
+    order = [name for name in order if name in entries]
     p = np.concatenate([s.test for s in scores["learned"]])
     plain = assess.calibration(np.concatenate([s.test for s in scores["table"]]), at, matrix.models)
     return {
