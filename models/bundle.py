@@ -134,9 +134,9 @@ class Bundle:
     def outside(self, features: np.ndarray, task_type: str | None = None) -> list[str]:
         """Names of the features (1, n_features) that lie outside what the learners were trained on.
 
-        A tree answers there with its last leaf, as if the farthest thing it has seen were the same, and a line
-        goes on; then the table, which knows only candidate and task type, is the better guess. A type that is
-        unknown is outside where trees knew all types.
+        A tree answers there with its last leaf, as if the farthest thing it has seen were the same, and a
+        line goes on; then the table, which knows only candidate and task type, is the better guess. A type
+        that is unknown is outside where trees knew all types.
         """
         values = features[0, self._support_at].astype(np.float64)
         with np.errstate(invalid="ignore"):

@@ -225,7 +225,7 @@ class Decider:
             choice = _as_asked(given)
         else:
             choice = choose(self.policy, [weighed(arm) for arm in arms], _situation(given, seed))
-        outside = self.bundle.outside(features)
+        outside = self.bundle.outside(features, given.task_type)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))

@@ -24,7 +24,7 @@ from training.audit import described
 from training.calibrate import log_loss
 from training.dataset import Dataset, DatasetCounts, holdout_mask, load_dataset
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
-from training.fit import fit_success, fit_tokens
+from training.fit import fit_amounts, fit_success, fit_tokens
 from training.log import LogStore
 from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
 from training.publish import Provenance, publish
@@ -126,13 +126,14 @@ def train(
         return report
     with told.step("fit on all groups"):
         heads = (fit_success(dataset.examples, knobs), fit_tokens(dataset.examples, knobs))
+        amounts = fit_amounts(dataset.examples, knobs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         with told.step("export and prove"):
             built = Path(scratch) / "bundle"
             metrics = {} if held_out is None else _numbers(held_out)
             said = msgspec.structs.replace(provenance, metrics=metrics, seed=knobs.seed)
-            published = publish(built, heads, dataset.examples, said, encoder)
+            published = publish(built, heads, dataset.examples, said, encoder, amounts=amounts)
         gates = [*gates, *gates_of_bundle(built, dataset)]
         if not all(gate.passed for gate in gates):
             return msgspec.structs.replace(report, gates=gates)
@@ -141,7 +142,7 @@ def train(
         report,
         gates=gates,
         candidates=[msgspec.to_builtins(profile) for profile in published.manifest.candidates],
-        trees=heads[0].booster is not None,
+        trees=heads[0].learned.booster is not None,
         output_lengths_known=published.manifest.tokens is not None,
         parity=published.parity,
         digest=published.digest,
@@ -182,7 +183,7 @@ def measure(dataset: Dataset, knobs: Knobs) -> HeldOut | None:
     older, newest = rows_of(dataset.examples, ~held), rows_of(dataset.examples, held)
     head, tokens = fit_success(older, knobs), fit_tokens(older, knobs)
     p = head.predict(newest.features, newest.candidate, newest.task_type)
-    alone = fit_success(older, msgspec.structs.replace(knobs, trees=()))
+    alone = fit_success(older, msgspec.structs.replace(knobs, trees=(), ridges=()))
     table = alone.predict(newest.features, newest.candidate, newest.task_type)
     loss = log_loss(p, newest.success)
     mean, error = paired_error(loss - log_loss(table, newest.success), newest.group)
