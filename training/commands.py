@@ -106,10 +106,12 @@ StoreOption = Annotated[
 
 
 def _registry(settings: Settings, *, no_mlflow: bool) -> Registry | None:
-    """The registry of the settings; None when nothing is to be recorded."""
-    from training.registry import Registry
+    """The registry of the settings; None with --no-mlflow, or where MLflow lacks and none is named."""
+    from training.registry import Registry, installed, named
 
-    return None if no_mlflow else Registry(settings.mlflow)
+    if no_mlflow or not (installed() or named(settings.mlflow)):
+        return None
+    return Registry(settings.mlflow)
 
 
 def _store(given: str | None, settings: Settings) -> str:

@@ -68,12 +68,30 @@ class Dataset(NamedTuple):
     counts: DatasetCounts
 
 
+class Labelled(NamedTuple):
+    """Requests with a verdict, in time order, and what was left out."""
+
+    rows: pl.DataFrame
+    requests: int
+    unlabelled: int
+    one_sided: int
+    no_candidate: int
+    other_encoder: int
+    censored: int
+    odd: Oddities
+
+
 def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) -> Dataset:
     """Labelled examples of a log, with features under the given encoder.
 
     Rows embedded by another encoder are left out and counted; rows without an embedding stay, their
     embedding unknown (NaN). Raises BadInput when too few labelled rows are left, or none can be told apart.
     """
+    return featurized(labelled_rows(log, encoder_digest), embedding_dim)
+
+
+def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
+    """Requests of a log joined to their labels, those embedded by another encoder left out; see above."""
     requests = log.scan("request").select(_COLUMNS).collect()
     to_come = left(requests)
     requests = requests.with_columns(
@@ -92,6 +110,21 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
             "needed; ingest a table with a `success` column, or post outcomes to /v1/outcomes"
         )
     rows, odd = audited(log.path, rows)
+    return Labelled(
+        rows,
+        requests=len(requests),
+        unlabelled=len(named) - len(evident),
+        one_sided=len(evident) - len(known),
+        no_candidate=len(labelled) - len(named),
+        other_encoder=len(known) - len(rows),
+        censored=to_come.censored,
+        odd=odd,
+    )
+
+
+def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
+    """Labelled rows as examples; figures that were filled in teach nothing and are named."""
+    rows = labelled.rows
     grouped_by, group = _groups(rows)
     filled_in = imputed(rows, "output_tokens", "candidate", "task_type")["candidate"].to_list()
     runs = (
@@ -105,20 +138,20 @@ def load_dataset(log: LogStore, encoder_digest: str | None, embedding_dim: int) 
     candidates = rows["candidate"].unique().sort().to_list()
     prices = {c: price_pair(c) for c in candidates}
     counts = DatasetCounts(
-        requests=len(requests),
+        requests=labelled.requests,
         labelled=len(rows),
-        unlabelled=len(named) - len(evident),
-        one_sided=len(evident) - len(known),
-        no_candidate=len(labelled) - len(named),
-        other_encoder=len(known) - len(rows),
+        unlabelled=labelled.unlabelled,
+        one_sided=labelled.one_sided,
+        no_candidate=labelled.no_candidate,
+        other_encoder=labelled.other_encoder,
         without_embedding=rows["embedding"].null_count(),
         candidates=len(candidates),
         groups=group.n_unique(),
         grouped_by=grouped_by,
         by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
         imputed_output_tokens=filled_in,
-        odd=msgspec.structs.replace(odd, unpriced=sorted(c for c, p in prices.items() if None in p)),
-        censored_requests=to_come.censored,
+        odd=msgspec.structs.replace(labelled.odd, unpriced=sorted(c for c, p in prices.items() if None in p)),
+        censored_requests=labelled.censored,
     )
     examples = Examples(
         features=_features(rows, embedding_dim),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import contextlib
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,16 +12,18 @@ import xxhash
 
 from features.encoder import read_card
 from features.errors import BadInput
+from features.files import held_alone
 from features.vector import feature_hash
 from models.bundle import Bundle
 from models.prior import PRIOR_ENCODER
 from training.examples import DEFAULT_KNOBS, Knobs
+from training.figures import calibration_page
 from training.log import LogStore
 from training.pipeline import TRAINED, TrainReport, render, train
+from training.registry import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -36,6 +38,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     tracking_uri: str | None = None
     run_id: str | None = None
     version: str | None = None  # of the registered model: the challenger now
+    why_not: str | None = None  # why nothing was recorded
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,29 +83,43 @@ def recorded_train(
     card = read_card(encoder)
     lineage["features"] = feature_hash(card.dim, card.digest)
     said = msgspec.structs.replace(TRAINED, lineage=lineage)
-    if registry is None:
-        return Training(report=train(log, out, encoder=encoder, provenance=said, knobs=knobs))
-    with registry.run({"data_digest": lineage["data"], "feature_hash": lineage["features"]}) as run:
-        run.params({name: str(value) for name, value in msgspec.to_builtins(knobs).items()})
-        report = train(log, out, encoder=encoder, provenance=said, knobs=knobs, told=run)
-        _write_down(run, report)
-        version = None
-        if report.digest is not None:
-            version = _register(registry, run, out, lineage["data"])
-        return Training(
-            report=report,
-            recorded=Recorded(tracking_uri=registry.shown, run_id=run.run_id, version=version),
-        )
+    with _alone(out.with_name(f".{out.name}.lock"), f"{out}: another training is making this bundle"):
+        if registry is None:
+            report = train(log, out, encoder=encoder, provenance=said, knobs=knobs)
+            why = "--no-mlflow" if installed() else "mlflow isn't installed: pip install 'samediff[train]'"
+            return Training(report=report, recorded=Recorded(why_not=why))
+        with registry.run({"data_digest": lineage["data"], "feature_hash": lineage["features"]}) as run:
+            return _recorded(
+                run,
+                registry,
+                lambda: train(log, out, encoder=encoder, provenance=said, knobs=knobs, told=run),
+                knobs,
+            )
+
+
+def _recorded(run: Run, registry: Registry, work: Callable[[], TrainReport], knobs: Knobs) -> Training:
+    """Do the work, write it down, and register what passed its gates."""
+    run.params({name: str(value) for name, value in msgspec.to_builtins(knobs).items()})
+    report = work()
+    _write_down(run, report)
+    version = None
+    if report.digest is not None:
+        with run.step("register"):
+            version = _register(registry, run, Path(report.bundle))
+    recorded = Recorded(tracking_uri=registry.shown, run_id=run.run_id, version=version)
+    return Training(report=report, recorded=recorded)
 
 
 def _write_down(run: Run, report: TrainReport) -> None:
     """Counts, scores beside their controls with intervals, gates, and the whole report."""
     held = report.held_out
-    run.params({"candidates": report.counts.candidates, "groups": report.counts.groups})
+    counts = report.counts
+    run.params({"candidates": counts.candidates, "groups": counts.groups, "grouped_by": counts.grouped_by})
     metrics: dict[str, float | None] = {"labelled": report.counts.labelled}
     if held is not None:
         for name, scores in (("learned", held.success), ("table", held.table)):
             metrics |= {f"{name}_{k}": v for k, v in msgspec.to_builtins(scores).items()}
+        run.params({"held_out_rows": held.rows, "held_out_groups": held.groups})
         metrics["ece_by_chance"] = held.ece_by_chance
         for control in ("table", "pin"):
             low, high = getattr(held, f"log_loss_minus_{control}_ci")
@@ -118,12 +135,15 @@ def _write_down(run: Run, report: TrainReport) -> None:
         metrics |= {"parity_max_abs_dp": report.parity.max_abs_dp, "parity_rows": report.parity.rows}
     run.metrics({name.replace("'", ""): value for name, value in metrics.items()})
     run.document("report.json", msgspec.to_builtins(report))
+    if held is not None:
+        run.figure("calibration.html", calibration_page(held))
 
 
-def _register(registry: Registry, run: Run, out: Path, data: str) -> str:
+def _register(registry: Registry, run: Run, out: Path) -> str:
     bundle = Bundle.load(out)
     columns = (bundle.manifest.n_features, len(bundle.profiles))
-    tags = {"bundle_digest": bundle.digest, "data_digest": data, "feature_hash": bundle.feature_hash}
+    tags = {"bundle_digest": bundle.digest, "feature_hash": bundle.feature_hash}
+    tags["data_digest"] = bundle.manifest.lineage["data"]
     return registry.register(run, out, tags, columns=columns).number
 
 
@@ -155,7 +175,8 @@ def retrain(
     from training.ingest import run as ingest
     from training.labels.label import run as label
 
-    with _alone(log):
+    held = f"{log}: another `samediff retrain` is on this log"
+    with _alone(log.with_name(f"{log.name}{LOCK}"), held):
         told: Any = ingest(list(sources), log, encoder=encoder) if sources else None
         if not log.is_dir():
             raise BadInput(f"{log}: no such log; name its sources with --from")
@@ -201,7 +222,7 @@ def render_training(training: Training) -> Iterator[RenderableType]:
     yield from render(training.report)
     recorded = training.recorded
     if recorded.tracking_uri is None:
-        yield "[dim]recorded nowhere (--no-mlflow)[/]"
+        yield f"[dim]no run was recorded ({recorded.why_not})[/]"
     elif recorded.version is None:
         yield f"recorded in MLflow at {recorded.tracking_uri}; no version, since a gate failed"
     else:
@@ -231,13 +252,13 @@ def _trained_on(out: Path) -> str | None:
 
 
 @contextmanager
-def _alone(log: Path) -> Iterator[None]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log.with_name(f"{log.name}{LOCK}"), os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _alone(file: Path, held: str) -> Iterator[None]:
+    """Keep others out; BadInput with what `held` says when another is in."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held_alone(file))
+        except BlockingIOError:
+            raise BadInput(f"{held}; wait for it to end") from None
+        except OSError as error:
+            raise BadInput(f"{file}: can't be written ({error.strerror}); choose another place") from error
         yield
-    except BlockingIOError:
-        raise BadInput(f"{log}: another samediff retrain is on this log; wait for it") from None
-    finally:
-        os.close(handle)

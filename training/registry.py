@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,7 +82,7 @@ class Registry:
     """One MLflow server or file. Raises BadInput, one line, where it can't be reached or written."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+        self.uri = named(uri) or DEFAULT
         mlflow = _mlflow()
         with self._asked(), _alone(self.uri):
             mlflow.set_tracking_uri(self.uri)
@@ -204,7 +205,7 @@ class Registry:
             yield
         except ModuleNotFoundError as error:  # a database's driver
             raise BadInput(f"MLflow at {self.shown}: needs {error.name}; pip install {error.name}") from error
-        except (mlflow.MlflowException, SQLAlchemyError) as error:
+        except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
             said = str(error).strip().split("\n", 1)[0][:200]
             raise BadInput(
                 f"MLflow at {self.shown}: {said}; see that it is there and writable, or use --no-mlflow"
@@ -279,6 +280,16 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def named(uri: str | None = None) -> str | None:
+    """The tracking URI that settings or the environment name."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def installed() -> bool:
+    """Whether MLflow is there to be imported."""
+    return find_spec("mlflow") is not None
 
 
 def _mlflow() -> Any:

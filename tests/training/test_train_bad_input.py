@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,12 +12,14 @@ from test_dataset import fill
 from test_pipeline import two_models
 
 import samediff
+from features.errors import BadInput
 from features.facts import Facts
 from models.bundle import Bundle
 from training.audit import FEW_ROWS, MAX_CANDIDATES, MAX_TASK_TYPES
 from training.dataset import load_dataset
 from training.imputed import imputed
 from training.log import LogStore
+from training.pipeline import train as train_on
 
 
 @pytest.fixture
@@ -141,3 +144,18 @@ def test_a_constant_per_task_type_is_imputed_and_a_count_per_row_is_not() -> Non
     constant = pl.DataFrame({"m": "a", "kind": kinds, "n": [int(k[1]) for k in kinds]})
     own = pl.DataFrame({"m": "b", "kind": [f"r{i}" for i in range(200)], "n": rng.integers(0, 30, 200)})
     assert imputed(pl.concat([constant, own]), "n", "m", "kind")["m"].to_list() == ["a"]
+
+
+def test_two_groups_of_which_one_is_nearly_all_can_hold_nothing_out(train) -> None:
+    code, shown = train(
+        [{**row, "task_id": "small" if i >= 190 else "all"} for i, row in enumerate(two_models(200))]
+    )
+    assert code == 1
+    assert "nearly all rows are of one group: nothing can be held out" in shown
+
+
+def test_a_target_that_cannot_be_written_is_one_line(tmp_path) -> None:
+    log = fill(LogStore(tmp_path / "log"), two_models(200)).path
+    with pytest.raises(BadInput, match="can't be written") as caught:
+        train_on(log, Path("/proc/no/bundle"))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,115 @@
+"""Heads judged on the newest groups, which they haven't seen, beside their controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from training.calibrate import log_loss
+from training.fit import fit_success, fit_tokens
+from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
+
+if TYPE_CHECKING:
+    from training.examples import Examples, Knobs
+    from training.fit import SuccessHead, TokensHead
+
+Z_95 = 1.96
+CURVE_BINS = 10
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores on the newest groups, by heads fitted on the others; the table alone stands beside."""
+
+    rows: int
+    groups: int
+    success: ProbabilityMetrics
+    table: ProbabilityMetrics
+    ece_by_chance: float  # which true probabilities would show on as many rows, 95 of 100 times less
+    log_loss_minus_table: float
+    log_loss_minus_table_ci: tuple[float, float]
+    log_loss_minus_pin: float  # a pin believes each candidate's own rate, whatever the request
+    log_loss_minus_pin_ci: tuple[float, float]
+    tokens_sum_ratio: float | None  # predicted over actual output tokens
+    curve: list[tuple[float, float]] = []  # (mean prediction, share of successes) of ten bins of equal count
+    table_curve: list[tuple[float, float]] = []
+
+
+class Fitted(NamedTuple):
+    """Heads of the older groups."""
+
+    success: SuccessHead
+    table: SuccessHead  # the table alone: the control
+    tokens: TokensHead | None
+
+
+class Believed(NamedTuple):
+    """What they believe of the newest rows, all (n,)."""
+
+    p: np.ndarray
+    table: np.ndarray
+    pin: np.ndarray  # each candidate's own rate
+
+
+def rows_of(examples: Examples, mask: np.ndarray) -> Examples:
+    """The examples of a boolean mask (n,)."""
+    arrays = {name: v[mask] for name, v in examples._asdict().items() if isinstance(v, np.ndarray)}
+    return examples._replace(**arrays)
+
+
+def fit_both(older: Examples, knobs: Knobs) -> Fitted:
+    """The heads, and the table alone beside them."""
+    alone = msgspec.structs.replace(knobs, trees=(), ridges=())
+    return Fitted(fit_success(older, knobs), fit_success(older, alone), fit_tokens(older, knobs))
+
+
+def believed(heads: Fitted, newest: Examples) -> Believed:
+    """Probabilities of success that heads and controls give the newest rows."""
+    of = newest.features, newest.candidate
+    untyped = np.full(len(newest.candidate), "")
+    return Believed(
+        heads.success.predict(*of, newest.task_type),
+        heads.table.predict(*of, newest.task_type),
+        heads.table.predict(*of, untyped),
+    )
+
+
+def scored(heads: Fitted, newest: Examples, said: Believed, seed: int) -> HeldOut:
+    """Scores with intervals over groups, beside the controls on the same rows."""
+    loss = log_loss(said.p, newest.success)
+    over_table, table_ci = _over(loss, said.table, newest)
+    over_pin, pin_ci = _over(loss, said.pin, newest)
+    return HeldOut(
+        rows=len(newest.success),
+        groups=len(np.unique(newest.group)),
+        success=probability_metrics(newest.success, said.p),
+        table=probability_metrics(newest.success, said.table),
+        ece_by_chance=chance_error(said.p, seed),
+        log_loss_minus_table=over_table,
+        log_loss_minus_table_ci=table_ci,
+        log_loss_minus_pin=over_pin,
+        log_loss_minus_pin_ci=pin_ci,
+        tokens_sum_ratio=_tokens_ratio(heads.tokens, newest),
+        curve=_curve(newest.success, said.p),
+        table_curve=_curve(newest.success, said.table),
+    )
+
+
+def _over(loss: np.ndarray, control: np.ndarray, newest: Examples) -> tuple[float, tuple[float, float]]:
+    """Mean log-loss above a control's, and its 95 % interval over groups."""
+    mean, error = paired_error(loss - log_loss(control, newest.success), newest.group)
+    return mean, (mean - Z_95 * error, mean + Z_95 * error)
+
+
+def _tokens_ratio(tokens: TokensHead | None, newest: Examples) -> float | None:
+    known = np.isfinite(newest.output_tokens)
+    if tokens is None or not known.any():
+        return None
+    said = tokens.predict(newest.features[known], newest.candidate[known], newest.task_type[known])
+    return float(said.sum() / max(newest.output_tokens[known].sum(), 1.0))
+
+
+def _curve(y: np.ndarray, p: np.ndarray) -> list[tuple[float, float]]:
+    parts = np.array_split(np.argsort(p, kind="stable"), min(CURVE_BINS, len(p)))
+    return [(float(p[part].mean()), float(y[part].mean())) for part in parts]
