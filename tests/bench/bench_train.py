@@ -92,8 +92,8 @@ def main() -> None:
         took = time.perf_counter() - start
         said = ", ".join(f"{k} {head.metrics[k]:g}" for k in ("trees", "tree_weight", "linear"))
         print(
-            f"{name}: LightGBM alone {bins + grown:.1f} s ({bins:.1f} bins, {grown:.1f} for {knobs.trees[-1]} "
-            f"trees), whole fit {took:.1f} s = {took / (bins + grown):.2f} × ({said})"
+            f"{name}: LightGBM alone {bins + grown:.1f} s ({bins:.1f} bins, {knobs.trees[-1]} trees "
+            f"{grown:.1f}), whole fit {took:.1f} s = {took / (bins + grown):.2f} × ({said})"
         )
 
 
