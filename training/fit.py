@@ -124,7 +124,11 @@ def fit_amount(examples: Examples, amount: np.ndarray, knobs: Knobs = DEFAULT_KN
         fitted = plain
     limit = float(target[known].max())
     raw = np.expm1(np.clip(fitted.oof, 0.0, limit))
-    ratio, default_ratio = _ratios(raw[known], amount[known], examples.candidate[known])
+    # The ratio is of what is served: the whole table, and learners that never saw the row. A candidate of one
+    # session has no table out of fold, and its ratio would repair a guess that is no longer made.
+    table = fitted.table.values(examples.candidate, examples.task_type, examples.prices)
+    served = np.expm1(np.clip(table + fitted.oof - fitted.oof_table, 0.0, limit))
+    ratio, default_ratio = _ratios(served[known], amount[known], examples.candidate[known])
     head = TokensHead(
         table=fitted.table,
         learned=fitted.learned,

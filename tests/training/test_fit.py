@@ -289,4 +289,4 @@ def test_unknown_tokens_are_unknown_and_not_zero():
     assert head.metrics["rows"] == 299
     assert np.isnan(head.oof[1::2]).all()
     known = np.isfinite(half) & (half >= 0)
-    assert head.oof[known].sum() == pytest.approx(half[known].sum(), rel=0.02)
+    assert head.oof[known].sum() == pytest.approx(half[known].sum(), rel=0.05)

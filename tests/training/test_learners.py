@@ -242,6 +242,18 @@ def test_each_amount_that_is_known_gets_a_head_and_its_sum_is_right():
     assert heads["reasoning"].predict(examples.features[:2], ["c0", "c1"], ["", ""]) == pytest.approx([0, 0])
 
 
+def test_a_candidate_of_one_session_is_not_corrected_for_a_guess_that_is_no_longer_made():
+    """Out of fold nothing is known of it; the table that is served knows its rows."""
+    examples = make(n=600, signal=0.0)
+    tokens = np.full(600, 100.0)
+    candidate, group = examples.candidate.astype("U8"), examples.group.astype("U8")
+    tokens[:30], candidate[:30], group[:30] = 5000.0, "long", "one"
+    found = examples._replace(candidate=candidate, group=group)
+    head = fit_amount(found, tokens, FEW)
+    said = head.predict(found.features, candidate, found.task_type)
+    assert said[:30].sum() == pytest.approx(tokens[:30].sum(), rel=0.1)
+
+
 def test_an_amount_that_follows_nothing_is_the_mean_and_the_metrics_say_so():
     examples = make(n=1000)
     noise = np.random.default_rng(0).lognormal(3, 1, 1000)
