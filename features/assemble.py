@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from features.facts import Facts
 from features.names import EFFORTS
+from features.sessionkind import call_facts, client_of, kind_of
 from features.textfacts import text_facts
 from features.tools import is_mcp, tool_kind
+from features.toolschema import schema_facts
 from features.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from features.wire.types import Tool, WireRequest
 
@@ -38,11 +40,13 @@ def facts_of(
     context_tokens_last: float | None = None,
     turn: int | None = None,
     is_subagent: bool | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Facts:
     """All facts of one request.
 
     With a `trajectory` the messages themselves aren't read again, so a transcript's turns cost O(1) each.
     `cache` is (shared bytes, shared share, age in ms) as PrefixMemory.lookup gives it; None = unknown.
+    `headers` are the client's, by lower-case name; without them its texts alone tell who calls and what for.
     A request that builds on `previous_response_id` shows only its last messages: its turn is unknown then.
     """
     # A line a fact, all in one place: longer than a function should be, and easier to keep complete.
@@ -54,6 +58,8 @@ def facts_of(
         is_subagent = request.is_subagent
     shared, share, age = cache or (None, None, None)
     limit = request.max_output_tokens
+    said, salient = headers or {}, so_far.salient_text()
+    kind = kind_of(request, so_far.marks, said, is_subagent=is_subagent)
     return Facts(
         body_bytes=float(request.body_bytes),
         n_messages=float(so_far.n_messages - so_far.n_system_messages),
@@ -71,6 +77,8 @@ def facts_of(
         cache_markers=float(request.cache_markers),
         provider_bound=float(so_far.signed or request.previous_response_id is not None),
         **_offered(request.tools),
+        **schema_facts(request.tools, salient),
+        **call_facts(client_of(said, so_far.marks), kind),
         context_tokens_est=context_tokens_est,
         context_tokens_last=context_tokens_last,
         cache_shared_bytes=shared,
@@ -79,7 +87,7 @@ def facts_of(
         turn=None if turn is None else float(turn),
         is_subagent=None if is_subagent is None else float(is_subagent),
         **so_far.facts(),
-        **text_facts(so_far.salient_text()),
+        **text_facts(salient),
     )
 
 

@@ -41,6 +41,40 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools_plan: _F = None
     tools_agent: _F = None
     tools_mcp: _F = None
+    # their structure, and whether the salient text names them
+    schema_params: _F = None  # of all functions together, as the ones below but for _max and depth
+    schema_params_max: _F = None
+    schema_required: _F = None
+    schema_required_max: _F = None
+    schema_nested: _F = None  # parameters of parameters
+    schema_enums: _F = None
+    schema_arrays: _F = None
+    schema_defaults: _F = None
+    schema_depth: _F = None  # of the deepest parameter, 1 for flat functions
+    schema_types: _F = None  # distinct names of types
+    schema_odd_types: _F = None  # a type that JSON Schema doesn't have, as in another language's declarations
+    schema_doc_bytes: _F = None
+    tools_named_max: _F = None  # share of the words of a tool's name that the text says: the best tool
+    tools_named_mean: _F = None
+    # who calls and what for
+    client_claude_code: _F = None
+    client_codex: _F = None
+    client_opencode: _F = None
+    client_aider: _F = None
+    client_cline: _F = None
+    client_copilot: _F = None
+    client_cursor: _F = None
+    client_other_agent: _F = None
+    kind_main: _F = None
+    kind_subagent: _F = None
+    kind_title: _F = None
+    kind_summary: _F = None
+    kind_probe: _F = None
+    kind_complete: _F = None
+    kind_commit: _F = None
+    kind_review: _F = None
+    kind_aside: _F = None
+    kind_chat: _F = None
     # context and cache
     context_tokens_est: _F = None  # by the turn before's usage where it is known, else by the body's bytes
     context_tokens_last: _F = None  # whole prompt of the turn before, by the provider's count
@@ -77,6 +111,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text_numbers: _F = None
     text_questions: _F = None
     text_urls: _F = None
+    text_joins: _F = None  # and, also, then, both …: how many things are asked at once
+    text_commas: _F = None
+    text_sentences: _F = None
+    text_capitals: _F = None  # words that begin with a capital
+    text_quotes: _F = None
     text_traceback: _F = None
     text_diff: _F = None
     text_non_ascii_share: _F = None

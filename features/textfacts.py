@@ -6,6 +6,11 @@ import re
 from typing import NamedTuple
 
 _WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*|\d[\d.]*")
+_SENTENCE = re.compile(r"[.?!;](?:\s|$)")
+# Words that join several things asked at once.
+_JOINS = frozenset(
+    ("and", "also", "then", "both", "each", "plus", "additionally", "after", "finally", "along", "well")
+)
 _DIFF_MARKS = ("diff --git ", "\n@@ -", "\n--- a/", "*** Begin Patch")
 _TRACEBACK_MARKS = ("Traceback (most recent", "\n    at ", "panicked at", "\nCaused by: ")
 
@@ -76,6 +81,11 @@ def text_facts(text: str) -> dict[str, float]:
         "text_numbers": float(sum(1 for word in words if word[0] <= "9")),
         "text_questions": float(text.count("?")),
         "text_urls": float(text.count("://")),
+        "text_joins": float(sum(1 for word in lowered if word in _JOINS)),
+        "text_commas": float(text.count(",")),
+        "text_sentences": float(len(_SENTENCE.findall(text))),
+        "text_capitals": float(sum(1 for word in words if "A" <= word[0] <= "Z")),
+        "text_quotes": float(text.count("'") + text.count('"')),
         "text_traceback": float(any(mark in text for mark in _TRACEBACK_MARKS)),
         "text_diff": float(any(mark in text for mark in _DIFF_MARKS)),
         "text_non_ascii_share": 0.0 if text.isascii() else sum(c > "\x7f" for c in text) / len(text),

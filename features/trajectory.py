@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from features import prompt, testruns
+from features.sessionkind import Marks, marks_of
 from features.tools import Action, tool_kind, understand, understand_command
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Trajectory:
         self.system_bytes = 0
         self.new_bytes = 0  # of results and of what a person typed, since the assistant spoke
         self.n_images = 0
+        self.marks = Marks()  # of the client and of what the call is for
         self.signed = False  # thinking that is bound to its provider has been seen
         self.task = ""  # what a person said first, and
         self.last_user = ""  # last; of both what the salient text shows, without the client's own blocks
@@ -78,6 +80,7 @@ class Trajectory:
     def add(self, message: Message) -> None:
         """Take the next message of the conversation."""
         self.n_messages += 1
+        self.marks = marks_of(message, self.marks)
         if message.role == "system":
             self.n_system_messages += 1
             self.system_bytes += sum(part.bytes for part in message.parts)

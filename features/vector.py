@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from features.facts import Facts
+from features.sessionkind import CLIENTS, KINDS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +32,9 @@ _BOUNDED_FACTS = frozenset(
         *("text_traceback", "text_diff", "text_non_ascii_share"),
         *("lang_python", "lang_javascript", "lang_jvm", "lang_c", "lang_go_rust", "lang_sql", "lang_shell"),
         *("verb_fix", "verb_add", "verb_explain", "verb_test", "verb_refactor"),
+        *("schema_odd_types", "tools_named_max", "tools_named_mean"),
+        *(f"client_{name}" for name in CLIENTS),
+        *(f"kind_{name}" for name in KINDS),
     )
 )
 _LIMIT = 1e30  # far above any fact and within float32, so that no absurd value becomes an infinity

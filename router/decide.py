@@ -77,6 +77,7 @@ class CallContext(NamedTuple):
     task_type: str | None = None  # as the client names it
     trajectory: Trajectory | None = None  # of the request's messages, where it is at hand already
     dialect_guessed: bool = False  # told by the body
+    headers: Mapping[str, str] | None = None  # the client's, by lower-case name
 
 
 class Given(NamedTuple):
@@ -203,6 +204,7 @@ class Decider:
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
             is_subagent=session.is_subagent,
+            headers=context.headers,
         )
         return facts, embedding
 

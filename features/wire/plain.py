@@ -10,6 +10,7 @@ import msgspec
 import xxhash
 
 from features.errors import BadInput
+from features.toolschema import Shapes
 from features.wire.types import Message, Part, Role, Tool
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class _ToolHead(msgspec.Struct):
 
 _tool_head = msgspec.json.Decoder(_ToolHead)
 _any = msgspec.json.Decoder()
+_shapes = Shapes()
 
 
 def decode_body(decoder: msgspec.json.Decoder[Envelope], body: bytes) -> Envelope:
@@ -253,6 +255,12 @@ def _named(head: _ToolHead, body: bytes) -> list[Tool]:
     if head.type == "namespace" and (inner := objects(head.tools)):
         space = (string(head.name) or "namespace").removesuffix("__")
         share = len(body) // len(inner)
-        return [Tool(name=f"{space}__{string(t.get('name')) or ''}", bytes=share, digest=mark) for t in inner]
+        return [_inner(space, tool, share, mark) for tool in inner]
     name = string(head.name) or string(mapping(head.function).get("name")) or string(head.type)
-    return [Tool(name=name or "unnamed", bytes=len(body), digest=mark)]
+    return [Tool(name=name or "unnamed", bytes=len(body), digest=mark, shape=_shapes.of(mark, body))]
+
+
+def _inner(space: str, tool: dict[str, Any], size: int, mark: int) -> Tool:
+    """One tool of a namespace, which shares the namespace's size and digest."""
+    name = string(tool.get("name")) or ""
+    return Tool(name=f"{space}__{name}", bytes=size, digest=mark, shape=_shapes.of(digest(tool), tool))

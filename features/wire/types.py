@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from features.toolschema import ToolShape
+
 Dialect = Literal["openai_chat", "anthropic_messages", "openai_responses"]
 Role = Literal["system", "user", "assistant", "tool"]
 PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "other"]
@@ -53,6 +55,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     bytes: int = 0
     digest: int = 0  # of the definition without its cache_control marker; 0 = unknown
+    shape: ToolShape = ToolShape()
 
 
 class WireRequest(msgspec.Struct, frozen=True, kw_only=True):

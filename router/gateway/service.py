@@ -109,6 +109,7 @@ class Gateway:
             task_type=tags_of(headers).get("task_type"),
             trajectory=reading.trajectory or self.sessions.trajectory(place, request),
             dialect_guessed=reading.guessed,
+            headers=headers,
         )
         receipt = self.decider.decide(request, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000

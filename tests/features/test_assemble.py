@@ -103,15 +103,21 @@ def test_dialects_agree_about_the_same_session():
         ("", {}),
         (
             "fix src/a/b.go and main.rs",
-            {"text_paths": 2, "lang_go_rust": 1, "verb_fix": 1, "text_identifiers": 2},
+            {"text_paths": 2, "lang_go_rust": 1, "verb_fix": 1, "text_identifiers": 2, "text_joins": 1},
         ),
-        ("SELECT a FROM t WHERE x_y = 3", {"lang_sql": 1, "text_numbers": 1, "text_identifiers": 1}),
+        (
+            "SELECT a FROM t WHERE x_y = 3",
+            {"lang_sql": 1, "text_numbers": 1, "text_identifiers": 1, "text_capitals": 3},
+        ),
         ("see https://a.b/c?d", {"text_urls": 1, "text_questions": 1, "text_identifiers": 1}),
-        ("getUserName and Hello WORLD", {"text_identifiers": 1}),
-        ("Traceback (most recent call last):\nx", {"text_traceback": 1, "text_lines": 2}),
+        ("getUserName and Hello WORLD", {"text_identifiers": 1, "text_joins": 1, "text_capitals": 2}),
+        ("Traceback (most recent call last):\nx", {"text_traceback": 1, "text_lines": 2, "text_capitals": 1}),
         ("```py\nx\n```", {"text_code_fences": 2, "lang_python": 1, "text_lines": 3}),
         ("diff --git a/x b/x", {"text_diff": 1}),
-        ("Please rename it. Add a test.", {"verb_refactor": 1, "verb_add": 1, "verb_test": 1}),
+        (
+            "Please rename it. Add a test.",
+            {"verb_refactor": 1, "verb_add": 1, "verb_test": 1, "text_sentences": 2, "text_capitals": 2},
+        ),
         ("été", {"text_bytes": 5, "text_non_ascii_share": 2 / 3}),
     ],
 )

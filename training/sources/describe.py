@@ -14,7 +14,7 @@ from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt
 from features.diffs.answers import answer_digests
 from features.prompt import salient_text
 from features.textfacts import text_facts
-from features.vector import feature_hash
+from features.vector import FACT_NAMES, feature_hash
 from features.wire import Dialect, Message, Part, WireRequest, WireResponse, usage_from
 from training.sources.values import count
 
@@ -34,6 +34,7 @@ ENVELOPE = (
     "json_schema", "cache_markers", "n_tools", "tools_bytes", "tools_read", "tools_search", "tools_edit",
     "tools_shell", "tools_web", "tools_plan", "tools_agent", "tools_mcp", "cache_shared_bytes",
     "cache_shared_share", "cache_age_ms",
+    *(name for name in FACT_NAMES if name.startswith(("schema_", "tools_named_", "client_", "kind_"))),
 )  # fmt: skip
 
 
