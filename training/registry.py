@@ -27,6 +27,7 @@ DEFAULT = "sqlite:///mlflow.db"
 CHALLENGER, CHAMPION = "challenger", "champion"
 DIGEST_TAG, DATA_TAG = "bundle_digest", "data_digest"
 _BUNDLE = "bundle"
+_FILE = "sqlite:///"
 
 
 class Version(NamedTuple):
@@ -82,7 +83,8 @@ class Registry:
     """One MLflow server or file. Raises BadInput, one line, where it can't be reached or written."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = named(uri) or DEFAULT
+        self._named = named(uri) or DEFAULT
+        self.uri = _absolute(self._named)
         mlflow = _mlflow()
         with self._asked(), _alone(self.uri):
             mlflow.set_tracking_uri(self.uri)
@@ -98,13 +100,13 @@ class Registry:
     @property
     def shown(self) -> str:
         """The URI without a password."""
-        return _shown(self.uri)
+        return _shown(self._named)
 
     def _artifacts(self) -> dict[str, str]:
         """Where a file of our own keeps what runs log: beside itself, wherever the next command is run."""
-        if not self.uri.startswith("sqlite:///"):
+        if not self.uri.startswith(_FILE):
             return {}
-        file = Path(self.uri.removeprefix("sqlite:///")).absolute()
+        file = Path(self.uri.removeprefix(_FILE)).absolute()
         return {"artifact_location": (file.parent / "mlartifacts").as_uri()}
 
     @contextmanager
@@ -240,6 +242,13 @@ def _version(found: Any) -> Version:
     return Version(str(found.version), found.tags.get(DIGEST_TAG, ""), found.run_id)
 
 
+def _absolute(uri: str) -> str:
+    """A file's URI wherever one stands: MLflow keeps connections by their URI, whatever folder it meant."""
+    if not uri.startswith(_FILE) or uri.startswith(f"{_FILE}/"):
+        return uri
+    return f"{_FILE}{Path(uri.removeprefix(_FILE)).absolute()}"
+
+
 def _shown(uri: str) -> str:
     """A tracking URI without a password."""
     head, at, tail = uri.rpartition("@")
@@ -249,12 +258,12 @@ def _shown(uri: str) -> str:
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Keep others out while a file of our own is made: two that make its tables at once both fail."""
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(_FILE):
         yield
         return
     import fcntl
 
-    file = Path(uri.removeprefix("sqlite:///"))
+    file = Path(uri.removeprefix(_FILE))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file.with_name(f"{file.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)

@@ -13,6 +13,7 @@ import pytest
 from test_dataset import fill
 from test_pipeline import two_models
 
+import samediff
 from features.errors import BadInput
 from models.bundle import Bundle
 from models.store import Store
@@ -47,19 +48,36 @@ def start(place, *words, **environ):
     )
 
 
-def run(place, *words, **environ):
-    process = start(place, *words, "--json", "out.json", **environ)
-    out, err = process.communicate(timeout=240)
-    file = place / "out.json"
-    result = json.loads(file.read_text()) if process.returncode != 2 and file.exists() else None
-    return process.returncode, result, out, err
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A command in this process, which has MLflow imported: its exit code, JSON, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(place, *words, **environ):
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_TRACKING", "SAMEDIFF"))]:
+            monkeypatch.delenv(name)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        file = place / "out.json"
+        file.unlink(missing_ok=True)
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["samediff", *map(str, words), "--json", "out.json"])
+        code = 0
+        try:
+            samediff.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        out, err = capsys.readouterr()
+        return code, json.loads(file.read_text()) if file.exists() else None, out, err
+
+    return command
 
 
 def registry(place):
     return Registry(f"sqlite:///{place}/mlflow.db")
 
 
-def test_the_whole_way(place):
+def test_the_whole_way(place, run):
     code, first, shown, err = run(place, "train", "log", "--out", "one")
     assert (code, err) == (0, "")
     assert first["recorded"]["version"] == "1"
@@ -115,7 +133,7 @@ def _the_model_predicts_what_the_bundle_does(place, digest):
     assert model.predict(rows) == pytest.approx(np.stack(own))
 
 
-def test_a_failed_gate_is_a_run_without_a_version(place):
+def test_a_failed_gate_is_a_run_without_a_version(place, run):
     before = registry(place).version("challenger")
     code, result, shown, _ = run(place, "train", "turned", "--out", "failed")
     assert (code, result["digest"], result["recorded"]["version"]) == (1, None, None)
@@ -125,7 +143,7 @@ def test_a_failed_gate_is_a_run_without_a_version(place):
     assert registry(place).version("challenger") == before
 
 
-def test_retrain_does_nothing_twice(place):
+def test_retrain_does_nothing_twice(place, run):
     words = ("retrain", "log", "--out", "again", "--store", "nightly", "--promote")
     code, first, _, err = run(place, *words)
     assert (code, err) == (0, "")
@@ -138,7 +156,7 @@ def test_retrain_does_nothing_twice(place):
     assert (pointer.digest, pointer.before) == (first["promoted"], [])
 
 
-def test_without_mlflow_a_bundle_is_all_that_is_written(place, tmp_path):
+def test_without_mlflow_a_bundle_is_all_that_is_written(place, tmp_path, run):
     fill(LogStore(tmp_path / "log"), two_models(300))
     code, result, shown, _ = run(tmp_path, "train", "log", "--out", "bundle", "--no-mlflow")
     assert (code, result["recorded"]["run_id"]) == (0, None)
@@ -151,7 +169,7 @@ def test_without_mlflow_a_bundle_is_all_that_is_written(place, tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"])
-def test_a_registry_that_is_down_is_one_line_before_any_work(place, uri):
+def test_a_registry_that_is_down_is_one_line_before_any_work(place, uri, run):
     code, _, _, err = run(place, "train", "log", "--out", "never", MLFLOW_TRACKING_URI=uri)
     assert (code, err.count("\n")) == (2, 1), err
     assert "Traceback" not in err
@@ -188,7 +206,7 @@ def test_two_trainings_of_one_bundle_at_once_leave_one_and_say_so(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "one"]
 
 
-def test_a_full_disk_in_the_middle_is_one_line_and_leaves_what_was_there(place):
+def test_a_full_disk_in_the_middle_is_one_line_and_leaves_what_was_there(place, run):
     run(place, "train", "log", "--out", "kept")
     before = Bundle.load(place / "kept").digest, registry(place).version("challenger")
     files = sorted(p.name for p in place.iterdir())
@@ -206,7 +224,7 @@ def test_a_full_disk_in_the_middle_is_one_line_and_leaves_what_was_there(place):
     assert sorted(p.name for p in place.iterdir()) == files
 
 
-def test_artifacts_that_cannot_be_written_register_nothing(tmp_path):
+def test_artifacts_that_cannot_be_written_register_nothing(tmp_path, run):
     fill(LogStore(tmp_path / "log"), two_models(200))
     (tmp_path / "mlartifacts").write_text("a file where a folder should be")
     code, _, _, err = run(tmp_path, "train", "log", "--out", "bundle")
@@ -214,7 +232,7 @@ def test_artifacts_that_cannot_be_written_register_nothing(tmp_path):
     assert registry(tmp_path).version("challenger") is None
 
 
-def test_a_store_must_be_named(place):
+def test_a_store_must_be_named(place, run):
     code, _, _, err = run(place, "promote")
     assert (code, err.count("\n")) == (2, 1)
     assert "--store" in err
