@@ -236,6 +236,7 @@ def main() -> None:
                 gap, low, high = difference(curves[name], curves["table"], matrix, ends)
                 chosen = [
                     f"{m['trees']:g} trees × {m.get('tree_weight', 0):g} + linear × {m['linear']:g}"
+                    + (" (advantage)" if m["trees"] and m["advantage"] else "")
                     for m in metrics
                 ]
                 print(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_bundle import PRICES, make_examples, write_encoder
+from small_bundle import KNOBS, PRICES, make_examples, write_encoder
 
 from features.encoder import load_encoder
 from features.errors import BadInput
 from models.bundle import Bundle, CandidateView, wilson
 from models.folder import Layout, sealed, write_bundle
 from models.manifest import MANIFEST_VERSION
-from training.fit import Examples, fit_success
+from training.fit import Examples, fit_amounts, fit_success
 from training.publish import Provenance, publish
 
 VIEWS = [CandidateView(name, *prices) for name, prices in PRICES.items()]
@@ -55,6 +55,44 @@ def test_the_bundle_predicts_what_the_heads_predict(fitted, published, task_type
         names, kinds = list(PRICES), [task_type] * len(VIEWS)
         assert got.p_success == pytest.approx(success.predict(rows, names, kinds), abs=1e-6)
         assert got.output_tokens == pytest.approx(tokens.predict(rows, names, kinds), rel=1e-4)
+
+
+def test_every_amount_that_was_learned_is_predicted_and_others_are_unknown(fitted, tmp_path):
+    examples, success, tokens = fitted
+    calls = np.round(np.exp(1 + np.nan_to_num(examples.features[:, 2])))
+    known = examples._replace(calls_left=calls, turns_left=np.round(calls / 2))
+    amounts = fit_amounts(known, KNOBS)
+    publish(tmp_path / "b", (success, tokens), known, Provenance(kind="trained"), amounts=amounts)
+    bundle = Bundle.load(tmp_path / "b")
+    row, names = examples.features[3], list(PRICES)
+    got = bundle.predict(row[None, :], VIEWS, "fix")
+    rows = np.repeat(row[None, :], len(VIEWS), axis=0)
+    for name, found in (("calls", got.calls_left), ("turns", got.turns_left)):
+        assert found == pytest.approx(amounts[name].predict(rows, names, ["fix"] * len(names)), rel=1e-4)
+    assert got.output_tokens == pytest.approx(tokens.predict(rows, names, ["fix"] * len(names)), rel=1e-4)
+    assert np.isnan(got.reasoning_tokens).all()
+    far = row.copy()
+    far[bundle._support_at] = 1e9
+    by_table = bundle.predict(far[None, :], VIEWS, "fix").calls_left
+    tables = amounts["calls"].table.values(names, ["fix"] * len(names), PRICES)
+    limit = np.clip(tables, 0, amounts["calls"].log_limit)
+    assert by_table == pytest.approx(amounts["calls"].ratios(names) * np.expm1(limit), rel=1e-6)
+
+
+def test_where_trees_always_knew_the_type_a_request_without_one_gets_the_table(tmp_path):
+    examples = make_examples()
+    typed = examples._replace(task_type=np.where(examples.task_type == "", "fix", examples.task_type))
+    success = fit_success(typed, KNOBS)
+    assert success.learned.booster is not None
+    publish(tmp_path / "b", (success, None), typed, Provenance(kind="trained"))
+    bundle, row = Bundle.load(tmp_path / "b"), typed.features[:1]
+    assert bundle.outside(row, "fix") == []
+    for unknown in (None, "never seen"):
+        assert bundle.outside(row, unknown) == ["task_type"]
+        raw = success.table.values(list(PRICES), [unknown or ""] * len(PRICES), PRICES)
+        a, b = success.platt
+        table = 1 / (1 + np.exp(-(a * raw + b)))
+        assert bundle.predict(row, VIEWS, unknown).p_success == pytest.approx(table, abs=1e-6)
 
 
 def test_each_arm_is_predicted_alone_and_in_any_order(fitted, published):
