@@ -10,6 +10,7 @@ import msgspec
 from features.errors import BadInput
 from models.bundle import Bundle
 from models.store import Store
+from models.tryout import try_out
 from training.registry import CHALLENGER, Registry
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def rollback(store: str, registry: Registry | None) -> InForce:
 
 
 def _in_force(place: Store, digest: str, registry: Registry | None, *, back: bool) -> InForce:
-    Bundle.load(place.fetch(digest))
+    try_out(Bundle.load(place.fetch(digest)))
     found = None if registry is None else registry.of_digest(digest)
     if registry is not None and found is not None:
         registry.crown(found)

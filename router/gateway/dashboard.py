@@ -53,6 +53,8 @@ def page(gateway: Gateway) -> str:
         notice = (
             '<p class="notice">Runs on the prior that ships: nothing has been learned from your logs yet.</p>'
         )
+    if gateway.refused:
+        notice += f'<p class="notice">{escape(gateway.refused)}</p>'
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts)
     return _PAGE.format(notice=notice, facts=rows, decisions="".join(_rows(gateway.recent)))
 

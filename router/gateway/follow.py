@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from features.errors import SamediffError
 from models.bundle import Bundle
+from models.tryout import try_out
 from router.decide import Decider
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ class Follower:
         self._gateway = gateway
         self._store = store
         self._every_s = every_s
-        self._refused: tuple[str, str] | None = None  # digest (or "") and what is wrong: said once
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,13 +51,14 @@ class Follower:
         try:
             pointer: Pointer | None = await asyncio.to_thread(self._store.pointer)
             if pointer is None or pointer.digest == self._gateway.decider.bundle.digest:
+                self._gateway.refused = None
                 return
             wanted = pointer.digest
             decider = await asyncio.to_thread(self._load, wanted)
         except (SamediffError, OSError) as error:
             self._refuse(wanted, str(error))
             return
-        self._refused = None
+        self._gateway.refused = None
         self._gateway.decider = decider  # one assignment in the loop: a request sees the old or the new
         self._gateway.metrics.add("samediff_bundle_swaps_total")
         _log.warning("bundle %s is in force now", wanted[:12])
@@ -65,14 +66,17 @@ class Follower:
     def _load(self, digest: str) -> Decider:
         """A decider on another bundle that has decided once for every alias. Runs aside of the loop."""
         bundle = Bundle.load(self._store.fetch(digest))
+        try_out(bundle)
         now = self._gateway.decider
         decider = Decider(bundle, now.catalog, now.policy, environ=self._gateway.environ, ratios=now.ratios)
         self._gateway.warm_up(decider)
         return decider
 
     def _refuse(self, digest: str, why: str) -> None:
-        if self._refused != (digest, why):
-            self._refused = (digest, why)
-            self._gateway.metrics.add("samediff_bundle_refused_total")
-            kept = self._gateway.decider.bundle.digest[:12]
-            _log.error("bundle %s is not taken, %s goes on: %s", digest[:12] or "?", kept, why)
+        """Say once what is wrong with what is in force; `/readyz` and the page go on saying it."""
+        gateway, said = self._gateway, f"bundle {digest[:12] or '?'} is not taken: {why}"
+        if gateway.refused == said:
+            return
+        gateway.refused = said
+        gateway.metrics.add("samediff_bundle_refused_total")
+        _log.error("%s; %s goes on", said, gateway.decider.bundle.digest[:12])

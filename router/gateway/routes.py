@@ -198,6 +198,7 @@ def readyz(gateway: Gateway) -> Endpoint:
             "journal": gateway.journal.writable,
             "bundle": bundle.digest,
             "bundle_kind": bundle.kind,
+            "bundle_refused": gateway.refused,
             "catalog": gateway.decider.catalog.digest,
             "policy": gateway.decider.policy.name,
         }

@@ -79,6 +79,7 @@ class Gateway:
         self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
+        self.refused: str | None = None  # what the store has in force and can't be taken, and why
 
     def warm_up(self, decider: Decider) -> None:
         """Decide once per alias and dialect, so that no client waits for tables to be looked up first."""

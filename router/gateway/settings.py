@@ -44,9 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bundle: str | None = None  # a bundle, or a store whose pointer is followed; None: the prior that ships
     store: str | None = None  # where `promote` publishes to; followed where no bundle is named
     follow_s: float = 5.0  # between two looks at the store's pointer
-    mlflow: str | None = (
-        None  # where training is recorded; None: MLFLOW_TRACKING_URI, else ./mlflow.db
-    )
+    mlflow: str | None = None  # where training is recorded; None: MLFLOW_TRACKING_URI, else ./mlflow.db
     catalog: str | None = None  # None: the catalogue that ships
     policy: str = "learned:max_loss=0.02"
     max_body_mib: float = 32.0

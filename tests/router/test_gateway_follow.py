@@ -1,6 +1,8 @@
 """A running gateway follows its store: promote and roll back under load, and not one request is lost."""
 
+import hashlib
 import json
+import shutil
 import threading
 
 import httpx2
@@ -8,14 +10,19 @@ import msgspec
 import pytest
 from router_servers import journal_of, start_gateway, start_upstream, wait_for
 
+from features.errors import BadInput
 from features.records import DecisionRecord
 from models.bundle import Bundle
 from models.folder import sealed
 from models.store import Store
 from router.catalog import Catalog
 from router.decide import Decider
+from router.gateway.follow import Follower
+from router.gateway.service import Gateway
+from router.gateway.settings import LogSettings, Settings
 from router.policy import parse_policy
 from router.receipt import recompute
+from training.promote import promote
 
 POLICY = "learned:max_loss=0.05"
 BODY = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "Fix the bug"}]}
@@ -23,8 +30,6 @@ BODY = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "conten
 
 @pytest.fixture
 def store(tmp_path, bundle_folder):
-    import shutil
-
     store = Store(str(tmp_path / "store"))
     other = tmp_path / "other"
     shutil.copytree(bundle_folder, other)
@@ -99,7 +104,41 @@ def test_a_broken_bundle_is_refused_once_and_the_last_good_one_goes_on(tmp_path,
 
     wait_for(refused)
     assert _served(gateway) == one
+    state = httpx2.get(f"{gateway.url}/readyz")
+    assert (state.status_code, f"bundle {two[:12]} is not taken" in state.json()["bundle_refused"]) == (
+        200,
+        True,
+    )
+    assert f"bundle {two[:12]} is not taken" in httpx2.get(gateway.url).text
     assert httpx2.post(f"{gateway.url}/v1/messages", json=BODY).status_code == 200
     heads.write_bytes(kept)
     wait_for(lambda: _served(gateway) == two)
     assert refused()
+    assert httpx2.get(f"{gateway.url}/readyz").json()["bundle_refused"] is None
+
+
+async def test_a_bundle_that_verifies_but_cannot_predict_is_refused_and_the_follower_lives(tmp_path, store):
+    from onnx import TensorProto, helper
+
+    numbers = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3]) for n in ("X", "Y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["X"], ["Y"])], "g", numbers[:1], numbers[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    one, two = store.digests
+    other = tmp_path / "wrong"
+    shutil.copytree(tmp_path / "store" / "bundles" / one, other)
+    (other / "heads.onnx").write_bytes(model.SerializeToString())
+    manifest = json.loads((other / "manifest.json").read_text()) | {"digest": ""}
+    manifest["files"]["heads.onnx"] = hashlib.sha256((other / "heads.onnx").read_bytes()).hexdigest()
+    (other / "manifest.json").write_bytes(sealed(json.dumps(manifest).encode()))
+    store.point(store.add(other), 1)
+    gateway = Gateway(Settings(bundle=str(tmp_path / "other"), log=LogSettings(journal=str(tmp_path / "j"))))
+    follower = Follower(gateway, store, 1.0)
+    await follower.look()
+    assert gateway.decider.bundle.digest == two
+    assert "can't predict" in gateway.refused
+    store.point(one, 2)
+    await follower.look()
+    assert (gateway.decider.bundle.digest, gateway.refused) == (one, None)
+    with pytest.raises(BadInput, match="can't predict"):
+        promote(store.place, other, None, None)
+    assert store.pointer().digest == one
