@@ -116,6 +116,13 @@ class ArmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     propensity: float = 0.0
 
 
+class TypeShare(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task type that a request may be of, where its client told none."""
+
+    task_type: str
+    p: float
+
+
 class PlanStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a decision's plan: call a candidate, judge its answer, compare two, release or escalate."""
 
@@ -139,6 +146,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     checkpoint: str | None = None
     reference: str | None = None
     task_type: str | None = None  # as the client named it
+    inferred_types: list[TypeShare] = []  # the likeliest, where the client named none
     plan: list[PlanStep] = []
     arms: list[ArmRecord] = []
     locks: list[str] = []

@@ -17,6 +17,7 @@ from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
 from models.table import UNSEEN_INDEX, model_matrix
+from models.tasktype import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from features.encoder import OnnxEncoder, StaticEncoder
     from models.manifest import BundleKind, CandidateProfile, Manifest, TokenScale
     from models.table import Table
+    from models.tasktype import TaskTypes
 
 MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
 _Z = 1.645  # two-sided 90 %
 _REMEMBERED = 256  # sets of candidates whose look-ups are kept
+_TOLD_APART = 3  # likeliest types that a prediction names
 
 
 class CandidateView(NamedTuple):
@@ -57,18 +60,28 @@ class _Arms(NamedTuple):
     extra: np.ndarray  # (k, extra columns of the bundle)
     effective_rows: np.ndarray  # (k,)
     ratio: dict[str, np.ndarray]  # (k,) for each amount that the bundle knows
+    cells: dict[str, np.ndarray] = {}  # noqa: RUF012 — (k, T) of each table, where no type is told
+    cell_rows: np.ndarray | None = None  # (k, T) effective rows behind them
 
 
 class Bundle:
     """A loaded, verified bundle."""
 
-    def __init__(self, manifest: Manifest, digest: str, session: Any, encoder: Any) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        digest: str,
+        session: Any,
+        encoder: Any,
+        types: TaskTypes | None = None,
+    ) -> None:
         self.manifest = manifest
         self.digest = digest  # sha256 of the manifest, which holds the digest of every other file
         self.kind: BundleKind = manifest.kind
         self.feature_hash = manifest.feature_hash
         self.encoder: StaticEncoder | OnnxEncoder | None = encoder
         self.profiles: dict[str, CandidateProfile] = {p.candidate: p for p in manifest.candidates}
+        self.types = types
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
         self._columns = {name: i for i, name in enumerate(manifest.extra_columns)}
@@ -98,13 +111,19 @@ class Bundle:
         if manifest.n_features != len(feature_names(manifest.embedding_dim)):
             raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {RETRAIN}")
         encoder = _load_encoder(layout, manifest)
-        return cls(manifest, hashlib.sha256(raw).hexdigest(), _session(layout.heads), encoder)
+        types = _load_types(layout, manifest)
+        return cls(manifest, hashlib.sha256(raw).hexdigest(), _session(layout.heads), encoder, types)
 
     def predict(
-        self, features: np.ndarray, candidates: Sequence[CandidateView], task_type: str | None = None
+        self,
+        features: np.ndarray,
+        candidates: Sequence[CandidateView],
+        task_type: str | None = None,
+        posterior: np.ndarray | None = None,
     ) -> Predictions:
         """Beliefs about each candidate for one request's features (1, n_features) float32.
 
+        Without a task type its `posterior` mixes the tables, found here where it isn't given.
         The interval is Wilson's at 90 %, on the effective rows behind the candidate's table cell. Raises
         BadInput when the features have another width than the bundle was trained on.
         """
@@ -113,6 +132,9 @@ class Bundle:
                 f"features of shape {features.shape}, the bundle takes (1, {self.manifest.n_features})"
             )
         arms = self._look_up(tuple(candidates), task_type or "")
+        if self.types is not None and not task_type:
+            posterior = self.types.posterior(features)[0] if posterior is None else posterior
+            arms = self._inferred(arms, self.types.base, posterior)
         matrix = model_matrix(features, arms.extra)
         if self.outside(features, task_type):
             found = self._by_table(arms.extra)
@@ -122,6 +144,32 @@ class Bundle:
         low, high = wilson(p, arms.effective_rows)
         amounts = (self._amount(name, found, arms) for name in ("tokens", "reasoning", "calls", "turns"))
         return Predictions(p, low, high, *amounts)
+
+    def posterior(self, features: np.ndarray, task_type: str | None = None) -> np.ndarray | None:
+        """P(task type) (T,) of one request's features (1, n_features), by `types.names`.
+
+        None where a type was told, or the bundle can't tell types.
+        """
+        return None if self.types is None or task_type else self.types.posterior(features)[0]
+
+    def likeliest(self, posterior: np.ndarray | None) -> list[tuple[str, float]]:
+        """Names and probabilities of a posterior's likeliest types, best first."""
+        if self.types is None or posterior is None:
+            return []
+        order = np.argsort(-posterior, kind="stable")[:_TOLD_APART]
+        return [(self.types.names[i], float(posterior[i])) for i in order]
+
+    def _inferred(self, arms: _Arms, base: np.ndarray, posterior: np.ndarray) -> _Arms:
+        """Arms of a request that tells no type: its tables mixed over the posterior (T,)."""
+        extra = arms.extra.copy()
+        for name, cells in arms.cells.items():
+            column = self._columns[BASES[name][0]]
+            extra[:, column] = mixed(extra[:, column], cells, posterior, base, logit=name == "success")
+        assert arms.cell_rows is not None
+        # The variances of cells add up by the posterior's weights; away from the base rates their rows count.
+        near = float(np.minimum(posterior, base).sum())
+        rows = 1.0 / (near / arms.effective_rows + (1.0 - near) * (posterior / arms.cell_rows).sum(axis=1))
+        return arms._replace(extra=extra, effective_rows=rows)
 
     def _amount(self, name: str, found: dict[str, np.ndarray], arms: _Arms) -> np.ndarray:
         """Amount (k,) of each candidate, NaN where the bundle knows none."""
@@ -184,12 +232,23 @@ class Bundle:
                     view.candidate, task_type, prices, unprobed(view.descriptor)
                 )
             row[:] = [said.get(column, 0.0) for column in self._columns]
-        effect = manifest.calibration.design_effect
-        rows_behind = [
-            manifest.success.effective_rows(v.candidate, task_type, effect, v.descriptor) for v in candidates
-        ]
+        rows_behind = self._rows_behind(candidates, task_type)
         ratio = {n: np.array([self._ratio(n, v.candidate) for v in candidates]) for n in self._tables}
-        return _Arms(extra, np.array(rows_behind, dtype=np.float64), ratio)
+        arms = _Arms(extra, rows_behind, ratio)
+        if self.types is None or task_type:
+            return arms
+        each = [self._build_arms(candidates, name) for name in self.types.names]
+        columns = {name: self._columns[BASES[name][0]] for name in ("success", *self._tables)}
+        return arms._replace(
+            cells={name: np.stack([a.extra[:, at] for a in each], 1) for name, at in columns.items()},
+            cell_rows=np.stack([a.effective_rows for a in each], 1),
+        )
+
+    def _rows_behind(self, candidates: tuple[CandidateView, ...], task_type: str) -> np.ndarray:
+        """Effective rows (k,) behind each candidate's value."""
+        table, effect = self.manifest.success, self.manifest.calibration.design_effect
+        rows = [table.effective_rows(v.candidate, task_type, effect, v.descriptor) for v in candidates]
+        return np.array(rows, dtype=np.float64)
 
     def _ratio(self, name: str, candidate: str) -> float:
         scale = self.manifest.token_scale
@@ -235,6 +294,22 @@ def _session(heads: Path) -> Any:
         return onnxruntime.InferenceSession(heads.read_bytes(), options, providers=["CPUExecutionProvider"])
     except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NotImplemented) as error:
         raise BadInput(f"{heads}: this onnxruntime can't load it; {RETRAIN}") from error
+
+
+def _load_types(layout: Layout, manifest: Manifest) -> TaskTypes | None:
+    """The classifier of task types, whose files are verified already; BadInput if it isn't the card's."""
+    if manifest.types is None:
+        return None
+    from models.tasktype import SCALING, WEIGHTS, load_types
+
+    if not {WEIGHTS, SCALING} <= manifest.files.keys():
+        raise BadInput(f"{layout.manifest}: lists no {WEIGHTS}; {RETRAIN}")
+    try:
+        arrays = {n: np.load(layout.root / n, allow_pickle=False) for n in (WEIGHTS, SCALING)}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{layout.root / WEIGHTS}: not an array; {RETRAIN}") from error
+    index = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
+    return load_types(manifest.types, arrays, index)
 
 
 def _load_encoder(layout: Layout, manifest: Manifest) -> Any:

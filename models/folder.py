@@ -16,7 +16,7 @@ from features.errors import BadInput
 from models.manifest import MANIFEST_VERSION, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _BESIDE = ("__init__.py", "README.md")  # may lie beside a bundle that ships inside a package
 _UNSEALED = b'"digest": ""'
@@ -98,11 +98,19 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: Path | None = None) -> str:
+def write_bundle(
+    folder: Path | str,
+    manifest: Manifest,
+    heads: bytes,
+    encoder: Path | None = None,
+    *,
+    extra: Mapping[str, bytes] | None = None,
+) -> str:
     """Write a bundle in one step and return its digest; a bundle already there is replaced.
 
     It is built beside the target and renamed into place, so no reader sees half of one. Raises BadInput when
-    the target holds anything that isn't a bundle's; what lies beside a shipped bundle is kept.
+    the target holds anything that isn't a bundle's; what lies beside a shipped bundle is kept. `extra` are
+    more files of the bundle, relative path -> bytes.
     """
     target = Path(folder)
     kept = kept_beside(target)
@@ -114,6 +122,10 @@ def write_bundle(folder: Path | str, manifest: Manifest, heads: bytes, encoder: 
         new.heads.write_bytes(heads)
         if encoder is not None:
             shutil.copytree(encoder, new.encoder)
+        for name, content in (extra or {}).items():
+            file = new.root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         manifest = msgspec.structs.replace(manifest, files=dict(_digests(new.root)))
         raw = sealed(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         new.manifest.write_bytes(raw)
@@ -141,13 +153,26 @@ def kept_beside(target: Path) -> list[Path]:
     if not target.exists():
         return []
     layout = Layout(target)
-    own = {layout.manifest.name, layout.heads.name, layout.encoder.name, "__pycache__"}
+    own = {layout.manifest.name, layout.heads.name, layout.encoder.name, "__pycache__", *_listed(layout)}
     rest = sorted(target.iterdir()) if target.is_dir() else [target]
     rest = [file for file in rest if file.name not in own]
     foreign = next((file for file in rest if file.name not in _BESIDE), None)
     if foreign is not None:
         raise BadInput(f"{foreign}: would be lost, {target} is not a bundle; choose another folder")
     return rest
+
+
+class _Files(msgspec.Struct):
+    files: dict[str, str] = {}
+
+
+def _listed(layout: Layout) -> set[str]:
+    """Names at the top of a bundle that its manifest lists."""
+    try:
+        files = msgspec.json.decode(layout.manifest.read_bytes(), type=_Files).files
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return set()
+    return {name.split("/", 1)[0] for name in files}
 
 
 def sealed(raw: bytes) -> bytes:

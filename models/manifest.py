@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from models.table import EXTRA_COLUMNS, Table
+from models.tasktype import TypeCard
 
 MANIFEST_VERSION = 1
 
@@ -117,6 +118,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     support: tuple[Range, ...] = ()  # outside of it the learners don't speak and the table answers
     task_types: tuple[str, ...] = ()  # a type's place here is its index for the trees
     types_known: bool = False  # trees never met a request of unknown type, so there the table answers
+    types: TypeCard | None = None  # tells the task type where a client doesn't; its arrays are files
     rows: int  # labelled rows
     rows_with_tokens: int = 0
     split: Split = Split()

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
+from msgspec.structs import replace
 
 from features.assemble import facts_of, trajectory_of
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
-from features.records import ArmRecord, DecisionRecord
+from features.records import ArmRecord, DecisionRecord, TypeShare
 from features.vector import featurize_one
 from router import prices
 from router.arms import (
@@ -219,7 +220,8 @@ class Decider:
             view(quoted, self._learned, given.facts.effort, described.get(quoted.option.candidate))
             for quoted in quotes
         ]
-        beliefs = self.bundle.predict(features, views, given.task_type)
+        posterior = self.bundle.posterior(features, given.task_type)
+        beliefs = self.bundle.predict(features, views, given.task_type, posterior)
         rows = {} if given.pinned else self.catalog.candidates
         arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
@@ -234,7 +236,8 @@ class Decider:
         newcomers = [v for v in views if v.descriptor is not None]
         if newcomers and not given.pinned and self.policy.kind == "learned":
             choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
-        return self._receipt(given, arms, choice, seed)
+        inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
+        return replace(self._receipt(given, arms, choice, seed), inferred_types=inferred)
 
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
         chosen = next((a for a in arms if a.candidate == choice.chosen), None)

@@ -10,6 +10,7 @@ import polars as pl
 
 from features.errors import BadInput
 from features.names import candidate_name
+from features.sessionkind import kind_name
 from features.vector import featurize_frame
 from router.catalog import Catalog
 from router.describe import descriptor_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MIN_LABELLED = 50  # below this neither a split nor a calibration means anything
 MIN_REPOSITORIES = 5  # fewer can't be held out from each other
 HOLDOUT_SHARE = 0.2
+MIN_OF_KIND = 20  # labelled rows
+KIND_PREFIX = "call:"  # before a kind of call that stands in for a task type
 
 _COLUMNS = (
     *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "ts_ms"),
@@ -57,6 +60,8 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
         str
     ]  # candidates whose counts were filled in, so that nothing is learned of them
     odd: Oddities = Oddities()
+    typed_by: str = "told"  # "kind": no request tells a task type, so the kind of its call stands in
+    types: dict[str, int] = {}  # labelled requests of each task type
     censored_requests: int = 0  # whose session may have run on after the log: calls and turns left unknown
 
 
@@ -124,7 +129,7 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
 
 def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
     """Labelled rows as examples; figures that were filled in teach nothing and are named."""
-    rows = labelled.rows
+    rows, typed_by = _typed(labelled.rows)
     grouped_by, group = _groups(rows)
     filled_in = imputed(rows, "output_tokens", "candidate", "task_type")["candidate"].to_list()
     runs = (
@@ -151,6 +156,8 @@ def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
         by_level=dict(rows.group_by("level").len().sort("level").iter_rows()),
         imputed_output_tokens=filled_in,
         odd=msgspec.structs.replace(labelled.odd, unpriced=sorted(c for c, p in prices.items() if None in p)),
+        typed_by=typed_by,
+        types=dict(rows.drop_nulls("task_type").group_by("task_type").len().sort("task_type").iter_rows()),
         censored_requests=labelled.censored,
     )
     examples = Examples(
@@ -165,8 +172,27 @@ def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
         group=group.to_numpy(),
         prices=prices,
         descriptors=described(candidates),
+        types_by=typed_by,
     )
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
+
+
+def _typed(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The rows with a task type: as told or, where none ever is, the kind of the call; and which it was.
+
+    A kind of fewer than MIN_OF_KIND rows is no type; nor is the only one.
+    """
+    if rows["task_type"].null_count() < len(rows):
+        return rows, "told"
+    kinds = [None if f is None else kind_name(f) for f in rows["facts"].to_list()]
+    named = rows.with_columns(
+        task_type=pl.Series([kind and f"{KIND_PREFIX}{kind}" for kind in kinds], dtype=pl.String)
+    )
+    often = named.group_by("task_type").len().filter(pl.col("len") >= MIN_OF_KIND).drop_nulls()["task_type"]
+    if len(often) < 2:
+        return rows, "told"
+    kept = pl.when(pl.col("task_type").is_in(often.implode())).then("task_type")
+    return named.with_columns(task_type=kept), "kind"
 
 
 def _floats(column: pl.Series) -> np.ndarray:

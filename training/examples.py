@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from models.descriptors import Descriptor, Prices, describe
+from models.tasktype import TaskTypes  # noqa: TC001 — a NamedTuple's annotation, read at run time
 
 
 class Examples(NamedTuple):
@@ -25,6 +26,16 @@ class Examples(NamedTuple):
     reasoning_tokens: np.ndarray | None = None  # (n,) float64, NaN unknown; the three below alike
     calls_left: np.ndarray | None = None  # of the session and its sub-agents, after this call
     turns_left: np.ndarray | None = None  # of the session itself
+    types_by: str = "told"  # or "kind": no request told a type, so its kind of call stands in
+    types: TaskTypes | None = None  # tells the type of a request that tells none
+    posterior: np.ndarray | None = None  # (n, T) from folds without the row's group; NaN where a type is told
+
+    @property
+    def shown_types(self) -> np.ndarray:
+        """Types (n,) as learners see them: what a request tells, "" where its type is inferred."""
+        if self.posterior is None:
+            return self.task_type
+        return np.where(np.isnan(self.posterior[:, 0]), self.task_type, "")
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +77,8 @@ class Coded(NamedTuple):
     n_candidates: int
     n_types: int  # without the unknown one
     descriptors: tuple[Descriptor, ...]  # of each candidate
+    posterior: np.ndarray | None = None  # (n, T), NaN where the type is told
+    base: np.ndarray | None = None  # (T,) base rates of the types
 
 
 def names_of(column: np.ndarray) -> tuple[str, ...]:
@@ -93,6 +106,8 @@ def code_rows(
         descriptors=tuple(
             examples.descriptors.get(c) or describe(c, examples.prices.get(c, (None, None))) for c in names[0]
         ),
+        posterior=None if examples.posterior is None else examples.posterior[known],
+        base=None if examples.types is None else examples.types.base,
     )
 
 

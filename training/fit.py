@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.errors import BadInput
+from models.tasktype import TaskTypes, mixed
 from training.calibrate import design_effect, log_loss, platt, sigmoid
 from training.examples import DEFAULT_KNOBS, Examples, Knobs, names_of
 from training.residual import Learned, fit_recipe, learner_matrix, types_of
@@ -29,6 +30,7 @@ class SuccessHead:
     candidates: tuple[str, ...]
     task_types: tuple[str, ...]
     prices: dict[str, Prices]
+    types: TaskTypes | None
     design_effect: float  # how many rows of a group are worth one independent row
     oof: np.ndarray  # calibrated p (n,) of each training row from folds without its group; NaN unlabelled
     metrics: dict[str, float] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class TokensHead:
     candidates: tuple[str, ...]
     task_types: tuple[str, ...]
     prices: dict[str, Prices]
+    types: TaskTypes | None
     oof: np.ndarray  # tokens (n,) of each training row from folds without its group; NaN unknown
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -81,6 +84,7 @@ def fit_success(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> SuccessHead
         candidates=names_of(examples.candidate),
         task_types=types_of(examples),
         prices=dict(examples.prices),
+        types=examples.types,
         design_effect=design_effect(target - p, examples.group, examples.candidate),
         oof=p,
         metrics={**fitted.metrics, "logloss": float(np.mean(log_loss(p[known], target[known])))},
@@ -114,7 +118,7 @@ def fit_amount(examples: Examples, amount: np.ndarray, knobs: Knobs = DEFAULT_KN
     if not known.any():
         return None
     target = np.log1p(amount)
-    untyped = examples._replace(task_type=np.full(len(target), ""))
+    untyped = examples._replace(task_type=np.full(len(target), ""), types=None, posterior=None)
     plain = fit_recipe(untyped, target, "identity", knobs, learners=False)
     fitted = fit_recipe(examples, target, "identity", knobs)
     left = float(np.sum((target - plain.oof)[known] ** 2))
@@ -138,6 +142,7 @@ def fit_amount(examples: Examples, amount: np.ndarray, knobs: Knobs = DEFAULT_KN
         candidates=names_of(examples.candidate),
         task_types=types_of(examples),
         prices=dict(examples.prices),
+        types=None if by_mean else examples.types,
         oof=raw,
         metrics={**fitted.metrics, "r2_within_candidate": r2, "by_mean": float(by_mean)},
     )
@@ -149,7 +154,7 @@ def _raw(
 ) -> np.ndarray:
     """Table + learners (n,) on the link scale."""
     pairs = list(candidate), list(task_type)
-    total = head.table.values(*pairs, head.prices)
+    total = _table_values(head, features, pairs)
     learned = head.learned
     if learned.booster is None and learned.linear is None:
         return total
@@ -159,6 +164,27 @@ def _raw(
     if learned.linear is not None:
         d = features.shape[1]
         total = total + learned.linear.values(matrix[:, :d], matrix[:, d])
+    return total
+
+
+def _table_values(
+    head: SuccessHead | TokensHead, features: np.ndarray, pairs: tuple[list[str], list[str]]
+) -> np.ndarray:
+    """The table's values (n,), mixed over the types' posterior where none is told."""
+    total = head.table.values(*pairs, head.prices)
+    hidden = np.flatnonzero(np.array([not kind for kind in pairs[1]], dtype=bool))
+    if head.types is None or not len(hidden):
+        return total
+    types = head.types
+    names = [pairs[0][row] for row in hidden]
+    cells = np.stack([head.table.values(names, [kind] * len(names), head.prices) for kind in types.names], 1)
+    total[hidden] = mixed(
+        total[hidden],
+        cells,
+        types.posterior(features[hidden]),
+        types.base,
+        logit=isinstance(head, SuccessHead),
+    )
     return total
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from training.calibrate import log_loss
 from training.fit import fit_success, fit_tokens
 from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
+from training.tasktype import with_types
 
 if TYPE_CHECKING:
     from training.examples import Examples, Knobs
@@ -61,6 +62,7 @@ def rows_of(examples: Examples, mask: np.ndarray) -> Examples:
 def fit_both(older: Examples, knobs: Knobs) -> Fitted:
     """The heads, and the table alone beside them."""
     alone = msgspec.structs.replace(knobs, trees=(), ridges=())
+    older = with_types(older, seed=knobs.seed)
     return Fitted(fit_success(older, knobs), fit_success(older, alone), fit_tokens(older, knobs))
 
 

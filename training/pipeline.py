@@ -18,6 +18,7 @@ from features.errors import BadInput
 from models.folder import install_bundle, kept_beside
 from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
+from models.tasktype import TypeCard
 from training.audit import described
 from training.dataset import Dataset, DatasetCounts, Labelled, featurized, holdout_mask, labelled_rows
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
@@ -26,6 +27,7 @@ from training.gates import Gate, gates_of_bundle, gates_of_rows, gates_of_scores
 from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, rows_of, scored
 from training.log import LogStore
 from training.publish import Provenance, Published, publish
+from training.tasktype import with_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +65,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     output_lengths_known: bool | None = (
         None  # without them no cost is, and every request goes to its reference
     )
+    types: TypeCard | None = None  # how well a task type is told where no client tells it
     parity: Parity | None = None
     digest: str | None = None
 
@@ -91,6 +94,7 @@ class Work:
     dataset: Dataset = field(init=False)
     older: Examples = field(init=False)
     newest: Examples = field(init=False)
+    typed: Examples = field(init=False)  # all of them, with the classifier of their task types
     fitted: Fitted = field(init=False)
     said: Believed = field(init=False)  # on the newest groups
     heads: Heads = field(init=False)
@@ -134,7 +138,8 @@ def evaluate(work: Work) -> None:
 
 def refit(work: Work) -> None:
     """Fit again on all groups: what is served has seen everything."""
-    of = work.dataset.examples, work.knobs
+    work.typed = with_types(work.dataset.examples, seed=work.knobs.seed)
+    of = work.typed, work.knobs
     work.heads = Heads(fit_success(*of), fit_tokens(*of), fit_amounts(*of))
 
 
@@ -221,6 +226,7 @@ def _report(work: Work, out: Path, *, written: bool = False) -> TrainReport:
         candidates=[msgspec.to_builtins(profile) for profile in published.manifest.candidates],
         trees=work.heads.success.learned.booster is not None,
         output_lengths_known=published.manifest.tokens is not None,
+        types=published.manifest.types,
         parity=published.parity,
         digest=published.digest,
     )
@@ -247,6 +253,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         names = ", ".join(counts.imputed_output_tokens)
         yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
     yield from described(counts.odd)
+    yield from _types_said(report)
     if report.held_out is not None:
         held = report.held_out
         table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")
@@ -265,3 +272,18 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
     how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
     yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
+
+
+def _types_said(report: TrainReport) -> Iterator[str]:
+    """What stands for the task type, and how well it is told where no client tells it."""
+    if report.counts.typed_by == "kind":
+        kinds = ", ".join(f"{name} {rows:,}" for name, rows in report.counts.types.items())
+        yield f"no request tells a task type, so the kind of its call stands in: {kinds}"
+    if report.types is None:
+        return
+    scores = report.types.metrics
+    yield (
+        f"task types told without being told: {scores['accuracy']:.1%} right out of fold "
+        f"({scores['accuracy_of_base']:.1%} by the commonest), log-loss {scores['log_loss']:.3f} against "
+        f"{scores['log_loss_of_base']:.3f}, on {scores['requests']:,.0f} requests"
+    )

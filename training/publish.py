@@ -106,6 +106,7 @@ def publish(
         },
         support=_support(examples.features, learned),
         task_types=success.task_types,
+        types=None if success.types is None else success.types.card,
         types_known=any(each.types_known for each in learned),
         rows=int(np.isfinite(success.oof).sum()),
         rows_with_tokens=0 if tokens is None else int(np.isfinite(tokens.oof).sum()),
@@ -121,7 +122,8 @@ def publish(
         trained_on=provenance.trained_on,
         lineage=provenance.lineage,
     )
-    return Published(write_bundle(folder, manifest, graph, encoder), parity, manifest)
+    extra = {} if success.types is None else success.types.files()
+    return Published(write_bundle(folder, manifest, graph, encoder, extra=extra), parity, manifest)
 
 
 def _part(learned: Learned) -> Part:

@@ -113,6 +113,7 @@ def _rows_of(examples: Examples, known: np.ndarray) -> Examples:
         candidate=examples.candidate[known],
         task_type=examples.task_type[known],
         group=examples.group[known],
+        posterior=None if examples.posterior is None else examples.posterior[known],
     )
 
 
@@ -123,9 +124,8 @@ def _learn(
     rows, knobs = at.rows, at.knobs
     # Many rows: every second fold together, so that two trainings make all values out of fold.
     fold = rows.fold % 2 if len(rows.target) > knobs.many_rows else rows.fold
-    matrix = learner_matrix(
-        examples.features, (examples.candidate, examples.task_type), names, examples.prices
-    )
+    shown = examples.shown_types
+    matrix = learner_matrix(examples.features, (examples.candidate, shown), names, examples.prices)
     task = _tasks(examples, at)
     linear = None
     if knobs.ridges and examples.features.shape[1]:
@@ -143,7 +143,7 @@ def _learn(
     metrics |= {"trees": float(learned.booster.num_trees() if learned.booster else 0)}
     metrics |= {"tree_weight": learned.tree_weight, "linear": found.choice.linear_weight}
     metrics["advantage"] = float(task is not None and found.choice.trees < len(knobs.trees))
-    types_known = learned.booster is not None and bool((rows.task_type < rows.n_types).all())
+    types_known = learned.booster is not None and bool((shown != "").all())
     return learned._replace(types_known=types_known), found.oof, metrics
 
 

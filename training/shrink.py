@@ -12,6 +12,7 @@ import numpy as np
 
 from models.descriptors import log_blended
 from models.table import Effect, PricePrior, Table
+from models.tasktype import mixed
 from training.calibrate import logit, sigmoid
 from training.newcomers import design_of, fit_prior, named
 
@@ -170,7 +171,20 @@ def out_of_fold(rows: Coded, link: Link, strength: float, without: int | None = 
             total[keep].sum(axis=0), count[keep].sum(axis=0), link, strength, rows.descriptors
         )
         mine = rows.fold == fold
-        values[mine] = effects.cells[rows.candidate[mine], rows.task_type[mine]]
+        values[mine] = _looked_up(effects, rows, mine, link)
+    return values
+
+
+def _looked_up(effects: Effects, rows: Coded, mine: np.ndarray, link: Link) -> np.ndarray:
+    """Values of the rows `mine` (n,) bool: their cell's, or a mixture where their type is inferred."""
+    candidate = rows.candidate[mine]
+    values: np.ndarray = effects.cells[candidate, rows.task_type[mine]]
+    if rows.posterior is None or rows.base is None:
+        return values
+    posterior = rows.posterior[mine]
+    hidden = np.isfinite(posterior[:, 0])
+    cells = effects.cells[candidate[hidden]]
+    values[hidden] = mixed(cells[:, -1], cells[:, :-1], posterior[hidden], rows.base, logit=link == "logit")
     return values
 
 

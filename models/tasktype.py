@@ -1,0 +1,131 @@
+"""The task type of a request that names none: a linear classifier over the request features, and its mixture.
+
+A posterior is drawn to the base rates by how far it could be trusted on requests it had not seen; at the base
+rates a table says of a candidate what it says of it overall. Numpy only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from features.errors import BadInput
+from models.linear import standardised
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WEIGHTS, SCALING = "types/weights.npy", "types/scaling.npy"
+MARGIN = 1.25  # times the farthest training request that a request may be from the training mean
+
+
+class TypeCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the manifest says of the classifier; its arrays lie in files of their own.
+
+    `by`: whether it learned types that clients told or, where none was ever told, the kind of the call.
+    """
+
+    names: tuple[str, ...]
+    features: tuple[str, ...]
+    base: tuple[float, ...]  # share of each type in training
+    reliability: float  # weight of the classifier beside the base rates, 0 to 1, found out of fold
+    reach: float  # mean squared distance of the farthest training request, in standard deviations
+    by: str = "told"
+    metrics: dict[str, float] = {}
+
+
+class TaskTypes(NamedTuple):
+    """A fitted classifier over m of the request features and T types; temperature is inside the weights."""
+
+    card: TypeCard
+    columns: np.ndarray  # (m,) int64 into the request features
+    mean: np.ndarray  # (m,) float32 of training
+    scale: np.ndarray  # (m,) float32, 1 / standard deviation
+    known: np.ndarray  # (m,) float32, 1 where no training request lacked the feature
+    weights: np.ndarray  # (m + 1, T) float32, the constant last
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The types, in the order of a posterior's columns."""
+        return self.card.names
+
+    @property
+    def base(self) -> np.ndarray:
+        """Base rates (T,) float64."""
+        return np.array(self.card.base, dtype=np.float64)
+
+    def posterior(self, features: np.ndarray) -> np.ndarray:
+        """P(type) (n, T) of request features (n, d) float32; the base rates outside of its training."""
+        z = standardised(features, self.columns, self.mean, self.scale)
+        line = z @ self.weights[:-1].astype(np.float64) + self.weights[-1]
+        trust = np.where(self._outside(features, z), 0.0, self.card.reliability)[:, None]
+        result: np.ndarray = trust * softmax(line) + (1.0 - trust) * self.base
+        return result
+
+    def _outside(self, features: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Whether (n,) a request lacks what all had in training, or lies farther out than any of them."""
+        lacks = (np.isnan(features[:, self.columns]) & (self.known > 0)).any(axis=1)
+        far = np.mean(z**2, axis=1) > MARGIN * self.card.reach
+        outside: np.ndarray = lacks | far
+        return outside
+
+    def files(self) -> dict[str, bytes]:
+        """Arrays as the files of a bundle, relative path -> bytes of a .npy."""
+        scaling = np.stack([self.mean, self.scale, self.known])
+        return {WEIGHTS: _npy(self.weights), SCALING: _npy(scaling)}
+
+
+def load_types(card: TypeCard, arrays: Mapping[str, np.ndarray], index: Mapping[str, int]) -> TaskTypes:
+    """Put a classifier together again; `index` is the place of each request feature by name.
+
+    Raises BadInput when the arrays aren't the card's.
+    """
+    weights, scaling = arrays[WEIGHTS], arrays[SCALING]
+    m, t = len(card.features), len(card.names)
+    if weights.shape != (m + 1, t) or scaling.shape != (3, m) or len(card.base) != t:
+        raise BadInput(f"{WEIGHTS}: not the classifier that the manifest describes")
+    if not all(name in index for name in card.features):
+        raise BadInput(f"{WEIGHTS}: reads a feature that this bundle doesn't have")
+    columns = np.array([index[name] for name in card.features], dtype=np.int64)
+    return TaskTypes(card, columns, scaling[0], scaling[1], scaling[2], weights)
+
+
+def softmax(line: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    e = np.exp(line - line.max(axis=-1, keepdims=True))
+    result: np.ndarray = e / e.sum(axis=-1, keepdims=True)
+    return result
+
+
+def mixed(
+    overall: np.ndarray, cells: np.ndarray, posterior: np.ndarray, base: np.ndarray, *, logit: bool
+) -> np.ndarray:
+    """Table values (k,) on the link scale for a type known by its posterior (T,) or (k, T).
+
+    `overall` (k,) is each candidate's value for no particular type, `cells` (k, T) those for each. The mean
+    is taken of probabilities or amounts, and only its distance from the mean over the base rates (T,) is
+    added, so that the base rates say `overall` itself.
+    """
+    if logit:
+        shown = 0.5 * (1.0 + np.tanh(0.5 * cells))
+        moved: np.ndarray = overall + _logit((shown * posterior).sum(axis=-1)) - _logit(shown @ base)
+        return moved
+    shown = np.expm1(np.maximum(cells, 0.0))
+    result: np.ndarray = overall + np.log1p((shown * posterior).sum(axis=-1)) - np.log1p(shown @ base)
+    return result
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p, 1e-9, 1.0 - 1e-9)
+    result: np.ndarray = np.log(p) - np.log1p(-p)
+    return result
+
+
+def _npy(array: np.ndarray) -> bytes:
+    import io
+
+    out = io.BytesIO()
+    np.save(out, np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)
+    return out.getvalue()

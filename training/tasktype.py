@@ -1,0 +1,288 @@
+"""Fitting the classifier of task types: ridge-logistic over structure, call kind and the text's vector.
+
+Trained on requests whose type is told, each once however many candidates answered it; strength, weight of the
+text's vector, temperature and trust are found on groups the weights had not seen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from features.vector import feature_names
+from models.linear import standardised
+from models.tasktype import TaskTypes, TypeCard, softmax
+from training.examples import Examples, assign_folds
+from training.trees import tasks_of
+
+RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # in rows at unit variance
+EMBEDDED = (0.0, 0.3, 1.0)  # weights of the text's vector beside the structure
+FOLDS = 5
+MIN_ROWS_OF_TYPE = 5  # requests; a rarer type keeps its base rate alone
+MAX_ROWS = 20_000  # requests that the weights are fitted on
+_CHOOSING_ROWS = 2_500  # requests that ridge and weight are chosen on
+_CHOOSING_FOLDS = 3
+_STEPS, _CHOOSING_STEPS = 60, 25  # of L-BFGS
+_MIN_KNOWN = 0.02  # share of requests that must know a feature
+_TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4.0), 25))
+_TRUSTS = np.linspace(0.0, 1.0, 41)
+
+
+class Scored(NamedTuple):
+    """How well types are told out of fold; losses in nats per request."""
+
+    log_loss: float
+    log_loss_of_base: float
+    accuracy: float
+    accuracy_of_base: float
+    requests: int
+
+
+class Requests(NamedTuple):
+    """Distinct requests of told type."""
+
+    features: np.ndarray  # (n, d) float32
+    type_: np.ndarray  # (n,) index into the names
+    group: np.ndarray  # (n,)
+    fold: np.ndarray  # (n,)
+
+
+class _Setting(NamedTuple):
+    ridge: float
+    embedded: float
+
+
+class TypeFit(NamedTuple):
+    """The classifier, and its posterior (n, T) of every example from folds without the example's group."""
+
+    types: TaskTypes
+    oof: np.ndarray
+    scored: Scored
+
+
+def with_types(examples: Examples, *, hide: bool = False, seed: int = 0) -> Examples:
+    """The examples with a classifier of their types, and the posteriors of those that tell none.
+
+    With `hide` every example is treated as if it told none: its type fills the table and teaches the
+    classifier, but learners see only what a request without a tag shows; so it is with kinds of calls, which
+    no client tells. Unchanged where there are fewer than two types, or none can be held out.
+    """
+    fitted = fit_types(examples, seed=seed)
+    if fitted is None:
+        return examples
+    hide = hide or examples.types_by == "kind"
+    told = np.zeros(len(examples.group), bool) if hide else examples.task_type != ""
+    posterior = np.where(told[:, None], np.nan, fitted.oof)
+    return examples._replace(types=fitted.types, posterior=posterior)
+
+
+def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
+    """Fit on the examples whose type is told; None with fewer than two types or two groups."""
+    names = tuple(sorted({str(t) for t in examples.task_type} - {""}))
+    told = examples.task_type != ""
+    if len(names) < 2 or len(np.unique(examples.group[told])) < 2:
+        return None
+    fold = assign_folds(examples.group, FOLDS, seed)
+    if fold[told].min() == fold[told].max():
+        return None
+    first = _distinct(examples, np.flatnonzero(told), seed)
+    index = {name: i for i, name in enumerate(names)}
+    requests = Requests(
+        examples.features[first],
+        np.array([index[str(t)] for t in examples.task_type[first]]),
+        examples.group[first],
+        fold[first],
+    )
+    # Threads of a small matrix product wait longer than they work.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _fitted(requests, names, (examples.features, fold), examples.types_by)
+
+
+def _distinct(examples: Examples, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of distinct requests among `rows`, at most MAX_ROWS of them drawn at random."""
+    _, first = np.unique(tasks_of(examples.features[rows], examples.group[rows]), return_index=True)
+    if len(first) > MAX_ROWS:
+        first = np.sort(np.random.default_rng(seed).choice(first, MAX_ROWS, replace=False))
+    return rows[first]
+
+
+def _fitted(
+    requests: Requests, names: tuple[str, ...], every: tuple[np.ndarray, np.ndarray], by: str
+) -> TypeFit:
+    """Choose, fit out of fold and on everything; `every` are features and folds of all examples."""
+    n_types = len(names)
+    embedded = _embedded(requests.features.shape[1])
+    setting = _choose(requests, n_types, embedded)
+    features, fold = every
+    line = np.zeros((len(requests.type_), n_types))
+    parts = []
+    for f in range(int(fold.max()) + 1):
+        inside = requests.fold != f
+        part = _fit(_Rows(requests, inside, n_types, embedded), setting, _STEPS)
+        line[~inside] = _line(part, requests.features[~inside])
+        parts.append(part)
+    base = np.bincount(requests.type_, minlength=n_types) / len(requests.type_)
+    temperature, trust = _calibrated(line, requests, base)
+    whole = _fit(_Rows(requests, np.ones(len(requests.type_), bool), n_types, embedded), setting, _STEPS)
+    scored = _scored(line / temperature, requests.type_, base, trust)
+    card = TypeCard(
+        names=names,
+        features=tuple(_name(c, features.shape[1]) for c in whole.columns),
+        base=tuple(map(float, base)),
+        reliability=trust,
+        reach=0.0,
+        by=by,
+        metrics={
+            **{name: float(value) for name, value in scored._asdict().items()},
+            "ridge": setting.ridge,
+            "embedded": setting.embedded,
+            "temperature": temperature,
+        },
+    )
+    types = _served(whole, card, requests.features, temperature)
+    oof = np.empty((len(fold), n_types))
+    for f, part in enumerate(parts):
+        mine = fold == f
+        oof[mine] = _served(part, card, requests.features[requests.fold != f], temperature).posterior(
+            features[mine]
+        )
+    return TypeFit(types, oof, scored)
+
+
+def _embedded(width: int) -> np.ndarray:
+    """Which columns (width,) are the text's vector."""
+    scalars = len(feature_names(0))
+    return np.arange(width) >= min(scalars, width)
+
+
+def _name(column: int, width: int) -> str:
+    known = feature_names(max(0, width - len(feature_names(0))))
+    return known[column] if len(known) == width else f"column_{column}"
+
+
+class _Part(NamedTuple):
+    """Fitted weights on standardised columns, without a temperature."""
+
+    columns: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+
+
+class _Rows:
+    """Requests `inside` standardised by themselves, the text's vector apart, so that its weight can vary."""
+
+    def __init__(self, requests: Requests, inside: np.ndarray, n_types: int, embedded: np.ndarray) -> None:
+        features = requests.features[inside]
+        self.columns, self.mean, self.scale = scaling(features)
+        self.z = standardised(features, self.columns, self.mean, self.scale)
+        self.target = np.eye(n_types)[requests.type_[inside]]
+        self.embedded = embedded[self.columns]
+
+    def factor(self, weight: float) -> np.ndarray:
+        """What each column (m,) is multiplied by before the ridge sees it."""
+        return np.where(self.embedded, weight, 1.0)
+
+
+def scaling(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns that vary and are known often enough, their mean and 1 / deviation over known values."""
+    values = features.astype(np.float64)
+    known = np.isfinite(values) & (np.abs(values) < 1e29)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    spread = np.sqrt((np.where(known, values - mean, 0.0) ** 2).sum(axis=0) / count)
+    useful = (spread > 1e-6 * np.maximum(np.abs(mean), 1e-3)) & (known.mean(axis=0) >= _MIN_KNOWN)
+    columns = np.flatnonzero(useful)
+    # As they are served: float32, so that training and serving stand on the same numbers.
+    return columns, mean[columns].astype(np.float32), (1.0 / spread[columns]).astype(np.float32)
+
+
+def _fit(rows: _Rows, setting: _Setting, steps: int, start: np.ndarray | None = None) -> _Part:
+    """Ridge-logistic weights (m + 1, T) by L-BFGS, the constant unpenalised but for one row of prior."""
+    factor = rows.factor(setting.embedded)
+    used = factor > 0
+    x = rows.z[:, used] * factor[used]
+    n_types = rows.target.shape[1]
+    shape = (x.shape[1] + 1, n_types)
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(shape)
+        line = x @ w[:-1] + w[-1]
+        line -= line.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(line).sum(axis=1))
+        p = np.exp(line - log_sum[:, None])
+        value = float((log_sum - (rows.target * line).sum(axis=1)).sum())
+        penalty = 0.5 * setting.ridge * float((w[:-1] ** 2).sum()) + 0.5 * float((w[-1] ** 2).sum())
+        off = p - rows.target
+        gradient = np.concatenate([x.T @ off + setting.ridge * w[:-1], off.sum(axis=0)[None] + w[-1:]])
+        return value + penalty, gradient.ravel()
+
+    start = np.zeros(shape) if start is None else start
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    w = found.x.reshape(shape)
+    weights = np.concatenate([w[:-1] * factor[used][:, None], w[-1:]])
+    return _Part(rows.columns[used], rows.mean[used], rows.scale[used], weights)
+
+
+def _line(part: _Part, features: np.ndarray) -> np.ndarray:
+    z = standardised(features, part.columns, part.mean, part.scale)
+    line: np.ndarray = z @ part.weights[:-1] + part.weights[-1]
+    return line
+
+
+def _choose(requests: Requests, n_types: int, embedded: np.ndarray) -> _Setting:
+    """Ridge and weight of the text's vector of least out-of-fold loss, on a part of the requests."""
+    groups = np.unique(requests.group)
+    keep = np.ones(len(requests.type_), bool)
+    if len(keep) > _CHOOSING_ROWS:
+        share = _CHOOSING_ROWS / len(keep)
+        drawn = groups[np.random.default_rng(0).random(len(groups)) < share]
+        keep = np.isin(requests.group, drawn) if len(drawn) >= _CHOOSING_FOLDS else keep
+    few = Requests(*(each[keep] for each in requests))
+    few = few._replace(fold=assign_folds(few.group, _CHOOSING_FOLDS, 1))
+    weights = EMBEDDED if embedded.any() else EMBEDDED[:1]
+    total = {(r, e): 0.0 for r in RIDGES for e in weights}
+    for f in range(int(few.fold.max()) + 1):
+        inside = few.fold != f
+        rows = _Rows(few, inside, n_types, embedded)
+        held, target = few.features[~inside], few.type_[~inside]
+        for ridge, weight in total:
+            p = softmax(_line(_fit(rows, _Setting(ridge, weight), _CHOOSING_STEPS), held))
+            total[ridge, weight] -= float(np.log(np.maximum(p[np.arange(len(p)), target], 1e-12)).sum())
+    return _Setting(*min(total, key=lambda key: total[key]))
+
+
+def _calibrated(line: np.ndarray, requests: Requests, base: np.ndarray) -> tuple[float, float]:
+    """Temperature and trust of least out-of-fold loss, the base rates having the rest of the trust."""
+    at = np.arange(len(line)), requests.type_
+    best = min(_TEMPERATURES, key=lambda t: -float(np.log(np.maximum(softmax(line / t)[at], 1e-12)).sum()))
+    p, rest = softmax(line / best)[at], base[requests.type_]
+    trust = min(_TRUSTS, key=lambda r: -float(np.log(np.maximum(r * p + (1 - r) * rest, 1e-12)).sum()))
+    return float(best), float(trust)
+
+
+def _scored(line: np.ndarray, target: np.ndarray, base: np.ndarray, trust: float) -> Scored:
+    p = trust * softmax(line) + (1 - trust) * base
+    at = np.arange(len(p)), target
+    return Scored(
+        log_loss=float(-np.log(np.maximum(p[at], 1e-12)).mean()),
+        log_loss_of_base=float(-np.log(base[target]).mean()),
+        accuracy=float((p.argmax(axis=1) == target).mean()),
+        accuracy_of_base=float(base.max()),
+        requests=len(p),
+    )
+
+
+def _served(part: _Part, card: TypeCard, features: np.ndarray, temperature: float) -> TaskTypes:
+    """A part in the form that is served; `features` are those that it was fitted on."""
+    z = standardised(features, part.columns, part.mean, part.scale)
+    reach = float(np.mean(z**2, axis=1).max()) if len(z) and z.shape[1] else 0.0
+    known = np.isfinite(features[:, part.columns]).all(axis=0).astype(np.float32)
+    weights = (part.weights / temperature).astype(np.float32)
+    width = features.shape[1]
+    card = msgspec.structs.replace(card, features=tuple(_name(c, width) for c in part.columns), reach=reach)
+    return TaskTypes(card, part.columns, part.mean, part.scale, known, weights)
