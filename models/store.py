@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from features.errors import BadInput, MissingExtra
-from features.files import replace_file
+from features.files import held_alone, replace_file
 from models.bundle import Bundle
 from models.folder import Layout
 
@@ -126,19 +127,43 @@ class Store:
     def point(self, digest: str, now_ms: int) -> Pointer:
         """Put a bundle in force; BadInput when the store doesn't hold it. The same again changes nothing."""
         self._manifest(digest)
-        old = self.pointer()
-        if old is not None and old.digest == digest:
-            return old
-        before = [] if old is None else [old.digest, *old.before][:KEPT]
-        return self._put(Pointer(digest=digest, since_ms=now_ms, before=before))
+        with self._alone():
+            old = self.pointer()
+            if old is not None and old.digest == digest:
+                return old
+            before = [] if old is None else [old.digest, *old.before][:KEPT]
+            return self._put(Pointer(digest=digest, since_ms=now_ms, before=before))
 
     def back(self, now_ms: int) -> Pointer:
         """Put what was before in force again; BadInput when there is nothing before."""
-        old = self.pointer()
-        if old is None or not old.before:
-            raise BadInput(f"{self.place}: nothing was in force before; there is nowhere to roll back to")
-        self._manifest(old.before[0])
-        return self._put(Pointer(digest=old.before[0], since_ms=now_ms, before=old.before[1:]))
+        with self._alone():
+            old = self.pointer()
+            if old is None or not old.before:
+                raise BadInput(f"{self.place}: nothing was in force before; there is nowhere to roll back to")
+            self._manifest(old.before[0])
+            return self._put(Pointer(digest=old.before[0], since_ms=now_ms, before=old.before[1:]))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody else move the pointer between reading and writing it; a URL has no such lock."""
+        with ExitStack() as stack:
+            if isinstance(self._files, _Folder):
+                try:
+                    stack.enter_context(held_alone(self._files.root / f".{POINTER}.lock"))
+                except BlockingIOError:
+                    raise BadInput(f"{self.place}: another promotion is under way; run it again") from None
+                except OSError as error:
+                    raise BadInput(f"{self.place}: can't be written ({error.strerror})") from error
+            yield
+
+    def load(self, digest: str) -> Bundle:
+        """The bundle, verified; BadInput when it isn't what its folder is called."""
+        bundle = Bundle.load(self.fetch(digest))
+        if bundle.digest != digest:
+            raise BadInput(
+                f"{self.place}: what lies under {digest[:12]} is {bundle.digest[:12]}; promote it again"
+            )
+        return bundle
 
     def fetch(self, digest: str, cache: Path | None = None) -> Path:
         """The bundle's folder; that of a remote store is copied under `cache` first, whole or not at all."""

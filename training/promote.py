@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from features.errors import BadInput
-from models.bundle import Bundle
 from models.store import Store
 from models.tryout import try_out
 from training.registry import CHALLENGER, Registry
@@ -59,7 +58,7 @@ def rollback(store: str, registry: Registry | None) -> InForce:
 
 
 def _in_force(place: Store, digest: str, registry: Registry | None, *, back: bool) -> InForce:
-    try_out(Bundle.load(place.fetch(digest)))
+    try_out(place.load(digest))
     found = None if registry is None else registry.of_digest(digest)
     if registry is not None and found is not None:
         registry.crown(found)

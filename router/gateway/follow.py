@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from features.errors import SamediffError
-from models.bundle import Bundle
 from models.tryout import try_out
 from router.decide import Decider
 
@@ -65,7 +64,7 @@ class Follower:
 
     def _load(self, digest: str) -> Decider:
         """A decider on another bundle that has decided once for every alias. Runs aside of the loop."""
-        bundle = Bundle.load(self._store.fetch(digest))
+        bundle = self._store.load(digest)
         try_out(bundle)
         now = self._gateway.decider
         decider = Decider(bundle, now.catalog, now.policy, environ=self._gateway.environ, ratios=now.ratios)

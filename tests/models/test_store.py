@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import BadInput
+from features.files import held_alone
 from models.bundle import Bundle
 from models.prior import PRIOR
 from models.store import Pointer, Store, is_store
@@ -89,6 +90,25 @@ def test_a_reader_never_sees_half_a_pointer(tmp_path, bundles):
     reader.join()
     assert seen <= set(digests)
     assert len(store.pointer().before) == 50
+
+
+def test_a_bundle_under_another_s_name_is_not_taken_for_it(tmp_path, bundles):
+    store = Store(str(tmp_path / "store"))
+    one, two = (store.add(folder) for folder in bundles)
+    shutil.rmtree(store.fetch(two))
+    shutil.copytree(store.fetch(one), store.fetch(two))
+    assert store.load(one).digest == one
+    with pytest.raises(BadInput, match=f"what lies under {two[:12]} is {one[:12]}"):
+        store.load(two)
+
+
+def test_one_promotion_at_a_time(tmp_path, bundles):
+    store = Store(str(tmp_path / "store"))
+    one = store.add(bundles[0])
+    with held_alone(tmp_path / "store" / ".current.lock"), pytest.raises(BadInput, match="another promotion"):
+        store.point(one, 0)
+    assert store.point(one, 0).digest == one
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == ["bundles", "current"]
 
 
 def test_a_kill_while_publishing_leaves_the_old_one_in_force(tmp_path, bundles):

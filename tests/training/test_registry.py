@@ -15,6 +15,7 @@ from test_pipeline import two_models
 
 import samediff
 from features.errors import BadInput
+from features.files import held_alone
 from models.bundle import Bundle
 from models.store import Store
 from training.log import LogStore
@@ -196,14 +197,14 @@ def test_a_kill_in_the_middle_registers_nothing(place):
     assert [p.name for p in place.iterdir() if p.name.startswith("killed") and p.name != "killed"] == []
 
 
-def test_two_trainings_of_one_bundle_at_once_leave_one_and_say_so(tmp_path):
-    fill(LogStore(tmp_path / "log"), two_models(200))
-    both = [start(tmp_path, "train", "log", "--out", "one", "--no-mlflow") for _ in range(2)]
-    ends = sorted((p.communicate(timeout=240)[1], p.returncode) for p in both)
-    if ends != [("", 0)] * 2:  # unless one was through before the other began
-        assert ends[0] == ("", 0)
-        assert ends[1] == ("samediff: one: another training is making this bundle; wait for it to end\n", 2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "one"]
+def test_of_two_trainings_of_one_bundle_the_second_is_told_so(place, run):
+    with held_alone(place / ".one.lock"):
+        code, _, _, err = run(place, "train", "log", "--out", "one", "--no-mlflow")
+    assert (code, err) == (2, "samediff: one: another training is making this bundle; wait for it to end\n")
+    with held_alone(place / "log.retrain.lock"):
+        code, _, _, err = run(place, "retrain", "log", "--out", "again")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "another `samediff retrain` is on this log" in err
 
 
 def test_a_full_disk_in_the_middle_is_one_line_and_leaves_what_was_there(place, run):
