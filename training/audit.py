@@ -89,7 +89,7 @@ def described(odd: Oddities) -> Iterator[str]:
     if odd.unpriced:
         yield (
             f"! no price is known of {_some(odd.unpriced)}: nor is what they would cost, and `auto` doesn't "
-            "choose them for it; name their prices in the catalogue"
+            "choose them for it"
         )
 
 
