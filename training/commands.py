@@ -214,6 +214,20 @@ def rollback(
     finish(put_back(_store(store, settings), _registry(settings, no_mlflow=no_mlflow)), json, render)
 
 
+def _names(given: list[str] | None) -> tuple[str, ...]:
+    """Names of a repeatable option, each also a list with commas."""
+    return tuple(name.strip() for part in given or () for name in part.split(",") if name.strip())
+
+
+def _rates(given: list[str] | None) -> tuple[float, ...]:
+    from features.errors import BadInput
+
+    try:
+        return tuple(float(rate) for rate in _names(given)) or (0.1,)
+    except ValueError as error:
+        raise BadInput(f"--check-noise {','.join(given or ())}: a number or several are needed") from error
+
+
 @app.command()
 def evaluate(
     outcomes: Annotated[
@@ -229,8 +243,11 @@ def evaluate(
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Fit on OUTCOMES, score on this file.")] = None,
     check_noise: Annotated[
-        float, typer.Option(help="How often the cascade's check is wrong, 0 to 0.5.")
-    ] = 0.1,
+        list[str] | None,
+        typer.Option(help="How often a check is wrong, 0 to 0.5; several make a cascade each. Default 0.1."),
+    ] = None,
+    check_usd: Annotated[float, typer.Option(help="USD of one check of an answer.")] = 0.0,
+    router_usd: Annotated[float, typer.Option(help="USD of one decision of a router.")] = 0.0,
     rename: Annotated[
         list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Read a column under our name.")
     ] = None,
@@ -238,9 +255,16 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Keep only such rows; != leaves them out."),
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Keep these models, * and ? allowed; with ! before it, leave it out."),
+    ] = None,
     encoder: Annotated[
         Path | None, typer.Option(help="Folder of a static encoder; default: the prior's.")
     ] = None,
+    splits: Annotated[
+        int, typer.Option(help="Splits into halves for what deploying would have got; 0 leaves it out.")
+    ] = 2,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report as one page, too.")
     ] = None,
@@ -249,15 +273,18 @@ def evaluate(
     """Compare the learned router with every control on a full-outcome matrix."""
     from training.evaluate import Options, render, run
 
-    named = tuple(name.strip() for given in features or () for name in given.split(",") if name.strip())
     options = Options(
         group=group,
-        features=named,
+        features=_names(features),
         test=test,
-        check_noise=check_noise,
+        check_noise=_rates(check_noise),
+        check_usd=check_usd,
+        router_usd=router_usd,
         maps=tuple(rename or ()),
         where=tuple(where or ()),
+        models=_names(models),
         encoder=encoder,
+        splits=splits,
     )
     result = run(outcomes, options)
     if html is not None:

@@ -301,7 +301,7 @@ GOOD = matrix(20, lambda i, m: 0.5, {"a": 1.0, "b": 2.0}, kind=lambda i: f"k{i}"
         (GOOD, {"maps": ("prompt=nope",)}, "--map prompt=nope"),
         (GOOD, {"where": ("nope=1",)}, "--where nope=1"),
         (GOOD, {"where": ("kind=none",)}, "left by --where"),
-        (GOOD, {"check_noise": 0.9}, "--check-noise"),
+        (GOOD, {"check_noise": (0.9,)}, "--check-noise"),
         (GOOD.with_columns(one=pl.lit("g")), {"group": "one"}, "in one group"),
         (GOOD.with_columns(task_id=pl.col("task_id") + pl.col("model")), {}, "no task was run by two models"),
     ],
@@ -342,7 +342,7 @@ def test_a_scalar_named_by_the_user_becomes_a_feature(tmp_path):
 
 def test_with_a_perfect_check_the_cascade_of_two_is_as_good_as_the_oracle(routable):
     frame, path, _ = routable
-    result = run(path, Options(draws=100, check_noise=0.0))
+    result = run(path, Options(draws=100, check_noise=(0.0,)))
     cascade = policy(result, "cascade")
     assert cascade["quality"] == pytest.approx(policy(result, "oracle")["quality"])
     first = frame.filter(pl.col("model") == "cheap")["success"].mean()

@@ -90,12 +90,13 @@ def test_consensus_pays_for_every_call_and_stays_between_its_models(result):
 def test_agreement_is_a_chance_and_never_more_right_than_released():
     import numpy as np
 
-    from training.evaluate.consensus import MEASURED, _released
+    from training.evaluate.consensus import MEASURED, Answers, released
 
     a, b = np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 11))
-    right, released = _released(a, b, MEASURED)
-    assert ((right >= 0) & (right <= released + 1e-12) & (released <= 1)).all()
-    assert _released(np.array([1.0]), np.array([1.0]), MEASURED)[0] == MEASURED.both_right
+    right, let = released(Answers(a, None), Answers(b, None), MEASURED)
+    assert ((right >= 0) & (right <= let + 1e-12) & (let <= 1)).all()
+    sure = Answers(np.array([1.0]), None)
+    assert released(sure, sure, MEASURED)[0] == MEASURED.both_right
 
 
 @given(

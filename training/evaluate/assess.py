@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from training.evaluate.bootstrap import mean_known
-from training.metrics import auc, calibration_error
+from training.metrics import auc, calibration_error, paired_error
 
 if TYPE_CHECKING:
     from training.evaluate.bootstrap import Bootstrap
-    from training.evaluate.policies import Outcome, Routed, Scored
+    from training.evaluate.menus import Outcome
+    from training.evaluate.policies import Played, Scored
 
 _UNIT = (0.0, 1.0)
 
@@ -48,13 +49,15 @@ class Ledger:
 
     def against(self, name: str, other: str) -> dict[str, Any]:
         """Difference in quality and share of cost saved against another policy, paired, with intervals."""
-        gain = self.quality[name] - self.quality[other]
+        gain = _exact(self.quality[name] - self.quality[other])
         saving = 1 - self.cost[name] / self.cost[other] if self.cost[other] else float("nan")
         with np.errstate(invalid="ignore", divide="ignore"):
             saved = 1 - self.cost_draws[name] / self.cost_draws[other]
         return {
             "quality": float(gain),
-            "quality_ci": self.boot.interval(self.quality_draws[name] - self.quality_draws[other], gain),
+            "quality_ci": self.boot.interval(
+                _exact(self.quality_draws[name] - self.quality_draws[other]), gain
+            ),
             "saving": known(saving),
             "saving_ci": self.boot.interval(saved, saving),
         }
@@ -71,40 +74,56 @@ class Ledger:
         return float(point), self.boot.interval(np.where(spread > 1e-9, draws, np.nan), point)
 
 
+def _exact(difference: np.ndarray) -> np.ndarray:
+    """0 where two sums differ by their order alone, so that no sign is read into rounding."""
+    return np.where(np.abs(difference) < 1e-12, 0.0, difference)
+
+
 def known(value: float) -> float | None:
     """Give the number, or None where it is unknown."""
     return float(value) if np.isfinite(value) else None
 
 
-def area_above_mix(
-    boot: Bootstrap, route: Routed, family: list[Outcome] | None
+class Sweep(NamedTuple):
+    """A router at every λ, never abstaining: success and USD (L, n)."""
+
+    quality: np.ndarray
+    cost: np.ndarray
+
+
+def sweep(played: Played) -> Sweep:
+    """The λ that all folds have; the last option of a router's menu is to abstain."""
+    assert played.menus is not None
+    length = min(len(menu.names) for menu in played.menus) - 1
+    return Sweep(
+        np.concatenate([menu.quality[:length] for menu in played.menus], axis=1),
+        np.concatenate([menu.cost[:length] for menu in played.menus], axis=1),
+    )
+
+
+def area_above(
+    boot: Bootstrap, route: Sweep, family: list[Outcome] | None, other: Sweep | None = None
 ) -> tuple[float | None, list[float] | None]:
-    """Mean height of the learned curve over λ above the line of pin mixes, between the cheapest and best pin.
+    """Mean height of a router's curve over λ above the line of pin mixes, or above another router's curve.
 
-    Where these are one, up to the dearest point of the curve.
-
-    Success averaged over cost. No λ is chosen on the scored rows: the whole curve counts. None without costs.
+    Success averaged over cost, between the cheapest and the best pin; where these are one, up to the dearest
+    point of the curve. No λ is chosen on the scored rows: the whole curve counts. None without costs.
     """
-    if family is None or len(route.curve_quality) < 2:
+    if family is None or len(route.quality) < 2:
         return None, None
-    n_lambda = len(route.curve_quality)
-    parts = [
-        route.curve_quality,
-        np.stack([o.quality for o in family]),
-        route.curve_cost,
-        np.stack([o.cost for o in family]),
-    ]
+    mixes = Sweep(np.stack([o.quality for o in family]), np.stack([o.cost for o in family]))
+    below = mixes if other is None else other
+    parts = [route.quality, below.quality, route.cost, below.cost, mixes.cost[[0, -1]]]
     values = np.concatenate(parts)
-    half = n_lambda + len(family)
+    cuts = np.cumsum([len(part) for part in parts])[:-1]
 
     def height(row: np.ndarray) -> float:
-        q, c = row[:half], row[half:]
-        low, high = c[n_lambda], c[-1]
-        high = high if high > low else c[:n_lambda].max()
+        q, under, c, money, (low, high) = np.split(row, cuts)
+        high = high if high > low else c.max()
         if not np.isfinite(row).all() or high <= low:
             return float("nan")
         at = np.linspace(low, high, 101)
-        return float(np.mean(_line(at, c[:n_lambda], q[:n_lambda]) - _line(at, c[n_lambda:], q[n_lambda:])))
+        return float(np.mean(_line(at, c, q) - _line(at, money, under)))
 
     point = height(mean_known(values))
     draws = np.array([height(row) for row in boot.means(values)])
@@ -117,9 +136,9 @@ def _line(at: np.ndarray, cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
     return line
 
 
-def curve(route: Routed, lambdas: np.ndarray, scale: float) -> list[dict[str, Any]]:
+def curve(route: Sweep, lambdas: np.ndarray, scale: float) -> list[dict[str, Any]]:
     """Quality and cost of the learned router at each λ, without the right to abstain."""
-    quality, cost = route.curve_quality.mean(axis=1), mean_known(route.curve_cost)
+    quality, cost = route.quality.mean(axis=1), mean_known(route.cost)
     return [
         {"lambda_success_per_usd": known(w / scale) if w else 0.0, "quality": float(q), "cost_usd": known(c)}
         for w, q, c in zip(lambdas, quality, cost, strict=False)
@@ -140,6 +159,22 @@ def calibration(p: np.ndarray, at: Scored, models: list[str]) -> dict[str, Any]:
         "auc_within_model": float(np.mean(within)) if within else None,
         "per_model": per_model,
     }
+
+
+def reliability(p: np.ndarray, at: Scored, bins: int = 10) -> list[dict[str, Any]]:
+    """Said and true success in bins of equal count, with a 95 % interval of the truth over groups' tasks.
+
+    Rows of one task are one cluster.
+    """
+    y, flat = at.success.ravel(), p.ravel()
+    task = np.repeat(np.arange(len(p)), p.shape[1])
+    found = []
+    for part in np.array_split(np.argsort(flat, kind="stable"), min(bins, len(flat))):
+        mean, error = paired_error(y[part], task[part])
+        ends = [max(mean - 1.96 * error, 0.0), min(mean + 1.96 * error, 1.0)] if np.isfinite(error) else None
+        said = float(flat[part].mean())
+        found.append({"n": len(part), "mean_p": said, "mean_success": mean, "mean_success_ci": ends})
+    return found
 
 
 def _scores(p: np.ndarray, y: np.ndarray, fold: np.ndarray) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import stdtrit
 
 from training.metrics import paired_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CHUNK_CELLS = 8_000_000  # of the draws × groups table held at a time
 
@@ -16,23 +21,36 @@ class Bootstrap:
     def __init__(self, group: np.ndarray, draws: int, seed: int) -> None:
         names, self.group = np.unique(group, return_inverse=True)
         self.groups, self.draws, self.seed = len(names), draws, seed
+        self._kept: np.ndarray | None = None  # the draws, where they fit in one chunk
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Values (p, n), NaN unknown -> mean over known rows in each draw, (draws, p)."""
         known = np.isfinite(values)
+        whole = known.all(axis=1)
         total = self._by_group(np.where(known, values, 0.0))
-        count = self._by_group(known.astype(np.float64))
+        # Where all rows are known the count of a draw is one and the same for all such values.
+        count = self._by_group(np.concatenate([np.ones((1, values.shape[1])), known[~whole]]))
+        column = np.where(whole, 0, np.cumsum(~whole))
         out = np.empty((self.draws, len(values)))
+        for start, weight in self._weights():
+            with np.errstate(invalid="ignore", divide="ignore"):  # a draw without a known row says nothing
+                out[start : start + len(weight)] = (weight @ total) / (weight @ count)[:, column]
+        return out
+
+    def _weights(self) -> Iterator[tuple[int, np.ndarray]]:
+        """How often each group is drawn (draws, groups), in chunks, the same ones at every call."""
+        if self._kept is not None:
+            yield 0, self._kept
+            return
         rng = np.random.default_rng(self.seed)
         chunk = max(1, _CHUNK_CELLS // self.groups)
         for start in range(0, self.draws, chunk):
             size = min(chunk, self.draws - start)
-            weight = rng.multinomial(self.groups, np.full(self.groups, 1 / self.groups), size=size).astype(
-                float
-            )
-            with np.errstate(invalid="ignore", divide="ignore"):  # a draw without a known row says nothing
-                out[start : start + size] = (weight @ total) / (weight @ count)
-        return out
+            even = np.full(self.groups, 1 / self.groups)
+            weight = rng.multinomial(self.groups, even, size=size).astype(np.float64)
+            if size == self.draws:
+                self._kept = weight
+            yield start, weight
 
     def _by_group(self, values: np.ndarray) -> np.ndarray:
         return np.stack([np.bincount(self.group, weights=v, minlength=self.groups) for v in values], axis=1)

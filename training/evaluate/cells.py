@@ -20,8 +20,8 @@ _MEASURES = ("output_tokens", "price_in", "price_out")
 def complete_cells(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """One row for each task and model that are kept, every task having every model.
 
-    Columns task_id, model, success, cost and the measures that there are, null where unknown; BadInput where
-    two models aren't left.
+    Columns task_id, model, success, cost and the measures that there are, null where unknown, and `answer`
+    where rows have it; BadInput where two models aren't left.
     """
     return _complete(_priced_only(_one_row_each(_without_rare(rows, notes), notes), notes), notes)
 
@@ -48,6 +48,8 @@ def _one_row_each(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
 
     runs = [c for c in RUN_COLUMNS if c in rows.columns]
     absent = [pl.lit(None, dtype=pl.Float64).alias(c) for c in _MEASURES if c not in rows.columns]
+    one = pl.when(pl.col("answer").n_unique() == 1).then(pl.col("answer").first())
+    answer = [one.alias("answer")] if "answer" in rows.columns else []
     cells = (
         rows.with_columns(absent)
         .group_by("task_id", "model", maintain_order=True)
@@ -56,6 +58,7 @@ def _one_row_each(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
             (pl.col("success").max() - pl.col("success").min()).alias("_spread"),
             pl.col("success", "cost", *_MEASURES).mean(),
             *(pl.col(c).n_unique().alias(f"_{c}") for c in runs),
+            *answer,
         )
     )
     repeated = cells.filter(pl.col("_n") > 1)
@@ -69,7 +72,7 @@ def _one_row_each(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     of = f"of the {counted(len(repeated), 'repeated (task, model) pair')}"
     note = f"{counted(len(differ), f'{of} disagrees', f'{of} disagree')} on success"
     notes.add("disagreeing_rows", len(differ), note)
-    return cells.select("task_id", "model", "success", "cost", *_MEASURES)
+    return cells.select("task_id", "model", "success", "cost", *_MEASURES, *(["answer"] if answer else []))
 
 
 def _priced_only(cells: pl.DataFrame, notes: Notes) -> pl.DataFrame:

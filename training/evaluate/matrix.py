@@ -30,6 +30,7 @@ class Matrix(NamedTuple):
     group: np.ndarray  # (n,) int, tasks of one group stay together
     category: np.ndarray  # (n,) str, "" unknown
     category_column: str | None
+    answer: np.ndarray | None = None  # (n, m) int, equal in a row where answers are the same; -1 unknown
 
     @property
     def priced(self) -> bool:
@@ -61,7 +62,16 @@ def build(rows: pl.DataFrame, group_column: str | None, extras: tuple[str, ...],
         group=_merge_equal_prompts(tasks, notes),
         category=tasks["category"].fill_null("").to_numpy().astype(str),
         category_column=category_column,
+        answer=_codes(cells).reshape(shape) if "answer" in cells.columns else None,
     )
+
+
+def _codes(cells: pl.DataFrame) -> np.ndarray:
+    """Each answer as a number; -1 where it isn't known."""
+    import polars as pl
+
+    codes: np.ndarray = cells["answer"].rank("dense").cast(pl.Int64).fill_null(-1).to_numpy()
+    return codes
 
 
 def _with_category(rows: pl.DataFrame) -> tuple[pl.DataFrame, str | None]:

@@ -14,11 +14,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     features: tuple[str, ...] = ()
     test: Path | None = None
-    check_noise: float = 0.1
+    check_noise: tuple[float, ...] = (0.1,)  # the first is the cascade's; each further one a row of its own
+    check_usd: float = 0.0  # of one check of an answer
+    router_usd: float = 0.0  # of one decision of a router
     maps: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # names or patterns to keep; with "!" before it, to leave out
     encoder: Path | None = None  # folder of a static encoder; None: the one that ships with the prior, if any
     folds: int = 5
+    splits: int = 2  # into halves, for the deployment view; 0 leaves it out
     draws: int = 2000
     seed: int = 0
 

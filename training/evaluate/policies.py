@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from training.evaluate.bootstrap import mean_known
-from training.evaluate.choose import Book, Operating, choices, mix_weights, operate
+from training.evaluate.choose import Book, Operating, book, choices, mix_weights, operate
+from training.evaluate.menus import Menu, Outcome, take
 
 if TYPE_CHECKING:
     from training.evaluate.matrix import Matrix
+    from training.evaluate.options import Options
     from training.evaluate.predict import FoldScores, Split
 
 MIX_POINTS = 41  # budgets between the cheapest and the best pin
-
-
-class Outcome(NamedTuple):
-    """What a policy got on the n scored tasks; expectations where it decides by lot or by a noisy check."""
-
-    quality: np.ndarray  # (n,) success
-    cost: np.ndarray  # (n,) USD, NaN unknown
-    weights: np.ndarray  # (n, m) share of the task's answer by model
 
 
 class Scored(NamedTuple):
@@ -33,16 +27,33 @@ class Scored(NamedTuple):
     cost: np.ndarray  # (n, m)
 
 
-class Routed(NamedTuple):
-    """A learner's choices on the scored rows."""
+class Setting(NamedTuple):
+    """What every policy is played on: folds, what their training parts say, the routers' predictions."""
 
-    headline: Outcome
-    parity: Outcome
-    unguarded: Outcome
-    curve_quality: np.ndarray  # (L, n) for each λ, never abstaining
-    curve_cost: np.ndarray  # (L, n)
-    abstained: int  # folds
-    lambda_usd: list[float | None]  # λ of each fold, success per USD; None where it abstained
+    matrix: Matrix
+    parts: list[Split]
+    at: Scored
+    books: list[Book]
+    scores: dict[str, list[FoldScores]]  # of each router, by fold
+    options: Options
+
+
+class Played(NamedTuple):
+    """A policy as it was played."""
+
+    outcome: Outcome
+    menus: list[Menu] | None  # what it chose from in each fold; None where there was no choice
+    knobs: list[Any]  # what it chose in each fold, JSON-able
+    facts: dict[str, Any] = {}  # noqa: RUF012 — what else its entry says; never mutated
+    variants: dict[str, Outcome] = {}  # noqa: RUF012 — the same policy with another knob, by name
+
+
+def setting_of(
+    matrix: Matrix, parts: list[Split], scores: dict[str, list[FoldScores]], options: Options
+) -> Setting:
+    """Put folds and predictions together."""
+    books = [book(matrix, part.train) for part in parts]
+    return Setting(matrix, parts, scored(matrix, parts), books, scores, options)
 
 
 def scored(matrix: Matrix, parts: list[Split]) -> Scored:
@@ -52,12 +63,12 @@ def scored(matrix: Matrix, parts: list[Split]) -> Scored:
     return Scored(rows, fold, matrix.success[rows], matrix.cost[rows])
 
 
-def by_model(at: Scored, model: np.ndarray) -> Outcome:
-    """Outcome of sending each scored task to model[i]."""
+def by_model(at: Scored, model: np.ndarray, net_usd: float = 0.0) -> Outcome:
+    """Outcome of sending each scored task to model[i], at the cost of the call and `net_usd` for deciding."""
     rows = np.arange(len(model))
     weights = np.zeros(at.success.shape)
     weights[rows, model] = 1.0
-    return Outcome(at.success[rows, model], at.cost[rows, model], weights)
+    return Outcome(at.success[rows, model], at.cost[rows, model] + net_usd, weights)
 
 
 def by_weights(at: Scored, weights: np.ndarray) -> Outcome:
@@ -110,85 +121,57 @@ def matched_mix(at: Scored, family: list[Outcome], target: float) -> Outcome:
     return by_weights(at, (1 - part) * pair[0].weights + part * pair[1].weights)
 
 
-def cascade(
-    matrix: Matrix, at: Scored, parts: list[Split], books: list[Book], noise: float
-) -> tuple[Outcome, list[str]]:
-    """Cheap first, then a check that errs with probability `noise` either way, then the second model.
-
-    The pair is the best of those that cost no more than the best single model on the training part, else the
-    cheapest that is as good. Graded success is read as the chance of a right answer. Both calls are paid.
-    """
-    pieces, names = [], []
-    for i, (part, known) in enumerate(zip(parts, books, strict=True)):
-        first, second = _pair(matrix.success[part.train], matrix.cost[part.train], known, noise)
-        names.append(f"{matrix.models[first]} → {matrix.models[second]}")
-        mine = at.fold == i
-        s, c = at.success[mine], at.cost[mine]
-        onward = s[:, first] * noise + (1 - s[:, first]) * (1 - noise)
-        weights = np.zeros(s.shape)
-        weights[:, first], weights[:, second] = 1 - onward, onward
-        quality = s[:, first] * (1 - noise) + onward * s[:, second]
-        pieces.append(Outcome(quality, c[:, first] + onward * c[:, second], weights))
-    return Outcome(*(np.concatenate(column) for column in zip(*pieces, strict=True))), names
-
-
-def _pair(success: np.ndarray, cost: np.ndarray, known: Book, noise: float) -> tuple[int, int]:
-    """First and second model (of m ≥ 2) of the cascade, from the training part."""
-    n = len(success)
-    onward = success * noise + (1 - success) * (1 - noise)
-    quality = success.mean(axis=0)[:, None] * (1 - noise) + onward.T @ success / n
-    np.fill_diagonal(quality, -np.inf)
-    if not np.isfinite(known.cost).all():
-        first, second = np.unravel_index(int(np.argmax(quality)), quality.shape)
-        return int(first), int(second)
-    filled = np.where(np.isfinite(cost), cost, known.cost)
-    money = filled.mean(axis=0)[:, None] + onward.T @ filled / n
-    money[np.isneginf(quality)] = np.inf
-    affordable = money <= known.cost[known.pin]
-    score = np.where(affordable, quality, -np.inf)
-    if not affordable.any():
-        good = quality >= min(known.quality[known.pin], quality.max())
-        score = np.where(good, -money, -np.inf)
-    first, second = np.unravel_index(int(np.argmax(score)), score.shape)
-    return int(first), int(second)
+def routed(setting: Setting, name: str) -> Played:
+    """A router: each fold's λ is chosen on its training part and applied to the rows that are scored."""
+    ops, menus = [], []
+    for i, (part, known) in enumerate(zip(setting.parts, setting.books, strict=True)):
+        score = setting.scores[name][i]
+        ops.append(_operating(setting, part, known, score))
+        menus.append(_lambda_menu(setting, i, known, score))
+    variants = {}
+    for at, variant in enumerate(Operating._fields):
+        chosen = [op[at] for op in ops]
+        variants[variant] = take(menus, [-1 if index is None else index for index in chosen])
+    abstained = [op.headline is None for op in ops]
+    lambdas = [
+        None if op.headline is None else known.lambda_usd(op.headline)
+        for op, known in zip(ops, setting.books, strict=True)
+    ]
+    fitted = [score.knob for score in setting.scores[name]]
+    facts = {
+        "abstained": sum(abstained),
+        "folds": len(ops),
+        "lambda_success_per_usd": lambdas,
+        "knob": fitted,
+    }
+    knobs = [list(pair) for pair in zip(lambdas, fitted, strict=True)]
+    return Played(variants.pop("headline"), menus, knobs, facts, variants)
 
 
-def routed(
-    matrix: Matrix, at: Scored, parts: list[Split], books: list[Book], scores: list[FoldScores]
-) -> Routed:
-    """Choose each fold's λ on its training part and apply it to the rows that are scored."""
-    ops, curves, lambdas = [], [], []
-    picks: dict[str, list[np.ndarray]] = {"headline": [], "parity": [], "unguarded": []}
-    for part, known, score in zip(parts, books, scores, strict=True):
-        op = _operating(matrix, part, known, score)
-        options = choices(score.test, known.expected[part.test], known)
-        pin = np.full(options.shape[1], known.pin)
-        for name, index in zip(picks, op, strict=True):
-            picks[name].append(pin if index is None else options[index])
-        ops.append(op)
-        curves.append(options)
-        lambdas.append(None if op.headline is None else known.lambda_usd(op.headline))
-    length = min(len(c) for c in curves)  # 1 where a fold knows no cost
-    sweep = np.concatenate([c[:length] for c in curves], axis=1)
-    every = np.arange(sweep.shape[1])[None, :]
-    played = {name: by_model(at, np.concatenate(models)) for name, models in picks.items()}
-    return Routed(
-        headline=played["headline"],
-        parity=played["parity"],
-        unguarded=played["unguarded"],
-        curve_quality=at.success[every, sweep],
-        curve_cost=at.cost[every, sweep],
-        abstained=sum(op.headline is None for op in ops),
-        lambda_usd=lambdas,
-    )
+def _lambda_menu(setting: Setting, fold: int, known: Book, score: FoldScores) -> Menu:
+    """One option for each λ, and last the best single model, which is what abstaining means."""
+    part, at, net = setting.parts[fold], setting.at, setting.options.router_usd
+    success, cost = setting.matrix.success[part.train], setting.matrix.cost[part.train]
+    before = choices(score.train, known.expected[part.train], known)
+    rows = np.arange(before.shape[1])[None, :]
+    mine = at.fold == fold
+    here = at._replace(success=at.success[mine], cost=at.cost[mine])
+    models = choices(score.test, known.expected[part.test], known)
+    played = [by_model(here, model, net) for model in models]
+    played.append(by_model(here, np.full(models.shape[1], known.pin)))
+    names = [f"λ = {known.lambda_usd(i):.4g} per USD" for i in range(len(models))] + ["abstains"]
+    quality = np.append(success[rows, before].mean(axis=1), known.quality[known.pin])
+    money = np.append(mean_known(cost[rows, before]) + net, known.cost[known.pin])
+    return Menu(names, quality, money, *(np.stack(column) for column in zip(*played, strict=True)))
 
 
-def _operating(matrix: Matrix, part: Split, known: Book, score: FoldScores) -> Operating:
+def _operating(setting: Setting, part: Split, known: Book, score: FoldScores) -> Operating:
     """λ of one fold from the out-of-fold predictions of its training part."""
+    matrix = setting.matrix
     success, cost = matrix.success[part.train], matrix.cost[part.train]
     options = choices(score.train, known.expected[part.train], known)
     rows = np.arange(options.shape[1])[None, :]
-    spent = cost[rows, options]
+    spent = cost[rows, options] + setting.options.router_usd
     pin = success[:, known.pin]
     if np.isfinite(known.cost).all():
         mixed = mix_weights(known.cost, known.quality, mean_known(spent)) @ success.T

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
+from training.evaluate.answers import ANSWER_COLUMNS
 from training.evaluate.words import counted
 
 if TYPE_CHECKING:
@@ -51,14 +53,21 @@ def read_rows(path: Path, options: Options, notes: Notes) -> tuple[pl.DataFrame,
     frame = _filter(_rename(_scan(path), options.maps, path), options.where, path)
     names = frame.collect_schema().names()
     _demand(path, names, options)
+    frame = _of_models(frame, options.models, path)
     _demand_texts(path, frame)
-    wanted = dict.fromkeys((*REQUIRED, *NUMBERS, *TEXTS, *options.features, *filter(None, [options.group])))
+    schema = frame.collect_schema()
+    answers = [c for c in ANSWER_COLUMNS if schema.get(c) == pl.String]
+    asked = (*options.features, *filter(None, [options.group]))
+    wanted = dict.fromkeys((*REQUIRED, *NUMBERS, *TEXTS, *answers, *asked))
     try:
         rows = frame.select(c for c in wanted if c in names).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadInput(f"{path}: can't be read ({_first_line(error)}); give a Parquet or CSV file") from None
     if rows.is_empty():
-        raise BadInput(f"{path}: no rows" + (" are left by --where" if options.where else "; an empty table"))
+        raise BadInput(
+            f"{path}: no rows"
+            + (" are left by --where" if options.where or options.models else "; an empty table")
+        )
     return _usable(rows, path, notes)
 
 
@@ -122,6 +131,27 @@ def _filter(frame: pl.LazyFrame, where: tuple[str, ...], path: Path) -> pl.LazyF
         same = pl.col(column).cast(pl.String).eq_missing(pl.lit(value))
         frame = frame.filter(~same if unequal else same)
     return frame
+
+
+def _of_models(frame: pl.LazyFrame, asked: tuple[str, ...], path: Path) -> pl.LazyFrame:
+    """Apply --models: names or patterns (* and ?) to keep, or to leave out with "!" before them."""
+    import polars as pl
+
+    if not asked:
+        return frame
+    try:
+        column = frame.select(pl.col("model").cast(pl.String).unique()).collect()["model"]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadInput(f"{path}: can't be read ({_first_line(error)}); give a Parquet or CSV file") from None
+    names = column.drop_nulls().sort().to_list()
+    hits = {name: fnmatch.filter(names, name.removeprefix("!")) for name in asked}
+    for name, found in hits.items():
+        if not found:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            raise BadInput(f"--models {name}: no such model in {path}, which has: {shown}")
+    keep = {m for name, found in hits.items() for m in found if not name.startswith("!")} or set(names)
+    keep -= {m for name, found in hits.items() for m in found if name.startswith("!")}
+    return frame.filter(pl.col("model").cast(pl.String).is_in(sorted(keep)))
 
 
 def _demand_texts(path: Path, frame: pl.LazyFrame) -> None:
