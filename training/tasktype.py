@@ -22,7 +22,7 @@ from training.trees import tasks_of
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # in rows at unit variance
 EMBEDDED = (0.0, 0.3, 1.0)  # weights of the text's vector beside the structure
 FOLDS = 5
-MIN_ROWS_OF_TYPE = 5  # requests; a rarer type keeps its base rate alone
+MIN_COLUMNS = 8  # a log that tells only sizes would tell types by prompt length, which is another log's noise
 MAX_ROWS = 20_000  # requests that the weights are fitted on
 _CHOOSING_ROWS = 2_500  # requests that ridge and weight are chosen on
 _CHOOSING_FOLDS = 3
@@ -81,7 +81,7 @@ def with_types(examples: Examples, *, hide: bool = False, seed: int = 0) -> Exam
 
 
 def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
-    """Fit on the examples whose type is told; None with fewer than two types or two groups."""
+    """Fit on the examples whose type is told; None with fewer than two types, two groups or MIN_COLUMNS."""
     names = tuple(sorted({str(t) for t in examples.task_type} - {""}))
     told = examples.task_type != ""
     if len(names) < 2 or len(np.unique(examples.group[told])) < 2:
@@ -90,6 +90,8 @@ def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
     if fold[told].min() == fold[told].max():
         return None
     first = _distinct(examples, np.flatnonzero(told), seed)
+    if len(scaling(examples.features[first])[0]) < MIN_COLUMNS:
+        return None
     index = {name: i for i, name in enumerate(names)}
     requests = Requests(
         examples.features[first],
