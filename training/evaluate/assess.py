@@ -49,7 +49,7 @@ class Ledger:
 
     def against(self, name: str, other: str) -> dict[str, Any]:
         """Difference in quality and share of cost saved against another policy, paired, with intervals."""
-        gain = _exact(self.quality[name] - self.quality[other])
+        gain = float(_exact(self.quality[name] - self.quality[other]))
         saving = 1 - self.cost[name] / self.cost[other] if self.cost[other] else float("nan")
         with np.errstate(invalid="ignore", divide="ignore"):
             saved = 1 - self.cost_draws[name] / self.cost_draws[other]
@@ -74,7 +74,7 @@ class Ledger:
         return float(point), self.boot.interval(np.where(spread > 1e-9, draws, np.nan), point)
 
 
-def _exact(difference: np.ndarray) -> np.ndarray:
+def _exact(difference: Any) -> np.ndarray:
     """0 where two sums differ by their order alone, so that no sign is read into rounding."""
     return np.where(np.abs(difference) < 1e-12, 0.0, difference)
 

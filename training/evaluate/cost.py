@@ -22,10 +22,15 @@ def with_cost(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     """
     import polars as pl
 
-    absent = [
-        pl.lit(None, dtype=pl.Float64).alias(c) for c in ("cost_usd", "price_in", "price_out", *_TOKENS)
-    ]
+    needed = ("cost_usd", "price_in", "price_out", *_TOKENS)
+    absent = [pl.lit(None, dtype=pl.Float64).alias(c) for c in needed]
     full = rows.with_columns(c for c in absent if c.meta.output_name() not in rows.columns)
+    odd = full.select((pl.col("cost_usd").is_infinite() | (pl.col("cost_usd") < 0)).sum()).item()
+    said = counted(odd, "row records", "rows record")
+    notes.add("impossible_cost", odd, f"{said} a negative or infinite cost: taken as missing")
+    full = full.with_columns(
+        pl.when(pl.col(c).is_finite() & (pl.col(c) >= 0)).then(pl.col(c)) for c in needed
+    )
     cost = pl.col("cost_usd")
     free = (pl.col("price_in") == 0) & (pl.col("price_out") == 0)
     zero = full.select(((cost == 0) & ~free.fill_null(value=False)).sum()).item()

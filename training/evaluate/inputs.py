@@ -12,6 +12,7 @@ import numpy as np
 from features.errors import BadInput
 from features.facts import Facts
 from features.vector import feature_names, featurize_one
+from training.evaluate.leak import probe
 from training.evaluate.words import counted
 
 if TYPE_CHECKING:
@@ -33,13 +34,18 @@ class Inputs(NamedTuple):
     vector: np.ndarray  # (n, d) float32, NaN unknown; columns that never vary are left out
     names: tuple[str, ...]
     embedding: str | None  # digest of the encoder, None without one
+    told: np.ndarray | None = None  # (n,) str types that are told while fitting and hidden while scoring
 
 
 def inputs_of(matrix: Matrix, options: Options, notes: Notes) -> Inputs:
     """Facts and embedding of each prompt, then the scalars named by --features."""
     tasks = matrix.tasks
     tokens = _prompt_tokens(tasks, notes)
-    requests = _requests(tasks, notes)
+    texts = _texts(tasks, notes)
+    requests = _requests(tasks, texts, notes)
+    if texts is not None:
+        groups = [str(name) for name in tasks["_group"]]
+        probe(texts, tasks["task_id"].to_list(), groups, matrix.success, notes)
     encoder = _encoder(options.encoder, notes) if requests else None
     facts = [
         _facts(request, tokens[i], tasks, i) for i, request in enumerate(requests or [None] * len(tasks))
@@ -53,6 +59,7 @@ def inputs_of(matrix: Matrix, options: Options, notes: Notes) -> Inputs:
         names += feature_names(encoder.dim)[len(names) :]
     for name in options.features:
         if name != "input_tokens":
+            _unknown_values(tasks[name], notes)
             block, labels = _scalar(tasks, name)
             blocks.append(block)
             names += labels
@@ -84,8 +91,8 @@ def _prompt_tokens(tasks: pl.DataFrame, notes: Notes) -> list[float | None]:
     return tasks["prompt_tokens"].to_list()
 
 
-def _requests(tasks: pl.DataFrame, notes: Notes) -> list[WireRequest] | None:
-    """Each prompt as the request a client would send; None when the table has no prompts."""
+def _texts(tasks: pl.DataFrame, notes: Notes) -> list[str] | None:
+    """Each prompt without a first line that holds the task's id; None when the table has no prompts."""
     if "prompt" not in tasks.columns or tasks["prompt"].null_count() == len(tasks):
         notes.add(
             "no_prompts",
@@ -95,20 +102,28 @@ def _requests(tasks: pl.DataFrame, notes: Notes) -> list[WireRequest] | None:
         return None
     missing, of = tasks["prompt"].null_count(), f"of {counted(len(tasks), 'task')}"
     notes.add("missing_prompts", missing, f"{counted(missing, f'{of} has', f'{of} have')} no prompt")
-    tools = tasks["tools_json"].to_list() if "tools_json" in tasks.columns else [None] * len(tasks)
-    requests, leaks, broken = [], 0, 0
-    for task_id, prompt, text in zip(tasks["task_id"], tasks["prompt"], tools, strict=True):
-        stripped = _without_id(prompt or "", task_id)
-        leaks += stripped != (prompt or "")
-        request, unread = _request(stripped, text)
-        broken += unread
-        requests.append(request)
+    given = [prompt or "" for prompt in tasks["prompt"]]
+    texts = [_without_id(prompt, i) for prompt, i in zip(given, tasks["task_id"], strict=True)]
+    leaks = sum(text != prompt for text, prompt in zip(texts, given, strict=True))
     notes.add(
         "prompt_leaks_id",
         leaks,
         f"the first line of {counted(leaks, 'prompt')} holds the task id: "
         "stripped before any feature is made",
     )
+    return texts
+
+
+def _requests(tasks: pl.DataFrame, texts: list[str] | None, notes: Notes) -> list[WireRequest] | None:
+    """Each prompt as the request a client would send; None when the table has no prompts."""
+    if texts is None:
+        return None
+    tools = tasks["tools_json"].to_list() if "tools_json" in tasks.columns else [None] * len(tasks)
+    requests, broken = [], 0
+    for text, offered in zip(texts, tools, strict=True):
+        request, unread = _request(text, offered)
+        broken += unread
+        requests.append(request)
     notes.add(
         "unread_tools",
         broken,
@@ -165,6 +180,20 @@ def _encoder(folder: Path | None, notes: Notes) -> StaticEncoder | None:
     return StaticEncoder.load(folder or shipped)
 
 
+def _unknown_values(column: pl.Series, notes: Notes) -> None:
+    """Say how many tasks lack a feature that was asked for."""
+    bad = int(column.null_count())
+    if column.dtype.is_float():
+        bad += int((~column.is_finite()).sum())
+    of = f"of {counted(len(column), 'task')}"
+    note = f"{counted(bad, f'{of} has', f'{of} have')} no number in {column.name}: taken as unknown"
+    notes.add(
+        "unknown_feature",
+        bad,
+        note.replace("no number", "nothing") if not column.dtype.is_numeric() else note,
+    )
+
+
 def _scalar(tasks: pl.DataFrame, name: str) -> tuple[np.ndarray, list[str]]:
     """Read a column named by --features: a number as it is, a text as one column per level."""
     column = tasks[name]
@@ -172,7 +201,8 @@ def _scalar(tasks: pl.DataFrame, name: str) -> tuple[np.ndarray, list[str]]:
         import polars as pl
 
         number = column.cast(pl.Int64) if column.dtype.is_temporal() else column
-        values = number.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        values = number.cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
+        values[np.isinf(values)] = np.nan
         return values[:, None].astype(np.float32), [name]
     levels = column.drop_nulls().unique().sort().to_list()
     if not str(column.dtype).startswith(("String", "Categorical", "Enum")) or len(levels) > MAX_LEVELS:

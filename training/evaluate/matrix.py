@@ -42,7 +42,7 @@ def build(rows: pl.DataFrame, group_column: str | None, extras: tuple[str, ...],
     """Make the matrix of usable rows (with `cost` and `part`); BadInput where two models aren't left."""
     import polars as pl
 
-    rows, category_column = _with_category(rows)
+    rows, category_column = _with_category(rows, notes)
     flag(rows, notes)
     cells = complete_cells(rows, notes)
     ids = cells["task_id"].unique(maintain_order=True)
@@ -74,12 +74,18 @@ def _codes(cells: pl.DataFrame) -> np.ndarray:
     return codes
 
 
-def _with_category(rows: pl.DataFrame) -> tuple[pl.DataFrame, str | None]:
+def _with_category(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, str | None]:
     """Name `category` the first known task-type column that is the same for all rows of a task."""
     import polars as pl
 
     for name in CATEGORY_COLUMNS:
-        if name in rows.columns and 1 < rows[name].n_unique() <= max(2, len(rows) // 20):
+        if name not in rows.columns:
+            continue
+        kinds = rows[name].n_unique()
+        many = kinds > max(2, len(rows) // 20)
+        said = f"{name} has {counted(kinds, 'value')} on {counted(len(rows), 'row')}"
+        notes.add("many_task_types", kinds if many else 0, f"{said}: too many to be a task type, so left out")
+        if kinds > 1 and not many:
             constant = rows.group_by("task_id").agg(pl.col(name).n_unique())[name].max()
             if constant == 1:
                 return rows.with_columns(pl.col(name).alias("category")), name

@@ -22,10 +22,25 @@ def flag(rows: pl.DataFrame, notes: Notes) -> None:
     _empty_calls(rows, notes)
     _broken_runs(rows, notes)
     _failed_blocks(rows, notes)
+    _one_outcome(rows, notes)
 
 
 def _names(models: list[str]) -> str:
     return ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
+
+
+def _one_outcome(rows: pl.DataFrame, notes: Notes) -> None:
+    """All rows of one outcome, or of a model: nothing can be learned of it."""
+    import polars as pl
+
+    ends = rows.group_by("model").agg(pl.len(), pl.col("success").min().alias("low"), pl.col("success").max())
+    if rows["success"].n_unique() == 1:
+        value = f"{rows['success'][0]:g}"
+        notes.add("one_outcome", len(rows), f"every success is {value}: no model is better than another here")
+        return
+    same = ends.filter((pl.col("low") == pl.col("success")) & (pl.col("len") >= _BLOCK)).sort("model")
+    note = f"every success of {_names(same['model'].to_list())} is the same: a run that broke?"
+    notes.add("one_outcome_models", int(same["len"].sum()), note)
 
 
 def _constants(rows: pl.DataFrame, notes: Notes) -> None:
