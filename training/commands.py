@@ -262,6 +262,12 @@ def evaluate(
     encoder: Annotated[
         Path | None, typer.Option(help="Folder of a static encoder; default: the prior's.")
     ] = None,
+    hide_type: Annotated[
+        bool, typer.Option("--hide-type", help="Task types are told while fitting, hidden while scoring.")
+    ] = False,
+    ignore_type: Annotated[
+        bool, typer.Option("--ignore-type", help="As if there were no task types: the control of that.")
+    ] = False,
     splits: Annotated[
         int, typer.Option(help="Splits into halves for what deploying would have got; 0 leaves it out.")
     ] = 2,
@@ -284,6 +290,8 @@ def evaluate(
         where=tuple(where or ()),
         models=_names(models),
         encoder=encoder,
+        hide_type=hide_type,
+        ignore_type=ignore_type,
         splits=splits,
     )
     result = run(outcomes, options)

@@ -237,7 +237,7 @@ def _line(part: _Part, features: np.ndarray) -> np.ndarray:
 
 
 def _choose(requests: Requests, n_types: int, embedded: np.ndarray) -> _Setting:
-    """Ridge and weight of the text's vector of least out-of-fold loss, on a part of the requests."""
+    """Ridge, then weight of the text's vector, of least out-of-fold loss on a part of the requests."""
     groups = np.unique(requests.group)
     keep = np.ones(len(requests.type_), bool)
     if len(keep) > _CHOOSING_ROWS:
@@ -246,16 +246,23 @@ def _choose(requests: Requests, n_types: int, embedded: np.ndarray) -> _Setting:
         keep = np.isin(requests.group, drawn) if len(drawn) >= _CHOOSING_FOLDS else keep
     few = Requests(*(each[keep] for each in requests))
     few = few._replace(fold=assign_folds(few.group, _CHOOSING_FOLDS, 1))
-    weights = EMBEDDED if embedded.any() else EMBEDDED[:1]
-    total = {(r, e): 0.0 for r in RIDGES for e in weights}
-    for f in range(int(few.fold.max()) + 1):
-        inside = few.fold != f
-        rows = _Rows(few, inside, n_types, embedded)
-        held, target = few.features[~inside], few.type_[~inside]
-        for ridge, weight in total:
-            p = softmax(_line(_fit(rows, _Setting(ridge, weight), _CHOOSING_STEPS), held))
-            total[ridge, weight] -= float(np.log(np.maximum(p[np.arange(len(p)), target], 1e-12)).sum())
-    return _Setting(*min(total, key=lambda key: total[key]))
+    parts = [few.fold != f for f in range(int(few.fold.max()) + 1)]
+    folds = [(_Rows(few, inside, n_types, embedded), ~inside) for inside in parts]
+
+    def loss(setting: _Setting) -> float:
+        total = 0.0
+        for rows, held in folds:
+            p = softmax(_line(_fit(rows, setting, _CHOOSING_STEPS), few.features[held]))
+            total -= float(np.log(np.maximum(p[np.arange(len(p)), few.type_[held]], 1e-12)).sum())
+        return total
+
+    start = EMBEDDED[1] if embedded.any() else 0.0
+    tried = {_Setting(ridge, start): loss(_Setting(ridge, start)) for ridge in RIDGES}
+    best = min(tried, key=lambda setting: tried[setting])
+    if embedded.any():
+        others = (_Setting(best.ridge, weight) for weight in EMBEDDED if weight != start)
+        tried |= {setting: loss(setting) for setting in others}
+    return min(tried, key=lambda setting: tried[setting])
 
 
 def _calibrated(line: np.ndarray, requests: Requests, base: np.ndarray) -> tuple[float, float]:

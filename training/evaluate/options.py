@@ -20,6 +20,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     maps: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     models: tuple[str, ...] = ()  # names or patterns to keep; with "!" before it, to leave out
+    hide_type: bool = False  # types are told while fitting, and hidden from what is scored
+    ignore_type: bool = False  # as if there were no types at all: the control for hide_type
     encoder: Path | None = None  # folder of a static encoder; None: the one that ships with the prior, if any
     folds: int = 5
     splits: int = 2  # into halves, for the deployment view; 0 leaves it out

@@ -12,6 +12,7 @@ from training.evaluate import design
 from training.evaluate.words import counted
 from training.examples import Examples, Knobs, assign_folds
 from training.fit import fit_success
+from training.tasktype import with_types
 
 if TYPE_CHECKING:
     from training.evaluate.inputs import Inputs
@@ -71,9 +72,17 @@ def fit_one(router: str, matrix: Matrix, inputs: Inputs, split: Split) -> FoldSc
 
 
 def learned(matrix: Matrix, inputs: Inputs, split: Split, trees: bool = True) -> FoldScores:
-    """Fit the product's own head on the training part; its out-of-fold p of that part comes with it."""
+    """Fit the product's own head on the training part; its out-of-fold p of that part comes with it.
+
+    Types that are told while fitting only teach the table and the classifier: every row is predicted, those
+    of the training part too, as one that tells none.
+    """
     rows, m = np.flatnonzero(split.train), len(matrix.models)
-    fitted = fit_success(_examples(matrix, inputs, rows), _knobs(len(rows) * m, trees))
+    examples = _examples(matrix, inputs, rows)
+    if inputs.told is not None:
+        told = np.repeat(inputs.told[rows], m)
+        examples = with_types(examples._replace(task_type=told), hide=True)
+    fitted = fit_success(examples, _knobs(len(rows) * m, trees))
     test = np.flatnonzero(split.test)
     held = _examples(matrix, inputs, test)
     p = fitted.predict(held.features, held.candidate, held.task_type)

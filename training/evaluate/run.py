@@ -34,6 +34,7 @@ def run(path: Path, options: Options) -> dict[str, Any]:
     matrix = build(rows, group, tuple(n for n in options.features if n != "input_tokens"), notes)
     matrix, group = foldable(matrix, group, options, notes)
     inputs = inputs_of(matrix, options, notes)
+    matrix, inputs = _types_shown(matrix, inputs, options)
     parts = predict.splits(matrix, options, notes)
     setting, *deployed = _settings(matrix, inputs, [parts, *halves(matrix, options)], options)
     found = figures(setting, deployed)
@@ -46,6 +47,7 @@ def run(path: Path, options: Options) -> dict[str, Any]:
         "groups": len(np.unique(matrix.group)),
         "group": group or "task_id",
         "task_type": matrix.category_column,
+        "task_type_shown": _shown(options),
         "features": list(inputs.names),
         "encoder": inputs.embedding,
         "folds": len(parts),
@@ -56,6 +58,23 @@ def run(path: Path, options: Options) -> dict[str, Any]:
         "warnings": notes.warnings,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _types_shown(matrix: Matrix, inputs: Inputs, options: Options) -> tuple[Matrix, Inputs]:
+    """Task types as the options show them; hidden ones stay with the inputs for the heads to be fitted on."""
+    if not (options.hide_type or options.ignore_type):
+        return matrix, inputs
+    if matrix.category_column is None:
+        raise BadInput("--hide-type: the table has no task types to hide")
+    if options.hide_type and options.ignore_type:
+        raise BadInput("--hide-type and --ignore-type: one of them")
+    told = matrix.category if options.hide_type else None
+    return matrix._replace(category=np.full(len(matrix.category), "")), inputs._replace(told=told)
+
+
+def _shown(options: Options) -> str:
+    """What the scored rows tell of their type."""
+    return "hidden" if options.hide_type else "ignored" if options.ignore_type else "told"
 
 
 def _demand(options: Options) -> None:
