@@ -64,14 +64,17 @@ class TypeFit(NamedTuple):
     scored: Scored
 
 
-def with_types(examples: Examples, *, hide: bool = False, seed: int = 0) -> Examples:
+def with_types(
+    examples: Examples, *, hide: bool = False, names: tuple[str, ...] = (), seed: int = 0
+) -> Examples:
     """The examples with a classifier of their types, and the posteriors of those that tell none.
 
     With `hide` every example is treated as if it told none: its type fills the table and teaches the
     classifier, but learners see only what a request without a tag shows; so it is with kinds of calls, which
-    no client tells. Unchanged where there are fewer than two types, or none can be held out.
+    no client tells. `names` are those of the features where they aren't the whole list. Unchanged where there
+    are fewer than two types, or none can be held out.
     """
-    fitted = fit_types(examples, seed=seed)
+    fitted = fit_types(examples, names=names, seed=seed)
     if fitted is None:
         return examples
     hide = hide or examples.types_by == "kind"
@@ -80,11 +83,11 @@ def with_types(examples: Examples, *, hide: bool = False, seed: int = 0) -> Exam
     return examples._replace(types=fitted.types, posterior=posterior)
 
 
-def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
+def fit_types(examples: Examples, *, names: tuple[str, ...] = (), seed: int = 0) -> TypeFit | None:
     """Fit on the examples whose type is told; None with fewer than two types, two groups or MIN_COLUMNS."""
-    names = tuple(sorted({str(t) for t in examples.task_type} - {""}))
+    kinds = tuple(sorted({str(t) for t in examples.task_type} - {""}))
     told = examples.task_type != ""
-    if len(names) < 2 or len(np.unique(examples.group[told])) < 2:
+    if len(kinds) < 2 or len(np.unique(examples.group[told])) < 2:
         return None
     fold = assign_folds(examples.group, FOLDS, seed)
     if fold[told].min() == fold[told].max():
@@ -92,7 +95,7 @@ def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
     first = _distinct(examples, np.flatnonzero(told), seed)
     if len(scaling(examples.features[first])[0]) < MIN_COLUMNS:
         return None
-    index = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(kinds)}
     requests = Requests(
         examples.features[first],
         np.array([index[str(t)] for t in examples.task_type[first]]),
@@ -101,7 +104,8 @@ def fit_types(examples: Examples, *, seed: int = 0) -> TypeFit | None:
     )
     # Threads of a small matrix product wait longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _fitted(requests, names, (examples.features, fold), examples.types_by)
+        card = TypeCard(names=kinds, features=names or _names(examples), base=(), reliability=0, reach=0)
+        return _fitted(requests, msgspec.structs.replace(card, by=examples.types_by), examples.features, fold)
 
 
 def _distinct(examples: Examples, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -112,14 +116,21 @@ def _distinct(examples: Examples, rows: np.ndarray, seed: int) -> np.ndarray:
     return rows[first]
 
 
-def _fitted(
-    requests: Requests, names: tuple[str, ...], every: tuple[np.ndarray, np.ndarray], by: str
-) -> TypeFit:
-    """Choose, fit out of fold and on everything; `every` are features and folds of all examples."""
-    n_types = len(names)
-    embedded = _embedded(requests.features.shape[1])
+def _names(examples: Examples) -> tuple[str, ...]:
+    """Names of the features (d); a matrix of another width than the feature list's has plain numbers."""
+    width = examples.features.shape[1]
+    names = feature_names(max(0, width - len(feature_names(0))))
+    return names if len(names) == width else tuple(f"column_{i}" for i in range(width))
+
+
+def _fitted(requests: Requests, draft: TypeCard, features: np.ndarray, fold: np.ndarray) -> TypeFit:
+    """Choose, fit out of fold and on everything; the draft names types and features (d).
+
+    `features` (n, d) and `fold` (n,) are those of all examples.
+    """
+    n_types = len(draft.names)
+    embedded = np.array([name.startswith("emb_") for name in draft.features])
     setting = _choose(requests, n_types, embedded)
-    features, fold = every
     line = np.zeros((len(requests.type_), n_types))
     parts = []
     for f in range(int(fold.max()) + 1):
@@ -131,39 +142,19 @@ def _fitted(
     temperature, trust = _calibrated(line, requests, base)
     whole = _fit(_Rows(requests, np.ones(len(requests.type_), bool), n_types, embedded), setting, _STEPS)
     scored = _scored(line / temperature, requests.type_, base, trust)
-    card = TypeCard(
-        names=names,
-        features=tuple(_name(c, features.shape[1]) for c in whole.columns),
+    numbers = {"ridge": setting.ridge, "embedded": setting.embedded, "temperature": temperature}
+    card = msgspec.structs.replace(
+        draft,
         base=tuple(map(float, base)),
         reliability=trust,
-        reach=0.0,
-        by=by,
-        metrics={
-            **{name: float(value) for name, value in scored._asdict().items()},
-            "ridge": setting.ridge,
-            "embedded": setting.embedded,
-            "temperature": temperature,
-        },
+        metrics={name: float(value) for name, value in (scored._asdict() | numbers).items()},
     )
-    types = _served(whole, card, requests.features, temperature)
     oof = np.empty((len(fold), n_types))
     for f, part in enumerate(parts):
         mine = fold == f
-        oof[mine] = _served(part, card, requests.features[requests.fold != f], temperature).posterior(
-            features[mine]
-        )
-    return TypeFit(types, oof, scored)
-
-
-def _embedded(width: int) -> np.ndarray:
-    """Which columns (width,) are the text's vector."""
-    scalars = len(feature_names(0))
-    return np.arange(width) >= min(scalars, width)
-
-
-def _name(column: int, width: int) -> str:
-    known = feature_names(max(0, width - len(feature_names(0))))
-    return known[column] if len(known) == width else f"column_{column}"
+        blind = _served(part, card, requests.features[requests.fold != f], temperature)
+        oof[mine] = blind.posterior(features[mine])
+    return TypeFit(_served(whole, card, requests.features, temperature), oof, scored)
 
 
 class _Part(NamedTuple):
@@ -292,6 +283,5 @@ def _served(part: _Part, card: TypeCard, features: np.ndarray, temperature: floa
     reach = float(np.mean(z**2, axis=1).max()) if len(z) and z.shape[1] else 0.0
     known = np.isfinite(features[:, part.columns]).all(axis=0).astype(np.float32)
     weights = (part.weights / temperature).astype(np.float32)
-    width = features.shape[1]
-    card = msgspec.structs.replace(card, features=tuple(_name(c, width) for c in part.columns), reach=reach)
+    card = msgspec.structs.replace(card, features=tuple(card.features[c] for c in part.columns), reach=reach)
     return TaskTypes(card, part.columns, part.mean, part.scale, known, weights)

@@ -81,7 +81,7 @@ def learned(matrix: Matrix, inputs: Inputs, split: Split, trees: bool = True) ->
     examples = _examples(matrix, inputs, rows)
     if inputs.told is not None:
         told = np.repeat(inputs.told[rows], m)
-        examples = with_types(examples._replace(task_type=told), hide=True)
+        examples = with_types(examples._replace(task_type=told), hide=True, names=inputs.names)
     fitted = fit_success(examples, _knobs(len(rows) * m, trees))
     test = np.flatnonzero(split.test)
     held = _examples(matrix, inputs, test)
