@@ -203,11 +203,18 @@ def test_where_the_folds_disagree_the_pin_is_said_with_its_own_figures():
     advice = recommend(
         case(
             routers={name: router(abstained=5) for name in ROUTERS},
-            models=[("a", 1.2, gap((-0.2, 1.0, 1.4), (-10, 45, 61))), ("b", 2.9, gap((-1, -0.2, 1)))],
+            models=[
+                ("a", 1.2, gap((-0.2, 1.0, 1.4), (-10, 45, 61))),
+                ("b", 2.9, gap((-1, -0.2, 1))),
+                ("worst", 0.3, LOSS),
+            ],
             share={"b": 0.6, "a": 0.4},
             cascade=gap((3.3, 5.7, 7.3), (-17, 24, 39)),
             pairs={"c → a": 3, "a → b": 2},
-            versus={("cascade", "pin/a"): gap((2, 4.8, 7), (-70, -38, -5))},
+            versus={
+                ("cascade", "pin/a"): gap((2, 4.8, 7), (-70, -38, -5)),
+                ("pin/worst", "pin/a"): LOSS,
+            },
         )
     )
     said = sentence_of(advice)
@@ -335,6 +342,40 @@ def test_of_two_policies_only_one_is_better(there):
 def test_a_saving_does_not_make_better_what_is_shown_to_be_worse():
     assert better(gap((-0.9, -0.5, 0.1), (10, 20, 30)))
     assert not better(gap((-0.9, -0.5, -0.1), (10, 20, 30)))
+
+
+def test_where_no_model_is_shown_to_be_worse_the_evidence_is_said_to_be_too_little():
+    wide = gap((-12, -3, 4))
+    said = sentence_of(recommend(case(models=[("b", 1.0, wide)])))
+    assert said.startswith(
+        "Not enough evidence to tell the models apart: pin a, the best so far; the learned"
+    )
+    split = case(models=[("a", 9.0, UNSURE), ("b", 1.0, wide)], share=DISAGREE)
+    said = sentence_of(recommend(split))
+    assert "pin a, the best so far on all tasks, has +0.3 points (-2.0 to +2.0) of success at" in said
+    told = sentence_of(recommend(case(models=[("b", 1.0, wide), ("c", 1.0, LOSS)])))
+    assert told.startswith("Pin a: ")
+
+
+@pytest.mark.parametrize(
+    ("over_two", "policy"),
+    [(gap((1, 2, 3), (-30, -20, -10)), "cascade3"), (UNSURE, "cascade"), (LOSS, "cascade")],
+)
+def test_three_steps_are_advised_only_where_they_beat_two(over_two, policy):
+    made = case(cascade=GAIN, versus={("cascade3", "cascade"): over_two})
+    made.policies["cascade3"] = {**made.policies["cascade"], "pairs": {"x → y → a": 5}}
+    advice = recommend(made._replace(versus=_with(made.versus, "cascade3", GAIN)))
+    assert advice.if_checked == policy
+    assert ("x → y → a" in sentence_of(advice)) == (policy == "cascade3")
+
+
+def _with(versus, name, against):
+    """A further policy that has this difference to every pin."""
+
+    def difference(one, other):
+        return against if one == name and other in ("best_single", "pin/a") else versus(one, other)
+
+    return difference
 
 
 def test_one_of_a_thing_is_not_several():

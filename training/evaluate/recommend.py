@@ -45,7 +45,7 @@ class Advice(NamedTuple):
     """What to do."""
 
     policy: str  # best_single, cheapest, a router or "pin/MODEL"
-    if_checked: str | None  # "cascade" where it is better still, given the check
+    if_checked: str | None  # "cascade" or "cascade3" where it is better still, given the check
     pins: tuple[str, ...]  # models that the sentence speaks of and that no other row stands for
     sentence: str
 
@@ -55,17 +55,26 @@ def recommend(case: Case) -> Advice:
     pin = _pin(case)
     base = "best_single" if pin is None else row_of(case, pin)
     chosen = _router(case, base) or base
-    cascade = supported(case.policies["cascade"]) and _beats(case, "cascade", chosen)
+    cascade = _checked(case, chosen)
     hint = _cheaper_pin(case, chosen)
     parts = [_head(case, chosen, pin)]
     if hint:
         parts.append(_hint(hint, _against(case, hint)))
     if cascade:
-        parts.append(_cascade(case, chosen))
+        parts.append(_cascade(case, cascade, chosen))
     named = {pin, hint, None if _agreed(case) or chosen != "best_single" else case.best}
     rows = [row_of(case, m["model"]) for m in case.models if m["model"] in named]
     shown = tuple(row.removeprefix("pin/") for row in rows if row.startswith("pin/"))
-    return Advice(chosen, "cascade" if cascade else None, shown, "; ".join(parts) + ".")
+    return Advice(chosen, cascade, shown, "; ".join(parts) + ".")
+
+
+def _checked(case: Case, chosen: str) -> str | None:
+    """The cascade that beats what is advised without a check; one of three steps where it also beats two."""
+    if not supported(case.policies["cascade"]) or not _beats(case, "cascade", chosen):
+        return None
+    three = case.policies.get("cascade3")
+    longer = three is not None and supported(three) and _beats(case, "cascade3", chosen)
+    return "cascade3" if longer and better(case.versus("cascade3", "cascade")) else "cascade"
 
 
 def supported(entry: dict[str, Any]) -> bool:
@@ -188,10 +197,21 @@ def _head(case: Case, chosen: str, pin: str | None) -> str:
         against = _against(case, pin)
         settled = "" if against["quality_ci"][0] > 0 else ", not shown to be worse"
         return f"Pin {pin}: {claim(against)} against {baseline}{settled}; {_why_not(case, chosen)}"
+    why = _why_not(case, chosen)
+    itself = "" if _agreed(case) else f" {claim(_against(case, case.best))} against {baseline}"
+    if _nothing_told(case):
+        of = f" on all tasks, has{itself}" if itself else ""
+        return f"Not enough evidence to tell the models apart: pin {case.best}, the best so far{of}; {why}"
     if _agreed(case):
-        return f"Pin {case.best}: {_why_not(case, chosen)}"
-    itself = f"{claim(_against(case, case.best))} against {baseline}"
-    return f"Pin {case.best}, the best on all tasks: {itself}; {_why_not(case, chosen)}"
+        return f"Pin {case.best}: {why}"
+    return f"Pin {case.best}, the best on all tasks:{itself}; {why}"
+
+
+def _nothing_told(case: Case) -> bool:
+    """Whether no pin is shown to be worse than the best of all training rows."""
+    others = [m["model"] for m in case.models if m["model"] != case.best]
+    found = [case.versus(f"pin/{name}", f"pin/{case.best}")["quality_ci"] for name in others]
+    return bool(others) and all(ends is None or ends[1] >= 0 for ends in found)
 
 
 def _against(case: Case, model: str) -> Difference:
@@ -237,8 +257,8 @@ def _hint(model: str, against: Difference) -> str:
     return f"{model} pinned has {gain} at {cost(against)}, {told}"
 
 
-def _cascade(case: Case, chosen: str) -> str:
-    entry = case.policies["cascade"]
+def _cascade(case: Case, cascade: str, chosen: str) -> str:
+    entry = case.policies[cascade]
     name = max(entry["pairs"], key=lambda pair: entry["pairs"][pair])
     name = f"the cascade {name}" if len(entry["pairs"]) == 1 else f"a cascade, mostly {name},"
     wrong = f"wrong at most {100 * case.check_noise:g} % of the time" if case.check_noise else "never wrong"
