@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from training.examples import Coded, Knobs
     from training.shrink import Link
 
+_WORTH_TREES = 0.001  # share of the loss that they must take off
+
 
 class Choice(NamedTuple):
     """Which of the trees' and of the linear learner's settings, by number, and the weight of each."""
@@ -92,7 +94,12 @@ class _Search:
         if (t, v) not in self.mixed:
             lines = (self.value(Choice(t, v, *weights)) for weights in self.weights)
             self.mixed[t, v] = np.array([self._by_fold(line) for line in lines])
-        return Choice(t, v, *self.weights[int(np.argmin(_sum(self.mixed[t, v], without)))])
+        losses = _sum(self.mixed[t, v], without)
+        bare = np.array([w == 0.0 for w, _ in self.weights])
+        # Trees that take next to nothing off what the linear part leaves aren't worth growing and serving.
+        if losses[bare].min() <= losses.min() * (1 + _WORTH_TREES):
+            losses = np.where(bare, losses, np.inf)
+        return Choice(t, v, *self.weights[int(np.argmin(losses))])
 
     def value(self, choice: Choice) -> np.ndarray:
         """Values (n,) on the link scale under a choice."""

@@ -177,16 +177,19 @@ def _contributions(
     lines = [np.zeros(n) for _ in tried] if linear else []
     for f in range(int(fold.max()) + 1):
         inside = fold != f
-        offset = _without(at, ~inside)
-        if trees is not None:
-            inits = [_init(offset, task, target, at, inside) for target in targets]
-            grown = np.concatenate(trees.curves(inside, inits, offset))
-            for curve, values in zip(curves, grown, strict=True):
-                curve[~inside] = values
+        offset, outside = _without(at, ~inside), np.flatnonzero(~inside)
+        beside = offset.copy()
         if linear is not None:
-            outside = np.flatnonzero(~inside)
             for line, weights in zip(lines, linear.solve(inside, offset, tried), strict=True):
                 line[outside] = linear.values(weights, outside)
+            tried_lines = [np.zeros(len(outside)), *(line[outside] for line in lines)]
+            scores = [loss(offset[outside] + f, at.rows.target[outside], at.link).sum() for f in tried_lines]
+            beside[outside] += tried_lines[int(np.argmin(scores))]
+        if trees is not None:
+            inits = [_init(offset, task, name, at, inside) for name in targets]
+            grown = np.concatenate(trees.curves(inside, inits, beside))
+            for curve, values in zip(curves, grown, strict=True):
+                curve[outside] = values
     return curves, lines
 
 

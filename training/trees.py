@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _WORTH_THREADS = 20_000_000  # cells; below, two threads on busy cores wait longer than they work
 _MIN_KNOWN = 0.02  # share of rows that must know a column for the trees to look at it
+_WORTH_GROWING = 0.001  # share of the loss that the next step must have taken off
 _FEW_COLUMNS = 32  # below, every tree sees all of them
 _TASK_RIDGE = 0.5  # rows of information at even odds: a task that all solved has a finite intercept
 _SWEEPS = 25
@@ -75,7 +76,8 @@ class TreeLearner:
         """What trees trained on the rows `inside` (n,) bool add to the others, after each number of trees.
 
         One array (len(knobs.trees), n_outside) for each of `inits` (n,), the values to start from. Growth
-        stops where the loss beside the table's `offset` (n,) turns; what was not grown repeats the last.
+        stops where the loss beside the `offset` (n,) of table and linear part hardly falls; what wasn't grown
+        repeats the last.
         """
         where, outside = np.flatnonzero(inside), np.flatnonzero(~inside)
         part, held = self._subset(where), self.matrix[outside]
@@ -97,7 +99,7 @@ class TreeLearner:
             )
             curve[i:], grown = total, stop
             now = float(loss(offset + total, self.rows.target[outside], self.link).mean())
-            if now > best:
+            if now > best * (1 - _WORTH_GROWING):
                 break
             best = now
         return curve

@@ -18,7 +18,6 @@ without the two runs whose answers could not be decoded.
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -28,8 +27,8 @@ import polars as pl
 
 from models.descriptors import log_blended
 from training.calibrate import log_loss
-from training.evaluate import predict
 from training.evaluate.inputs import inputs_of
+from training.evaluate.load import foldable, load
 from training.evaluate.matrix import Matrix, build
 from training.evaluate.options import Notes, Options
 from training.examples import Examples, Knobs, assign_folds
@@ -68,16 +67,24 @@ def eight(frame: pl.DataFrame, rule: str) -> list[str]:
 
 def matrix_of(path: Path, options: Options) -> tuple[Matrix, Any]:
     """Matrix and features of an outcome file, as `samediff evaluate` makes them."""
-    run, notes = import_module("training.evaluate.run"), Notes()
-    rows, _, group = run._load(path, options, notes)
-    matrix = build(rows, group, (), notes)
-    matrix, _ = run._foldable(matrix, group, options, notes)
+    notes = Notes()
+    rows, _, group = load(path, options, notes)
+    matrix, _ = foldable(build(rows, group, (), notes), group, options, notes)
     return matrix, inputs_of(matrix, options, notes)
 
 
 def examples_of(matrix: Matrix, inputs: Any, rows: np.ndarray) -> Examples:
     """The tasks `rows` × all models as examples."""
-    return predict._examples(matrix, inputs, rows)
+    m = len(matrix.models)
+    return Examples(
+        features=np.repeat(inputs.vector[rows], m, axis=0),
+        candidate=np.tile(np.array(matrix.models), len(rows)),
+        task_type=np.repeat(matrix.category[rows], m),
+        success=matrix.success[rows].ravel(),
+        output_tokens=matrix.output_tokens[rows].ravel(),
+        group=np.repeat(matrix.group[rows].astype(str), m),
+        prices=matrix.prices,
+    )
 
 
 def out_of_fold(matrix: Matrix, inputs: Any, knobs: Knobs) -> tuple[np.ndarray, list[dict[str, float]]]:
