@@ -113,7 +113,8 @@ def test_what_a_check_or_a_decision_costs_is_paid_by_those_that_make_it(world, u
     paid = free._replace(
         options=Options(draws=50, check_noise=(world["noise"],), router_usd=usd, check_usd=usd)
     )
-    before, after = ({e["name"]: e for e in found["policies"]} for found in (results := _both(free, paid)))
+    results = [figures(one, []) for one in (free, paid)]
+    before, after = ({e["name"]: e for e in found["policies"]} for found in results)
     for name in ("best_single", "cheapest", "oracle"):
         assert np.isclose(after[name]["cost_usd"], before[name]["cost_usd"])
     if after["cascade"]["pairs"] == before["cascade"]["pairs"]:
@@ -121,7 +122,3 @@ def test_what_a_check_or_a_decision_costs_is_paid_by_those_that_make_it(world, u
     for name in ROUTERS:
         first, then = (found["curves"][name][0]["cost_usd"] for found in results)
         assert np.isclose(then, first + usd)
-
-
-def _both(*found):
-    return [figures(one, []) for one in found]
