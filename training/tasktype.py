@@ -228,7 +228,7 @@ def _line(part: _Part, features: np.ndarray) -> np.ndarray:
 
 
 def _choose(requests: Requests, n_types: int, embedded: np.ndarray) -> _Setting:
-    """Ridge, then weight of the text's vector, of least out-of-fold loss on a part of the requests."""
+    """Ridge and weight of the text's vector of least out-of-fold loss, on a part of the requests."""
     groups = np.unique(requests.group)
     keep = np.ones(len(requests.type_), bool)
     if len(keep) > _CHOOSING_ROWS:
@@ -247,12 +247,15 @@ def _choose(requests: Requests, n_types: int, embedded: np.ndarray) -> _Setting:
             total -= float(np.log(np.maximum(p[np.arange(len(p)), few.type_[held]], 1e-12)).sum())
         return total
 
-    start = EMBEDDED[1] if embedded.any() else 0.0
-    tried = {_Setting(ridge, start): loss(_Setting(ridge, start)) for ridge in RIDGES}
-    best = min(tried, key=lambda setting: tried[setting])
-    if embedded.any():
-        others = (_Setting(best.ridge, weight) for weight in EMBEDDED if weight != start)
-        tried |= {setting: loss(setting) for setting in others}
+    tried: dict[_Setting, float] = {}
+    for weight in EMBEDDED if embedded.any() else EMBEDDED[:1]:
+        best = np.inf
+        for ridge in RIDGES:  # from weak to strong, until it gets worse
+            setting = _Setting(ridge, weight)
+            tried[setting] = loss(setting)
+            if tried[setting] > best:
+                break
+            best = tried[setting]
     return min(tried, key=lambda setting: tried[setting])
 
 
