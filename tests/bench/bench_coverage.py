@@ -1,0 +1,213 @@
+"""Off-policy estimates against the truth: matrices as bandit logs. `bench_coverage.py MATRIX... [--runs N]`.
+
+Every run draws decisions from the matrix, lets a known logger answer them, and estimates a dozen target
+policies from what it logged. Printed: how often 95 % intervals hold the true mean, errors beside IPS, half
+widths, refusals, how often the best policy is ranked first where it is better by more than the half width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from training.estimators.bandit import Bandit
+from training.estimators.estimate import MIN_ESS, Answer, estimate
+from training.estimators.model import table_model
+
+ARMS = 5
+ESTIMATORS = ("ips", "snips", "dr", "dr_clipped", "dr_switch", "replay", "paired", "combined", "quoted")
+
+
+class World(NamedTuple):
+    """The truth: success of each task by each arm, and the task's kind."""
+
+    name: str
+    arms: tuple[str, ...]
+    success: np.ndarray  # (t, k)
+    kind: np.ndarray  # (t,) int
+
+
+def world(file: Path) -> World:
+    """Read an outcome matrix: the ARMS models with most tasks, spread over their success."""
+    frame = pl.read_parquet(file)
+    kind = next((c for c in ("dimension", "category", "task_kind", "repo") if c in frame.columns), None)
+    frame = frame.filter(pl.col("success").is_not_null())
+    wide = frame.group_by("task_id", "model").agg(pl.col("success").mean())
+    table = wide.pivot("model", index="task_id", values="success").sort("task_id")
+    models = [c for c in table.columns if c != "task_id"]
+    full = sorted(models, key=lambda m: (table[m].null_count(), m))
+    complete = [m for m in full if table[m].null_count() <= 0.02 * len(table)] or full
+    by_mean = sorted(complete, key=lambda m: float(table[m].mean()))  # type: ignore[arg-type]
+    at = np.unique(np.linspace(0, len(by_mean) - 1, min(ARMS, len(by_mean))).round().astype(int))
+    arms = tuple(by_mean[i] for i in at)
+    table = table.drop_nulls(list(arms))
+    kinds = np.zeros(len(table), dtype=int)
+    if kind:
+        of_task = frame.group_by("task_id").agg(pl.col(kind).first())
+        names = table.join(of_task, on="task_id", maintain_order="left")[kind].fill_null("").cast(pl.String)
+        kinds = np.unique(names.to_numpy().astype(str), return_inverse=True)[1]
+    return World(file.stem, arms, table.select(arms).to_numpy(), kinds)
+
+
+def logger(truth: World, epsilon: float) -> np.ndarray:
+    """Chances (t, k): one arm for each kind of task, in turn, or with chance epsilon any."""
+    k = len(truth.arms)
+    greedy = np.eye(k)[truth.kind % k]
+    chances: np.ndarray = (1 - epsilon) * greedy + epsilon / k
+    return chances
+
+
+def targets(truth: World) -> dict[str, np.ndarray]:
+    """Twelve policies as chances (t, k), none made with the outcomes of single tasks but the last two."""
+    t, k = truth.success.shape
+    mean = truth.success.mean(axis=0)
+    order = np.argsort(mean)
+    kinds = int(truth.kind.max()) + 1
+    cell = np.stack([truth.success[truth.kind == c].mean(axis=0) for c in range(kinds)])
+    eye = np.eye(k)
+    pins = {f"pin {i}": np.tile(eye[order[i]], (t, 1)) for i in np.unique([0, k // 3, k // 2, k - 2, k - 1])}
+    half = (eye[order[-1]] + eye[order[0]]) / 2
+    soft = np.exp(8 * cell)
+    rng = np.random.default_rng(7)
+    return {
+        **pins,
+        "uniform": np.full((t, k), 1 / k),
+        "mix of two": np.tile(half, (t, 1)),
+        "best of kind": eye[cell.argmax(axis=1)][truth.kind],
+        "worst of kind": eye[cell.argmin(axis=1)][truth.kind],
+        "soft by kind": (soft / soft.sum(axis=1, keepdims=True))[truth.kind],
+        "near the log": 0.8 * logger(truth, 0.1) + 0.2 * eye[order[-1]],
+        "random route": eye[rng.integers(0, k, t)],
+    }
+
+
+def played(truth: World, args: argparse.Namespace, rng: np.random.Generator) -> tuple[Bandit, np.ndarray]:
+    """One log of `args.rows` decisions, and the task (n,) of each; sessions keep to one kind of task."""
+    chances = logger(truth, args.epsilon)
+    if args.session > 1:
+        sessions = -(-args.rows // args.session)
+        seeds = rng.integers(0, len(truth.kind), sessions)
+        by_kind = [np.flatnonzero(truth.kind == c) for c in range(int(truth.kind.max()) + 1)]
+        task = np.concatenate([rng.choice(by_kind[truth.kind[s]], args.session) for s in seeds])[: args.rows]
+        cluster = np.repeat(np.arange(sessions), args.session)[: args.rows]
+    else:
+        task, cluster = rng.integers(0, len(truth.success), args.rows), np.arange(args.rows)
+    n, k = args.rows, len(truth.arms)
+    edges = chances[task].cumsum(axis=1)
+    action = np.minimum((rng.random(n)[:, None] > edges).sum(axis=1), k - 1)
+    reward = (rng.random(n) < truth.success[task, action]).astype(float)
+    paired = asked = None
+    if args.pairs:
+        picked = rng.random(n) < args.pairs
+        answers = (rng.random((n, k)) < truth.success[task]).astype(float)
+        paired = np.where(picked[:, None], answers, np.nan)
+        paired[np.arange(n), action] = np.nan  # it has been asked already
+        asked = np.full((n, k), args.pairs)
+    log = Bandit(truth.arms, action, reward, chances[task], cluster, np.zeros(n, dtype=bool), paired, asked)
+    return log, task
+
+
+def runs(truth: World, args: argparse.Namespace) -> dict[str, list[Answer]]:
+    """Answers of every run by target."""
+    wanted = targets(truth)
+    found: dict[str, list[Answer]] = {name: [] for name in wanted}
+    for run in range(args.runs):
+        log, task = played(truth, args, np.random.default_rng([args.seed, run]))
+        model = table_model(log, truth.kind[task])
+        for name, chances in wanted.items():
+            found[name].append(estimate(log, chances[task], model, seed=run))
+        if run % 50 == 49:
+            print(f"\r{truth.name}: {run + 1} runs", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
+
+
+def table(truth: World, args: argparse.Namespace, found: dict[str, list[Answer]]) -> None:
+    """Print coverage, errors and half widths by target and estimator."""
+    wanted = targets(truth)
+    print(f"\n## {truth.name}: {args.runs} runs of {args.rows:,} decisions, {len(truth.arms)} arms, ", end="")
+    print(f"epsilon {args.epsilon:g}, pairs {args.pairs:.1%}, sessions of {args.session}")
+    print(f"{'target':14} {'truth':>6} {'ESS':>7} {'refused':>7} | {'':9}", end="")
+    print(" ".join(f"{name:>12}" for name in ESTIMATORS))
+    for name, answers in found.items():
+        true = float((wanted[name] * truth.success).sum(axis=1).mean())
+        ess = np.median([a.support.ess for a in answers])
+        refused = np.mean([a.best is None for a in answers])
+        print(f"{name:14} {true:6.3f} {ess:7.0f} {refused:7.0%} | {'coverage':9}", end="")
+        rows = [_column(answers, e, true) for e in ESTIMATORS]
+        print(" ".join(f"{r[0]:>12}" for r in rows))
+        for i, label in ((1, "RMSE"), (2, "half")):
+            print(f"{'':38} | {label:9}" + " ".join(f"{r[i]:>12}" for r in rows))
+    _ranking(truth, wanted, found)
+
+
+def _column(answers: list[Answer], name: str, true: float) -> tuple[str, str, str]:
+    picked = [a.quality if name == "quoted" else a.named(name) for a in answers]
+    held = [e for e in picked if e is not None and e.quality is not None and e.quality_ci is not None]
+    if not held:
+        return "–", "–", "–"
+    ends = np.array([e.quality_ci for e in held])
+    value = np.array([e.quality for e in held], dtype=float)
+    inside = (ends[:, 0] <= true) & (true <= ends[:, 1])
+    rmse = np.sqrt(np.mean((value - true) ** 2))
+    return f"{inside.mean():.1%}", f"{rmse:.4f}", f"{np.median(ends[:, 1] - ends[:, 0]) / 2:.4f}"
+
+
+def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[Answer]]) -> None:
+    """How often the truly best policy comes first where it leads by more than its half width."""
+    true = {name: float((chances * truth.success).sum(axis=1).mean()) for name, chances in wanted.items()}
+    first, cases = 0, 0
+    for run in range(len(next(iter(found.values())))):
+        quoted = {name: answers[run].quality for name, answers in found.items()}
+        known = {n: e for n, e in quoted.items() if e is not None and e.quality is not None}
+        if len(known) < 2:
+            continue
+        best = max(known, key=lambda n: true[n])
+        ends = known[best].quality_ci
+        assert ends is not None
+        lead = true[best] - max(true[n] for n in known if n != best)
+        if lead <= (ends[1] - ends[0]) / 2:
+            continue
+        cases += 1
+        first += max(known, key=lambda n: known[n].quality or 0.0) == best
+    print(f"best ranked first: {first} of {cases} runs where it leads by more than the half width")
+    ratios = [
+        _rmse(found[n], "dr", true[n]) / _rmse(found[n], "ips", true[n])
+        for n in wanted
+        if np.median([a.support.ess for a in found[n]]) >= MIN_ESS
+    ]
+    if ratios:
+        print(f"RMSE of DR over IPS: median {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+def _rmse(answers: list[Answer], name: str, true: float) -> float:
+    values = [e.quality for e in (a.named(name) for a in answers) if e is not None and e.quality is not None]
+    return float(np.sqrt(np.mean((np.array(values) - true) ** 2))) if values else float("nan")
+
+
+def main() -> None:
+    """Play every matrix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("matrix", nargs="+", type=Path)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--epsilon", type=float, default=0.1)
+    parser.add_argument("--pairs", type=float, default=0.02)
+    parser.add_argument("--session", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for file in args.matrix:
+        started = time.perf_counter()
+        truth = world(file)
+        table(truth, args, runs(truth, args))
+        print(f"{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""Off-policy estimates: unbiased by full enumeration, right on known values, refusing without support."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import BadInput
+from training.estimators import scores as of
+from training.estimators.bandit import Bandit, checked
+from training.estimators.estimate import MIN_ESS, estimate
+from training.estimators.intervals import (
+    betting,
+    bootstrap_t,
+    clustered,
+    effective_size,
+    empirical_bernstein,
+)
+from training.estimators.model import table_model
+from training.estimators.paired import combined, paired
+
+ARMS = ("cheap", "middle", "dear")
+
+
+def bandit(action: Any, reward: Any, propensity: Any, **more: Any) -> Bandit:
+    n = len(action)
+    given_ = {"cluster": np.arange(n), "locked": np.zeros(n, dtype=bool)} | more
+    return Bandit(
+        ARMS[: np.shape(propensity)[1]],
+        np.asarray(action),
+        np.asarray(reward, dtype=float),
+        np.asarray(propensity, dtype=float),
+        **given_,
+    )
+
+
+def simplex(k: int, least: float = 0.05) -> st.SearchStrategy[list[float]]:
+    parts = st.lists(st.floats(least, 1.0), min_size=k, max_size=k)
+    return parts.map(lambda x: [v / sum(x) for v in x])
+
+
+@given(
+    st.lists(simplex(2), min_size=3, max_size=3),
+    st.lists(simplex(2, 1e-6), min_size=3, max_size=3),
+    st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=3, max_size=3),
+    st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=3, max_size=3),
+)
+def test_unbiased_over_everything_that_could_have_been_logged(
+    propensity: list[list[float]],
+    target: list[list[float]],
+    reward: list[list[float]],
+    model: list[list[float]],
+) -> None:
+    chances, wanted, truth, guess = (np.array(x) for x in (propensity, target, reward, model))
+    value = float((wanted * truth).sum(axis=1).mean())
+    mean = {"ips": 0.0, "dr": 0.0}
+    rows = np.arange(3)
+    for actions in itertools.product(range(2), repeat=3):
+        taken = np.array(actions)
+        log = bandit(taken, truth[rows, taken], chances)
+        chance = float(np.prod(chances[rows, taken]))
+        mean["ips"] += chance * float(of.ips(log, wanted).mean())
+        mean["dr"] += chance * float(of.doubly_robust(log, wanted, guess).mean())
+    assert mean["ips"] == pytest.approx(value, abs=1e-9)
+    assert mean["dr"] == pytest.approx(value, abs=1e-9)
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=4, max_size=4), st.integers(0, 15)
+)
+def test_pairs_are_unbiased_over_all_samples_without_any_chance_of_the_logger(
+    reward: list[list[float]], actions: int
+) -> None:
+    truth = np.array(reward)
+    taken = np.array([actions >> i & 1 for i in range(4)])
+    rows, chance = np.arange(4), 0.3
+    wanted = np.tile([0.25, 0.75], (4, 1))
+    total = 0.0
+    for picked in itertools.product((False, True), repeat=4):
+        answers = np.where(np.array(picked)[:, None], truth, np.nan)
+        answers[rows, taken] = np.nan
+        log = bandit(
+            taken,
+            truth[rows, taken],
+            np.full((4, 2), np.nan),
+            cluster=np.zeros(4, dtype=int),  # one cluster: nothing is learned from the pairs
+            paired=answers,
+            paired_chance=np.full((4, 2), chance),
+        )
+        weight = chance ** sum(picked) * (1 - chance) ** (4 - sum(picked))
+        total += weight * float(paired(log, wanted, np.full((4, 2), 0.4)).mean())
+    assert total == pytest.approx(float((wanted * truth).sum(axis=1).mean()), abs=1e-9)
+
+
+def test_the_logging_policy_itself_is_its_mean_reward() -> None:
+    rng = np.random.default_rng(3)
+    chances = np.tile([0.5, 0.3, 0.2], (600, 1))
+    log = bandit(rng.integers(0, 3, 600), rng.integers(0, 2, 600), chances)
+    answer = estimate(log, chances, np.full((600, 3), 0.5))
+    for name in ("ips", "snips", "dr", "dr_clipped", "dr_switch", "replay"):
+        found = answer.named(name)
+        assert found is not None
+        assert found.quality == pytest.approx(float(log.reward.mean()))
+    assert answer.best == "dr"
+    assert answer.support.ess == pytest.approx(600)
+
+
+def test_a_model_that_is_right_leaves_nothing_to_correct() -> None:
+    rng = np.random.default_rng(4)
+    model = rng.random((50, 3))
+    taken = rng.integers(0, 3, 50)
+    log = bandit(taken, model[np.arange(50), taken], np.full((50, 3), 1 / 3))
+    target = np.tile([0.0, 0.0, 1.0], (50, 1))
+    np.testing.assert_allclose(of.doubly_robust(log, target, model), of.direct(target, model))
+
+
+def test_snips_is_its_ratio_and_ignores_a_shift_of_all_rewards() -> None:
+    rng = np.random.default_rng(5)
+    log = bandit(rng.integers(0, 2, 40), rng.random(40) / 2, np.tile([0.7, 0.3], (40, 1)))
+    target = np.tile([0.2, 0.8], (40, 1))
+    w = of.weights(log, target)
+    assert of.snips(log, target).mean() == pytest.approx(w @ log.reward / w.sum())
+    moved = log._replace(reward=log.reward + 0.5)
+    assert of.snips(moved, target).mean() - of.snips(log, target).mean() == pytest.approx(0.5)
+
+
+def test_clipping_and_switching_only_matter_above_their_threshold() -> None:
+    log = bandit([0, 1], [1.0, 1.0], [[0.9, 0.1], [0.9, 0.1]])
+    target, model = np.array([[0.5, 0.5], [0.5, 0.5]]), np.full((2, 2), 0.25)
+    plain = of.doubly_robust(log, target, model)
+    np.testing.assert_allclose(of.doubly_robust(log, target, model, clip=5.0), plain)
+    np.testing.assert_allclose(of.doubly_robust(log, target, model, clip=2.0)[1], 0.25 + 2 * 0.75)
+    np.testing.assert_allclose(of.doubly_robust(log, target, model, switch=2.0)[1], 0.25)
+
+
+def test_thresholds_are_not_taken_where_they_would_only_bias() -> None:
+    rng = np.random.default_rng(6)
+    chances = np.tile([0.95, 0.05], (4000, 1))
+    taken = (rng.random(4000) < 0.05).astype(int)
+    log = bandit(taken, rng.integers(0, 2, 4000), chances)
+    pin = np.tile([0.0, 1.0], (4000, 1))
+    for soft in (True, False):
+        found = of.threshold(log, pin, np.full((4000, 2), 0.5), soft=soft)
+        plain = of.doubly_robust(log, pin, np.full((4000, 2), 0.5))
+        name = "clip" if soft else "switch"
+        np.testing.assert_allclose(
+            of.doubly_robust(log, pin, np.full((4000, 2), 0.5), **{name: found}), plain
+        )
+
+
+def test_rewards_unknown_by_arm_count_by_the_share_known() -> None:
+    log = bandit([0, 0, 1, 1], [1.0, np.nan, 0.0, 1.0], np.full((4, 2), 0.5))
+    np.testing.assert_allclose(of.heard(log), [2.0, 0.0, 1.0, 1.0])
+    assert of.ips(log, np.full((4, 2), 0.5)).mean() == pytest.approx((2 * 1 + 0 + 0 + 1) / 4)
+
+
+def test_sessions_weigh_by_the_product_of_their_free_decisions() -> None:
+    log = bandit(
+        [0, 1, 0, 1],
+        [0, 0, 0, 0],
+        np.tile([0.5, 0.5], (4, 1)),
+        cluster=np.array([0, 0, 1, 1]),
+        locked=np.array([False, False, True, False]),
+    )
+    target = np.tile([0.8, 0.2], (4, 1))
+    product, scored = of.by_session(log, target, np.array([1.0, 0.5]))
+    np.testing.assert_allclose(product, [1.6 * 0.4, 0.4])
+    np.testing.assert_allclose(scored, [0.64, 0.2])
+    none, _ = of.by_session(log, np.tile([1.0, 0.0], (4, 1)), np.ones(2))
+    np.testing.assert_allclose(none, [0.0, 0.0])
+
+
+def test_rejection_keeps_what_the_target_would_have_done() -> None:
+    rng = np.random.default_rng(8)
+    chances = np.tile([0.5, 0.5], (20_000, 1))
+    log = bandit(rng.integers(0, 2, 20_000), np.ones(20_000), chances)
+    kept = of.accepted(log, np.tile([0.9, 0.1], (20_000, 1)))
+    assert log.action[kept].mean() == pytest.approx(0.1, abs=0.02)
+    pinned = of.accepted(log, np.tile([1.0, 0.0], (20_000, 1)))
+    assert (log.action[pinned] == 0).all()
+    assert pinned.sum() == (log.action == 0).sum()
+
+
+@given(st.integers(2, 30), st.integers(0, 1000))
+def test_clusters_of_copies_are_worth_one_row_each(n: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).random(n)
+    alone = clustered(scores, np.arange(n))
+    copied = clustered(np.repeat(scores, 7), np.repeat(np.arange(n), 7))
+    assert copied.error == pytest.approx(alone.error)
+    assert alone.error == pytest.approx(scores.std(ddof=1) / math.sqrt(n))
+
+
+def test_one_cluster_has_no_interval() -> None:
+    found = clustered(np.array([0.2, 0.4]), np.array([3, 3]))
+    assert found.low == -np.inf
+    assert found.half_width == np.inf
+
+
+def test_intervals_hold_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(11)
+    held = {"t": 0, "bootstrap": 0, "bernstein": 0}
+    for run in range(300):
+        values = (rng.random(120) < 0.2).astype(float)
+        for name, found in (
+            ("t", clustered(values, np.arange(120))),
+            ("bootstrap", bootstrap_t(values, np.arange(120), draws=199, seed=run)),
+            ("bernstein", empirical_bernstein(values, 1.0)),
+        ):
+            held[name] += found.low <= 0.2 <= found.high
+    assert held["t"] >= 273
+    assert held["bootstrap"] >= 273
+    assert held["bernstein"] >= 297
+
+
+def test_a_confidence_sequence_holds_at_all_times_at_once() -> None:
+    rng = np.random.default_rng(12)
+    held = 0
+    for _ in range(60):
+        low, high = betting((rng.random(400) < 0.3).astype(float))
+        held += bool(((low <= 0.3) & (high >= 0.3)).all())
+    assert held >= 54
+    assert high[-1] - low[-1] < 0.25
+    assert (np.diff(high - low) < 0.5).all()
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_the_mixture_is_no_worse_than_either(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=(2, 80))
+    cluster = rng.integers(0, 20, 80)
+    mixed, share = combined(one, other, cluster)
+    assert 0 <= share <= 1
+
+    def spread(x: np.ndarray) -> float:
+        return float((np.bincount(cluster, weights=x - x.mean()) ** 2).sum())
+
+    assert spread(mixed) <= min(spread(one), spread(other)) + 1e-9
+
+
+def test_the_cross_fitted_table_never_saw_its_own_cluster() -> None:
+    rng = np.random.default_rng(13)
+    n = 200
+    log = bandit(
+        rng.integers(0, 2, n), rng.integers(0, 2, n), np.full((n, 2), 0.5), cluster=np.arange(n) // 4
+    )
+    kind = rng.integers(0, 3, n)
+    before = table_model(log, kind)
+    changed = log.reward.copy()
+    changed[log.cluster == 7] = 1 - changed[log.cluster == 7]
+    after = table_model(log._replace(reward=changed), kind)
+    mine = log.cluster == 7
+    np.testing.assert_array_equal(after[mine], before[mine])
+    assert (after[~mine] != before[~mine]).any()
+
+
+def pin_log(ess: int) -> Bandit:
+    """A log in which a pin to arm 1 has exactly this many effective decisions."""
+    chances = np.full((2 * ess, 2), 0.5)
+    return bandit(np.arange(2 * ess) % 2, np.arange(2 * ess) % 3 == 0, chances)
+
+
+def test_refusal_is_exactly_where_the_effective_size_says_so() -> None:
+    for ess in (int(MIN_ESS) - 1, int(MIN_ESS)):
+        log = pin_log(ess)
+        answer = estimate(log, np.tile([0.0, 1.0], (log.n, 1)), np.full((log.n, 2), 0.4), call_usd=0.01)
+        assert answer.support.ess == pytest.approx(ess)
+        assert (answer.best is None) == (ess < MIN_ESS)
+        if answer.best is None:
+            assert "399 effective decisions" in (answer.refused or "")
+            assert answer.quality is None
+            assert answer.missing is not None
+            assert answer.missing.usd == pytest.approx(0.01 * answer.missing.pairs)
+
+
+def test_what_the_log_never_gave_a_chance_is_refused() -> None:
+    log = bandit([0] * 1000, [1.0] * 1000, np.tile([1.0, 0.0], (1000, 1)))
+    answer = estimate(log, np.tile([0.5, 0.5], (1000, 1)), np.full((1000, 2), 0.5))
+    assert answer.best is None
+    assert "never had a chance" in (answer.refused or "")
+
+
+def test_a_foreign_log_without_chances_is_answered_by_pairs_alone() -> None:
+    rng = np.random.default_rng(14)
+    n = 3000
+    asked = np.full((n, 2), np.nan)
+    asked[::5, 1] = rng.integers(0, 2, n // 5)
+    log = bandit(
+        [0] * n, [1.0] * n, np.full((n, 2), np.nan), paired=asked, paired_chance=np.full((n, 2), 0.2)
+    )
+    answer = estimate(log, np.tile([0.0, 1.0], (n, 1)), np.full((n, 2), 0.5))
+    assert answer.best == "paired"
+    assert answer.quality is not None
+    assert answer.quality.quality == pytest.approx(float(np.nanmean(asked)), abs=0.02)
+    assert {e.name for e in answer.estimates} == {"paired", "dm"}
+    without = estimate(
+        log._replace(paired=None, paired_chance=None), np.tile([0.0, 1.0], (n, 1)), np.full((n, 2), 0.5)
+    )
+    assert without.best is None
+    assert "chances" in (without.refused or "")
+
+
+def test_locked_decisions_belong_to_no_estimate() -> None:
+    log = pin_log(500)
+    locked = np.zeros(log.n, dtype=bool)
+    locked[:100] = True
+    changed = log._replace(locked=locked, reward=np.where(locked, 1.0, log.reward))
+    target, model = np.tile([0.0, 1.0], (log.n, 1)), np.full((log.n, 2), 0.4)
+    with_locked = estimate(changed, target, model)
+    without = estimate(log.rows(~locked), target[~locked], model[~locked])
+    assert with_locked.support.locked == 100
+    assert [e.quality for e in with_locked.estimates] == [e.quality for e in without.estimates]
+    everything = estimate(log._replace(locked=np.ones(log.n, dtype=bool)), target, model)
+    assert everything.refused == "every decision of the log was locked"
+
+
+def test_effective_size_of_equal_weights_is_their_number() -> None:
+    assert effective_size(np.full(7, 3.0)) == pytest.approx(7)
+    assert effective_size(np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"reward": np.array([2.0, 0.0])}, "outside 0..1"),
+        ({"action": np.array([0, 5])}, "isn't among those named"),
+        ({"propensity": np.array([[0.5, 0.4], [0.5, 0.5]])}, "don't sum to 1"),
+        ({"propensity": np.array([[0.0, 1.0], [0.5, 0.5]])}, "had no chance"),
+        ({"propensity": np.ones((2, 3)) / 3}, "2 decisions x 2 arms"),
+        ({"paired": np.zeros((2, 2))}, "paired_chance"),
+        ({"paired": np.zeros((2, 2)), "paired_chance": np.zeros((2, 2))}, "a pair has no chance"),
+    ],
+)
+def test_a_log_that_contradicts_itself_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+    log = bandit([0, 1], [1.0, 0.0], np.full((2, 2), 0.5))._replace(**change)
+    with pytest.raises(BadInput, match=said):
+        checked(log)

@@ -1,0 +1,130 @@
+"""The estimators: each turns a log, a target and a model of rewards into one score a decision.
+
+The mean of the scores (n,) is the estimate, and their spread over clusters its error. `target` (n, k) is the
+chance that the target policy gives each arm, `model` (n, k) a cross-fitted guess of each arm's reward: no
+decision's guess may have seen a reward of its own cluster. Rewards that are unknown count by the share known
+of their arm: whether a reward is known may depend on the arm, not on what it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from training.estimators.bandit import Bandit
+
+_QUANTILES = (0.9, 0.95, 0.99, 0.995, 0.999)
+
+
+def weights(log: Bandit, target: np.ndarray) -> np.ndarray:
+    """Importance weights (n,): the target's chance of what answered over the logger's; NaN unknown."""
+    rows = np.arange(log.n)
+    ratio: np.ndarray = target[rows, log.action] / log.propensity[rows, log.action]
+    return ratio
+
+
+def heard(log: Bandit) -> np.ndarray:
+    """How much a decision's reward counts (n,): 0 where unknown, else one over the share known of its arm."""
+    known = np.isfinite(log.reward)
+    if known.all():
+        return np.ones(log.n)
+    k = len(log.arms)
+    share = np.bincount(log.action, weights=known, minlength=k) / np.maximum(
+        np.bincount(log.action, minlength=k), 1
+    )
+    return np.where(known, 1 / np.maximum(share, 1e-12)[log.action], 0.0)
+
+
+def ips(log: Bandit, target: np.ndarray) -> np.ndarray:
+    """Inverse propensity scoring (Horvitz & Thompson, JASA 1952): w r."""
+    scores: np.ndarray = weights(log, target) * heard(log) * np.nan_to_num(log.reward)
+    return scores
+
+
+def snips(log: Bandit, target: np.ndarray) -> np.ndarray:
+    """Self-normalised: Σ w r / Σ w (Swaminathan & Joachims, NeurIPS 2015), linearised around its value.
+
+    All NaN where nothing that the target might do has been logged.
+    """
+    w = weights(log, target) * heard(log)
+    total = w.sum()
+    if not total > 0:
+        return np.full(log.n, np.nan)
+    value = float(w @ np.nan_to_num(log.reward)) / total
+    scores: np.ndarray = value + w * (np.nan_to_num(log.reward) - value) * (log.n / total)
+    return scores
+
+
+def direct(target: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """The model's word alone: Σ_a π(a) q(a). Its bias is in no interval."""
+    scores: np.ndarray = (target * model).sum(axis=1)
+    return scores
+
+
+def doubly_robust(
+    log: Bandit,
+    target: np.ndarray,
+    model: np.ndarray,
+    *,
+    clip: float = np.inf,
+    switch: float = np.inf,
+) -> np.ndarray:
+    """Σ_a π(a) q(a) + w (r − q) (Dudík, Langford & Li, ICML 2011).
+
+    Weights above `clip` count as `clip` (Bottou et al., JMLR 2013); those above `switch` count nothing, so
+    that the model speaks alone there (Wang, Agarwal & Dudík, ICML 2017). Both trade variance for bias.
+    """
+    w = np.minimum(weights(log, target), clip)
+    w = np.where(w > switch, 0.0, w) * heard(log)
+    said = model[np.arange(log.n), log.action]
+    scores: np.ndarray = direct(target, model) + w * (np.nan_to_num(log.reward) - np.where(w > 0, said, 0.0))
+    return scores
+
+
+def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool) -> float:
+    """The weight to clip (`soft`) or switch at: of least variance + squared bound on the bias, by this log.
+
+    Wang, Agarwal & Dudík, ICML 2017, §3.1, over the quantiles of the weights: the bias is at most what the
+    target does above the threshold, times the range of rewards, 1. Infinite where nothing is won.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        every = np.where(target > 0, target / log.propensity, 0.0)
+    best, least = np.inf, np.inf
+    for tau in (np.inf, *np.unique(np.quantile(weights(log, target), _QUANTILES))):
+        if not tau > 0:
+            continue
+        scores = doubly_robust(log, target, model, **{"clip" if soft else "switch": float(tau)})
+        lost = 1 - tau / np.maximum(every, tau) if soft and np.isfinite(tau) else every > tau
+        bias = float((target * lost).sum()) / log.n
+        risk = float(scores.var()) / log.n + bias**2
+        if risk < least - 1e-15:
+            best, least = float(tau), risk
+    return best
+
+
+def accepted(log: Bandit, target: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Replay by rejection (Li et al., WSDM 2011): mask (n,) of the decisions that the target might have made.
+
+    A decision is kept with chance w / max w, so that those kept are distributed as the target's own.
+    """
+    w = weights(log, target) * np.isfinite(log.reward)
+    most = float(np.nanmax(w, initial=0.0))
+    if not most > 0:
+        return np.zeros(log.n, dtype=bool)
+    draw = np.random.default_rng(seed).random(log.n)
+    kept: np.ndarray = draw * most < np.nan_to_num(w)
+    return kept
+
+
+def by_session(log: Bandit, target: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and scores of whole sessions, the clusters (c,), whose outcome (c,) is one: Π w, and Π w · r.
+
+    Trajectory-wise importance sampling (Precup, Sutton & Singh, ICML 2000). Locked decisions have no weight:
+    the target would have made them too. Sessions grow improbable exponentially: look at their effective size.
+    """
+    w = np.where(log.locked, 1.0, weights(log, target))
+    logs = np.bincount(log.cluster, weights=np.log(np.maximum(w, 1e-300)), minlength=len(reward))
+    product = np.where(np.bincount(log.cluster, weights=w <= 0, minlength=len(reward)) > 0, 0.0, np.exp(logs))
+    return product, product * reward
