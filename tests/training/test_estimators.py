@@ -279,6 +279,17 @@ def test_refusal_is_exactly_where_the_effective_size_says_so() -> None:
             assert answer.missing.usd == pytest.approx(0.01 * answer.missing.pairs)
 
 
+def test_luck_makes_no_support() -> None:
+    """Where the improbable didn't happen no weight is large, and yet nothing is known of it."""
+    n = 2000
+    chances = np.tile([0.996, 0.004], (n, 1))
+    log = bandit(np.zeros(n, dtype=int), np.ones(n), chances)
+    target = np.where(np.arange(n)[:, None] % 10 == 0, [0.0, 1.0], [1.0, 0.0])
+    answer = estimate(log, target, np.full((n, 2), 0.5))
+    assert answer.support.ess == pytest.approx(n / (0.9 / 0.996 + 0.1 / 0.004))
+    assert answer.best is None
+
+
 def test_what_the_log_never_gave_a_chance_is_refused() -> None:
     log = bandit([0] * 1000, [1.0] * 1000, np.tile([1.0, 0.0], (1000, 1)))
     answer = estimate(log, np.tile([0.5, 0.5], (1000, 1)), np.full((1000, 2), 0.5))

@@ -175,21 +175,44 @@ def _support(log: Bandit, target: np.ndarray, *, locked: int) -> Support:
     told = np.isfinite(log.propensity).all(axis=1)
     w = np.nan_to_num(np.where(told & known, of.weights(log, target), 0.0)) if log.n else np.zeros(0)
     none = np.where(told[:, None], log.propensity <= 0, False) & (target > 0)
-    asked = np.zeros((0, 0)) if log.paired is None else pair_weights(log, target)
-    beside = asked.sum(axis=1)
     counts = np.bincount(log.action[known], minlength=len(log.arms))
     return Support(
         free=log.n,
         locked=locked,
         labelled=int(known.sum()),
         with_propensity=int(told.sum()),
-        ess=effective_size(w),
+        ess=min(effective_size(w), _to_be_expected(log, target) * float(known.mean())) if log.n else 0.0,
         largest_share=float(w.max(initial=0.0) / w.sum()) if w.sum() > 0 else 1.0,
         unsupported=float((target * none).sum() / max(log.n, 1)),
-        pairs=int((asked > 0).sum()),
-        pairs_ess=effective_size(beside),
+        pairs=0 if log.paired is None else int((pair_weights(log, target) > 0).sum()),
+        pairs_ess=_of_pairs(log, target),
         by_arm={arm: int(count) for arm, count in zip(log.arms, counts, strict=True)},
     )
+
+
+def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
+    """Effective decisions that a log of these chances holds: n / E[w²].
+
+    What was drawn may look better than it is: where nothing improbable happened, no weight is large.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        square = np.where(target > 0, target * target / log.propensity, 0.0).sum(axis=1)
+    mean = float(np.nan_to_num(square, nan=0.0, posinf=0.0).mean())  # no chance at all is `unsupported`
+    return log.n / mean if mean > 0 else 0.0
+
+
+def _of_pairs(log: Bandit, target: np.ndarray) -> float:
+    """The same of the pairs: what the target shares with the log is known, the rest by the share asked."""
+    if log.paired is None or not log.n:
+        return 0.0
+    asked = np.isfinite(log.paired)
+    chance = np.tile(asked.mean(axis=0), (log.n, 1))
+    known = np.isfinite(log.reward)
+    chance[np.flatnonzero(known), log.action[known]] = 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        square = np.where(target > 0, target * target / chance, 0.0).sum(axis=1)
+    mean = float(square.mean())
+    return log.n / mean if 0 < mean < np.inf else 0.0
 
 
 def _unheard(support: Support) -> str | None:
