@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import BadInput
@@ -23,7 +23,7 @@ from training.estimators.intervals import (
     empirical_bernstein,
 )
 from training.estimators.model import table_model
-from training.estimators.paired import combined, paired
+from training.estimators.paired import paired, share_of_logged
 
 ARMS = ("cheap", "middle", "dear")
 
@@ -229,19 +229,25 @@ def test_a_confidence_sequence_holds_at_all_times_at_once() -> None:
     assert (np.diff(high - low) < 0.5).all()
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 10_000))
-def test_the_mixture_is_no_worse_than_either(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    one, other = rng.normal(size=(2, 80))
-    cluster = rng.integers(0, 20, 80)
-    mixed, share = combined(one, other, cluster)
-    assert 0 <= share <= 1
+def test_the_mixture_leans_to_whom_the_design_favours() -> None:
+    rng = np.random.default_rng(15)
+    n = 4000
+    target = np.tile([0.0, 1.0], (n, 1))
 
-    def spread(x: np.ndarray) -> float:
-        return float((np.bincount(cluster, weights=x - x.mean()) ** 2).sum())
+    def share(epsilon: float, pairs: float) -> float:
+        asked = np.where(rng.random((n, 1)) < pairs, 1.0, np.nan) * np.array([[np.nan, 1.0]])
+        log = bandit(
+            np.zeros(n, dtype=int),
+            np.ones(n),
+            np.tile([1 - epsilon, epsilon], (n, 1)),
+            paired=asked,
+            paired_chance=np.full((n, 2), pairs),
+        )
+        return share_of_logged(log, target)
 
-    assert spread(mixed) <= min(spread(one), spread(other)) + 1e-9
+    assert share(0.02, 0.02) == pytest.approx(0.5, abs=0.06)
+    assert share(0.2, 0.02) > 0.85
+    assert share(0.02, 0.2) < 0.15
 
 
 def test_the_cross_fitted_table_never_saw_its_own_cluster() -> None:

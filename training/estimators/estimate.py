@@ -17,7 +17,13 @@ from training.estimators.intervals import (
     effective_size,
     empirical_bernstein,
 )
-from training.estimators.paired import combined, pair_weights, paired
+from training.estimators.paired import (
+    chances_of_pairs,
+    pair_weights,
+    paired,
+    share_of_logged,
+    square_weight,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +139,8 @@ def _scores(
         beside = paired(log, target, model)
         yield "paired", beside
         if robust is not None and support.ess > 0:
-            yield "combined", combined(robust, beside, log.cluster)[0]
+            share = share_of_logged(log, target)
+            yield "combined", share * robust + (1 - share) * beside
 
 
 def _estimated(name: str, scores: np.ndarray, log: Bandit, support: Support) -> Estimate:
@@ -195,9 +202,8 @@ def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
 
     What was drawn may look better than it is: where nothing improbable happened, no weight is large.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        square = np.where(target > 0, target * target / log.propensity, 0.0).sum(axis=1)
-    mean = float(np.nan_to_num(square, nan=0.0, posinf=0.0).mean())  # no chance at all is `unsupported`
+    possible = np.where(log.propensity > 0, target, 0.0)  # what had no chance at all is `unsupported`
+    mean = square_weight(possible, np.nan_to_num(log.propensity))
     return log.n / mean if mean > 0 else 0.0
 
 
@@ -205,13 +211,7 @@ def _of_pairs(log: Bandit, target: np.ndarray) -> float:
     """The same of the pairs: what the target shares with the log is known, the rest by the share asked."""
     if log.paired is None or not log.n:
         return 0.0
-    asked = np.isfinite(log.paired)
-    chance = np.tile(asked.mean(axis=0), (log.n, 1))
-    known = np.isfinite(log.reward)
-    chance[np.flatnonzero(known), log.action[known]] = 1.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        square = np.where(target > 0, target * target / chance, 0.0).sum(axis=1)
-    mean = float(square.mean())
+    mean = square_weight(target, chances_of_pairs(log))
     return log.n / mean if 0 < mean < np.inf else 0.0
 
 
