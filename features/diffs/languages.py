@@ -18,7 +18,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
 
     `exact`: the text counts to the byte. `spaced`: whether there is white space between two tokens counts
     ("*" = everywhere). `commas`: a comma before the closing bracket is optional. `semicolon`: a last
-    child ";" of these is optional. `imports`: neighbours of these types may change places.
+    child ";" or "," of these is optional. `imports`: neighbours of these types may change places.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     import_lists: frozenset[str] = frozenset()  # nodes whose comma-separated or line-separated items may too
     parens: bool = False
     local_lexing: bool = False  # what is a comment can be told from a few lines of a file
+    tokens: bool = False  # `c_tokens` says what it means where the grammar doesn't
     ascii_scanner: bool = False  # its C code looks other characters up outside of its tables, and crashes
     resilient: bool = False  # strings and comments are lexed alike wherever they stand, so errors stay local
     quotes: dict[str, str] = {}  # node type -> rule of `normal.unquote`
@@ -79,6 +80,7 @@ _C = Language(
     commas=_set("initializer_list enumerator_list"),
     local_lexing=True,
     resilient=True,
+    tokens=True,
 )
 
 LANGUAGES: tuple[Language, ...] = (
@@ -116,7 +118,9 @@ LANGUAGES: tuple[Language, ...] = (
         commas=_set(
             "arguments parameters field_declaration_list field_initializer_list enum_variant_list use_list"
             " type_arguments type_parameters array_expression struct_pattern where_clause"
+            " ordered_field_declaration_list tuple_struct_pattern closure_parameters"
         ),
+        semicolon=_set("match_arm"),
         imports=_set("use_declaration"),
         import_lists=_set("use_list"),
         local_lexing=True,

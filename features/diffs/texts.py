@@ -93,6 +93,22 @@ def redundant(node: Node, parent: Node | None) -> bool:
     return parent.type in _ENDS_A_CHAIN or b"?." not in (inner[0].text or b"")
 
 
+def redundant_type(node: Node, parent: Node | None) -> bool:
+    """Whether these parentheses around a type of TypeScript can go: (typeof x)[k] is typeof x[k]."""
+    inner = node.named_children
+    around = parent.type if parent is not None else ""
+    return len(inner) == 1 and inner[0].type == "type_query" and around in ("lookup_type", "array_type")
+
+
+def jsx_blank(node: Node, parent: Node | None) -> bytes | None:
+    """The blanks of `{" "}` among an element's children, which are text; None for anything else."""
+    if parent is None or parent.type not in ("jsx_element", "jsx_fragment"):
+        return None
+    inner = node.named_children
+    text = (inner[0].text or b"")[1:-1] if len(inner) == 1 and inner[0].type == "string" else b""
+    return text if text and not text.strip(b" ") else None
+
+
 def only_string(node: Node) -> bool:
     """Whether a Python statement is nothing but a string, as docstrings are."""
     named = [child for child in node.named_children if child.type != "comment"]

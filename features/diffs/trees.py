@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from features.diffs.c_tokens import c_tokens
 from features.diffs.imports import Rendered, ordered
 from features.diffs.languages import Language, directive_of, parser_of
+from features.diffs.rust_rules import comma_is_optional, lone_expression
 from features.diffs.texts import (
     block_scalar,
     css_number,
     js_string,
+    jsx_blank,
     jsx_text,
     kept_whole,
     lone_parameter,
@@ -22,6 +25,7 @@ from features.diffs.texts import (
     one_quoting,
     only_string,
     redundant,
+    redundant_type,
 )
 
 if TYPE_CHECKING:
@@ -67,8 +71,12 @@ def form(source: bytes, language: Language, level: int, *, partial: bool = False
     """
     source = source.replace(b"\r\n", b"\n")
     root = parse(source, language)
-    if root.has_error and not partial and not (language.resilient and _only_local_errors(root)):
-        raise Unparsable(f"it doesn't parse as {language.name}")
+    if root.has_error and not partial:
+        tokens = c_tokens(source, level) if language.tokens else None
+        if tokens is not None:
+            return [b"tokens", *tokens]
+        if not (language.resilient and _only_local_errors(root)):
+            raise Unparsable(f"it doesn't parse as {language.name}")
     writer = Writer(source, language, level)
     writer.write(root)
     writer.gap(len(source))  # a root of errors may end before the source does
@@ -139,26 +147,12 @@ class Writer:
             self._leaf(node, kind)
             return
         if self.level > 1:
-            if kind == "parenthesized_expression" and language.parens and redundant(node, parent):
-                self.gap(node.start_byte)
-                self.at = node.start_byte + 1
-                stack.append(Rendered([], node.end_byte))
-                stack.extend((child, parent) for child in node.named_children[::-1])
+            if self._simplified(node, parent, stack):
                 return
-            if kind == "formal_parameters" and language.parens and lone_parameter(node, parent):
-                self.gap(node.start_byte)
-                inner = node.named_children[0]
-                self.out.append(self.source[inner.start_byte : inner.end_byte])
-                self.at = node.end_byte
-                return
-            children = self._without_optional(kind, children)
-            if kind in _ASSOCIATIVE and parent is not None and parent.type == kind:
+            children = self._without_optional(node, children)
+            if kind in _ASSOCIATIVE and (len(children) == 1 or (parent is not None and parent.type == kind)):
                 stack.append(Rendered([], node.end_byte))
                 stack.extend((child, node) for child in reversed(children))
-                return
-            if kind == "expression_statement" and language.name == "python" and only_string(node):
-                self.gap(node.start_byte)
-                self.at = node.end_byte
                 return
         self.gap(children[0].start_byte if children else node.start_byte)
         spaced = kind in language.spaced
@@ -172,6 +166,43 @@ class Writer:
             stack.extend(item if isinstance(item, Rendered) else (item, node) for item in reversed(items))
         else:
             stack.extend((child, node) for child in reversed(children))
+
+    def _simplified(self, node: Node, parent: Node | None, stack: list[Pending]) -> bool:
+        """Write a node for which a simpler one would do as that one; False where none would."""
+        kind, brackets, rust = node.type, self.language.parens, self.language.name == "rust"
+        if (kind == "parenthesized_expression" and brackets and redundant(node, parent)) or (
+            kind == "parenthesized_type" and redundant_type(node, parent)
+        ):
+            self.gap(node.start_byte)
+            self.at = node.start_byte + 1
+            stack.append(Rendered([], node.end_byte))
+            stack.extend((child, parent) for child in node.named_children[::-1])
+        elif kind == "formal_parameters" and brackets and lone_parameter(node, parent):
+            self.gap(node.start_byte)
+            inner = node.named_children[0]
+            self.out.append(self.source[inner.start_byte : inner.end_byte])
+            self.at = node.end_byte
+        elif kind == "block" and rust and (lone := lone_expression(node, parent)) is not None:
+            self.gap(node.start_byte)
+            self.at = node.start_byte + 1
+            stack += [Rendered([], node.end_byte), (lone, parent)]
+        elif kind == "jsx_expression" and (blank := jsx_blank(node, parent)) is not None:
+            self._shown(node, b"\x07" + blank)
+        elif kind == "expression_statement" and self.language.name == "python" and only_string(node):
+            self.gap(node.start_byte)
+            self.at = node.end_byte
+        else:
+            return False
+        return True
+
+    def _shown(self, node: Node, text: bytes) -> None:
+        """Write text of a JSX element; neighbouring texts are one."""
+        if self.level > 1 and self.last[:1] == b"\x07" and self.out[-1] is self.last:
+            self.gap(node.start_byte)
+            self.at, self.space = node.end_byte, False
+            self.last = self.out[-1] = self.last + text[1:]
+        else:
+            self._token(node, text)
 
     def gap(self, start: int) -> None:
         """Account for the bytes before a token: anything but white space is kept, any space is remembered."""
@@ -213,9 +244,11 @@ class Writer:
     def _leaf(self, node: Node, kind: str) -> None:
         """Write a leaf; white space, which some grammars call a token, isn't one unless it is text."""
         text = self.source[node.start_byte : node.end_byte]
-        if kind == "jsx_text":
-            text = jsx_text(text)
-        elif kind == "text" and self.language.name == "html":
+        if kind == "jsx_text" and not node.is_missing:
+            if shown := jsx_text(text):
+                self._shown(node, shown)
+            return
+        if kind == "text" and self.language.name == "html":
             text = b" ".join(text.split())
         elif kind == "color_value":
             text = text.lower()
@@ -255,10 +288,10 @@ class Writer:
             return block_scalar(text, self.source[start : node.start_byte])
         return one_quoting(text, rule)
 
-    def _without_optional(self, kind: str, children: list[Node]) -> list[Node]:
+    def _without_optional(self, node: Node, children: list[Node]) -> list[Node]:
         """Children without the comma before a closer, the last semicolon, and optional separators."""
-        language = self.language
-        if kind in language.commas:
+        kind, language = node.type, self.language
+        if kind in language.commas or (language.name == "rust" and comma_is_optional(node)):
             real = [child for child in children if child.type not in language.comments]
             if (
                 len(real) > 2
@@ -269,7 +302,7 @@ class Writer:
                 comma = real[-2].start_byte
                 self.optional.add(comma)
                 return [child for child in children if child.start_byte != comma]
-        if kind in language.semicolon and children[-1].type == ";" and len(children) > 1:
+        if kind in language.semicolon and children[-1].type in (";", ",") and len(children) > 1:
             self.optional.add(children[-1].start_byte)
             return children[:-1]
         if kind in _ASSOCIATIVE:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.diffs.c_tokens import END, LINE, PARAMETERS, c_tokens
 from features.diffs.languages import BY_NAME, LANGUAGES, language_of, parser_of
 from features.diffs.python_form import python_form
 from features.diffs.trees import Unparsable, form
@@ -58,6 +59,36 @@ PAIRS = [
     ("rust", b"fn f()->u8{x}", b"fn f() -> u8 {\n x;\n}", 0),
     ("rust", b"use a::b;\nuse a::c;", b"use a::c;\nuse a::b;", 1),
     ("rust", b"let x = (1,);", b"let x = (1);", 0),
+    ("rust", b"let x = (1, 2,);", b"let x = (1, 2);", 1),
+    ("rust", b"fn f() { g(|a| { h(a) }) }", b"fn f() { g(|a| h(a)) }", 1),
+    ("rust", b"fn f() { g(|a| { h(a); }) }", b"fn f() { g(|a| h(a)) }", 0),
+    (
+        "rust",
+        b"fn f() { match x { A => { 1 } B => { y(); 2 } } }",
+        b"fn f() { match x { A => 1, B => { y(); 2 }, } }",
+        1,
+    ),
+    ("rust", b"fn f() { match x { A => { return } } }", b"fn f() { match x { A => { return; } } }", 0),
+    ("rust", b"fn f() { match x { A => { 'a: { 1 } } } }", b"fn f() { match x { A => { 1 } } }", 0),
+    ("rust", b'fn f() { println!("{}", a,); }', b'fn f() { println!("{}", a); }', 1),
+    ("rust", b"fn f() { mine!(a,); }", b"fn f() { mine!(a); }", 0),
+    ("rust", b"fn f() { mine!(g(a,)); }", b"fn f() { mine!(g(a)); }", 1),
+    ("rust", b"fn f() { assert!((a,) == b); }", b"fn f() { assert!((a) == b); }", 0),
+    ("rust", b"fn f() { mine!(return (a,)); }", b"fn f() { mine!(return (a)); }", 0),
+    ("rust", b"fn f() { mine!(x in (a,)); }", b"fn f() { mine!(x in (a)); }", 0),
+    ("rust", b"fn f() { std::assert_eq!([1, 2,], b); }", b"fn f() { std::assert_eq!([1, 2], b); }", 1),
+    ("rust", b"#[derive(A, B,)] struct X;", b"#[derive(A, B)] struct X;", 1),
+    ("rust", b"struct X(A, B,);", b"struct X(A, B);", 1),
+    ("typescript", b"let a: (typeof x)[k]", b"let a: typeof x[k]", 1),
+    ("typescript", b"let a: (keyof A)[]", b"let a: keyof A[]", 0),
+    ("typescript", b"let a: (A | B)[]", b"let a: A | B[]", 0),
+    ("typescript", b"type T = | readonly A[] | null", b"type T = readonly A[] | null", 1),
+    ("typescript", b"type T = | A", b"type T = A", 1),
+    ("tsx", b"const a=<A>b <C/>d</A>", b'const a=<A>\n  b{" "}\n  <C/>d\n</A>', 1),
+    ("tsx", b'const a=<A>b{" "}c</A>', b"const a=<A>b c</A>", 1),
+    ("tsx", b'const a=<A>{b}{"  "}{c}</A>', b"const a=<A>{b} {c}</A>", 0),
+    ("tsx", b'const a=<A>{b}{" "}{c}</A>', b"const a=<A>{b}{c}</A>", 0),
+    ("tsx", b'const a=<A b={" "}/>', b"const a=<A b/>", 0),
     ("python", b"if a:\n  b\n  c", b"if a:\n  b\nc", 0),
     ("python", b"import a\nimport b\nx", b"import b, a\n\nx", 1),
     ("python", b"from a import x\nfrom b import x", b"from b import x\nfrom a import x", 0),
@@ -225,6 +256,45 @@ PYTHON = [
     ("from a import *\nfrom b import *", "from b import *\nfrom a import *", 0),
     ("import a\nx()\nimport b", "import b\nx()\nimport a", 0),
 ]
+
+
+# What the grammar can't read, since it can't expand the macro; (a, b, equal tokens)
+C_TOKENS = [
+    (b"BROKEN(\nint f(a *b) { return a; }", b"BROKEN( int f(a* b){return a;} // x", 1),
+    (b"BROKEN(\nint f() { return a+ +b; }", b"BROKEN(\nint f() { return a ++b; }", 0),
+    (b"BROKEN(\n#define f(x) x\nint y;", b"BROKEN(\n#define f (x) x\nint y;", 0),
+    (b"BROKEN(\n#define f x\nint y;", b"BROKEN(\n#define f x int y;", 0),
+    (b"BROKEN(\n#define f x \\\n y\n", b"BROKEN(\n#  define f x y\n", 1),
+    (b"BROKEN(\n#include <a b>\n", b"BROKEN(\n#include <ab>\n", 0),
+    (b'BROKEN( f("a  b")', b'BROKEN( f("a b")', 0),
+    (b"BROKEN( a/*x*/b", b"BROKEN( ab", 0),
+    (b"BROKEN( 0x1e+1", b"BROKEN( 0x1e + 1", 0),
+    (b'BROKEN( R"x(a  b)" c)x"', b'BROKEN( R"x(a b)" c)x"', 0),
+    (b"BROKEN( 1'000  + x", b"BROKEN( 1'000+x", 1),
+    (b'f(R"x(a  b)" c)x"', b'f(R"x(a b)" c)x"', 0),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "equal"), C_TOKENS)
+def test_c_that_the_grammar_cannot_read_is_compared_by_its_tokens(a, b, equal):
+    assert (c_tokens(a, 2) == c_tokens(b, 2)) == bool(equal)
+    unread = b"M(int) f(x) { return a; } }\n"
+    assert (form(unread + a, BY_NAME["cpp"], 2) == form(unread + b, BY_NAME["cpp"], 2)) == bool(equal)
+
+
+@pytest.mark.parametrize("open_end", [b"int a; /* b", b'f("a', b"don't"])
+def test_c_whose_quotes_or_comments_never_end_has_no_tokens(open_end):
+    assert c_tokens(open_end, 2) is None
+
+
+@given(st.binary(max_size=60))
+def test_c_tokens_hold_every_byte_but_blanks_and_comments(source):
+    tokens = c_tokens(source, 1)
+    if tokens is not None:
+        kept = b"".join(t for t in tokens if t not in (LINE, END, PARAMETERS))
+        assert b"".join(source.split()).replace(b"\\", b"") == b"".join(kept.split()).replace(
+            b"\\", b""
+        ).replace(b"\x06", b"") or any(mark in source for mark in (b"\x06", LINE, END, PARAMETERS))
 
 
 @pytest.mark.parametrize(("language", "a", "b", "equal"), PAIRS)
