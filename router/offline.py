@@ -13,6 +13,7 @@ import xxhash
 from features.errors import BadInput
 from features.wire import parse_request
 from models.prior import PRIOR
+from router import prices
 from router.catalog import Catalog
 from router.decide import CallContext, Decider
 from router.dialects import detect_dialect, parse_dialect
@@ -74,9 +75,10 @@ def _read(file: str) -> bytes:
 
 
 def load_decider(settings: Settings) -> Decider:
-    """Load bundle, catalogue and policy; BadInput, one line, when one of them can't be used."""
+    """Load bundle, catalogue, prices and policy; BadInput, one line, when one of them can't be used."""
     from models.bundle import Bundle
 
+    prices.use(settings.prices)
     return Decider(
         Bundle.load(bundle_folder(settings)),
         Catalog.load(settings.catalog),

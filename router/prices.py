@@ -1,74 +1,50 @@
-"""What a call costs: genai-prices' published tables under the names that people really log.
+"""What a call costs: genai-prices' published tables, dated overrides, under the names that people really log.
 
-A thin layer. Every price, its effective date, hour and length tier come from genai-prices; here is only the
-way from a logged name to one of its rows. A name that can't be placed with certainty has no price (None,
-never 0). The table is loaded at the first question, not at import, and nothing here uses the network.
+A lookup goes by seller, model, time of the call, length of the prompt (a length tier holds for every token of
+the request), service tier, region, and what was written for an hour. A name that can't be placed with
+certainty has no price (None, never 0), and `why_unknown` says where to put it. The tables are loaded at the
+first question, not at import, and nothing here uses the network. Money is Decimal throughout.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from router.pricefile import PRICE_KEYS, Override, PriceFile, load_price_files
+from router.pricenames import readings
 
-    from genai_prices.types import ModelInfo, Provider
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genai_prices.types import ModelInfo
 
     from features.wire.types import Usage
 
-PRICE_VERSION: str  # the price table in force, such as "genai-prices 0.2.3"; computed when first asked for
+PRICE_VERSION: str  # the price table in force, such as "genai-prices 0.2.3+1a2b3c4d"; computed when asked for
 
 MTOK = Decimal(1_000_000)
+OWN_FILE = "SAMEDIFF_PRICES"  # names the user's own price file where no settings do
 _FAR_FUTURE_MS = 4_102_444_800_000  # the year 2100: a later stamp is a mistake and has no price
+_SLOT_MS = 30 * 60_000  # prices change on full and half hours
 
-# Names of sellers as harnesses and gateways write them -> genai-prices' ids. A seller that is in neither is
-# somebody's own machine or contract, and has no public price.
-PROVIDERS = {
-    "azure_ai": "azure",
-    "azure_openai": "azure",
-    "bedrock_converse": "aws",
-    "fireworks_ai": "fireworks",
-    "github_copilot": "github-copilot",
-    "mistralai": "mistral",
-    "moonshot": "moonshotai",
-    "openai-codex": "openai",
-    "qwen": "openrouter",
-    "z-ai": "zai",
-    "z.ai": "zai",
-    "zai-org": "zai",
-    "x_ai": "x-ai",
-}
-
-# Bare model names whose maker has no row of its own, or more than one: (seller, the seller's name for it).
-MODELS = {
-    "qwen3-max": ("openrouter", "qwen/qwen3-max"),  # Alibaba is not in the table; the only seller of it there
-    "qwen/qwen3-max": ("openrouter", "qwen/qwen3-max"),
-}
-
-# Share of every rate that a request in a batch costs, by seller; both publish half, for cached tokens too
-# (Anthropic, "Batch processing"; OpenAI, "Batch API"). A seller that isn't here has no batch price.
+# What providers call the tier that everybody gets.
+STANDARD_TIERS = frozenset({"standard", "standard_only", "default", "auto", "on_demand", "global"})
+# Share of every rate that a request in a batch costs where the table lacks the row; both publish half, for
+# cached tokens too (Anthropic, "Batch processing"; OpenAI, "Batch API"). Elsewhere it then has no price.
 BATCH_SHARE = {"anthropic": Decimal("0.5"), "openai": Decimal("0.5")}
-
-# GLM has two list prices: mainland (zhipuai) and international (zai). Bare names mean the one billed in USD.
-_BARE_MAKERS = (("glm-", "zai"),)
-
-# Endings that name a snapshot, an or an effort of the same price.
-_ENDINGS = re.compile(
-    r"(?:-v\d+(?::\d+)?|@(?:default|latest)|[-@]20\d{2}-?\d{2}-?\d{2}|-latest|:thinking"
-    r"|[@: ]\(?(?:none|minimal|low|medium|high|xhigh|max)\)?|-(?:minimal|low|high|xhigh)|(?<=\d)-medium)$"
-)
-_REGION = re.compile(r"^(?:(?:us|eu|apac|global|jp|au|us-gov)\.)?(?:anthropic|openai|meta|amazon|qwen|zai)\.")
+_PUBLISHED = ("input", "output", "cache_read", "cache_write_5m", "cache_write", "cache_write_1h")
 
 
 class Rates(NamedTuple):
     """Prices in force for one call, in USD per million tokens.
 
     Where no cache price is published, cached and written tokens are billed as input, as the provider does.
+    `write` is for the seller's short lifetime (5 or 30 minutes), `write_1h` for an hour.
     """
 
     input: Decimal
@@ -78,13 +54,44 @@ class Rates(NamedTuple):
     write_1h: Decimal
 
 
+class Bill(NamedTuple):
+    """USD of one call by what was paid for; the parts add up exactly to `total`."""
+
+    fresh: Decimal
+    cached: Decimal
+    written: Decimal  # for the short lifetime
+    written_1h: Decimal
+    output: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        """USD of the whole call."""
+        return self.fresh + self.cached + self.written + self.written_1h + self.output
+
+
 def __getattr__(name: str) -> str:
     if name == "PRICE_VERSION":
         from importlib.metadata import version
 
-        globals()[name] = f"genai-prices {version('genai-prices')}"
-        return str(globals()[name])
+        return f"genai-prices {version('genai-prices')}+{_file().digest}"
     raise AttributeError(name)
+
+
+def use(own: Path | str | None) -> None:
+    """Lay a file of the user's own over the tables, for this process; BadInput names file, row and key."""
+    global _own
+    _own = None if own is None else str(own)
+    for cache in (_file, _ladder, _find):
+        cache.cache_clear()
+    _file()
+
+
+_own: str | None = None
+
+
+@lru_cache(maxsize=1)
+def _file() -> PriceFile:
+    return load_price_files(_own or os.environ.get(OWN_FILE))
 
 
 def rates(
@@ -93,53 +100,22 @@ def rates(
     ts_ms: int | None = None,
     prompt_tokens: int = 0,
     service_tier: str | None = None,
+    *,
+    region: str | None = None,
 ) -> Rates | None:
-    """Rates of a model at a time (default now) for a prompt of that length; None where none are published."""
+    """Rates of a model at a time (default now) for a prompt of that length; None where none are known."""
     now_ms = time.time() * 1000 if ts_ms is None else ts_ms
     if not 0 <= now_ms < _FAR_FUTURE_MS:
         return None
-    ladder = _ladder(model, provider, int(now_ms // 60_000), service_tier)
-    return next((step for start, step in ladder if prompt_tokens > start), None)
+    tier = None if service_tier in STANDARD_TIERS else service_tier
+    for start, step in _ladder(model, provider, int(now_ms // _SLOT_MS), tier, region):
+        if prompt_tokens > start:
+            return step
+    return None
 
 
-@lru_cache(maxsize=8192)
-def _ladder(
-    model: str, provider: str | None, minute: int, service_tier: str | None
-) -> tuple[tuple[int, Rates], ...]:
-    """Rates of a model in one minute, longest prompts first, each with the length beyond which it holds.
-
-    Prices change on whole minutes. A length tier applies to every token of a prompt longer than its start.
-    """
-    found = _find(model, provider)
-    if found is None:
-        return ()
-    if service_tier == "batch":
-        share = BATCH_SHARE.get(found[0].id)
-        plain = () if share is None else _ladder(model, provider, minute, None)
-        return tuple((start, Rates(*(rate * share for rate in step))) for start, step in plain)  # type: ignore[operator]
-    context = {"service_tier": service_tier} if service_tier else None
-    prices = vars(found[1].get_prices(_utc(minute * 60_000), context))
-    listed = [prices.get(f"{key}_mtok") for key in _RATE_KEYS]
-    starts = sorted({tier.start for price in listed for tier in getattr(price, "tiers", ())}, reverse=True)
-    steps = [(start, _rates_at(listed, start + 1)) for start in (*starts, -1)]
-    return tuple((start, step) for start, step in steps if step is not None)
-
-
-def _rates_at(listed: list[Any], prompt_tokens: int) -> Rates | None:
-    fresh, output, read, write, write_5m, write_1h = (_at(price, prompt_tokens) for price in listed)
-    if fresh is None or output is None:
-        return None
-    written = _first(write_5m, write, fresh)
-    return Rates(fresh, output, _first(read, fresh), written, _first(write_1h, written))
-
-
-_RATE_KEYS = ("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h")
-
-
-def price_usd(
-    model: str, provider: str | None, usage: Usage, ts_ms: int | None = None, service_tier: str | None = None
-) -> Decimal | None:
-    """USD for one call's token counts; None when the model, its price, the input or the output is unknown.
+def bill(found: Rates, usage: Usage) -> Bill | None:
+    """Split the USD of one call's token counts at these rates; None when input or output is unknown.
 
     Cache counts that the provider didn't give are taken as none, since it then bills the prompt as input.
     Negative counts have no price.
@@ -151,30 +127,128 @@ def price_usd(
     hourly = min(usage.cache_write_1h_tokens or 0, written)
     if min(fresh, output, cached, written, hourly) < 0:
         return None
-    in_force = rates(model, provider, ts_ms, fresh + cached + written, service_tier)
-    if in_force is None:
+    return Bill(
+        fresh * found.input / MTOK,
+        cached * found.cached / MTOK,
+        (written - hourly) * found.write / MTOK,
+        hourly * found.write_1h / MTOK,
+        output * found.output / MTOK,
+    )
+
+
+def price_usd(
+    model: str,
+    provider: str | None,
+    usage: Usage,
+    ts_ms: int | None = None,
+    service_tier: str | None = None,
+    *,
+    region: str | None = None,
+) -> Decimal | None:
+    """USD for one call's token counts; None when the model, its price, the input or the output is unknown."""
+    prompt = prompt_tokens(usage)
+    found = None if prompt is None else rates(model, provider, ts_ms, prompt, service_tier, region=region)
+    parts = None if found is None else bill(found, usage)
+    return None if parts is None else parts.total
+
+
+def prompt_tokens(usage: Usage) -> int | None:
+    """Length of the whole prompt, by which its price tier goes; None where the input is unknown."""
+    if usage.input_tokens_uncached is None:
         return None
-    return (
-        fresh * in_force.input
-        + cached * in_force.cached
-        + (written - hourly) * in_force.write
-        + hourly * in_force.write_1h
-        + output * in_force.output
-    ) / MTOK
+    return usage.input_tokens_uncached + (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
 
 
 def context_window(model: str, provider: str | None = None) -> int | None:
     """Input tokens the model takes, as published beside its price; None where unknown."""
     found = _find(model, provider)
-    return found[1].context_window if found else None
+    own = [o.context_tokens for o in _about(found) if o.context_tokens is not None]
+    return own[-1] if own else found.info.context_window if found.info else None
 
 
-def _utc(ts_ms: int) -> datetime:
-    return datetime.fromtimestamp(ts_ms / 1000, tz=UTC)
+def is_known(model: str, provider: str | None = None) -> bool:
+    """Whether any price of a model is known, at whatever time."""
+    found = _find(model, provider)
+    return found.info is not None or bool(_about(found))
 
 
-def _first(*values: Decimal | None) -> Decimal:
-    return next(value for value in values if value is not None)
+def why_unknown(model: str, provider: str | None, service_tier: str | None = None) -> str:
+    """Say in one line that a price isn't known, and which file to put it in."""
+    where = _own or os.environ.get(OWN_FILE) or f"a file named by {OWN_FILE} or `prices` in samediff.toml"
+    sold = f" sold by {provider}" if provider else ""
+    tier = f" in the tier {service_tier}" if is_known(model, provider) and service_tier else ""
+    return f"no price is known of {model}{sold}{tier}: put a [[price]] for it into {where}"
+
+
+@lru_cache(maxsize=65536)
+def _ladder(
+    model: str, provider: str | None, slot: int, tier: str | None, region: str | None
+) -> tuple[tuple[int, Rates], ...]:
+    """Rates in one half hour, longest prompts first, each with the length beyond which it holds."""
+    found = _find(model, provider)
+    at = datetime.fromtimestamp(slot * _SLOT_MS / 1000, tz=UTC)
+    listed, own_tier = _listed(found, at, tier)
+    rows = [o for o in _about(found) if o.holds(at, tier, region)]
+    if tier is not None and not own_tier and not any(tier in o.service_tiers for o in rows):
+        return ()
+    starts = {step.start for price in listed for step in getattr(price, "tiers", ())}
+    starts |= {o.above_tokens for o in rows}
+    steps = [(start, _rates_at(listed, rows, start + 1)) for start in sorted(starts | {-1}, reverse=True)]
+    return tuple((start, step) for start, step in steps if step is not None)
+
+
+def _listed(found: Found, at: datetime, tier: str | None) -> tuple[list[Any], bool]:
+    """Published prices by _PUBLISHED at a time, and whether they are those of the tier asked for."""
+    if found.info is None:
+        return [None] * len(_PUBLISHED), tier is None
+    plain = vars(found.info.get_prices(at))
+    if tier is None:
+        return [plain.get(f"{key}_mtok") for key in _PUBLISHED], True
+    asked = {"service_tier": tier, "speed": tier, "processing": tier}
+    prices = vars(found.info.get_prices(at, asked))
+    if prices.get("input_mtok") == plain.get("input_mtok"):
+        share = BATCH_SHARE.get(found.sold_as[0][0] or "") if tier == "batch" else None
+        return [_scaled(plain.get(f"{key}_mtok"), share) for key in _PUBLISHED], share is not None
+    # What the tier's row leaves out is as much cheaper or dearer as its input is.
+    share = _at(prices["input_mtok"], 0) / _at(plain["input_mtok"], 0)  # type: ignore[operator]
+    mine = {key: prices.get(key) if prices.get(key) != plain.get(key) else None for key in plain}
+    keys = [f"{key}_mtok" for key in _PUBLISHED]
+    return [
+        mine.get(key) if mine.get(key) is not None else _scaled(plain.get(key), share) for key in keys
+    ], True
+
+
+def _scaled(price: Any, share: Decimal | None) -> Any:
+    """Multiply a price, tiers and all; no share, the price as it is."""
+    if price is None or share is None:
+        return price
+    if isinstance(price, Decimal):
+        return price * share
+    from genai_prices.types import Tier, TieredPrices
+
+    return TieredPrices(base=price.base * share, tiers=[Tier(t.start, t.price * share) for t in price.tiers])
+
+
+def _rates_at(listed: list[Any], rows: list[Override], prompt_tokens: int) -> Rates | None:
+    """Rates for a prompt of that length: what is published, with the rows laid over it in their order."""
+    fresh, output, read, write_5m, write, write_1h = (_at(price, prompt_tokens) for price in listed)
+    now = [fresh, output, read, write if write_5m is None else write_5m, write_1h]
+    for row in rows:
+        if prompt_tokens <= row.above_tokens:
+            continue
+        given = [getattr(row, key) for key in PRICE_KEYS]
+        factor = Decimal(1) if row.times is None else row.times
+        now = [
+            had * factor if new is None and had is not None else new
+            for had, new in zip(now, given, strict=True)
+        ]
+    fresh, output, read, write, write_1h = now
+    if fresh is None or output is None:
+        return None
+    write = fresh if write is None else write
+    return Rates(
+        fresh, output, fresh if read is None else read, write, write if write_1h is None else write_1h
+    )
 
 
 def _at(price: Any, prompt_tokens: int) -> Decimal | None:
@@ -186,53 +260,33 @@ def _at(price: Any, prompt_tokens: int) -> Decimal | None:
     return Decimal(reached[-1] if reached else price.base)
 
 
+class Found(NamedTuple):
+    """Where a logged name leads: (seller, name) pairs that overrides may be about, and its published row."""
+
+    sold_as: tuple[tuple[str | None, str], ...]
+    info: ModelInfo | None
+
+
+def _about(found: Found) -> list[Override]:
+    """Rows about a model, in their order."""
+    return [row for row in _file().overrides if any(row.about(*pair) for pair in found.sold_as)]
+
+
 @lru_cache(maxsize=4096)
-def _find(model: str, provider: str | None) -> tuple[Provider, ModelInfo] | None:
-    """Look a logged name up in the price table, from the most literal reading on; None when none fits."""
+def _find(model: str, provider: str | None) -> Found:
+    """Look a logged name up in the price table, from the most literal reading on."""
     from genai_prices.data_snapshot import get_snapshot
 
-    snapshot = get_snapshot()
-    for seller, name in _readings(model.strip().lower(), provider.strip().lower() if provider else None):
+    name, seller = model.strip().lower(), provider.strip().lower() if provider else None
+    own = _file().names.get(name)
+    if own is not None:
+        seller, _, name = own.partition("/")
+    tried = tuple(readings(name, seller))
+    for sold_by, read in tried:
         try:
-            return snapshot.find_provider_model(name, None, seller, None)
+            maker, info = get_snapshot().find_provider_model(read, None, sold_by, None)
         except LookupError:
             continue
-    return None
-
-
-def _readings(model: str, provider: str | None) -> Iterator[tuple[str | None, str]]:
-    """All (seller, model) readings of a logged name, best first."""
-    seller = PROVIDERS.get(provider, provider) if provider else None
-    for name in _shortenings(model):
-        if seller is None:
-            yield from _bare(name)
-        else:
-            yield seller, name
-            maker, _, rest = name.partition("/")
-            if rest and PROVIDERS.get(maker, maker) == seller:
-                yield seller, rest
-
-
-def _bare(name: str) -> Iterator[tuple[str | None, str]]:
-    """Yield the readings of a name logged without its seller; a first path segment then is the seller."""
-    if name in MODELS:
-        yield MODELS[name]
-    for prefix, maker in _BARE_MAKERS:
-        if name.startswith(prefix):
-            yield maker, name
-    yield None, name
-    maker, _, rest = name.partition("/")
-    if rest:
-        yield PROVIDERS.get(maker, maker), rest
-
-
-def _shortenings(name: str) -> Iterator[str]:
-    """Yield the name, then without its region and, one at a time, endings that don't change its price."""
-    yield name
-    route, _, tail = name.rpartition("/")
-    while True:
-        shorter = _ENDINGS.sub("", _REGION.sub("", tail))
-        if shorter == tail or not shorter:
-            return
-        tail = shorter
-        yield f"{route}/{tail}" if route else tail
+        names = dict.fromkeys([info.id.lower(), *(read for _, read in tried)])
+        return Found(tuple((maker.id, read) for read in names), info)
+    return Found(tried, None)

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     follow_s: float = 5.0  # between two looks at the store's pointer
     mlflow: str | None = None  # where training is recorded; None: MLFLOW_TRACKING_URI, else ./mlflow.db
     catalog: str | None = None  # None: the catalogue that ships
+    prices: str | None = None  # a file of your own over the published prices
     policy: str = "learned:max_loss=0.02"
     max_body_mib: float = 32.0
     client_s: float = 30.0  # that a client may take for a request's head, and between two pieces of its body

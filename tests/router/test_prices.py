@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import genai_prices
@@ -17,7 +18,7 @@ NOV_2026 = 1_795_000_000_000
 
 def _row(model: str, provider: str | None = None) -> str | None:
     found = prices._find(model, provider)
-    return f"{found[0].id}:{found[1].id}" if found else None
+    return f"{found.sold_as[0][0]}:{found.info.id}" if found.info else None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,9 @@ def test_the_bill_is_genai_prices_own(
         cache_write_1h_tokens=hourly,
         output_tokens=output,
     )
-    theirs = genai_prices.calc_price(usage, model, genai_request_timestamp=prices._utc(NOV_2026))
+    theirs = genai_prices.calc_price(
+        usage, model, genai_request_timestamp=datetime.fromtimestamp(NOV_2026 / 1000, tz=UTC)
+    )
     assert ours == theirs.total_price
 
 

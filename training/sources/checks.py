@@ -114,7 +114,7 @@ def billed_usage(record: RequestRecord) -> Usage:
 
 @lru_cache(maxsize=4096)
 def known_model(model: str, provider: str | None) -> bool:
-    """Tell whether there is a published price for this model."""
-    from router.prices import rates
+    """Tell whether there is a price for this model."""
+    from router.prices import is_known
 
-    return rates(model, provider) is not None
+    return is_known(model, provider)
