@@ -13,6 +13,7 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
+from models.calibration import calibrated
 from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
@@ -198,9 +199,8 @@ class Bundle:
 
     def _by_table(self, extra: np.ndarray) -> dict[str, np.ndarray]:
         """What the graph would say if the learners added nothing, from the tables' columns (k, extra)."""
-        calibration = self.manifest.calibration
         logit = extra[:, self._columns["table_logit"]]
-        found = {"p_success": 0.5 * (1.0 + np.tanh(0.5 * (calibration.a * logit + calibration.b)))}
+        found = {"p_success": calibrated(self.manifest.calibration, logit)}
         for name, (_, scale) in self._tables.items():
             column, output = BASES[name]
             found[output] = np.clip(extra[:, self._columns[column]], 0.0, scale.log_limit)

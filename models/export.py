@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import CheckFailed, MissingExtra
+from models.calibration import calibration_nodes
 from models.ensemble import booster_of, ensemble_attributes
 from models.heads import BASES, Heads, Part
 from models.linear import LIMIT
@@ -19,7 +20,7 @@ from models.table import EXTRA_COLUMNS
 
 if TYPE_CHECKING:
     from models.linear import LinearPart
-    from models.manifest import Calibration, Parity
+    from models.manifest import Parity
 
 _OPSET, _ML_OPSET, _IR_VERSION = 17, 3, 9
 
@@ -46,9 +47,9 @@ def build_graph(heads: Heads) -> bytes:
     onnx = _onnx()
     graph = _Graph(onnx, heads.n_features)
     raw = graph.raw("success", heads.success)
-    graph.node("Cast", [raw], ["calibrate_this"], to=graph.real)
-    _calibrate(graph, heads.calibration)
-    graph.node("Reshape", ["calibrated_p", graph.constant("flat", np.array([-1]))], ["p_success"])
+    p = calibration_nodes(heads.calibration, raw, graph.node, graph.constant)
+    graph.node("Cast", [p], ["real_p"], to=graph.real)
+    graph.node("Reshape", ["real_p", graph.constant("flat", np.array([-1]))], ["p_success"])
     for name, (part, limit) in heads.amounts.items():
         raw = graph.raw(name, part)
         bounds = [graph.constant("zero", np.float64(0.0)), graph.constant(f"{name}_limit", np.float64(limit))]
@@ -56,13 +57,6 @@ def build_graph(heads: Heads) -> bytes:
         graph.node("Cast", [f"{name}_cut"], [f"{name}_real"], to=graph.real)
         graph.node("Reshape", [f"{name}_real", "flat"], [BASES[name][1]])
     return graph.serialised(["p_success", *(BASES[name][1] for name in heads.amounts)])
-
-
-def _calibrate(graph: _Graph, calibration: Calibration) -> None:
-    """Nodes from `calibrate_this` to `calibrated_p`."""
-    graph.node("Mul", ["calibrate_this", graph.constant("a", np.float32(calibration.a))], ["scaled"])
-    graph.node("Add", ["scaled", graph.constant("b", np.float32(calibration.b))], ["shifted"])
-    graph.node("Sigmoid", ["shifted"], ["calibrated_p"])
 
 
 class _Graph:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from models.calibration import Calibration, calibrated
 from models.ensemble import booster_of
 from models.table import EXTRA_COLUMNS, TREE_COLUMNS
 
 if TYPE_CHECKING:
     from models.linear import LinearPart
-    from models.manifest import Calibration
 
 BASES = {  # the column that holds each head's table value, and the head's output
     "success": ("table_logit", "p_success"),
@@ -50,8 +50,7 @@ class Reference:
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """P(success) (n,) and log amounts (n,) by name, of rows (n, width) float32 as for the graph."""
-        calibration = self.heads.calibration
-        p = 0.5 * (1.0 + np.tanh(0.5 * (calibration.a * self._raw("success", rows) + calibration.b)))
+        p = calibrated(self.heads.calibration, self._raw("success", rows))
         amounts = {
             name: np.clip(self._raw(name, rows), 0.0, limit)
             for name, (_, limit) in self.heads.amounts.items()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from models.calibration import Calibration
 from models.table import EXTRA_COLUMNS, Table
 from models.tasktype import TypeCard
 
@@ -28,14 +29,6 @@ class CandidateProfile(msgspec.Struct, frozen=True, kw_only=True):
     output_ratio: float = 1.0  # actual over predicted output tokens
     input_usd_per_mtok: float | None = None  # as in training; the trees know the candidate by these prices
     output_usd_per_mtok: float | None = None
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """P(success) = sigmoid(a · raw + b), and how many rows of a group are worth one independent row."""
-
-    a: float = 1.0
-    b: float = 0.0
-    design_effect: float = 1.0
 
 
 class TokenScale(msgspec.Struct, frozen=True):

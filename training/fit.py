@@ -5,40 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from features.errors import BadInput
+from models.calibration import calibrated
 from models.tasktype import TaskTypes, mixed
-from training.calibrate import design_effect, log_loss, platt, sigmoid
+from training.calibrate import design_effect, fit_calibration, log_loss
 from training.examples import DEFAULT_KNOBS, Examples, Knobs, names_of
 from training.residual import Learned, fit_recipe, learner_matrix, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from models.calibration import Calibration
     from models.descriptors import Prices
     from models.table import Table
 
 
 @dataclass(frozen=True)
 class SuccessHead:
-    """P(success) = sigmoid(a · (table + learners) + b)."""
+    """P(success) = the calibrated (table + learners)."""
 
     table: Table
     learned: Learned
-    platt: tuple[float, float]
+    calibration: Calibration  # with how many rows of a group are worth one independent row
     candidates: tuple[str, ...]
     task_types: tuple[str, ...]
     prices: dict[str, Prices]
     types: TaskTypes | None
-    design_effect: float  # how many rows of a group are worth one independent row
     oof: np.ndarray  # calibrated p (n,) of each training row from folds without its group; NaN unlabelled
     metrics: dict[str, float] = field(default_factory=dict)
 
     def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
         """P(success) (n,) of each (request features, candidate, task type); works for unseen names too."""
-        a, b = self.platt
-        return sigmoid(a * _raw(self, features, candidate, task_type) + b)
+        return calibrated(self.calibration, _raw(self, features, candidate, task_type))
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,18 @@ def fit_success(examples: Examples, knobs: Knobs = DEFAULT_KNOBS) -> SuccessHead
         raise BadInput("no labelled rows: every success is missing or outside 0..1; label the log first")
     fitted = fit_recipe(examples, target, "logit", knobs)
     known = np.isfinite(target)
-    a, b = platt(fitted.oof[known], target[known], fitted.fold[known])
-    p = sigmoid(a * fitted.oof + b)
+    calibration = fit_calibration(fitted.oof[known], target[known], fitted.fold[known])
+    p = calibrated(calibration, fitted.oof)
     return SuccessHead(
         table=fitted.table,
         learned=fitted.learned,
-        platt=(a, b),
+        calibration=msgspec.structs.replace(
+            calibration, design_effect=design_effect(target - p, examples.group, examples.candidate)
+        ),
         candidates=names_of(examples.candidate),
         task_types=types_of(examples),
         prices=dict(examples.prices),
         types=examples.types,
-        design_effect=design_effect(target - p, examples.group, examples.candidate),
         oof=p,
         metrics={**fitted.metrics, "logloss": float(np.mean(log_loss(p[known], target[known])))},
     )

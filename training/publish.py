@@ -16,7 +16,6 @@ from models.heads import Heads, Part
 from models.manifest import (
     Amount,
     BundleKind,
-    Calibration,
     CandidateProfile,
     Manifest,
     Parity,
@@ -78,11 +77,10 @@ def publish(
     amounts = amounts or {}
     others = dict(amounts) if tokens is None else {"tokens": tokens, **amounts}
     learned = [success.learned, *(head.learned for head in others.values())]
-    calibration = Calibration(*success.platt, success.design_effect)
     graph, parity = export_heads(
         Heads(
             _part(success.learned),
-            calibration,
+            success.calibration,
             n_features,
             {name: (_part(head.learned), head.log_limit) for name, head in others.items()},
         ),
@@ -97,7 +95,7 @@ def publish(
         encoder_digest=encoder_digest,
         candidates=tuple(profiles(success, tokens, examples)),
         success=success.table,
-        calibration=calibration,
+        calibration=success.calibration,
         tokens=None if tokens is None else tokens.table,
         token_scale=None if tokens is None else TokenScale(tokens.default_ratio, tokens.log_limit),
         amounts={

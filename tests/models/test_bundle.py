@@ -13,6 +13,7 @@ from small_bundle import KNOBS, PRICES, make_examples, write_encoder
 from features.encoder import load_encoder
 from features.errors import BadInput
 from models.bundle import Bundle, CandidateView, wilson
+from models.calibration import calibrated
 from models.folder import Layout, sealed, write_bundle
 from models.manifest import MANIFEST_VERSION
 from training.fit import Examples, fit_amounts, fit_success
@@ -90,8 +91,7 @@ def test_where_trees_always_knew_the_type_a_request_without_one_gets_the_table(t
     for unknown in (None, "never seen"):
         assert bundle.outside(row, unknown) == ["task_type"]
         raw = success.table.values(list(PRICES), [unknown or ""] * len(PRICES), PRICES)
-        a, b = success.platt
-        table = 1 / (1 + np.exp(-(a * raw + b)))
+        table = calibrated(success.calibration, raw)
         assert bundle.predict(row, VIEWS, unknown).p_success == pytest.approx(table, abs=1e-6)
 
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import CheckFailed
+from models.calibration import Calibration
 from models.ensemble import ensemble_attributes, exact_thresholds
 from models.export import build_graph, export_heads, parity
 from models.heads import Heads, Part
 from models.linear import LinearPart
-from models.manifest import Calibration
 from models.parity import MAX_ABS_DP, adversarial_rows
 from models.table import EXTRA_COLUMNS
 

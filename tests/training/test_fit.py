@@ -116,7 +116,7 @@ def test_labels_that_follow_the_group_are_no_skill():
     head = fit_success(examples._replace(features=features, success=success), FEW)
     assert head.learned.booster is None
     assert head.metrics["logloss"] > 0.6
-    assert head.design_effect > 2
+    assert head.calibration.design_effect > 2
 
 
 def test_out_of_fold_predictions_are_calibrated():
