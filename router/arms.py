@@ -51,7 +51,14 @@ def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) ->
         Quote(
             o,
             o.deployment,
-            prices.rates(o.deployment.model, o.deployment.provider, ts_ms, o.split.total, service_tier),
+            prices.rates(
+                o.deployment.model,
+                o.deployment.provider,
+                ts_ms,
+                o.split.total,
+                service_tier,
+                region=o.deployment.region,
+            ),
         )
         for o in options
         if o.deployment is not None

@@ -4,87 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from features.errors import BadInput
 from features.names import EFFORTS
-from features.wire.types import Dialect
+from router.catalogrows import SNAPSHOT, Alias, Candidate, Deployment, Endpoint
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from features.wire.types import Dialect
+
+__all__ = ["Alias", "Candidate", "Catalog", "Deployment", "Endpoint", "Target"]
 
 DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
-Capability = Literal["tools", "images"]
 # A client's own words go into headers and the log as a model name, so they must look like one.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,199}", re.ASCII)
 _TABLES = ("endpoints", "candidates", "aliases")
 Row = TypeVar("Row", bound=msgspec.Struct)
-
-# A date at the end of a seller's model name is a pinned checkpoint; without one the seller may move it.
-_SNAPSHOT = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2})$")
-
-
-class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model with its reasoning effort; `endpoints` maps an endpoint to the seller's name for it."""
-
-    endpoints: dict[str, str]
-    id: str = ""
-    effort: str | None = None
-    context_tokens: int | None = None  # overrides the published window
-    max_output_tokens: int | None = None
-    capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
-    released: date | None = None
-    probe: dict[str, tuple[float, float]] = {}  # task type -> (sum of success, rows) of its first outcomes
-
-    def __post_init__(self) -> None:
-        """Refuse probe outcomes that can't be."""
-        for task_type, (total, rows) in self.probe.items():
-            if not 0 <= total <= rows < float("inf"):
-                raise ValueError(f"probe.{task_type}: [{total:g}, {rows:g}] is no [sum of success, rows]")
-
-
-class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A seller's address: a base URL per dialect, its key's variable, its region."""
-
-    provider: str
-    base_urls: dict[Dialect, str]
-    key_env: str | None = None
-    region: str | None = None
-    passthrough: bool = False  # a client's own credential may go here
-    accepts: tuple[str, ...] = ()  # patterns of names forwarded as they are
-
-
-class Alias(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A name that is routed: the candidates it may become, and the reference of each dialect."""
-
-    candidates: tuple[str, ...]
-    reference: dict[Dialect, str]
-
-
-class Deployment(NamedTuple):
-    """A candidate at one endpoint in one dialect; `model` is the name the seller knows it by."""
-
-    id: str
-    candidate: str
-    provider: str
-    model: str
-    dialect: Dialect
-    base_url: str
-    key_env: str | None
-    region: str | None
-    checkpoint: str | None
-    floating: bool  # the seller may put another checkpoint under this name
-    passthrough: bool
-
-    def reachable(self, environ: Mapping[str, str]) -> bool:
-        """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""
-        return self.passthrough or self.key_env is None or bool(environ.get(self.key_env))
 
 
 class Target(NamedTuple):
@@ -129,7 +69,7 @@ class Catalog(NamedTuple):
         found = [d for d in spoken if d.candidate == model] or [d for d in spoken if d.model == model]
         if not found and _PLAIN_NAME.fullmatch(model):
             found = [
-                _deployment(model, model, name, endpoint, dialect)
+                _deployment(Candidate(id=model, endpoints={}), model, name, endpoint, dialect)
                 for name, endpoint in self.endpoints.items()
                 if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts)
             ]
@@ -204,7 +144,7 @@ def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> di
 
 def _effort_in(name: str) -> str | None:
     """The effort at the end of a candidate's name; some sellers write a snapshot's date in its place."""
-    return None if _SNAPSHOT.search(name) else name.partition("@")[2] or None
+    return None if SNAPSHOT.search(name) else name.partition("@")[2] or None
 
 
 def _check_efforts(shown: str, candidates: dict[str, Candidate]) -> None:
@@ -231,30 +171,40 @@ def _check_names(shown: str, tables: dict[str, Any], endpoints: dict[str, Endpoi
 
 def _expand(shown: str, row: Candidate, endpoints: dict[str, Endpoint]) -> list[Deployment]:
     """Deployments of one candidate: every endpoint it names, in every dialect spoken there."""
-    missing = next((name for name in row.endpoints if name not in endpoints), None)
-    if missing is not None:
-        raise BadInput(f"catalogue {shown}: candidates.{row.id}.endpoints: no [endpoints.{missing}]")
+    for table, names in (("endpoints", row.endpoints), ("pins", row.pins)):
+        missing = next((n for n in names if n not in endpoints or n not in row.endpoints), None)
+        if missing is not None:
+            known = f"[endpoints.{missing}]" if missing not in endpoints else f"{missing} in its endpoints"
+            raise BadInput(f"catalogue {shown}: candidates.{row.id}.{table}: no {known}")
     return [
-        _deployment(row.id, model, name, endpoints[name], dialect)
+        _deployment(row, model, name, endpoints[name], dialect)
         for name, model in row.endpoints.items()
         for dialect in endpoints[name].base_urls
     ]
 
 
-def _deployment(candidate: str, model: str, name: str, endpoint: Endpoint, dialect: Dialect) -> Deployment:
-    snapshot = _SNAPSHOT.search(model)
+def _deployment(row: Candidate, model: str, name: str, endpoint: Endpoint, dialect: Dialect) -> Deployment:
+    snapshot, pin = SNAPSHOT.search(model), row.pins.get(name)
+    checkpoint = pin.checkpoint if pin else snapshot[1] if snapshot else None
     return Deployment(
-        id=f"{name}/{candidate}/{dialect}",
-        candidate=candidate,
+        id=f"{name}/{row.id}/{dialect}",
+        candidate=row.id,
         provider=endpoint.provider,
         model=model,
         dialect=dialect,
         base_url=endpoint.base_urls[dialect].rstrip("/"),
         key_env=endpoint.key_env,
         region=endpoint.region,
-        checkpoint=snapshot[1] if snapshot else None,
-        floating=snapshot is None,
+        checkpoint=checkpoint,
+        floating=checkpoint is None,
         passthrough=endpoint.passthrough,
+        evidence=pin.evidence if pin else "the date in its name" if snapshot else None,
+        account=endpoint.account,
+        residency=endpoint.residency,
+        tenants=endpoint.tenants,
+        limits=endpoint.limits,
+        since=max((d for d in (row.since, endpoint.since) if d), default=None),
+        until=min((d for d in (row.until, endpoint.until) if d), default=None),
     )
 
 

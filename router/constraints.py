@@ -22,6 +22,8 @@ def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_token
         "output_too_long": row.max_output_tokens is not None and asked > row.max_output_tokens,
         "no_tools": takes is not None and "tools" not in takes and bool(facts.n_tools),
         "no_images": takes is not None and "images" not in takes and bool(facts.n_images),
+        "no_json_schema": takes is not None and "json_schema" not in takes and bool(facts.json_schema),
+        "no_thinking": takes is not None and "thinking" not in takes and bool(facts.thinking),
         # The body is forwarded as it came, so an effort can't be set that the client hasn't asked for.
         "effort": row.effort is not None and facts.effort != EFFORTS.get(row.effort),
     }

@@ -27,6 +27,7 @@ from router.arms import (
     view,
     weighed,
 )
+from router.catalogrows import BARRED
 from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
@@ -137,7 +138,7 @@ class Decider:
         else:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
-        options = [self._option(name, deployments[name], request, session) for name in names]
+        options = [self._option(name, deployments[name], request, context) for name in names]
         facts, embedding = self._read(request, context, reference)
         given = Given(
             request_id=context.request_id,
@@ -168,17 +169,19 @@ class Decider:
         return list(dict.fromkeys((*alias.candidates, *own))), reference
 
     def _option(
-        self, name: str, deployments: Sequence[Deployment], request: WireRequest, session: Session
+        self, name: str, deployments: Sequence[Deployment], request: WireRequest, context: CallContext
     ) -> Option:
         if not deployments:
             return Option(name, None, Split(0, 0, 0), "dialect")
-        callable_ = [d for d in deployments if self._environ is None or d.reachable(self._environ)]
-        deployment = (callable_ or deployments)[0]
+        session, headers = context.session, context.headers or {}
+        barred = [d.barred(headers, context.now_ms, self._environ) for d in deployments]
+        at = barred.index(None) if None in barred else 0
+        deployment = deployments[at]
         tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
         share, age = session.served.get(name, (0.0, None))
         marked = request.cache_markers > 0
         split = split_prompt(tokens, share, age, dialect=request.dialect, marked=marked)
-        return Option(name, deployment, split, None if callable_ else "no_key")
+        return Option(name, deployment, split, barred[at])
 
     def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
@@ -242,9 +245,9 @@ class Decider:
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
         chosen = next((a for a in arms if a.candidate == choice.chosen), None)
         deployment = next((o.deployment for o in given.options if o.candidate == choice.chosen), None)
-        if chosen is None or deployment is None or chosen.excluded_by == "no_key":
-            missing = f"; set {deployment.key_env}" if deployment and deployment.key_env else ""
-            raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{missing}")
+        if chosen is None or deployment is None or chosen.excluded_by in BARRED:
+            why = deployment.why_barred(chosen.excluded_by) if chosen and deployment else ""
+            raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{why}")
         prior = (PRIOR_NOTICE,) if self.bundle.kind == "prior" else ()
         return DecisionRecord(
             request_id=given.request_id,

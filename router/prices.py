@@ -71,17 +71,22 @@ class Bill(NamedTuple):
 
 def __getattr__(name: str) -> str:
     if name == "PRICE_VERSION":
-        from importlib.metadata import version
-
-        return f"genai-prices {version('genai-prices')}+{_file().digest}"
+        return _version()
     raise AttributeError(name)
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"genai-prices {version('genai-prices')}+{_file().digest}"
 
 
 def use(own: Path | str | None) -> None:
     """Lay a file of the user's own over the tables, for this process; BadInput names file, row and key."""
     global _own
     _own = None if own is None else str(own)
-    for cache in (_file, _ladder, _find):
+    for cache in (_file, _version, _ladder, _find):
         cache.cache_clear()
     _file()
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from features.errors import BadInput
 from router import prices
 from router.arms import Option
+from router.catalogrows import BARRED
 from router.cost import Split
 from router.decide import Decider, Given
 
@@ -72,5 +73,5 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
 def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
     cached, written = round(arm.cached_tokens_est or 0), round(arm.cache_write_tokens_est or 0)
     split = Split(round(arm.input_tokens_est or 0) - cached - written, cached, written)
-    given = arm.excluded_by if arm.excluded_by in ("dialect", "no_key") else None
+    given = arm.excluded_by if arm.excluded_by in ("dialect", *BARRED) else None
     return Option(arm.candidate, deployment, split, given)

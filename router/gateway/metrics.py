@@ -17,6 +17,7 @@ HELP = {
     "samediff_tokens_total": "Tokens by the providers' count, by candidate and class.",
     "samediff_cost_usd_total": "Priced cost of answered requests, by candidate.",
     "samediff_cost_unknown_total": "Requests whose cost is unknown, by candidate: not in the sum above.",
+    "samediff_drift_total": "Answers of another model or checkpoint than the deployment's, by candidate.",
     "samediff_upstream_failures_total": "Upstream calls that failed before or during the answer, by kind.",
     "samediff_cancelled_total": "Requests whose client left before the end.",
     "samediff_refused_total": "Requests refused, by status.",

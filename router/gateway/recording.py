@@ -12,6 +12,7 @@ from features.diffs.answers import answer_digests
 from features.records import DecisionRecord, Prompts, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
+from router.drift import DRIFT_FLAG, drift
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,11 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     answer = trace.answer or WireResponse(complete=False)
     usage, flags = counted(answer)
     tier = answer.service_tier or request.service_tier
-    cost = prices.price_usd(deployment.model, deployment.provider, usage, receipt.ts_ms, tier)
+    cost = prices.price_usd(
+        deployment.model, deployment.provider, usage, receipt.ts_ms, tier, region=deployment.region
+    )
+    if drift(deployment, answer.model) is not None:
+        flags.append(DRIFT_FLAG)
     harness, version = harness_of(call.headers.get("user-agent", ""))
     return RequestRecord(
         request_id=receipt.request_id,

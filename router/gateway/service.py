@@ -18,6 +18,7 @@ from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
 from router.decide import CallContext
+from router.drift import DRIFT_FLAG
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
@@ -177,6 +178,8 @@ class Gateway:
         )
         for kind in ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"):
             add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
+        if DRIFT_FLAG in (record.flags or ()):
+            add("samediff_drift_total", candidate=candidate)
         if record.cost_usd is None:
             add("samediff_cost_unknown_total", candidate=candidate)
         else:

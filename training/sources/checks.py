@@ -42,6 +42,7 @@ FLAGS = {
     "success_not_a_share": "a success that is no number from 0 to 1, taken as unknown",
     "run_totals": "figures of a whole run of calls; kept without what its context was",
     "time_from_file": "no time in the row; the file's is used",
+    "served_another_model": "the provider reports another model, or another snapshot, than was asked for",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
     "rewind_not_followed": "a session too long to hold; its features know turns that its user took back",
 }

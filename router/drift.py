@@ -1,0 +1,51 @@
+"""Is what a provider says it served what the catalogue says runs there? Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from features.names import candidate_name
+from router.catalogrows import SNAPSHOT
+
+if TYPE_CHECKING:
+    from router.catalogrows import Deployment
+
+DRIFT_FLAG = "served_another_model"  # in the log's record of the call
+
+
+class Drift(NamedTuple):
+    """What was to be served and what the provider reports instead."""
+
+    kind: Literal["model", "checkpoint", "moved"]
+    expected: str
+    served: str
+
+
+def drift(deployment: Deployment, served: str | None, before: str | None = None) -> Drift | None:
+    """Compare the model a provider reports with its deployment; None where they agree or nothing is reported.
+
+    "model": another model. "checkpoint": another snapshot than the pinned one. "moved": a floating name
+    serves another snapshot than `before`, the last one reported.
+    """
+    if not served:
+        return None
+    if _model(served) != _model(deployment.model):
+        return Drift("model", deployment.model, served)
+    now = _checkpoint(served)
+    if deployment.checkpoint is not None:
+        pinned = deployment.checkpoint.replace("-", "")
+        named = now is not None or deployment.checkpoint in served  # a pin may be no date
+        same = now == pinned or deployment.checkpoint in served
+        return Drift("checkpoint", deployment.checkpoint, served) if named and not same else None
+    last = _checkpoint(before) if before else None
+    return Drift("moved", before or "", served) if last and now and last != now else None
+
+
+def _model(name: str) -> str:
+    """A model's name without seller, snapshot, effort and punctuation that sellers write differently."""
+    return candidate_name(name).partition("@")[0].partition(":")[0].replace(".", "-")
+
+
+def _checkpoint(name: str) -> str | None:
+    found = SNAPSHOT.search(name.strip())
+    return found[1].replace("-", "") if found else None
