@@ -111,12 +111,19 @@ def serve(
 
 
 @app.command()
-def doctor(config: ConfigOption = None, bundle: BundleOption = None, json: JsonOption = None) -> None:
-    """Look at what serving needs: bundle, catalogue, prices, keys; exit 1 if something is broken."""
+def doctor(
+    config: ConfigOption = None,
+    bundle: BundleOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Don't ask the catalogue's addresses for their models.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Look at what serving needs: bundle, catalogue, prices, keys, addresses; exit 1 if any is broken."""
     from router.doctor import render, run
     from router.gateway.settings import Settings
 
-    diagnosis = run(Settings.load(config).having(bundle=bundle))
+    diagnosis = run(Settings.load(config).having(bundle=bundle), online=not offline)
     finish(diagnosis, json, render)
-    if not diagnosis.ok:
-        raise typer.Exit(1)
+    if diagnosis.exit_code:
+        raise typer.Exit(diagnosis.exit_code)
