@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from models.calibration import Calibration
+from models.certificate import Certificate
 from models.table import EXTRA_COLUMNS, Table
 from models.tasktype import TypeCard
 
@@ -78,6 +79,20 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     groups: int = 0
 
 
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """Calibration on a part of the held-out rows; `bias` is mean P(success) minus the share of successes."""
+
+    kind: str  # "candidate", "task type", "group", "context tokens"
+    name: str
+    rows: int
+    groups: int
+    ece: float
+    ece_by_chance: float  # that true probabilities would show on as many rows, 95 of 100 times less
+    bias: float
+    bias_ci: tuple[float, float] | None  # 95 % over groups; null with one group
+    beyond_chance: bool
+
+
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """The proof that the exported graph is the trained model, on adversarial rows."""
 
@@ -117,6 +132,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     split: Split = Split()
     metrics: dict[str, float] = {}
     parity: Parity | None = None
+    certificates: tuple[Certificate, ...] = ()
+    slices: tuple[Slice, ...] = ()
     trained_on: tuple[Source, ...] = ()
     lineage: dict[str, str] = {}  # parent bundle, command, code version, log digest: whatever is known
     files: dict[str, str] = {}  # relative path -> sha256, of every file but this one

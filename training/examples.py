@@ -30,6 +30,11 @@ class Examples(NamedTuple):
     types: TaskTypes | None = None  # tells the type of a request that tells none
     posterior: np.ndarray | None = None  # (n, T) from folds without the row's group; NaN where a type is told
 
+    def some(self, which: np.ndarray) -> Examples:
+        """Some of the rows, by mask or index."""
+        arrays = {name: v[which] for name, v in self._asdict().items() if isinstance(v, np.ndarray)}
+        return self._replace(**arrays)
+
     @property
     def shown_types(self) -> np.ndarray:
         """Types (n,) as learners see them: what a request tells, "" where its type is inferred."""

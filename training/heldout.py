@@ -53,12 +53,6 @@ class Believed(NamedTuple):
     pin: np.ndarray  # each candidate's own rate
 
 
-def rows_of(examples: Examples, mask: np.ndarray) -> Examples:
-    """The examples of a boolean mask (n,)."""
-    arrays = {name: v[mask] for name, v in examples._asdict().items() if isinstance(v, np.ndarray)}
-    return examples._replace(**arrays)
-
-
 def fit_both(older: Examples, knobs: Knobs) -> Fitted:
     """The heads, and the table alone beside them."""
     alone = msgspec.structs.replace(knobs, trees=(), ridges=())

@@ -1,4 +1,4 @@
-"""From a log to a bundle in ten steps: `samediff train` runs STEPS in order, and MLflow shows each.
+"""From a log to a bundle: `samediff train` runs STEPS in order, and MLflow shows each.
 
 A gate that fails ends the training: no bundle is left behind, and what was at the target stays.
 """
@@ -9,31 +9,34 @@ import contextlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+import polars as pl
 
 from features.encoder import EncoderCard, read_card
 from features.errors import BadInput
 from models.folder import install_bundle, kept_beside
-from models.manifest import Parity
 from models.prior import PRIOR_ENCODER
-from models.tasktype import TypeCard
-from training.audit import described
-from training.dataset import Dataset, DatasetCounts, Labelled, featurized, holdout_mask, labelled_rows
+from training.certify import certificates
+from training.dataset import Dataset, Labelled, featurized, holdout_mask, labelled_rows
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
 from training.fit import SuccessHead, TokensHead, fit_amounts, fit_success, fit_tokens
 from training.gates import Gate, gates_of_bundle, gates_of_rows, gates_of_scores
-from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, rows_of, scored
+from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, scored
 from training.log import LogStore
 from training.publish import Provenance, Published, publish
+from training.slices import slices
 from training.tasktype import with_types
+from training.trainreport import TrainReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from rich.console import RenderableType
+    from models.certificate import Certificate
+    from models.manifest import Slice
+
 
 TRAINED = Provenance(kind="trained")
 
@@ -51,23 +54,6 @@ class Untold:
     def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 — the protocol's
         """Nothing but the step."""
         return contextlib.nullcontext()
-
-
-class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `samediff train` did; `digest` is null when a gate failed and nothing was written."""
-
-    bundle: str
-    counts: DatasetCounts
-    held_out: HeldOut | None
-    gates: list[Gate]
-    candidates: list[dict[str, Any]] = []
-    trees: bool | None = None
-    output_lengths_known: bool | None = (
-        None  # without them no cost is, and every request goes to its reference
-    )
-    types: TypeCard | None = None  # how well a task type is told where no client tells it
-    parity: Parity | None = None
-    digest: str | None = None
 
 
 class Heads(NamedTuple):
@@ -99,6 +85,8 @@ class Work:
     said: Believed = field(init=False)  # on the newest groups
     heads: Heads = field(init=False)
     held_out: HeldOut | None = None
+    slices: list[Slice] = field(default_factory=list)
+    certificates: list[Certificate] = field(default_factory=list)
     published: Published | None = None
 
 
@@ -121,7 +109,7 @@ def split(work: Work) -> None:
     """Hold the newest groups out, whole."""
     held = holdout_mask(work.dataset.examples.group, work.dataset.ts_ms)
     work.gates += gates_of_rows(work.dataset, held)
-    work.older, work.newest = rows_of(work.dataset.examples, ~held), rows_of(work.dataset.examples, held)
+    work.older, work.newest = work.dataset.examples.some(~held), work.dataset.examples.some(held)
 
 
 def fit(work: Work) -> None:
@@ -133,7 +121,15 @@ def evaluate(work: Work) -> None:
     """Score them on the newest groups beside their controls."""
     work.said = believed(work.fitted, work.newest)
     work.held_out = scored(work.fitted, work.newest, work.said, work.knobs.seed)
+    work.slices = slices(work.newest, work.said.p)
     work.gates += gates_of_scores(work.held_out)
+
+
+def certify(work: Work) -> None:
+    """Find the threshold whose harm is bounded, on the groups that the heads haven't seen."""
+    held = holdout_mask(work.dataset.examples.group, work.dataset.ts_ms)
+    rows = work.labelled.rows.select(task=pl.coalesce("task_id", "request_id"))["task"].to_numpy()
+    work.certificates = certificates(work.fitted.success, work.older, work.newest, rows[held])
 
 
 def refit(work: Work) -> None:
@@ -147,7 +143,13 @@ def export(work: Work) -> None:
     """One graph with its proof, one manifest, one digest."""
     heads = work.heads
     metrics = {} if work.held_out is None else _numbers(work.held_out)
-    said = msgspec.structs.replace(work.provenance, metrics=metrics, seed=work.knobs.seed)
+    said = msgspec.structs.replace(
+        work.provenance,
+        metrics=metrics,
+        seed=work.knobs.seed,
+        certificates=tuple(work.certificates),
+        slices=tuple(work.slices),
+    )
     pair = heads.success, heads.tokens
     work.published = publish(
         work.built, pair, work.dataset.examples, said, work.encoder, amounts=heads.amounts
@@ -160,7 +162,7 @@ def gate(work: Work) -> None:
     work.gates += gates_of_bundle(work.built, work.published.parity, work.dataset)
 
 
-# The tenth, registering, is training/record.py's: it needs MLflow, and the bundle in its place.
+# The last, registering, is training/record.py's: it needs MLflow, and the bundle in its place.
 STEPS: tuple[tuple[str, Callable[[Work], None]], ...] = (
     ("ingest", ingest),
     ("label", label),
@@ -168,6 +170,7 @@ STEPS: tuple[tuple[str, Callable[[Work], None]], ...] = (
     ("split", split),
     ("fit and calibrate", fit),
     ("evaluate", evaluate),
+    ("certify", certify),
     ("fit on all groups", refit),
     ("export and prove", export),
     ("gate", gate),
@@ -216,7 +219,12 @@ def _beside(out: Path) -> Iterator[Path]:
 
 def _report(work: Work, out: Path, *, written: bool = False) -> TrainReport:
     report = TrainReport(
-        bundle=str(out), counts=work.dataset.counts, held_out=work.held_out, gates=work.gates
+        bundle=str(out),
+        counts=work.dataset.counts,
+        held_out=work.held_out,
+        gates=work.gates,
+        slices=work.slices,
+        certificates=work.certificates,
     )
     published = work.published
     if published is None or not written:
@@ -236,54 +244,3 @@ def _numbers(held_out: HeldOut) -> dict[str, float]:
     """What the manifest keeps of the held-out scores."""
     scores = msgspec.to_builtins(held_out.success)
     return {f"held_out_{name}": float(value) for name, value in scores.items() if value is not None}
-
-
-def render(report: TrainReport) -> Iterator[RenderableType]:
-    """The report for people: what was learned from, how good it is beside the table, the gates."""
-    from rich.table import Table
-
-    counts = report.counts
-    yield (
-        f"{counts.requests} requests: {counts.labelled} labelled, {counts.unlabelled} unknown, "
-        f"{counts.one_sided} with evidence that could only go one way, "
-        f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder; "
-        f"{counts.candidates} candidates, {counts.groups} groups by {counts.grouped_by}"
-    )
-    if counts.imputed_output_tokens:
-        names = ", ".join(counts.imputed_output_tokens)
-        yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
-    yield from described(counts.odd)
-    yield from _types_said(report)
-    if report.held_out is not None:
-        held = report.held_out
-        table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")
-        for column in ("", "log-loss", "Brier", "ECE", "AUC"):
-            table.add_column(column, justify="left" if not column else "right")
-        for name, score in (("learned", held.success), ("table alone", held.table)):
-            auc = "–" if score.auc is None else f"{score.auc:.3f}"
-            table.add_row(name, f"{score.log_loss:.4f}", f"{score.brier:.4f}", f"{score.ece:.3f}", auc)
-        yield table
-    for gate in report.gates:
-        yield f"{'[green]pass[/]' if gate.passed else '[red]FAIL[/]'}  {gate.name}: {gate.said}"
-    if report.digest is None:
-        yield "no bundle was written"
-        return
-    if not report.output_lengths_known:
-        yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
-    how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
-    yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
-
-
-def _types_said(report: TrainReport) -> Iterator[str]:
-    """What stands for the task type, and how well it is told where no client tells it."""
-    if report.counts.typed_by == "kind":
-        kinds = ", ".join(f"{name} {rows:,}" for name, rows in report.counts.types.items())
-        yield f"no request tells a task type, so the kind of its call stands in: {kinds}"
-    if report.types is None:
-        return
-    scores = report.types.metrics
-    yield (
-        f"task types told without being told: {scores['accuracy']:.1%} right out of fold "
-        f"({scores['accuracy_of_base']:.1%} by the commonest), log-loss {scores['log_loss']:.3f} against "
-        f"{scores['log_loss_of_base']:.3f}, on {scores['requests']:,.0f} requests"
-    )

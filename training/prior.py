@@ -6,6 +6,7 @@ import hashlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,8 +14,11 @@ from models.manifest import Source
 from models.prior import PRIOR
 from training.examples import Knobs
 from training.ingest import run as ingest
-from training.pipeline import TrainReport, train
+from training.pipeline import train
 from training.publish import Provenance
+
+if TYPE_CHECKING:
+    from training.trainreport import TrainReport
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,7 +48,7 @@ def main() -> None:
     """Build the prior and say how good it is."""
     from rich.console import Console
 
-    from training.pipeline import render
+    from training.trainreport import render
 
     report = build()
     console = Console()

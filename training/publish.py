@@ -10,6 +10,7 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
+from models.certificate import Certificate
 from models.export import export_heads
 from models.folder import write_bundle
 from models.heads import Heads, Part
@@ -20,6 +21,7 @@ from models.manifest import (
     Manifest,
     Parity,
     Range,
+    Slice,
     Source,
     Split,
     TokenScale,
@@ -40,6 +42,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     trained_on: tuple[Source, ...] = ()
     lineage: dict[str, str] = {}
     metrics: dict[str, float] = {}  # of the evaluation, beside the fit's own
+    certificates: tuple[Certificate, ...] = ()
+    slices: tuple[Slice, ...] = ()
     seed: int = 0
 
 

@@ -19,8 +19,9 @@ from models.prior import PRIOR_ENCODER
 from training.examples import DEFAULT_KNOBS, Knobs
 from training.figures import calibration_page
 from training.log import LogStore
-from training.pipeline import TRAINED, TrainReport, render, train
+from training.pipeline import TRAINED, train
 from training.registry import installed
+from training.trainreport import TrainReport, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -130,6 +131,8 @@ def _write_down(run: Run, report: TrainReport) -> None:
                 f"log_loss_minus_{control}_high": high,
             }
         metrics["tokens_sum_ratio"] = held.tokens_sum_ratio
+    metrics |= {f"certified tau, {c.risk}": c.tau for c in report.certificates}
+    metrics["slices_beyond_chance"] = sum(s.beyond_chance for s in report.slices)
     metrics |= {f"gate {gate.name}": float(gate.passed) for gate in report.gates}
     if report.parity is not None:
         metrics |= {"parity_max_abs_dp": report.parity.max_abs_dp, "parity_rows": report.parity.rows}

@@ -75,7 +75,7 @@ def fit_recipe(
         started = _Started(rows, link, knobs, strength, table_oof)
         # Threads of a small matrix product wait longer than they work, and spin beside LightGBM's own.
         with threadpool_limits(limits=1, user_api="blas"):
-            learned, oof, said = _learn(_rows_of(examples, known), (candidates, task_types), started)
+            learned, oof, said = _learn(examples.some(known), (candidates, task_types), started)
         metrics |= said
     table = fit_table(rows, link, strength, candidates, task_types)
     metrics |= {"folds": float(n_folds), "loss_table": float(np.mean(loss(table_oof, rows.target, link)))}
@@ -103,18 +103,6 @@ def learner_matrix(
     index, types = ({name: i for i, name in enumerate(each)} for each in names)
     extra = extra_columns(*pairs, index, types, prices)
     return model_matrix(features, extra[:, :TREE_COLUMNS])
-
-
-def _rows_of(examples: Examples, known: np.ndarray) -> Examples:
-    if len(known) == len(examples.group):
-        return examples
-    return examples._replace(
-        features=examples.features[known],
-        candidate=examples.candidate[known],
-        task_type=examples.task_type[known],
-        group=examples.group[known],
-        posterior=None if examples.posterior is None else examples.posterior[known],
-    )
 
 
 def _learn(

@@ -13,7 +13,8 @@ from models.bundle import Bundle, CandidateView
 from training.examples import Knobs
 from training.log import LogStore
 from training.metrics import calibration_error, chance_error
-from training.pipeline import render, train
+from training.pipeline import train
+from training.trainreport import render
 
 
 def two_models(n: int, seed: int = 0, best: float = 0.85) -> list[dict[str, object]]:

@@ -10,7 +10,6 @@ from features.vector import feature_names
 from training.dataset import _typed
 from training.examples import Examples, Knobs
 from training.fit import fit_success
-from training.heldout import rows_of
 from training.tasktype import fit_types, with_types
 
 WIDTH = len(feature_names(0))
@@ -106,7 +105,7 @@ def test_hidden_rows_are_scored_by_a_mixture_that_never_saw_their_group():
     head = fit_success(rows, Knobs(trees=(), ridges=()))
     assert np.isfinite(head.oof).all()
     assert set(rows.shown_types) == {""}
-    half = rows_of(rows, np.arange(len(rows.group)) < 400)
+    half = rows.some(np.arange(len(rows.group)) < 400)
     assert half.posterior.shape == (400, 3)
 
 

@@ -1,0 +1,62 @@
+"""A certificate: the threshold at which a policy's harm is bounded, with the evidence that says so."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Risk = Literal["worse_if_cheap", "worse_of_all"]
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """One threshold of the grid as it came out on the rows kept for it."""
+
+    tau: float
+    cheap: int  # requests that it would have sent to a cheaper candidate, outcome known
+    requests: int  # all of them
+    worse: float  # that the reference would have solved and the cheaper one didn't
+    bound: float  # upper end for the risk, at `delta` over the whole grid
+    holds: bool
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """Learn-then-test (Angelopoulos et al., Annals of Applied Statistics 2025) over a coarse grid.
+
+    `worse_if_cheap`: P(the reference solves it, the cheaper one doesn't | routed cheap). `worse_of_all`: the
+    same of all requests, which bounds the mean regret. With probability 1 - delta over the rows it was made
+    from, the risk at `tau` is at most `level`; `tau` is null where nothing certifies.
+    """
+
+    risk: Risk
+    level: float
+    delta: float
+    reference: str
+    tau: float | None
+    grid: tuple[Tried, ...]
+    groups: int  # repositories or tasks that the rows come from, none of which the heads were fitted on
+    effective: float = 1.0  # rows that count as one, being of one group
+    assumed_worse: int = 0  # failures of cheap answers whose reference's outcome isn't known
+
+    @property
+    def policy(self) -> str | None:
+        """The policy that it holds for; None: the reference stays."""
+        return None if self.tau is None else f"learned:max_loss=1,tau={self.tau:g}"
+
+    @property
+    def said(self) -> str:
+        """The certificate in one sentence."""
+        what = {
+            "worse_if_cheap": "of the answers routed to a cheaper candidate",
+            "worse_of_all": "of all requests",
+        }[self.risk]
+        most = f"at most {self.level:.0%} {what} are worse than {self.reference}'s"
+        if self.tau is None:
+            return f"nothing certifies that {most}, so the reference stays"
+        at = next(t for t in self.grid if t.tau == self.tau)
+        share = at.cheap / at.requests if at.requests else 0.0
+        return (
+            f"at tau = {self.tau:g}, {most}, with {1 - self.delta:.0%} confidence "
+            f"(seen {at.worse:g} of {at.requests if self.risk == 'worse_of_all' else at.cheap}; "
+            f"{share:.0%} go to a cheaper candidate)"
+        )

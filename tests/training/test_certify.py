@@ -1,0 +1,95 @@
+"""Certificates hold as often as they say, refuse without evidence, and never look at what isn't known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.certify import DELTA, TAUS, Routed, certify, upper_bound
+
+
+def routed(rng: np.random.Generator, n: int, harm: float, *, groups: int | None = None) -> Routed:
+    """Two candidates: the cheap one's p says nothing of the harm, which is the same at every threshold."""
+    p = np.stack([rng.uniform(0.4, 1.0, n), np.full(n, 0.9)], axis=1)
+    worse = rng.random(n) < harm
+    success = np.stack([np.where(worse, 0.0, 1.0), np.ones(n)], axis=1)
+    group = np.arange(n) if groups is None else rng.integers(0, groups, n)
+    return Routed(("cheap", "dear"), 1, p, success, group.astype(str))
+
+
+def test_the_risk_at_a_certified_threshold_is_too_high_in_at_most_delta_of_runs() -> None:
+    rng = np.random.default_rng(0)
+    wrong = sum(certify(routed(rng, 400, 0.055), "worse_if_cheap").tau is not None for _ in range(400))
+    assert wrong <= 400 * DELTA + 3 * np.sqrt(400 * DELTA * (1 - DELTA))
+
+
+def test_what_is_safe_is_certified_with_enough_rows_and_not_with_few() -> None:
+    rng = np.random.default_rng(1)
+    found = certify(routed(rng, 3000, 0.01), "worse_if_cheap")
+    assert found.tau == min(TAUS)
+    assert found.policy == "learned:max_loss=1,tau=0.5"
+    assert "with 95% confidence" in found.said
+    few = certify(routed(rng, 60, 0.0), "worse_if_cheap")
+    assert few.tau is None
+    assert few.policy is None
+    assert few.said.endswith("so the reference stays")
+
+
+def test_sixty_clean_rows_of_one_threshold_are_what_five_percent_take() -> None:
+    assert upper_bound(np.zeros(59), 0.05) == pytest.approx(0.0495, abs=0.0005)
+    assert upper_bound(np.zeros(400), 0.05) < 0.01
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(1.0, 5.0))
+def test_a_bound_is_above_the_mean_and_wider_for_rows_that_hang_together(
+    values: list[float], effect: float
+) -> None:
+    array = np.array(values)
+    plain = upper_bound(array, 0.05)
+    assert plain >= array.mean() - 1e-12
+    assert upper_bound(array, 0.05, effect) >= plain - 1e-12
+
+
+def test_rows_that_fail_together_by_group_count_for_less() -> None:
+    rng = np.random.default_rng(2)
+    n = 3000
+    group = rng.integers(0, 12, n)
+    bad = np.array([0.0] * 11 + [0.3])[group]
+    worse = rng.random(n) < bad
+    rows = routed(rng, n, 0.0)._replace(
+        success=np.stack([np.where(worse, 0.0, 1.0), np.ones(n)], axis=1), group=group.astype(str)
+    )
+    apart = certify(rows._replace(group=np.arange(n).astype(str)), "worse_if_cheap")
+    together = certify(rows, "worse_if_cheap")
+    assert together.effective > 3 * apart.effective
+    assert apart.tau is not None
+    assert together.tau is None
+
+
+def test_harm_over_all_requests_is_easier_to_bound_than_harm_of_the_routed() -> None:
+    rng = np.random.default_rng(3)
+    rows = routed(rng, 2000, 0.04)
+    few = rows._replace(p=np.where(rng.random((2000, 1)) < 0.2, rows.p, [[0.0, 0.9]]))
+    assert certify(few, "worse_if_cheap").tau is None
+    assert certify(few, "worse_of_all").tau is not None
+
+
+def test_a_reference_of_unknown_outcome_makes_every_failure_count() -> None:
+    rng = np.random.default_rng(4)
+    rows = routed(rng, 1000, 0.2)
+    unknown = rows._replace(success=np.stack([rows.success[:, 0], np.full(1000, np.nan)], axis=1))
+    found = certify(unknown, "worse_if_cheap")
+    assert found.grid == certify(rows, "worse_if_cheap").grid
+    assert found.assumed_worse > 0
+    nothing = certify(rows._replace(success=np.full((1000, 2), np.nan)), "worse_if_cheap")
+    assert nothing.tau is None
+    assert all(t.cheap == 0 for t in nothing.grid)
+
+
+def test_candidates_dearer_than_the_reference_are_no_saving() -> None:
+    rng = np.random.default_rng(5)
+    rows = routed(rng, 500, 0.0)
+    first = rows._replace(reference=0)
+    assert all(t.cheap == 0 for t in certify(first, "worse_if_cheap").grid)

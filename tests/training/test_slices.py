@@ -1,0 +1,46 @@
+"""Slices: a part that is off beyond chance is named, true probabilities are not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.vector import feature_names
+from training.examples import Examples
+from training.slices import MIN_ROWS, said, slices
+
+
+def rows_of(rng: np.random.Generator, n: int) -> tuple[Examples, np.ndarray]:
+    p = rng.uniform(0.2, 0.8, n)
+    examples = Examples(
+        features=np.zeros((n, len(feature_names(0))), dtype=np.float32),
+        candidate=rng.choice(["a", "b"], n),
+        task_type=rng.choice(["fix", "test", ""], n),
+        success=(rng.random(n) < p).astype(float),
+        output_tokens=np.full(n, np.nan),
+        group=rng.integers(0, 60, n).astype(str),
+    )
+    return examples, p
+
+
+def test_true_probabilities_hold_nearly_everywhere() -> None:
+    rows, p = rows_of(np.random.default_rng(0), 6000)
+    found = slices(rows, p)
+    assert {s.kind for s in found} == {"candidate", "task type", "group", "context tokens"}
+    assert sum(s.beyond_chance for s in found) <= 3
+    assert all(s.rows >= MIN_ROWS for s in found)
+
+
+def test_what_is_off_in_one_part_is_named_first_with_its_sign() -> None:
+    rows, p = rows_of(np.random.default_rng(1), 6000)
+    wrong = np.where(rows.task_type == "test", np.minimum(p + 0.15, 0.99), p)
+    found = slices(rows, wrong)
+    off = {(s.kind, s.name): s for s in found if s.beyond_chance}
+    assert off["task type", "test"].bias > 0.08
+    assert ("task type", "fix") not in off
+    assert any("task type test: P(success) is too high" in line for line in said(found))
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    rows, p = rows_of(np.random.default_rng(2), 20)
+    assert slices(rows, p) == []
+    assert list(said([])) == []

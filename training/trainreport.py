@@ -1,0 +1,94 @@
+"""What `samediff train` did, for programs and for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from models.certificate import Certificate
+from models.manifest import Parity, Slice
+from models.tasktype import TypeCard
+from training.audit import described
+from training.dataset import DatasetCounts
+from training.gates import Gate
+from training.heldout import HeldOut
+from training.slices import said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+
+class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `samediff train` did; `digest` is null when a gate failed and nothing was written."""
+
+    bundle: str
+    counts: DatasetCounts
+    held_out: HeldOut | None
+    gates: list[Gate]
+    slices: list[Slice] = []  # of the held-out rows
+    certificates: list[Certificate] = []
+    candidates: list[dict[str, Any]] = []
+    trees: bool | None = None
+    output_lengths_known: bool | None = (
+        None  # without them no cost is, and every request goes to its reference
+    )
+    types: TypeCard | None = None  # how well a task type is told where no client tells it
+    parity: Parity | None = None
+    digest: str | None = None
+
+
+def render(report: TrainReport) -> Iterator[RenderableType]:
+    """The report for people: what was learned from, how good it is beside the table, the gates."""
+    from rich.table import Table
+
+    counts = report.counts
+    yield (
+        f"{counts.requests} requests: {counts.labelled} labelled, {counts.unlabelled} unknown, "
+        f"{counts.one_sided} with evidence that could only go one way, "
+        f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder; "
+        f"{counts.candidates} candidates, {counts.groups} groups by {counts.grouped_by}"
+    )
+    if counts.imputed_output_tokens:
+        names = ", ".join(counts.imputed_output_tokens)
+        yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
+    yield from described(counts.odd)
+    yield from _types_said(report)
+    if report.held_out is not None:
+        held = report.held_out
+        table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")
+        for column in ("", "log-loss", "Brier", "ECE", "AUC"):
+            table.add_column(column, justify="left" if not column else "right")
+        for name, score in (("learned", held.success), ("table alone", held.table)):
+            auc = "–" if score.auc is None else f"{score.auc:.3f}"
+            table.add_row(name, f"{score.log_loss:.4f}", f"{score.brier:.4f}", f"{score.ece:.3f}", auc)
+        yield table
+    yield from said(report.slices)
+    for certificate in report.certificates:
+        yield f"certificate: {certificate.said}"
+    for gate in report.gates:
+        yield f"{'[green]pass[/]' if gate.passed else '[red]FAIL[/]'}  {gate.name}: {gate.said}"
+    if report.digest is None:
+        yield "no bundle was written"
+        return
+    if not report.output_lengths_known:
+        yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
+    how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
+    yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
+
+
+def _types_said(report: TrainReport) -> Iterator[str]:
+    """What stands for the task type, and how well it is told where no client tells it."""
+    if report.counts.typed_by == "kind":
+        kinds = ", ".join(f"{name} {rows:,}" for name, rows in report.counts.types.items())
+        yield f"no request tells a task type, so the kind of its call stands in: {kinds}"
+    if report.types is None:
+        return
+    scores = report.types.metrics
+    yield (
+        f"task types told without being told: {scores['accuracy']:.1%} right out of fold "
+        f"({scores['accuracy_of_base']:.1%} by the commonest), log-loss {scores['log_loss']:.3f} against "
+        f"{scores['log_loss_of_base']:.3f}, on {scores['requests']:,.0f} requests"
+    )
