@@ -86,7 +86,7 @@ def use(own: Path | str | None) -> None:
     """Lay a file of the user's own over the tables, for this process; BadInput names file, row and key."""
     global _own
     _own = None if own is None else str(own)
-    for cache in (_file, _version, _ladder, _find):
+    for cache in (_file, _version, _ladder, _find, context_window):
         cache.cache_clear()
     _file()
 
@@ -149,9 +149,13 @@ def price_usd(
     service_tier: str | None = None,
     *,
     region: str | None = None,
+    one_call: bool = True,
 ) -> Decimal | None:
-    """USD for one call's token counts; None when the model, its price, the input or the output is unknown."""
-    prompt = prompt_tokens(usage)
+    """USD for one call's token counts; None when the model, its price, the input or the output is unknown.
+
+    The counts of several calls together (not `one_call`) are priced as short prompts: lengths are unknown.
+    """
+    prompt = prompt_tokens(usage) if one_call else 0
     found = None if prompt is None else rates(model, provider, ts_ms, prompt, service_tier, region=region)
     parts = None if found is None else bill(found, usage)
     return None if parts is None else parts.total
@@ -164,6 +168,7 @@ def prompt_tokens(usage: Usage) -> int | None:
     return usage.input_tokens_uncached + (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
 
 
+@lru_cache(maxsize=4096)
 def context_window(model: str, provider: str | None = None) -> int | None:
     """Input tokens the model takes, as published beside its price; None where unknown."""
     found = _find(model, provider)

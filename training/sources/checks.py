@@ -16,7 +16,7 @@ from training.sources.base import NO_TIME, Record
 from training.sources.values import EARLIEST_MS, LATEST_MS, MOST_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
 AHEAD_MS = 24 * 3_600_000  # clocks and time zones differ; a day ahead is a fault
 
@@ -31,7 +31,7 @@ TOKEN_FIELDS = (
 
 # What each flag means, for the closing table.
 FLAGS = {
-    "negative_tokens": "a negative token count, taken as unknown",
+    "negative_tokens": "a negative token count, or more cached than there was input; taken as unknown",
     "absurd_tokens": "a token count over ten thousand million, taken as unknown",
     "no_tokens": "not one token in or out; perhaps no call at all, kept without a price",
     "negative_cost": "a negative cost, taken as unknown",
@@ -41,6 +41,7 @@ FLAGS = {
     "reasoning_unknown": "reasoning tokens inside the output or apart? say --reasoning; kept without a price",
     "success_not_a_share": "a success that is no number from 0 to 1, taken as unknown",
     "run_totals": "figures of a whole run of calls; kept without what its context was",
+    "over_window": "more input than the model takes: several calls in one row, priced as short prompts",
     "time_from_file": "no time in the row; the file's is used",
     "served_another_model": "the provider reports another model, or another snapshot, than was asked for",
     "response_cache_hit": "answered from a gateway's own cache, no model called",
@@ -69,16 +70,24 @@ def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], 
         flags.append("negative_cost")
     if record.ts_ms > now_ms + AHEAD_MS:
         flags.append("future_timestamp")
+    record = msgspec.structs.replace(record, **changes) if changes else record
+    flags += _doubts_of_price(record, known_model)
+    return (
+        record if flags == (record.flags or []) else msgspec.structs.replace(record, flags=sorted(set(flags)))
+    )
+
+
+def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | None], bool]) -> Iterator[str]:
+    """What keeps a row from its price, or makes it doubtful."""
     model = record.model_served or record.model_requested
     if model is None:
-        flags.append("no_model")
+        yield "no_model"
     elif not known_model(model, record.provider):
-        flags.append("unknown_model")
+        yield "unknown_model"
+    elif is_one_call(record.flags) and _over_window(record, model):
+        yield "over_window"
     if record.reasoning_tokens and record.reasoning_in_output is None:
-        flags.append("reasoning_unknown")
-    if flags != (record.flags or []):
-        changes["flags"] = sorted(set(flags))
-    return msgspec.structs.replace(record, **changes) if changes else record
+        yield "reasoning_unknown"
 
 
 def price(record: Record) -> Record:
@@ -92,10 +101,31 @@ def price(record: Record) -> Record:
         return record
     if record.reasoning_tokens and record.reasoning_in_output is None:
         return record  # whether they are in the bill already isn't known
-    cost = price_usd(model, record.provider, billed_usage(record), record.ts_ms, record.service_tier)
+    cost = price_usd(
+        model,
+        record.provider,
+        billed_usage(record),
+        record.ts_ms,
+        record.service_tier,
+        one_call=is_one_call(record.flags),
+    )
     if cost is None:
         return record
     return msgspec.structs.replace(record, cost_usd=cost, cost_source="priced", price_version=PRICE_VERSION)
+
+
+def is_one_call(flags: Collection[str] | None) -> bool:
+    """Whether a row tells of one call; the sum of several says nothing of how long their prompts were."""
+    return {"run_totals", "over_window"}.isdisjoint(flags or ())
+
+
+def _over_window(record: RequestRecord, model: str) -> bool:
+    """Whether a prompt is longer than the model takes, which no single call's can be."""
+    from router.prices import context_window, prompt_tokens
+
+    prompt = prompt_tokens(billed_usage(record))
+    window = context_window(model, record.provider) if prompt else None
+    return prompt is not None and window is not None and prompt > window
 
 
 def billed_usage(record: RequestRecord) -> Usage:

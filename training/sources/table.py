@@ -137,7 +137,8 @@ def _record(table: _Table, row: Row) -> Item:
     session = values["session_id"]
     if session is None:
         return Refusal(table.file.name, number_, NO_SESSION)
-    run = any((count(raw.get(table.theirs[name])) or 0) > 1 for name in CALLS)
+    calls = next((n for name in CALLS if (n := count(raw.get(table.theirs[name]))) and n > 0), None)
+    run = calls is not None and calls > 1
     facts = _facts(table, raw, values, run=run)
     flags = ["run_totals"] if run else []
     if values["ts_ms"] is None:
@@ -158,6 +159,7 @@ def _record(table: _Table, row: Row) -> Item:
         source_row=number_,
         cost_source="log" if values["cost_usd"] is not None else "unknown",
         reasoning_in_output=_inside(table, values),
+        attempts=calls,
         tools_called=_tools(raw.get(table.theirs["tools"])),
         flags=flags or None,
     )
