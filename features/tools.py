@@ -109,6 +109,13 @@ _GIT: dict[str, ToolKind] = {
     "grep": "search",
     "apply": "edit",
 }
+_GIT_EDITS = frozenset(
+    (
+        *("am", "apply", "checkout", "cherry-pick", "clean", "merge", "mv", "pull", "rebase"),
+        *("reset", "restore", "revert", "rm", "stash", "switch"),
+    )
+)
+_PARTS = re.compile(r"&&|\|\||[;|\n]")
 _GIT_VERB = re.compile(r"\bgit[ \t]+(?:(?:-[cC][ \t]+\S+|-\S+)[ \t]+)*([a-z]\S*)")
 _IN_PLACE = re.compile(r"\bsed\s+(?:-\w+\s+)*-\w*i|\bperl\s+-\w*i|\bapply_patch\b|\*\*\* Begin Patch")
 _TO_FILE = re.compile(
@@ -252,6 +259,22 @@ def understand_command(command: str) -> Action:
         return Action(kind, runs=kind == "shell", in_shell=True)
     found = _COMMANDS.get(word, "shell")
     return Action(found, runs=found == "shell", in_shell=True)
+
+
+def edits_in_shell(command: str) -> bool:
+    """Whether any part of a shell command changes files, as far as its words tell."""
+    if _IN_PLACE.search(command) or (">" in command and _TO_FILE.search(command)):
+        return True
+    for part in _PARTS.split(command):
+        lead = _LEAD.match(part)
+        words = part[lead.end() if lead else 0 :].split(None, 1)
+        word = words[0].rsplit("/", 1)[-1] if words else ""
+        verb = _GIT_VERB.search(part) if word == "git" else None
+        if word != "mkdir" and _COMMANDS.get(word) == "edit":
+            return True
+        if verb is not None and verb[1] in _GIT_EDITS:
+            return True
+    return False
 
 
 def patched_files(patch: str) -> tuple[str, ...]:

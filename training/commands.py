@@ -319,8 +319,11 @@ def diff(
         typer.Option(help="Judge a Parquet or CSV of patch_a, patch_b and (optional) base on all cores."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Tests, documents and lock files count too.")
+        bool, typer.Option("--everything", help="Tests, documents, lock and scratch files count too.")
     ] = False,
+    root: Annotated[
+        str | None, typer.Option(help="The folder that absolute paths in patches and calls are relative to.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Say whether two diffs are the same: L0, L1, L2, similar (L3), different or unknown, and why."""
@@ -330,7 +333,9 @@ def diff(
     if pairs is not None and a is None:
         result = run_pairs(pairs, set_aside=not everything)
     elif a is not None and b is not None and pairs is None:
-        result = run(a, b, base, set_aside=not everything)
+        result = run(a, b, base, set_aside=not everything, root=root)
+    elif pairs is not None:
+        raise BadInput(f"--pairs judges the rows of {pairs} alone: leave {a} out")
     else:
         raise BadInput("give two patches, files or folders, or --pairs FILE")
     finish(result, json, render)

@@ -40,8 +40,13 @@ class JudgedPairs(msgspec.Struct, frozen=True, kw_only=True):
     summary: dict[str, Any]
 
 
-def run(a: Path, b: Path, base: Path | None = None, *, set_aside: bool = True) -> JudgedPairs:
-    """The verdict on two patches, two lists of tool calls (JSON), two files or two folders."""
+def run(
+    a: Path, b: Path, base: Path | None = None, *, set_aside: bool = True, root: str | None = None
+) -> JudgedPairs:
+    """The verdict on two patches, two lists of tool calls (JSON), two files or two folders.
+
+    `root` is the folder that absolute paths in patches and calls are relative to.
+    """
     for path in (a, b, *([base] if base else [])):
         if not path.exists():
             raise BadInput(f"{path}: no such file or folder")
@@ -50,7 +55,7 @@ def run(a: Path, b: Path, base: Path | None = None, *, set_aside: bool = True) -
     if a.is_dir():
         edit_a, edit_b = _trees(a, b)
     else:
-        edit_a, edit_b = _files(a, b)
+        edit_a, edit_b = _files(a, b, root)
     files = _base_files(base, edit_a, edit_b) if base is not None else None
     return collect([judge(edit_a, edit_b, files, set_aside=set_aside)])
 
@@ -163,7 +168,11 @@ def _read_pairs(table: Path) -> list[Pair]:
 
 
 def _read(path: Path) -> bytes:
-    """A file's bytes, if it isn't over the limit."""
+    """A file's or an open pipe's bytes, if there aren't too many."""
+    if path.is_fifo():
+        return _read_pipe(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: not a file")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise BadInput(
             f"{path}: larger than {MAX_FILE_BYTES >> 20} MB; nothing that size is a diff to review"
@@ -171,29 +180,47 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _files(a: Path, b: Path) -> tuple[Edit, Edit]:
-    """Two files as edits: as patches if both are, else as contents of one file."""
-    patch_a, patch_b = _edit_of_file(a), _edit_of_file(b)
+def _read_pipe(path: Path) -> bytes:
+    """What comes through a pipe that the shell opened; a named one might wait for ever."""
+    if not str(path).startswith(("/dev/fd/", "/proc/")):
+        raise BadInput(f"{path}: a named pipe; give a file, or <(COMMAND)")
+    with path.open("rb") as pipe:
+        data = pipe.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise BadInput(f"{path}: more than {MAX_FILE_BYTES >> 20} MB")
+    return data
+
+
+def _files(a: Path, b: Path, root: str | None) -> tuple[Edit, Edit]:
+    """Two files as edits: as patches if both are, else as contents of one file. Each is read once."""
+    data_a, data_b = _read(a), _read(b)
+    patch_a, patch_b = _edit_of_file(a, data_a, root), _edit_of_file(b, data_b, root)
     if patch_a is not None and patch_b is not None:
         return patch_a, patch_b
-    return edit_of_tree({a.name: _read(a)}), edit_of_tree({a.name: _read(b)})
+    for path, patch in ((a, patch_a), (b, patch_b)):
+        if patch is not None and path.suffix in (".diff", ".patch"):
+            raise BadInput(f"{path} is a patch and the other isn't: give two patches, or two files")
+    name = a.name if not a.is_fifo() else b.name if not b.is_fifo() else "file"
+    return edit_of_tree({name: data_a}), edit_of_tree({name: data_b})
 
 
-def _edit_of_file(path: Path) -> Edit | None:
+def _edit_of_file(path: Path, data: bytes, root: str | None) -> Edit | None:
     """The edit a file describes, as a patch or as tool calls; None if it is just a file."""
-    if path.stat().st_size > MAX_PATCH_BYTES:
+    if len(data) > MAX_PATCH_BYTES:
         return Edit(problem=f"a file over the limit of {MAX_PATCH_BYTES >> 20} MB")
-    data = _read(path)
     if path.suffix in (".json", ".jsonl") and (calls := _tool_calls(data)) is not None:
-        return edit_of_calls(calls)
+        return edit_of_calls(calls, root)
     if not data.strip() and path.suffix in (".diff", ".patch", ""):
         return Edit()
-    edit = edit_of_text(data)
+    edit = edit_of_text(data, root)
     return None if edit.problem == "no diff found in the text" or not data.strip() else edit
 
 
 def _tool_calls(data: bytes) -> list[tuple[str, Mapping[str, Any]]] | None:
-    """Tool calls of a JSON list or of JSON lines: objects with `name` and `input` or `arguments`."""
+    """Tool calls of a JSON list or of JSON lines: objects with `name` and `input` or `arguments`.
+
+    Those of Chat Completions have both within `function`. Anything else is data.
+    """
     try:
         whole = data.lstrip().startswith(b"[")
         items = msgspec.json.decode(data) if whole else msgspec.json.Decoder().decode_lines(data)
@@ -201,10 +228,13 @@ def _tool_calls(data: bytes) -> list[tuple[str, Mapping[str, Any]]] | None:
         return None
     calls = []
     for item in items if isinstance(items, list) else []:
-        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        call = item.get("function", item) if isinstance(item, dict) else None
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             return None
-        arguments = item.get("input", item.get("arguments"))
-        calls.append((item["name"], arguments if arguments is not None else {}))
+        arguments = call.get("input", call.get("arguments"))
+        if not isinstance(arguments, dict | str):
+            return None
+        calls.append((call["name"], arguments))
     return calls or None
 
 
@@ -244,7 +274,7 @@ _WORDS = {
     "L0": ("same", "green", "byte for byte"),
     "L1": ("same", "green", "but for white space, line ends and the order of imports"),
     "L2": ("same", "green", "but for comments, docstrings, layout, quotes and names of locals"),
-    "L3": ("similar", "yellow", "the same symbols are edited, not in the same way"),
+    "L3": ("similar", "yellow", "the same symbols are edited, differently"),
     "different": ("different", "red", "other changes"),
     "unknown": ("unknown", "magenta", "can't be judged"),
 }
@@ -260,7 +290,10 @@ def render(result: JudgedPairs) -> Iterable[RenderableType]:
     from rich.markup import escape
 
     similar = "" if verdict.similarity is None or verdict.same else f" · similarity {verdict.similarity:.2f}"
-    yield f"[bold {colour}]{word}[/] ({verdict.level}): {meaning}{similar}"
+    if not any(not file.set_aside for file in verdict.files):
+        meaning = ""
+    level = "" if word == verdict.level else f" ({verdict.level})"
+    yield f"[bold {colour}]{word}[/]{level}{': ' if meaning else ''}{meaning}{similar}"
     if verdict.reason:
         yield f"because {escape(verdict.reason)}"
     if verdict.weak:
@@ -294,15 +327,24 @@ def _side_by_side(file: FileVerdict) -> RenderableType:
 
     first = file.first_difference
     assert first is not None
-    table = Table(title=f"first difference in {file.path}", title_justify="left", expand=True)
+    table = Table(title=Text(f"first difference in {file.path}"), title_justify="left", expand=True)
     table.add_column(f"A, line {first.line_a}", ratio=1)
     table.add_column(f"B, line {first.line_b}", ratio=1)
-    table.add_row(Text(first.text_a), Text(first.text_b))
+    table.add_row(*(_marked(text or "(nothing more)") for text in (first.text_a, first.text_b)))
     return table
+
+
+def _marked(text: str) -> RenderableType:
+    """Lines of which the first is the one that differs."""
+    from rich.text import Text
+
+    first, newline, rest = text.partition("\n")
+    return Text.assemble((first, "bold"), newline + rest)
 
 
 def _summary_table(summary: dict[str, Any]) -> RenderableType:
     """Counts of a bulk run."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("level", "pairs", "share", title=f"{summary['pairs']:,} pairs")
@@ -310,5 +352,5 @@ def _summary_table(summary: dict[str, Any]) -> RenderableType:
         share = f"{count / summary['pairs']:.1%}" if summary["pairs"] else ""
         table.add_row(f"[{_WORDS[level][1]}]{level}[/]", f"{count:,}", share)
     for reason, count in summary["unknown_reasons"].items():
-        table.add_row(f"[dim]unknown: {reason}[/]", f"[dim]{count:,}[/]", "")
+        table.add_row(f"[dim]unknown: {escape(reason)}[/]", f"[dim]{count:,}[/]", "")
     return table

@@ -22,6 +22,7 @@ from features.diffs.edits import (
     join,
 )
 from features.diffs.patches import parse_patch
+from features.tools import edits_in_shell, tool_kind
 
 Arguments = Mapping[str, Any]
 
@@ -39,12 +40,15 @@ _ENVELOPE = re.compile(
 def edit_of_calls(calls: Iterable[tuple[str, str | bytes | Arguments]], root: str | None = None) -> Edit:
     """The edit made by tool calls in order: pairs of tool name and arguments (decoded, or their JSON).
 
-    Calls of tools that don't edit are passed over. `root` is the folder which absolute paths are relative to.
+    Calls of tools that don't edit are passed over; of one that does in a way that can't be read, the whole
+    edit is a problem. `root` is the folder which absolute paths are relative to.
     """
     parts: list[FileEdit] = []
     for name, raw in calls:
         reader = _READERS.get(_plain(name))
         if reader is None:
+            if tool_kind(name) == "edit":
+                return Edit(problem=f"what the tool {name[:60]} edits can't be read")
             continue
         arguments = _decode(raw)
         if arguments is None:
@@ -179,13 +183,22 @@ def _patch_call(arguments: Arguments, root: str | None) -> Edit:
 
 
 def _shell(arguments: Arguments, root: str | None) -> Edit:
-    """A shell call counts only when it runs apply_patch with the patch inside it."""
+    """A shell call is read where it runs apply_patch with the patch inside it; other edits are a problem."""
     command = arguments.get("command", arguments.get("cmd"))
     words = [str(word) for word in command] if isinstance(command, list) else [str(command or "")]
     text = "\n".join(words)
-    if ("apply_patch" not in text and "applypatch" not in text) or "*** Begin Patch" not in text:
-        return Edit()
-    return _envelope(text.encode("utf-8", "surrogatepass"), root)
+    if ("apply_patch" in text or "applypatch" in text) and "*** Begin Patch" in text:
+        return _envelope(text.encode("utf-8", "surrogatepass"), root)
+    if edits_in_shell(text):
+        return Edit(problem="a shell command that edits files, which can't be read")
+    return Edit()
+
+
+def _delete(arguments: Arguments, root: str | None) -> Edit:
+    """A file taken away."""
+    found = _of(arguments, root, Whole(None))
+    gone = msgspec.structs.replace(found.files[0], notes=frozenset({"deleted"}))
+    return Edit(files=(gone,))
 
 
 def _diff_argument(arguments: Arguments, root: str | None) -> Edit:
@@ -306,11 +319,22 @@ def _locates(lines: list[bytes]) -> list[Locate] | None:
 _Reader = Callable[[Arguments, str | None], Edit]
 _READERS: dict[str, _Reader] = {
     **dict.fromkeys(
-        ("edit", "multiedit", "editfile", "replace", "strreplace", "replaceinfile", "searchreplace"), _replace
+        (
+            *("edit", "multiedit", "editfile", "replace", "strreplace", "replaceinfile", "searchreplace"),
+            "replacestringinfile",
+        ),
+        _replace,
     ),
-    **dict.fromkeys(("write", "writefile", "writetofile", "createfile"), _write),
+    **dict.fromkeys(("write", "writefile", "writetofile", "createfile", "createnewfile"), _write),
+    **dict.fromkeys(("deletefile", "removefile"), _delete),
     **dict.fromkeys(("strreplaceeditor", "strreplacebasededittool", "texteditor"), _editor),
     **dict.fromkeys(("applypatch", "patch", "applydiff"), _patch_call),
-    **dict.fromkeys(("shell", "bash", "exec", "execcommand", "localshell", "shellcommand"), _shell),
+    **dict.fromkeys(
+        (
+            *("shell", "bash", "exec", "execcommand", "localshell", "shellcommand", "runshellcommand"),
+            *("runterminalcmd", "runinterminal", "executecommand", "runcommand", "terminal"),
+        ),
+        _shell,
+    ),
     "notebookedit": lambda arguments, root: _of(arguments, root, problem="a notebook edit"),
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_PATCH_BYTES = (
     16 << 20
@@ -97,6 +100,13 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     def by_path(self) -> dict[str, FileEdit]:
         """The files by the path they have afterwards."""
         return {file.path: file for file in self.files}
+
+
+def creates(file: FileEdit, base: Mapping[str, bytes] | None = None) -> bool:
+    """Whether the file is known to be new: the edit says so, or the base hasn't got it."""
+    if "created" in file.notes:
+        return True
+    return base is not None and (file.old_path or file.path) not in base
 
 
 def join(parts: list[FileEdit]) -> Edit:

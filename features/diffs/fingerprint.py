@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from features.diffs.edits import Edit, FileEdit, Whole
+from features.diffs.edits import Edit, FileEdit, Whole, creates
 from features.diffs.fragments import comments_of, piece_form
 from features.diffs.languages import Language, language_of
 from features.diffs.normal import level_forms, plain_lines
@@ -33,7 +33,7 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     """
     if edit.problem or any(file.problem for file in edit.files):
         return []
-    counted = counted_files(edit)
+    counted = counted_files(edit, base)
     weak = base is None and not all(writes_whole(file) for file in counted)
     try:
         every = [_weak_forms(file) if weak else _forms(file, base or {}) for file in counted]
@@ -56,9 +56,9 @@ def same_level(a: Iterable[str], b: Iterable[str]) -> VerdictLevel | None:
     return None
 
 
-def counted_files(edit: Edit) -> list[FileEdit]:
+def counted_files(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[FileEdit]:
     """The files that count: code, unless the edit touches nothing else than tests, documents and the like."""
-    code = [file for file in edit.files if role_of(file.path, created=writes_whole(file)) == "code"]
+    code = [file for file in edit.files if role_of(file.path, created=creates(file, base)) == "code"]
     return code or list(edit.files)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from features.diffs.edits import Edit, FileEdit, Whole
+from features.diffs.edits import Edit, FileEdit, Whole, creates
 from features.diffs.fragments import lines_form, piece_form
 from features.diffs.languages import Language, language_of
 from features.diffs.normal import equal_at_one, equal_at_two, plain_lines
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 SHOWN_LINES = 8
 _WORD = re.compile(rb"[A-Za-z_]\w*")
+_HASH, _SLASHES = (b"#",), (b"//", b"/*")
+_COMMENT_MARKS = {  # by which a line is a comment: for showing where code differs, nothing hangs on it
+    **dict.fromkeys(("python", "ruby", "bash", "yaml", "toml", "julia"), _HASH),
+    **dict.fromkeys(
+        ("javascript", "typescript", "tsx", "go", "rust", "java", "c", "cpp", "csharp", "php"), _SLASHES
+    ),
+}
 _DELICATE = frozenset(("created", "deleted", "renamed", "copied", "mode", "binary", "submodule"))
 
 
@@ -45,6 +52,8 @@ def judge(a: Edit, b: Edit, base: Mapping[str, bytes] | None = None, *, set_asid
         if edit.problem:
             return Verdict(level="unknown", reason=f"{side}: {edit.problem}")
     by_a, by_b = a.by_path(), b.by_path()
+    if (strange := _other_root(by_a, by_b)) is not None:
+        return Verdict(level="unknown", reason=strange)
     sides = [_sides(path, by_a.get(path), by_b.get(path), base) for path in {**by_a, **by_b}]
     aside = {side.path for side in sides if set_aside and side.role != "code"}
     if len(aside) == len(sides):
@@ -63,11 +72,19 @@ def judge(a: Edit, b: Edit, base: Mapping[str, bytes] | None = None, *, set_asid
     return verdict
 
 
+def _other_root(a: Mapping[str, FileEdit], b: Mapping[str, FileEdit]) -> str | None:
+    """Why paths can't be matched: one side's are absolute and may be the other's."""
+    for mine, theirs in ((a, b), (b, a)):
+        for path in mine:
+            if path.startswith("/") and any(path.endswith("/" + other) for other in theirs):
+                return f"{path} may be the other side's file: say with --root what paths are relative to"
+    return None
+
+
 def _sides(path: str, a: FileEdit | None, b: FileEdit | None, base: Mapping[str, bytes] | None) -> Sides:
     """One path with its role."""
-    created = any(side is not None and "created" in side.notes for side in (a, b))
-    created = created or (base is not None and path not in base)
-    return Sides(path, a, b, role_of(path, created=created))
+    new = all(side is None or creates(side, base) for side in (a, b))
+    return Sides(path, a, b, role_of(path, created=new))
 
 
 def _creates(file: FileEdit) -> bool:
@@ -213,6 +230,7 @@ def _graded(
             "only one side edits it" if not (tokens_a and tokens_b) else "other symbols are edited"
         )
     differing = next((w for w in found if lines_form(w.a) != lines_form(w.b)), found[0])
+    marks = _COMMENT_MARKS.get(language.name if language else "", ())
     return FileVerdict(
         path=sides.path,
         level=level,
@@ -220,7 +238,7 @@ def _graded(
         reason=reason,
         role=sides.role,
         weak=weak,
-        first_difference=_first_difference(differing),
+        first_difference=_first_difference(differing, marks),
         weight=max(1, len(tokens_a) + len(tokens_b)),
     )
 
@@ -233,18 +251,20 @@ def _symbols_of(parts: list[tuple[bytes, bytes, Change]], language: Language | N
     return found
 
 
-def _first_difference(window: Window) -> Difference:
-    """The first pair of lines that differ in more than white space."""
-    a, b = _numbered(window.a), _numbered(window.b)
+def _first_difference(window: Window, comments: tuple[bytes, ...]) -> Difference:
+    """The first lines that differ in more than white space: of code, where code differs at all."""
+    a, b = _numbered(window.a, comments), _numbered(window.b, comments)
+    if [line for _, line in a] == [line for _, line in b]:
+        a, b = _numbered(window.a, ()), _numbered(window.b, ())
     start = max(window.start, 1)
     place = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x[1] != y[1]), min(len(a), len(b)))
-    line_a = a[place][0] if place < len(a) else window.a.count(b"\n")
-    line_b = b[place][0] if place < len(b) else window.b.count(b"\n")
+    line_a, line_b = (found[place][0] if place < len(found) else None for found in (a, b))
+    ends = window.a.rstrip().count(b"\n"), window.b.rstrip().count(b"\n")
     return Difference(
-        line_a=start + line_a,
-        line_b=start + line_b,
-        text_a=_shown(window.a, line_a),
-        text_b=_shown(window.b, line_b),
+        line_a=start + (ends[0] + 1 if line_a is None else line_a),
+        line_b=start + (ends[1] + 1 if line_b is None else line_b),
+        text_a="" if line_a is None else _shown(window.a, line_a),
+        text_b="" if line_b is None else _shown(window.b, line_b),
     )
 
 
@@ -254,12 +274,10 @@ def _shown(text: bytes, line: int) -> str:
     return "\n".join(part[:200].rstrip().decode("utf-8", "replace") for part in lines)
 
 
-def _numbered(text: bytes) -> list[tuple[int, bytes]]:
-    """Lines with something on them and their 0-based numbers."""
+def _numbered(text: bytes, comments: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
+    """Lines with something on them that isn't a comment, and their 0-based numbers."""
     lines = [(number, line.strip()) for number, line in enumerate(text.split(b"\n"))]
-    return [
-        (number, line) for number, line in lines if line and not line.startswith((b"#", b"//", b"/*", b"*"))
-    ]
+    return [(number, line) for number, line in lines if line and not (comments and line.startswith(comments))]
 
 
 def _verdict(

@@ -24,7 +24,8 @@ _LOCK = re.compile(
     r"|Manifest\.toml|packages\.lock\.json|[^/]+\.lock)$"
 )
 _SCRATCH = re.compile(
-    r"^[^/]*(repro|reproduc|debug|demo|verif|check|scratch|temp|tmp|example|simple_|final_|comprehensive|edge_case|validat)[^/]*\.(py|js|ts|sh|rb|go)$"
+    r"^(?:[^/]*[_-])?(?:repro|reproduce[rs]?|reproduction|debug|demo|verify|verification|check|scratch|temp|tmp|example"
+    r"|simple|final|comprehensive|edge|validate|validation)(?:[_-][^/]*)?\.(?:py|js|ts|sh|rb|go)$"
     r"|(^|/)[^/]+\.(orig|rej|bak|log|pyc|swp)$|(^|/)\.(DS_Store|coverage)$|(^|/)__pycache__/",
     re.IGNORECASE,
 )

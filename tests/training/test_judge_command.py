@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,77 @@ def test_an_empty_table_and_odd_verdicts_can_be_shown():
     assert shown(collect([])) != ""
     assert judge_pair(None, A).level == "unknown"
     assert "unknown" in shown(collect([judge_pair("[bold", A)]))
+
+
+def test_each_side_is_read_once_so_that_pipes_can_be_compared(tmp_path):
+    one, two = write(tmp_path, one__py="a = 1\n", two__py="a = 2\n")
+    command = f'"{sys.executable}" -m samediff diff <(cat "{one}") <(cat "{two}") --json -'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["pairs"][0]["level"] not in ("L0", "L1", "L2"), done.stderr
+    named = tmp_path / "named"
+    os.mkfifo(named)
+    with pytest.raises(BadInput, match="named pipe"):
+        run(named, two)
+
+
+def test_json_that_is_data_is_compared_as_data(tmp_path):
+    rows = [{"name": "alice", "age": 1}]
+    one, two = write(tmp_path, one__json=json.dumps(rows), two__json=json.dumps([{**rows[0], "age": 2}]))
+    assert not run(one, two).pairs[0].same
+
+
+def test_calls_of_chat_completions_are_calls_whatever_their_ids(tmp_path):
+    arguments = json.dumps({"file_path": "a.py", "old_string": "return 1", "new_string": "return 2"})
+    calls = [
+        json.dumps([{"id": key, "type": "function", "function": {"name": "Edit", "arguments": arguments}}])
+        for key in ("x", "y")
+    ]
+    one, two = write(tmp_path, one__json=calls[0], two__json=calls[1])
+    assert run(one, two).pairs[0].level == "L0"
+
+
+def test_a_patch_and_a_file_are_not_compared(tmp_path):
+    patch, file = write(tmp_path, a__diff=A, b__py="x = 1\n")
+    with pytest.raises(BadInput, match="two patches, or two files"):
+        run(patch, file)
+
+
+def test_absolute_paths_need_their_root(tmp_path):
+    call = {
+        "name": "Edit",
+        "input": {"file_path": "/r/a.py", "old_string": "return 1", "new_string": "return 2"},
+    }
+    calls, patch = write(tmp_path, calls__json=json.dumps([call]), a__diff=A)
+    assert "--root" in (run(calls, patch).pairs[0].reason or "")
+    assert run(calls, patch, root="/r").pairs[0].level == "L0"
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path):
+    for name, text in (("left", "x = 1\n"), ("right", "x = 2\n")):
+        folder = tmp_path / name / "app" / "[id]"
+        folder.mkdir(parents=True)
+        (folder / "page.py").write_text(text)
+        (tmp_path / name / "[").mkdir()
+        (tmp_path / name / "[" / "bold].py").write_text(text)
+    text = shown(run(tmp_path / "left", tmp_path / "right"))
+    assert "app/[id]/page.py" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b", "line"),
+    [
+        ("m.c", "int f(int *p)\n{\n  *p = 1;\n}\n", "int f(int *p)\n{\n  *p = 2;\n}\n", "*p = 2;"),
+        ("m.h", "#define N 1\n", "#define N 2\n", "#define N 2"),
+        ("m.css", "#id {\n  color: red;\n}\n", "#ix {\n  color: red;\n}\n", "#ix {"),
+        ("m.py", "# one\nx = 1\n", "# two\nx = 2\n", "x = 2"),
+        ("m.txt", "a\n", "a\nb\n", "b"),
+    ],
+)
+def test_the_first_difference_is_the_line_that_differs(tmp_path, name, a, b, line):
+    for side, text in (("left", a), ("right", b)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / name).write_text(text)
+    first = run(tmp_path / "left", tmp_path / "right").pairs[0].files[0].first_difference
+    assert first is not None
+    assert first.text_b.split("\n")[0].strip() == line
+    assert b.split("\n")[first.line_b - 1].strip() == line

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from features.diffs.calls import edit_of_calls, edit_of_text
 from features.diffs.judge import judge
 from features.diffs.postimage import after
+from features.tools import _EXACT as EXACT_NAMES
 
 BASE = {"src/a.py": b"def f(x):\n    y = x + 1\n    return y\n\n\ndef g():\n    return 1\n"}
 NOW = BASE["src/a.py"].replace(b"x + 1", b"x + 2")
@@ -114,3 +115,67 @@ def test_no_arguments_raise(text, arguments):
     ):
         edit = edit_of_calls([(name, arguments), (name, text)])
         assert judge(edit, edit, BASE).level in ("L0", "L1", "unknown")
+
+
+EDIT = ("Edit", {"file_path": "a.py", "old_string": "x", "new_string": "y"})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("Bash", {"command": "rm -rf src"}),
+        ("Bash", {"command": "cd src && pytest; sed -i s/a/b/ y.py"}),
+        ("shell", {"command": ["bash", "-lc", "cat > x.py <<E\nx\nE"]}),
+        ("run_terminal_cmd", {"command": "git checkout -- ."}),
+        ("insert_content", {"path": "a.py", "line": 1, "content": "z"}),
+        ("mcp__fs__search_and_replace", {"path": "a.py", "search": "a", "replace": "b"}),
+        ("edit_notebook", {"path": "a.ipynb"}),
+    ],
+)
+def test_an_edit_that_cannot_be_read_makes_the_whole_unknown(call):
+    whole = edit_of_calls([EDIT, call])
+    assert whole.problem
+    assert judge(edit_of_calls([EDIT]), whole).level == "unknown"
+    assert judge(whole, whole).level == "unknown"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["pytest -q 2>/dev/null", "ls | head; git status", "git diff > /dev/null", "mkdir -p a", "grep -rn x"],
+)
+def test_commands_that_edit_nothing_are_passed_over(command):
+    assert edit_of_calls([EDIT, ("Bash", {"command": command})]) == edit_of_calls([EDIT])
+
+
+def test_every_tool_that_edits_has_a_reader_or_a_problem():
+    names = [name for name, kind in EXACT_NAMES.items() if kind == "edit"]
+    assert len(names) > 20
+    for name in names:
+        edit = edit_of_calls([(name, {"path": "a.py"})])
+        assert (
+            edit.problem
+            or edit.files
+            or name in ("strreplaceeditor", "strreplacebasededittool", "texteditor")
+        )
+
+
+def test_files_made_and_taken_away_by_calls():
+    made = edit_of_calls([("create_new_file", {"path": "a.py", "content": "x"})])
+    assert not judge(made, edit_of_calls([("Write", {"path": "a.py", "content": "y"})])).same
+    gone = edit_of_calls([("delete_file", {"path": "a.py"})])
+    assert judge(gone, edit_of_calls([("delete_file", {"path": "b.py"})])).level == "different"
+    assert judge(gone, edit_of_calls([("removefile", {"path": "a.py"})])).level == "L0"
+
+
+def test_a_text_replaced_that_occurs_twice_is_unknown_without_the_base_too():
+    twice = (
+        "MultiEdit",
+        {
+            "file_path": "a.py",
+            "edits": [
+                {"old_string": "x = 1\nx = 1\n", "new_string": "y = 1\ny = 1\n"},
+                {"old_string": "y = 1", "new_string": "z = 1"},
+            ],
+        },
+    )
+    assert judge(edit_of_calls([twice]), edit_of_calls([EDIT])).level == "unknown"

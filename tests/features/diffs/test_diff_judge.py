@@ -226,3 +226,41 @@ def test_only_created_files_are_scratch():
     assert role_of("reproduce_bug.py", created=True) == "scratch"
     assert role_of("reproduce_bug.py") == "code"
     assert role_of("src/debug.py", created=True) == "code"
+
+
+@pytest.mark.parametrize(
+    "name", ["template.py", "validators.py", "attempts.py", "checkout.py", "temperature.py"]
+)
+def test_a_word_within_a_name_makes_no_file_scratch(name):
+    def made(content):
+        return edit_of_tree({"src/a.py": b"x = 1\n", name: content})
+
+    base = {"src/a.py": b"x = 0\n"}
+    for before in (base, {**base, name: b"t = 0\n"}):
+        assert judge(made(b"t = 1\n"), made(b"t = 2\n"), before).level in ("L3", "different")
+        prints = [fingerprint(made(text), before) for text in (b"t = 1\n", b"t = 2\n")]
+        assert same_level(*prints) is None
+
+
+@pytest.mark.parametrize(
+    "base", [None, {"src/a.py": b"x = 0\n"}, {"src/a.py": b"x = 0\n", "debug.py": b"d = 0\n"}]
+)
+def test_judge_and_fingerprint_set_the_same_files_aside(base):
+    a, b = (edit_of_tree({"src/a.py": b"x = 1\n", "debug.py": text}) for text in (b"d = 1\n", b"d = 2\n"))
+    same = same_level(fingerprint(a, base), fingerprint(b, base)) is not None
+    assert judge(a, b, base).same == same
+
+
+def test_the_unfinished_statement_at_the_end_of_a_hunk_counts():
+    text = "--- a/a.py\n+++ b/a.py\n@@ -1,2 +1,2 @@\n x = 1\n-g(0,\n+f({},\n"
+    assert not judge(parse_patch(text.format(1)), parse_patch(text.format(2))).same
+
+
+def test_similarity_is_weighted_by_what_was_changed():
+    big, little = b"".join(b"a%d = 1\n" % n for n in range(200)), b"z = 1\n"
+    a = edit_of_tree({"a.py": big, "z.py": little})
+    b = edit_of_tree({"a.py": big.replace(b"a7 = 1", b"a7 = 2"), "z.py": b"import os\nprint(os)\n"})
+    verdict = judge(a, b, {"a.py": b"", "z.py": b""})
+    parts = {file.path: file.similarity for file in verdict.files}
+    assert verdict.similarity is not None
+    assert verdict.similarity > (parts["a.py"] + parts["z.py"]) / 2 + 0.2
