@@ -132,6 +132,8 @@ def _compare(sides: Sides, base: Mapping[str, bytes] | None) -> FileVerdict:
             return _verdict(sides, "L0", 1.0)
     if base is not None:
         return _whole(sides, base)
+    if (a is None or b is None) and "deleted" in (a or b or FileEdit(path="")).notes:
+        return _verdict(sides, "different", 0.0, "only one side deletes it")
     if all(side is None or _creates(side) or "deleted" in side.notes for side in (a, b)):
         return _whole(sides, {})
     if any(side is not None and (_creates(side) or "deleted" in side.notes) for side in (a, b)):

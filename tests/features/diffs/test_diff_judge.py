@@ -264,3 +264,13 @@ def test_similarity_is_weighted_by_what_was_changed():
     parts = {file.path: file.similarity for file in verdict.files}
     assert verdict.similarity is not None
     assert verdict.similarity > (parts["a.py"] + parts["z.py"]) / 2 + 0.2
+
+
+def test_patches_that_delete_different_files_are_never_the_same():
+    gone = (
+        "diff --git a/{0} b/{0}\ndeleted file mode 100644\n--- a/{0}\n+++ /dev/null\n@@ -1 +0,0 @@\n-x = 1\n"
+    )
+    one, two = (parse_patch(gone.format(name)) for name in ("a.py", "b.py"))
+    assert judge(one, two).level == "unknown"
+    assert same_level(fingerprint(one), fingerprint(two)) is None
+    assert judge(one, one).level == "L0"
