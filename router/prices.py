@@ -34,6 +34,8 @@ _SLOT_MS = 30 * 60_000  # prices change on full and half hours
 
 # What providers call the tier that everybody gets.
 STANDARD_TIERS = frozenset({"standard", "standard_only", "default", "auto", "on_demand", "global"})
+# Sellers that pass a request on to others, at the price of whoever takes it.
+AGGREGATORS = frozenset({"openrouter", "huggingface", "github-copilot", "cursor"})
 # Share of every rate that a request in a batch costs where the table lacks the row; both publish half, for
 # cached tokens too (Anthropic, "Batch processing"; OpenAI, "Batch API"). Elsewhere it then has no price.
 BATCH_SHARE = {"anthropic": Decimal("0.5"), "openai": Decimal("0.5")}
@@ -180,6 +182,11 @@ def is_known(model: str, provider: str | None = None) -> bool:
     """Whether any price of a model is known, at whatever time."""
     found = _find(model, provider)
     return found.info is not None or bool(_about(found))
+
+
+def sold_as(model: str, provider: str | None = None) -> tuple[str | None, str]:
+    """The seller whose price it is and the seller's name for the model; None where no seller is known."""
+    return _find(model, provider).sold_as[0]
 
 
 def why_unknown(model: str, provider: str | None, service_tier: str | None = None) -> str:
