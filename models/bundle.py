@@ -300,12 +300,12 @@ def _load_types(layout: Layout, manifest: Manifest) -> TaskTypes | None:
     """The classifier of task types, whose files are verified already; BadInput if it isn't the card's."""
     if manifest.types is None:
         return None
-    from models.tasktype import SCALING, WEIGHTS, load_types
+    from models.tasktype import BOUNDS, SCALING, WEIGHTS, load_types
 
-    if not {WEIGHTS, SCALING} <= manifest.files.keys():
-        raise BadInput(f"{layout.manifest}: lists no {WEIGHTS}; {RETRAIN}")
+    if lacking := {WEIGHTS, SCALING, BOUNDS} - manifest.files.keys():
+        raise BadInput(f"{layout.manifest}: lists no {min(lacking)}; {RETRAIN}")
     try:
-        arrays = {n: np.load(layout.root / n, allow_pickle=False) for n in (WEIGHTS, SCALING)}
+        arrays = {n: np.load(layout.root / n, allow_pickle=False) for n in (WEIGHTS, SCALING, BOUNDS)}
     except (OSError, ValueError) as error:
         raise BadInput(f"{layout.root / WEIGHTS}: not an array; {RETRAIN}") from error
     index = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}

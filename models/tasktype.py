@@ -17,8 +17,8 @@ from models.linear import standardised
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WEIGHTS, SCALING = "types/weights.npy", "types/scaling.npy"
-MARGIN = 1.25  # times the farthest training request that a request may be from the training mean
+WEIGHTS, SCALING, BOUNDS = "types/weights.npy", "types/scaling.npy", "types/bounds.npy"
+ODD = 2  # features outside of their bounds that make a request one of another kind
 
 
 class TypeCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class TypeCard(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     base: tuple[float, ...]  # share of each type in training
     reliability: float  # weight of the classifier beside the base rates, 0 to 1, found out of fold
-    reach: float  # mean squared distance of the farthest training request, in standard deviations
+    watched: tuple[str, ...]  # features whose bounds in training a request must keep
     by: str = "told"
     metrics: dict[str, float] = {}
 
@@ -45,6 +45,8 @@ class TaskTypes(NamedTuple):
     scale: np.ndarray  # (m,) float32, 1 / standard deviation
     known: np.ndarray  # (m,) float32, 1 where no training request lacked the feature
     weights: np.ndarray  # (m + 1, T) float32, the constant last
+    watched: np.ndarray  # (k,) int64 into the request features: with weights, or never varied in training
+    bounds: np.ndarray  # (2, k) float32, lowest and highest value that is still like training
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,21 +62,25 @@ class TaskTypes(NamedTuple):
         """P(type) (n, T) of request features (n, d) float32; the base rates outside of its training."""
         z = standardised(features, self.columns, self.mean, self.scale)
         line = z @ self.weights[:-1].astype(np.float64) + self.weights[-1]
-        trust = np.where(self._outside(features, z), 0.0, self.card.reliability)[:, None]
+        trust = np.where(self._outside(features), 0.0, self.card.reliability)[:, None]
         result: np.ndarray = trust * softmax(line) + (1.0 - trust) * self.base
         return result
 
-    def _outside(self, features: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Whether (n,) a request lacks what all had in training, or lies farther out than any of them."""
+    def _outside(self, features: np.ndarray) -> np.ndarray:
+        """Whether (n,) a request lacks what all had in training, or some features are unlike any there.
+
+        What never varied in training counts too: a classifier of calls without tools knows nothing of others.
+        """
         lacks = (np.isnan(features[:, self.columns]) & (self.known > 0)).any(axis=1)
-        far = np.mean(z**2, axis=1) > MARGIN * self.card.reach
-        outside: np.ndarray = lacks | far
+        values = features[:, self.watched]
+        odd = ((values < self.bounds[0]) | (values > self.bounds[1])).sum(axis=1)
+        outside: np.ndarray = lacks | (odd >= min(ODD, max(1, len(self.watched))))
         return outside
 
     def files(self) -> dict[str, bytes]:
         """Arrays as the files of a bundle, relative path -> bytes of a .npy."""
         scaling = np.stack([self.mean, self.scale, self.known])
-        return {WEIGHTS: _npy(self.weights), SCALING: _npy(scaling)}
+        return {WEIGHTS: _npy(self.weights), SCALING: _npy(scaling), BOUNDS: _npy(self.bounds)}
 
 
 def load_types(card: TypeCard, arrays: Mapping[str, np.ndarray], index: Mapping[str, int]) -> TaskTypes:
@@ -82,14 +88,16 @@ def load_types(card: TypeCard, arrays: Mapping[str, np.ndarray], index: Mapping[
 
     Raises BadInput when the arrays aren't the card's.
     """
-    weights, scaling = arrays[WEIGHTS], arrays[SCALING]
+    weights, scaling, bounds = arrays[WEIGHTS], arrays[SCALING], arrays[BOUNDS]
     m, t = len(card.features), len(card.names)
-    if weights.shape != (m + 1, t) or scaling.shape != (3, m) or len(card.base) != t:
+    shapes = weights.shape, scaling.shape, bounds.shape
+    if shapes != ((m + 1, t), (3, m), (2, len(card.watched))) or len(card.base) != t:
         raise BadInput(f"{WEIGHTS}: not the classifier that the manifest describes")
-    if not all(name in index for name in card.features):
+    if not all(name in index for name in (*card.features, *card.watched)):
         raise BadInput(f"{WEIGHTS}: reads a feature that this bundle doesn't have")
     columns = np.array([index[name] for name in card.features], dtype=np.int64)
-    return TaskTypes(card, columns, scaling[0], scaling[1], scaling[2], weights)
+    watched = np.array([index[name] for name in card.watched], dtype=np.int64)
+    return TaskTypes(card, columns, scaling[0], scaling[1], scaling[2], weights, watched, bounds)
 
 
 def softmax(line: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ text's vector, temperature and trust are found on groups the weights had not see
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ _CHOOSING_ROWS = 2_500  # requests that ridge and weight are chosen on
 _CHOOSING_FOLDS = 3
 _STEPS, _CHOOSING_STEPS = 60, 25  # of L-BFGS
 _MIN_KNOWN = 0.02  # share of requests that must know a feature
+_ROOM = 0.1  # of a feature's range in training, on either side
 _TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4.0), 25))
 _TRUSTS = np.linspace(0.0, 1.0, 41)
 
@@ -104,7 +106,7 @@ def fit_types(examples: Examples, *, names: tuple[str, ...] = (), seed: int = 0)
     )
     # Threads of a small matrix product wait longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        card = TypeCard(names=kinds, features=names or _names(examples), base=(), reliability=0, reach=0)
+        card = TypeCard(names=kinds, features=names or _names(examples), base=(), reliability=0, watched=())
         return _fitted(requests, msgspec.structs.replace(card, by=examples.types_by), examples.features, fold)
 
 
@@ -282,9 +284,23 @@ def _scored(line: np.ndarray, target: np.ndarray, base: np.ndarray, trust: float
 
 def _served(part: _Part, card: TypeCard, features: np.ndarray, temperature: float) -> TaskTypes:
     """A part in the form that is served; `features` are those that it was fitted on."""
-    z = standardised(features, part.columns, part.mean, part.scale)
-    reach = float(np.mean(z**2, axis=1).max()) if len(z) and z.shape[1] else 0.0
     known = np.isfinite(features[:, part.columns]).all(axis=0).astype(np.float32)
     weights = (part.weights / temperature).astype(np.float32)
-    card = msgspec.structs.replace(card, features=tuple(card.features[c] for c in part.columns), reach=reach)
-    return TaskTypes(card, part.columns, part.mean, part.scale, known, weights)
+    watched, bounds = _bounds(features, part.columns)
+    names = {"features": part.columns, "watched": watched}
+    said = {key: tuple(card.features[c] for c in columns) for key, columns in names.items()}
+    card = msgspec.structs.replace(card, **said)
+    return TaskTypes(card, part.columns, part.mean, part.scale, known, weights, watched, bounds)
+
+
+def _bounds(features: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is watched (k,), features with weights and those that never varied, and their bounds (2, k)."""
+    known = np.where(np.isfinite(features), features, np.nan)
+    all_known = np.flatnonzero(np.isfinite(known).all(axis=0)) if len(features) else columns[:0]
+    low, high = known[:, all_known].min(axis=0), known[:, all_known].max(axis=0)
+    watched = np.union1d(columns, all_known[low == high])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column that is unknown throughout
+        low, high = np.nanmin(known[:, watched], axis=0), np.nanmax(known[:, watched], axis=0)
+    room = _ROOM * (high - low)
+    return watched, np.stack([low - room, high + room]).astype(np.float32)

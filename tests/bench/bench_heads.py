@@ -49,13 +49,15 @@ class Curve(NamedTuple):
 
 
 def eight(frame: pl.DataFrame, rule: str) -> list[str]:
-    """Eight models by a rule."""
+    """Eight models by a rule; "all" that a rule may choose from."""
     prices = frame.group_by("model").agg(pl.col("price_in", "price_out").first(), pl.col("success").mean())
     rows = {
         m: (log_blended((i, o)), s)
         for m, i, o, s in prices.iter_rows()
         if not m.endswith(MODES) and m not in BROKEN and i and frame.filter(model=m)["cost_usd"].count()
     }
+    if rule == "all":
+        return sorted(rows)
     if rule == "best":
         return sorted(rows, key=lambda m: (-rows[m][1], m))[:8]
     steps = np.linspace(min(p for p, _ in rows.values()), max(p for p, _ in rows.values()), 8)

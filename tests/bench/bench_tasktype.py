@@ -1,14 +1,15 @@
-"""How well the task type is told without being told, what tells it, and what that is worth to the heads.
+"""How well the task type is told without being told, what tells it, and whether the classifier abstains.
 
-    python tests/bench/bench_tasktype.py MATRIX [--map ours=theirs] [--models FILE] [--texts] [--worth]
+    python tests/bench/bench_tasktype.py TASKS [--type COLUMN] [--group COLUMN] [--texts] [--foreign FILE]...
 
-The type is known in MATRIX and hidden. Out of fold by group throughout. First the classifier with and without
-each block of features: log-loss and accuracy beside the shipped one, paired, 95 % of 2,000 draws over groups.
+The type (--type: the column of it, else category) is known in TASKS and hidden; other columns than its
+prompts and tools are not looked at. Out of fold by group throughout (--group: of repositories, say): the
+classifier with and without each block of features, log-loss and accuracy beside the shipped one, paired; its
+calibration error (of the likeliest type) and its trust in itself. Intervals 95 %, 2,000 draws over groups.
 With --texts also hashed TF-IDF of the text (signed, sublinear, normalised, words in lower case; "marks" are
-single punctuation marks) as further columns of its vector. With --worth the heads: log-loss of success with
-the type known, hidden from a head that can tell it, hidden with TF-IDF, and ignored (structure and text's
-vector in trees and linear part alone); then the height of their curves of success over cost, where costs are
-known. --models: a file of model names to keep, a line each, "#" before a remark.
+single punctuation marks) as further columns of its vector. --foreign: another set, of which it has seen
+nothing; how often it answers the base rates there, and how sure it is otherwise. What the types are worth:
+bench_hidden_type.py.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ import argparse
 import re
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import xxhash
-from bench_heads import curve_of, difference, examples_of, matrix_of
+from bench_heads import matrix_of
 
 from features.prompt import salient_text
 from features.wire.types import Message, Part
-from training.calibrate import log_loss
-from training.evaluate.choose import book
 from training.evaluate.options import Options
-from training.examples import Examples, Knobs, assign_folds
-from training.fit import fit_success
-from training.tasktype import fit_types, with_types
+from training.examples import Examples
+from training.metrics import calibration_error
+from training.tasktype import fit_types
 
 if TYPE_CHECKING:
     from training.evaluate.matrix import Matrix
+    from training.tasktype import TypeFit
 
 WORDS, MARKS = re.compile(r"[a-z]+|\d+"), re.compile(r"[a-z_]+|[0-9]+|[^\sa-z0-9_]")
 # Facts that came with the classifier; without them it stands on what the features were before.
@@ -68,8 +70,8 @@ def interval(values: np.ndarray, group: np.ndarray) -> str:
     return f"{values.mean():+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def told(matrix: Matrix, features: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Loss (n,) and hits (n,) of the types, out of fold."""
+def fitted_on(matrix: Matrix, features: np.ndarray, names: tuple[str, ...]) -> TypeFit:
+    """The classifier of the matrix's types."""
     n = len(features)
     fitted = fit_types(
         Examples(
@@ -83,14 +85,62 @@ def told(matrix: Matrix, features: np.ndarray, names: tuple[str, ...]) -> tuple[
         names=names,
     )
     if fitted is None:
-        raise SystemExit("no types to tell, or too few features that tell anything")
+        raise SystemExit("no types to tell, or too few features that tell anything: it isn't fitted at all")
+    return fitted
+
+
+def told(fitted: TypeFit, matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Loss (n,) and hits (n,) of the types, out of fold."""
     right = np.array([fitted.types.names.index(kind) for kind in matrix.category])
-    loss = -np.log(np.maximum(fitted.oof[np.arange(n), right], 1e-12))
+    loss = -np.log(np.maximum(fitted.oof[np.arange(len(right)), right], 1e-12))
     return loss, (fitted.oof.argmax(axis=1) == right).astype(float)
 
 
-def classifiers(matrix: Matrix, inputs: Any, texts: list[str]) -> None:
-    """Print the classifier with and without each block."""
+def calibration(fitted: TypeFit, hits: np.ndarray, group: np.ndarray) -> str:
+    """Calibration error of the likeliest type with its interval, and what chance alone shows."""
+    sure, rng = fitted.oof.max(axis=1), np.random.default_rng(0)
+    where = np.unique(group, return_inverse=True)[1]
+    rows = [np.flatnonzero(where == g) for g in range(int(where.max()) + 1)]
+    drawn = [np.concatenate([rows[g] for g in rng.integers(0, len(rows), len(rows))]) for _ in range(200)]
+    low, high = np.quantile([calibration_error(hits[d], sure[d]) for d in drawn], [0.025, 0.975])
+    chance = np.mean(
+        [calibration_error((rng.random(len(sure)) < sure).astype(float), sure) for _ in range(50)]
+    )
+    error = calibration_error(hits, sure)
+    return (
+        f"said {sure.mean():.1%} sure, right {hits.mean():.1%}; calibration error {error:.3f} "
+        f"(draws {low:.3f} to {high:.3f}; a perfect one shows {chance:.3f}); "
+        f"trust {fitted.types.card.reliability:.2f}, base rates {fitted.scored.log_loss_of_base:.4f} nats"
+    )
+
+
+def abroad(fitted: TypeFit, features: np.ndarray, name: str) -> str:
+    """What the classifier says of requests (n, d) of a set that it has nothing to do with."""
+    p = fitted.types.posterior(features.astype(np.float32))
+    silent = np.abs(p - fitted.types.base).max(axis=1) < 1e-9
+    said = f"{name}: base rates for {silent.mean():.1%} of {len(p)} requests"
+    if silent.all():
+        return said
+    kinds, count = np.unique(p[~silent].argmax(axis=1), return_counts=True)
+    most = f"{count.max()} of them {fitted.types.names[kinds[count.argmax()]]}"
+    return f"{said}; the others on average {p[~silent].max(axis=1).mean():.1%} sure, {most}"
+
+
+def tasks_of(path: Path, kind: str, group: str | None, place: int) -> pl.DataFrame:
+    """A row per task of a file, its id and group marked by the file's place."""
+    frame = pl.read_parquet(path).unique("task_id", keep="first", maintain_order=True)
+    wanted = [c for c in ("prompt", "tools_json", "n_tools") if c in frame.columns]
+    mark = pl.lit(f"{place}/")
+    return frame.select(
+        *wanted,
+        task_id=mark + pl.col("task_id").cast(pl.String),
+        group=mark + pl.col(group or "task_id").cast(pl.String),
+        category=pl.col(kind).cast(pl.String) if kind in frame.columns else pl.lit("", pl.String),
+    )
+
+
+def classifiers(matrix: Matrix, inputs: Any, texts: list[str]) -> TypeFit:
+    """Print the classifier with and without each block; the shipped one."""
     names, vector = inputs.names, inputs.vector
     embedded = np.array([name.startswith("emb_") for name in names])
     structure = np.array([name.startswith(STRUCTURE) for name in names])
@@ -107,17 +157,22 @@ def classifiers(matrix: Matrix, inputs: Any, texts: list[str]) -> None:
     sets = {name: (vector[:, kept], tuple(np.array(names)[kept])) for name, kept in blocks.items()}
     for label, block in texts_blocks(texts).items():
         sets[f"with TF-IDF, {label}"] = (np.concatenate([vector, block], 1), names + _named(block))
-    base = None
+    shipped = fitted_on(matrix, *sets["as shipped"])
+    base = told(shipped, matrix)
+    commonest = np.unique(matrix.category, return_counts=True)[1].max() / len(base[0])
+    size = f"{len(base[0])} requests in {len(np.unique(matrix.group))} groups"
+    print(f"{size}, {len(shipped.types.names)} types, commonest {commonest:.1%}")
+    print(calibration(shipped, base[1], matrix.group), flush=True)
     for label, (features, kept) in sets.items():
-        loss, hits = told(matrix, features, kept)
-        line = f"{label:32s} log-loss {loss.mean():.4f}  right {hits.mean():.1%}"
-        if base is None:
-            base = loss, hits
-            commonest = np.unique(matrix.category, return_counts=True)[1].max() / len(loss)
-            print(f"{line}  (the commonest type {commonest:.1%}; {len(loss)} requests)", flush=True)
+        try:
+            loss, hits = told(fitted_on(matrix, features, kept), matrix)
+        except SystemExit as nothing:
+            print(f"{label:32s} {nothing}")
             continue
         off = interval(loss - base[0], matrix.group), interval(hits - base[1], matrix.group)
+        line = f"{label:32s} log-loss {loss.mean():.4f}  right {hits.mean():.1%}"
         print(f"{line}  log-loss {off[0]}  right {off[1]}", flush=True)
+    return shipped
 
 
 def texts_blocks(texts: list[str]) -> dict[str, np.ndarray]:
@@ -137,89 +192,47 @@ def _named(block: np.ndarray) -> tuple[str, ...]:
     return tuple(f"emb_t{i}" for i in range(block.shape[1]))
 
 
-def head_losses(matrix: Matrix, inputs: Any, how: str, knobs: Knobs) -> np.ndarray:
-    """P (n, m) of heads that never saw the task's group, its type "known", "hidden" or "ignored"."""
-    n, m = matrix.success.shape
-    fold, p = assign_folds(matrix.group, 5, 0), np.empty((n, m))
-    for f in range(5):
-        rows = examples_of(matrix, inputs, np.flatnonzero(fold != f))
-        held = examples_of(matrix, inputs, np.flatnonzero(fold == f))
-        blank = np.full(len(held.group), "")
-        if how == "hidden":
-            rows = with_types(rows, hide=True, names=inputs.names)
-        elif how == "ignored":
-            rows = rows._replace(task_type=np.full(len(rows.group), ""))
-        kind = held.task_type if how == "known" else blank
-        head = fit_success(rows, knobs)
-        p[fold == f] = head.predict(held.features, held.candidate, kind).reshape(-1, m)
-    return p
-
-
-def worth(matrix: Matrix, inputs: Any, texts: list[str]) -> None:
-    """Print what telling the type is worth to the heads."""
-    alone = Knobs(trees=(), ridges=(), num_threads=1)
-    blocks = texts_blocks(texts)
-    ways = {"known": (inputs, "known"), "hidden": (inputs, "hidden"), "ignored": (inputs, "ignored")}
-    if blocks:
-        block = blocks["256 words and marks"].astype(np.float32)
-        more = inputs._replace(
-            vector=np.concatenate([inputs.vector, block], 1), names=inputs.names + _named(block)
-        )
-        ways |= {"hidden, TF-IDF": (more, "hidden")}
-    for title, knobs in (("table", alone), ("table and learners", Knobs(num_threads=1))):
-        p = {label: head_losses(matrix, given, how, knobs) for label, (given, how) in ways.items()}
-        loss = {label: log_loss(found, matrix.success).mean(axis=1) for label, found in p.items()}
-        gap = loss["ignored"].mean() - loss["known"].mean()
-        for label, values in loss.items():
-            closed = (loss["ignored"].mean() - values.mean()) / gap
-            beside = interval(values - loss["hidden"], matrix.group)
-            said = f"log-loss {values.mean():.4f}, {closed:.0%} of the gap closed, over hidden {beside}"
-            print(f"{title:18s} {label:14s} {said}", flush=True)
-        if matrix.priced:
-            money(matrix, p, title)
-
-
-def money(matrix: Matrix, p: dict[str, np.ndarray], title: str) -> None:
-    """Print heights of the curves over cost above `ignored`; costs are the model's mean for all of them."""
-    blind = matrix._replace(category=np.full(len(matrix.group), ""))
-    everything = book(blind, np.ones(len(matrix.group), bool))
-    expected = everything.expected
-    ends = float(np.nanmin(everything.cost)), float(everything.cost[everything.pin])
-    curves = {label: curve_of(found, expected, matrix) for label, found in p.items()}
-    for label, curve in curves.items():
-        high, low, up = difference(curve, curves["ignored"], matrix, ends)
-        quality, cost = curve.quality.mean(axis=1), curve.cost.mean(axis=1)
-        good = quality >= matrix.success.mean(axis=0)[everything.pin] - 0.01
-        saved = 1 - cost[good].min() / everything.cost[everything.pin] if good.any() else 0.0
-        print(
-            f"{title:18s} {label:14s} {100 * high:+.2f} points of height over ignored "
-            f"({100 * low:+.2f} to {100 * up:+.2f}); at -1 point in hindsight {saved:.0%} saved",
-            flush=True,
-        )
+def prompts_of(matrix: Matrix) -> list[str]:
+    """Salient text of each task's prompt; empty where the matrix has none."""
+    if "prompt" not in matrix.tasks.columns:
+        return []
+    prompts = [prompt or "" for prompt in matrix.tasks["prompt"]]
+    said = [Message(role="user", parts=(Part(kind="text", text=prompt),)) for prompt in prompts]
+    return [salient_text((message,)) for message in said]
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("matrix", type=Path)
-    parser.add_argument("--map", dest="maps", action="append", default=[])
-    parser.add_argument("--models", type=Path)
+    parser.add_argument("tasks", type=Path)
+    parser.add_argument("--type", default="category")
+    parser.add_argument("--group")
     parser.add_argument("--texts", action="store_true")
-    parser.add_argument("--worth", action="store_true")
+    parser.add_argument("--foreign", type=Path, action="append", default=[])
     chosen = parser.parse_args()
-    models: tuple[str, ...] = ()
-    if chosen.models:
-        lines = chosen.models.read_text().splitlines()
-        models = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
-    matrix, inputs = matrix_of(chosen.matrix, Options(maps=tuple(chosen.maps), models=models))
-    texts = []
-    if chosen.texts:
-        prompts = [prompt or "" for prompt in matrix.tasks["prompt"]]
-        said = [Message(role="user", parts=(Part(kind="text", text=prompt),)) for prompt in prompts]
-        texts = [salient_text((message,)) for message in said]
-    classifiers(matrix, inputs, texts)
-    if chosen.worth:
-        worth(matrix, inputs, texts)
+    frames = [tasks_of(chosen.tasks, chosen.type, chosen.group, 0)]
+    frames += [tasks_of(path, "", None, i) for i, path in enumerate(chosen.foreign, 1)]
+    tasks = pl.concat(frames, how="diagonal_relaxed")
+    # Two made-up models: `evaluate` reads tasks as parts of a matrix.
+    rows = [tasks.with_columns(model=pl.lit(m), success=pl.lit(s)) for m, s in (("a", 0.0), ("b", 1.0))]
+    with TemporaryDirectory() as scratch:
+        pl.concat(rows).write_parquet(Path(scratch) / "matrix.parquet")
+        matrix, inputs = matrix_of(Path(scratch) / "matrix.parquet", Options(group="group"))
+    place = np.array([int(name.partition("/")[0]) for name in matrix.tasks["task_id"]])
+    home = some_tasks(matrix, place == 0)
+    own = inputs._replace(vector=inputs.vector[place == 0])
+    fitted = classifiers(home, own, prompts_of(home) if chosen.texts else [])
+    for i, path in enumerate(chosen.foreign, 1):
+        print(abroad(fitted, inputs.vector[place == i], path.stem), flush=True)
+
+
+def some_tasks(matrix: Matrix, which: np.ndarray) -> Matrix:
+    """The tasks (n,) bool of a matrix that tell a type."""
+    return matrix._replace(
+        tasks=matrix.tasks.filter(pl.Series(which)),
+        group=matrix.group[which],
+        category=matrix.category[which],
+    )
 
 
 if __name__ == "__main__":

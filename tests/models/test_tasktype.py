@@ -28,7 +28,7 @@ def card(**changes):
         "features": ("turn",),
         "base": (0.25, 0.75),
         "reliability": 0.8,
-        "reach": 4.0,
+        "watched": ("turn",),
     }
     return TypeCard(**plain | changes)
 
@@ -36,7 +36,8 @@ def card(**changes):
 def classifier(**changes):
     one = np.ones(1, np.float32)
     weights = np.array([[2.0, -2.0], [0.0, 0.0]], np.float32)
-    return TaskTypes(card(**changes), np.array([0]), 0 * one, one, one, weights)
+    bounds = np.array([[-4.0], [4.0]], np.float32)
+    return TaskTypes(card(**changes), np.array([0]), 0 * one, one, one, weights, np.array([0]), bounds)
 
 
 def test_a_posterior_is_drawn_to_the_base_rates_and_silent_outside():
@@ -46,6 +47,17 @@ def test_a_posterior_is_drawn_to_the_base_rates_and_silent_outside():
     assert p.sum(axis=1) == pytest.approx(1.0)
     assert p[0, 0] == pytest.approx(0.8 / (1 + np.exp(-4.0)) + 0.2 * 0.25)
     assert p[2].tolist() == p[3].tolist() == [0.25, 0.75]
+
+
+def test_one_odd_feature_is_chance_and_two_are_another_kind():
+    two = np.array([[-4.0, 1.0], [4.0, 1.0]], np.float32)
+    types = classifier(watched=("turn", "n_tools"))._replace(watched=np.array([0, 1]), bounds=two)
+    rows = np.array([[1.0, 1.0], [1.0, 3.0], [9.0, 3.0], [1.0, np.nan]], np.float32)
+    p = types.posterior(rows)
+    assert (
+        p[0].tolist() == p[1].tolist() == p[3].tolist() != [0.25, 0.75]
+    )  # n_tools never varied, here it does
+    assert p[2].tolist() == [0.25, 0.75]
 
 
 def test_the_arrays_come_back_from_their_files():
