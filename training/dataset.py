@@ -19,13 +19,13 @@ from training.audit import Oddities, audited
 from training.fit import Examples
 from training.imputed import imputed
 from training.labels import resolve
+from training.labels.kinds import MIN_LABELLED
 from training.sessions import left
 
 if TYPE_CHECKING:
     from models.descriptors import Descriptor
     from training.log import LogStore
 
-MIN_LABELLED = 50  # below this neither a split nor a calibration means anything
 MIN_REPOSITORIES = 5  # fewer can't be held out from each other
 HOLDOUT_SHARE = 0.2
 MIN_OF_KIND = 20  # labelled rows

@@ -36,7 +36,7 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     counted = counted_files(edit, base)
     weak = base is None and not all(writes_whole(file) for file in counted)
     try:
-        every = [_weak_forms(file) if weak else _forms(file, base or {}) for file in counted]
+        every = [_weak_forms(file) if weak else _forms(file, base) for file in counted]
     except CannotApply:
         return []
     forms = [entry for entry in every if entry is not None]
@@ -67,10 +67,11 @@ def writes_whole(file: FileEdit) -> bool:
     return bool(file.ops) and isinstance(file.ops[-1], Whole)
 
 
-def _forms(file: FileEdit, base: Mapping[str, bytes]) -> list[str] | None:
-    """The digest of one file's content at each level; None when the edit leaves it as it was."""
-    content = after(file, base)
-    if content == base.get(file.path) and file.old_path is None and file.mode is None:
+def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None:
+    """The digest of one file's content at each level; None when the edit leaves it as the base has it."""
+    content = after(file, base or {})
+    kept = base is not None and content == base.get(file.path)
+    if kept and file.old_path is None and file.mode is None:
         return None
     if content is None:
         return [f"{file.path}\0gone"] * 3

@@ -300,3 +300,5 @@ def test_shadow_pairs_show_by_candidate_and_level_and_the_reference_against_itse
     (cheap,) = report.support
     assert (cheap.candidate, cheap.pairs, cheap.same, cheap.verdicts) == ("cheap", 2, 1, 0)
     assert cheap.levels == {"L0": 1, "different": 1}
+    told_of = {(line.candidate, line.level): line.requests for line in report.compared}
+    assert told_of == {("cheap", "L0"): 1, ("cheap", "different"): 1, ("dear", "L0"): 1}

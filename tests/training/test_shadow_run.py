@@ -259,6 +259,23 @@ def test_what_a_kill_left_open_is_asked_again_when_wanted(tmp_path, provider):
     assert result["labels_added"] == 4
 
 
+def test_what_was_left_open_can_be_asked_again_after_the_run_was_over(tmp_path, provider):
+    make_log(tmp_path, [record(n, mark="SLOW") for n in range(8)])
+    options = ("--budget", "1", "--candidates", NEAR, "--self-share", "0.01", "--concurrency", "2")
+    running = command(tmp_path, provider.url, *options)
+    wait_for(lambda: len(provider.seen()) >= 3)
+    running.send_signal(signal.SIGKILL)
+    finished(running)
+    code, result, _, _ = _run(tmp_path, provider, *options)
+    lost = result["unsettled"]
+    assert (code, lost >= 1, result["labels_added"]) == (0, True, 8 - lost)
+    before = len(provider.seen())
+    code, result, _, _ = _run(tmp_path, provider, *options, "--retry-unsettled")
+    assert (code, result["unsettled"], result["labels_added"]) == (0, 0, lost)
+    assert len(provider.seen()) == before + lost
+    assert result["arms"][-1]["answered"] == 8
+
+
 def test_the_cap_holds_under_concurrency_and_over_resumes(tmp_path, provider):
     make_log(tmp_path, [record(n, mark="CENTS", body={"max_tokens": 16000}) for n in range(60)])
     options = ("--candidates", f"{NEAR},{FAR}", "--self-share", "1", "--concurrency", "16")

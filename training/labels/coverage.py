@@ -9,17 +9,16 @@ import msgspec
 import polars as pl
 from scipy.stats import beta
 
-from training.labels.kinds import KINDS, PAIRS
+from training.labels.kinds import KINDS, MIN_LABELLED, PAIRS
 from training.labels.noise import RerunNoise, rerun_noise
 from training.labels.reliability import NAMES, Reliability, combine, estimate
-from training.labels.resolve import SHADOW, gather, named, shadowed
+from training.labels.resolve import SHADOW, gather, is_pair, named, shadowed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from training.log import AppendCount
 
-MIN_TRAINING = 50  # as training.dataset has it
 CONFIDENCE = 0.95
 WORTH_CERTIFYING = 0.05  # worse by this much is what one would still sign
 _NEVER_BAD = [name for name, kind in KINDS.items() if kind.bad == 0.5]
@@ -38,6 +37,17 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     rate_good: float  # P(success) that its word stands for, at even odds
     rate_bad: float
     learned: bool  # from this log, or as stated
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests a candidate's answer was compared on with the reference's, at one level."""
+
+    candidate: str
+    reference: str
+    level: str
+    source: str
+    requests: int
+    share: float
 
 
 class Clash(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +83,7 @@ class LabelReport(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     disagreeing: int
     coverage: list[Coverage]
+    compared: list[Compared]
     clashes: list[Clash]
     support: list[Support]
     overlap: int  # requests on which reliabilities were learned; 0 = as stated
@@ -104,6 +115,7 @@ def report_on(log: Path, requests: pl.DataFrame, outcomes: pl.DataFrame, count: 
         unknown=len(requests) - len(labelled),
         disagreeing=int(labelled["disagree"].sum()),
         coverage=_coverage(evidence, len(requests), reliability),
+        compared=_compared(outcomes, len(requests)),
         clashes=_clashes(evidence),
         support=support,
         overlap=reliability.overlap,
@@ -143,6 +155,17 @@ def _coverage(evidence: pl.DataFrame, n: int, reliability: Reliability) -> list[
         )
         for row in counted.iter_rows(named=True)
     ]
+
+
+def _compared(outcomes: pl.DataFrame, n: int) -> list[Compared]:
+    """A line for each candidate beside a reference, the reference itself included, and each level."""
+    counted = (
+        outcomes.filter(is_pair())
+        .group_by("candidate", "reference", "level", "source")
+        .agg(requests=pl.col("request_id").n_unique())
+        .sort("candidate", "reference", "source", "requests", descending=[False, False, False, True])
+    )
+    return [Compared(**row, share=row["requests"] / n) for row in counted.iter_rows(named=True)]
 
 
 def _clashes(evidence: pl.DataFrame) -> list[Clash]:
@@ -223,10 +246,10 @@ def _unmatched(requests: pl.DataFrame, outcomes: pl.DataFrame) -> int:
 def _verdict(support: list[Support]) -> str:
     """What all of it supports, in one sentence."""
     verdicts = sum(line.verdicts for line in support)
-    if verdicts < MIN_TRAINING:
+    if verdicts < MIN_LABELLED:
         return (
             f"nothing to train on yet: {verdicts} answers with a verdict of tests, a person or a score, "
-            f"{MIN_TRAINING} are the least; let agents run tests, or post to /v1/outcomes"
+            f"{MIN_LABELLED} are the least; let agents run tests, or post to /v1/outcomes"
         )
     able = [line for line in support if (line.at_most_bad or 1.0) <= WORTH_CERTIFYING]
     if able:

@@ -67,6 +67,7 @@ DERIVED: dict[str, Literal["tests", "signal"]] = {
 # Kinds that can say either, and mean it: what one may count on. Of the others one hears only when it went one
 # way, so that learning from their rows alone would learn that everything does.
 VERDICTS = ("score", "tests", "feedback", "tests_after_edit")
+MIN_LABELLED = 50  # answers; below this neither a split nor a calibration means anything
 PAIRS = "diff"  # the source of pairs of logged answers
 
 

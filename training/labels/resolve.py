@@ -48,7 +48,7 @@ def shadowed(
     outcomes = named(outcomes)
     asked = named(requests.select("request_id", "candidate")).rename({"candidate": "own"})
     keyed = (
-        outcomes.filter(_is_pair() & (pl.col("candidate") != pl.col("reference")))
+        outcomes.filter(is_pair() & (pl.col("candidate") != pl.col("reference")))
         .select("request_id", "candidate")
         .unique(maintain_order=True)
         .join(asked, on="request_id", how="inner", maintain_order="left")
@@ -109,7 +109,7 @@ def _joined(keyed: pl.DataFrame, spoken: pl.DataFrame, key: tuple[str, ...], how
     return keyed.select("row", *key).join(told, on=list(key), how="inner")
 
 
-def _is_pair() -> pl.Expr:
+def is_pair() -> pl.Expr:
     """Whether an outcome compares two candidates' answers to one request."""
     named = pl.col("request_id").is_not_null() & pl.col("candidate").is_not_null()
     return named & pl.col("reference").is_not_null()
@@ -128,7 +128,7 @@ def _spoken(outcomes: pl.DataFrame) -> pl.DataFrame:
     kind = (
         pl.when(pl.col("source").is_in(list(DERIVED)))
         .then(pl.when(known).then("source"))
-        .when(_is_pair() & (pl.col("candidate") == pl.col("reference")))
+        .when(is_pair() & (pl.col("candidate") == pl.col("reference")))
         .then(pl.lit(None, pl.String))  # the reference against itself: how often it repeats itself, no label
         .when(same & weak)
         .then(pl.lit("same_lines"))
@@ -154,5 +154,5 @@ def _spoken(outcomes: pl.DataFrame) -> pl.DataFrame:
         .then((value >= 0.5).cast(pl.Float64))
         .otherwise(value)
     )
-    told = outcomes.with_columns(kind=kind, v=v, paired=_is_pair() & compared)
+    told = outcomes.with_columns(kind=kind, v=v, paired=is_pair() & compared)
     return told.filter(pl.col("kind").is_not_null() & pl.col("v").is_not_null())

@@ -24,6 +24,8 @@ def render(report: LabelReport) -> Iterator[RenderableType]:
     )
     if report.coverage:
         yield _coverage_table(report)
+    if report.compared:
+        yield _compared_table(report)
     if report.clashes:
         clashes = Table(title="kinds that met on a request")
         for column in ("", "", "both", "agree"):
@@ -60,6 +62,18 @@ def _coverage_table(report: LabelReport) -> Table:
         good, bad = (f"{p:.2f}{mark}" if p != 0.5 else "–" for p in (line.rate_good, line.rate_bad))
         share = f"{line.requests:,} {line.share:4.0%}"
         table.add_row(name, line.level, share, f"{line.good:,}", f"{line.bad:,}", good, bad)
+    return table
+
+
+def _compared_table(report: LabelReport) -> Table:
+    table = Table(title="answers beside the reference's to the same request")
+    for column in ("candidate", "reference", "level", "source"):
+        table.add_column(column)
+    table.add_column("requests", justify="right")
+    for line in report.compared:
+        again = " (again: the ceiling)" if line.candidate == line.reference else ""
+        share = f"{line.requests:,} {line.share:4.0%}"
+        table.add_row(line.candidate + again, line.reference, line.level, line.source, share)
     return table
 
 

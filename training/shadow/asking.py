@@ -7,14 +7,12 @@ from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import xxhash
-
 from features.errors import BadInput
 from router.gateway.upstream import Upstream
 from training.shadow.bodies import body_to_send, output_limit, read_body
 from training.shadow.exchange import Ready, exchange, lost_call, now_ms
 from training.shadow.frame import bodies
-from training.shadow.ledger import Item, Ledger, PlannedCall, Sent, Settled
+from training.shadow.ledger import Item, Ledger, PlannedCall, Sent, Settled, call_name
 from training.shadow.money import Purse, prompt_bound, prompt_estimate, worst_case
 
 if TYPE_CHECKING:
@@ -40,17 +38,6 @@ class Limits(NamedTuple):
     timeout_s: float = 300.0
     retry_unsettled: bool = False
     poll_s: float = 5.0  # before a batch is looked at again; twice as long each time
-
-
-def call_name(run: str, item: Item, planned: PlannedCall) -> str:
-    """Id of a call: the same whenever this run is resumed."""
-    key = f"{run}\0{item.request_id}\0{planned.role}\0{planned.candidate}"
-    return f"shadow_{xxh128(key)}"
-
-
-def xxh128(text: str) -> str:
-    """128-bit digest of a text."""
-    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
 
 
 class Asker:
@@ -115,7 +102,10 @@ class Asker:
 
     def _rows(self, log: LogStore) -> Iterator[tuple[Item, dict[str, Any]]]:
         """Items that still have something to send, each with its row of the log, read a few at a time."""
-        todo = [item for item in self._ledger.items if any(self._open(item))]
+        items = self._ledger.items
+        if self._ledger.closed:  # its threshold is set: nothing is begun that wasn't
+            items = [item for item in items if self._ledger.began(item)]
+        todo = [item for item in items if any(self._open(item))]
         for start in range(0, len(todo), READ_AHEAD):
             chunk = todo[start : start + READ_AHEAD]
             rows = bodies(log, [item.request_id for item in chunk])

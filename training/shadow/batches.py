@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from features.errors import BadInput
 from router.gateway.errors import UpstreamError
 from router.gateway.upstream import Upstream
-from training.shadow.asking import Asker, xxh128
+from training.shadow.asking import Asker
 from training.shadow.batch_api import MAX_BYTES, MAX_CALLS, BatchApi, NotNow, Result, batchable
 from training.shadow.exchange import Ready, lost_call, now_ms, read_answer
-from training.shadow.ledger import Batch, Submitted, batch_id
+from training.shadow.ledger import Batch, Submitted, batch_id, xxh128
 
 if TYPE_CHECKING:
     from router.catalog import Deployment

@@ -12,9 +12,9 @@ from features.diffs.verdicts import Verdict
 from features.records import OutcomeRecord, RequestRecord, Status
 from features.wire import Usage
 from router import prices
-from training.shadow.asking import call_name, xxh128
 from training.shadow.bodies import Answer, logged_answer
 from training.shadow.frame import bodies
+from training.shadow.ledger import call_name, xxh128
 from training.shadow.sampling import chance
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
     """Judge every pair of answers that came back whole."""
     threshold = stopping_rank(ledger)
     pairs: list[Pair] = []
-    asked = [item for item in ledger.items if item.rank <= threshold or _began(ledger, item)]
+    asked = [item for item in ledger.items if item.rank <= threshold or ledger.began(item)]
     for start in range(0, len(asked), CHUNK):
         chunk = asked[start : start + CHUNK]
         rows = bodies(log, [item.request_id for item in chunk if item.logged])
@@ -78,11 +78,6 @@ def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
             kept = None if row is None else logged_answer(row["response_text"], row["tools_called"])
             pairs += _pairs(ledger, item, kept, threshold)
     return Judged(pairs, threshold)
-
-
-def _began(ledger: Ledger, item: Item) -> bool:
-    assert ledger.plan is not None
-    return any(call_name(ledger.plan.run, item, planned) in ledger.attempts for planned in item.calls)
 
 
 def _pairs(ledger: Ledger, item: Item, kept: Answer | None, threshold: float) -> Iterator[Pair]:

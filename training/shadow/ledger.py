@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import xxhash
 
 from features.errors import BadInput
 from features.files import replace_file
@@ -123,6 +124,17 @@ Line = Plan | Item | Sent | Settled | Batch | Submitted | Closed
 _decoder = msgspec.json.Decoder(Line)
 
 
+def call_name(run: str, item: Item, planned: PlannedCall) -> str:
+    """Id of a call: the same whenever this run is resumed."""
+    key = f"{run}\0{item.request_id}\0{planned.role}\0{planned.candidate}"
+    return f"shadow_{xxh128(key)}"
+
+
+def xxh128(text: str) -> str:
+    """128-bit digest of a text."""
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+
+
 class Ledger:
     """A run's file, open for one process at a time; use as a context manager."""
 
@@ -195,6 +207,17 @@ class Ledger:
     def result(self, call: str) -> Settled | None:
         """What became of a call's latest attempt; None if it was never sent or never settled."""
         return self.settled.get((call, self.attempts.get(call, 0)))
+
+    def began(self, item: Item) -> bool:
+        """Whether any of an item's calls was ever sent."""
+        assert self.plan is not None
+        return any(call_name(self.plan.run, item, planned) in self.attempts for planned in item.calls)
+
+    @property
+    def unsettled(self) -> int:
+        """Calls whose latest attempt never came back or was cancelled: what `--retry-unsettled` sends again."""
+        latest = (self.settled.get(pair) for pair in self.attempts.items())
+        return sum(found is None or found.status == "cancelled" for found in latest)
 
     def to_send(self, call: str, *, retry_unsettled: bool) -> int | None:
         """The number of the attempt to make of a call; None if it must not be sent (again)."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from features.diffs.verdicts import ORDER
-from training.shadow.asking import call_name
+from training.shadow.ledger import call_name
 from training.shadow.sampling import Share, weighted_share
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
     asked: int
     not_replayable: dict[str, int]
     labels_added: int
+    pairs: int  # compared with a reference answer, whatever came of it
     same_labels: int
+    unsettled: int  # calls that a kill or ^C left open: paid for at their worst, their answer unknown
     without_chance: int  # pairs that belong to no estimate: their chance isn't known
     arms: list[ShadowArm]
 
@@ -101,6 +103,8 @@ def report(ledger: Ledger, judged: Judged, spending: Spending) -> ShadowReport:
         asked=len({sent.request_id for sent in ledger.sent.values()}),
         not_replayable=plan.not_replayable,
         labels_added=spending.labels,
+        pairs=len(judged.pairs),
+        unsettled=ledger.unsettled,
         same_labels=sum(pair.verdict.same for pair in judged.pairs),
         without_chance=sum(pair.chance is None for pair in judged.pairs),
         arms=[arm for arm in arms if arm.planned],
@@ -166,7 +170,7 @@ def render(result: ShadowReport) -> Iterable[RenderableType]:
     )
     yield (
         f"{result.asked:,} of {result.frame:,} requests asked again; {result.labels_added:,} labels added "
-        f"to the log, {result.same_labels:,} of all pairs are the same diff"
+        f"to the log, {result.same_labels:,} of {result.pairs:,} pairs are the same diff"
     )
     table = Table()
     for title in ("Against the reference", "Calls", "Failed", *ORDER, "Same", "95 %", "USD"):
@@ -179,6 +183,16 @@ def render(result: ShadowReport) -> Iterable[RenderableType]:
     guessed = sum((arm.usd_reserved for arm in result.arms), Decimal(0))
     if guessed:
         yield f"${guessed:.4f} of it are reservations: calls whose true cost the provider didn't tell"
+    if result.unsettled:
+        yield (
+            f"! {result.unsettled:,} calls were left open by a kill or ^C and count at their worst; "
+            "--retry-unsettled asks, and pays, them again"
+        )
+    if not any(arm.role == "self" for arm in result.arms):
+        yield (
+            "! no ceiling measured: the reference was asked nothing twice (too dear within --per-request, or "
+            "--self-share drew none)"
+        )
     if result.without_chance:
         yield f"{result.without_chance:,} pairs belong to no estimate: they have no known chance"
     if result.repeats:

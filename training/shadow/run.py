@@ -15,12 +15,12 @@ from router.catalog import Catalog
 from router.offline import bundle_folder
 from training.log import LogStore
 from training.progress import Progress
-from training.shadow.asking import Asker, Limits, xxh128
+from training.shadow.asking import Asker, Limits
 from training.shadow.batches import BatchAsker
 from training.shadow.exchange import now_ms
 from training.shadow.frame import TOO_DEAR, Aim, Frame, Surveyor, check_candidate, most_served
 from training.shadow.labels import judge_pairs, outcomes, request_records
-from training.shadow.ledger import Closed, Item, Ledger, Plan, Settled
+from training.shadow.ledger import Closed, Item, Ledger, Plan, Settled, xxh128
 from training.shadow.money import Purse
 from training.shadow.report import ShadowReport, Spending, report
 from training.shadow.sampling import sizes, uniform
@@ -69,7 +69,8 @@ def run(
             _plan(ledger, Surveyor(catalog, bundle, aim, environ).survey(log), aim, _run_name(options, aim))
         purse = Purse(budget, ledger.spent_usd)
         stop = "closed" if ledger.closed else "finish"
-        if not ledger.closed and not options.finish:
+        again = options.limits.retry_unsettled and ledger.unsettled > 0
+        if (not ledger.closed or again) and not options.finish:
             stop = _ask(ledger, purse, log, options, (catalog, settings, environ))
         return _close(ledger, purse, log, catalog, stop)
 

@@ -163,7 +163,7 @@ def test_files_made_and_taken_away_by_calls():
     made = edit_of_calls([("create_new_file", {"path": "a.py", "content": "x"})])
     assert not judge(made, edit_of_calls([("Write", {"path": "a.py", "content": "y"})])).same
     gone = edit_of_calls([("delete_file", {"path": "a.py"})])
-    assert judge(gone, edit_of_calls([("delete_file", {"path": "b.py"})])).level == "different"
+    assert judge(gone, edit_of_calls([("delete_file", {"path": "b.py"})])).level == "unknown"
     assert judge(gone, edit_of_calls([("removefile", {"path": "a.py"})])).level == "L0"
 
 
