@@ -1,0 +1,47 @@
+"""Prompt caches: what providers keep and how long (rules), what is warm where (state), replay in bulk."""
+
+from features.cache.bulk import Turns, TurnSplits, block_hits, replay_turns
+from features.cache.prefixes import (
+    PREFIXES_KEPT,
+    Chain,
+    PrefixChain,
+    PrefixMemory,
+    Shared,
+    prefix_chain,
+    shared_messages,
+    shared_prefix,
+    tools_seed,
+)
+from features.cache.reading import missed, read, read_all
+from features.cache.rules import CacheRules, Lifetime, read_rules, rules_for, why_no_rules
+from features.cache.state import after
+from features.cache.types import CacheRequest, CacheState, Split, Why
+
+__all__ = [
+    "PREFIXES_KEPT",
+    "CacheRequest",
+    "CacheRules",
+    "CacheState",
+    "Chain",
+    "Lifetime",
+    "PrefixChain",
+    "PrefixMemory",
+    "Shared",
+    "Split",
+    "TurnSplits",
+    "Turns",
+    "Why",
+    "after",
+    "block_hits",
+    "missed",
+    "prefix_chain",
+    "read",
+    "read_all",
+    "read_rules",
+    "replay_turns",
+    "rules_for",
+    "shared_messages",
+    "shared_prefix",
+    "tools_seed",
+    "why_no_rules",
+]

@@ -1,0 +1,186 @@
+"""How a prompt splits by what its cache holds now: read, written, fresh, how surely, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from features.cache.prefixes import shared_messages
+from features.cache.types import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from features.cache.rules import CacheRules
+    from features.cache.types import CacheRequest, CacheState, Sent, Why
+    from features.wire.types import Usage
+
+BY_COUNTS = 0.9  # certainty of what follows from token counts alone: that the next prompt extends the last
+MARKS_UNSEEN = 0.95  # certainty that a client whose markers we can't see marks the end of its prompt
+
+
+class _Found(NamedTuple):
+    reach: int  # tokens that could be read
+    alive: float
+    why: Why
+    shared: int  # tokens in common, readable or not
+    whole: bool  # all of what was sent is in this prompt
+    had: int = 0  # tokens of what was sent
+    own: bool = False  # to this very cache
+
+
+_NOTHING = _Found(0, 0.0, "cold_start", 0, whole=True)
+
+
+def read(rules: CacheRules | None, state: CacheState, request: CacheRequest, now_ms: float) -> Split:
+    """Split a prompt by what its cache holds now.
+
+    Of several readable prompts the longest is read. The cause is that of the longest prompt in common,
+    another model's only where that has more than twice as much as this cache was ever sent.
+    """
+    total = max(0, request.tokens)
+    if rules is None:
+        return Split(0, 0, 0, total, 0.0, 0.0, 0, "no_rules")
+    if total < rules.floor_tokens:
+        return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "below_floor")
+    if request.marks == () and not rules.automatic:
+        return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
+    found, longest = best_found(rules, state, request, now_ms)
+    hit = found.alive * hit_rate(rules, state, request.key)
+    read_tokens = found.reach if hit > 0 else 0
+    sure = rules.certainty * (hit if read_tokens else 1.0)
+    sure *= 1.0 if request.hashes else BY_COUNTS
+    sure *= MARKS_UNSEEN if request.marks is None and not rules.automatic else 1.0
+    why, lost = _cause(found, longest, read_tokens, total)
+    return _billed(rules, request, read_tokens, hit, sure, lost, why)
+
+
+def read_all(
+    rules: Iterable[CacheRules | None], state: CacheState, requests: Iterable[CacheRequest], now_ms: float
+) -> list[Split]:
+    """`read` for every candidate of one decision, in their order."""
+    return [read(own, state, request, now_ms) for own, request in zip(rules, requests, strict=True)]
+
+
+def hit_rate(rules: CacheRules, state: CacheState, key: str) -> float:
+    """Probability that a warm prefix is read: a published run's, moved by what this state has seen."""
+    if rules.hits is None:
+        return 1.0
+    hits, calls = rules.hits
+    seen = next(((h, n) for k, h, n in state.trials if k == key), (0.0, 0.0))
+    return (hits + seen[0]) / (calls + seen[1])
+
+
+def missed(split: Split, usage: Usage) -> int:
+    """Tokens that should have been read and weren't, by the usage block; 0 within the rules' coarseness."""
+    if usage.cached_tokens is None or usage.cached_tokens * 2 >= split.read:
+        return 0
+    return split.read - usage.cached_tokens
+
+
+def best_found(
+    rules: CacheRules, state: CacheState, request: CacheRequest, now_ms: float
+) -> tuple[_Found, _Found]:
+    """Look through what was sent: what can be read, and what is longest, readable or not."""
+    best = longest = _NOTHING
+    for sent in reversed(state.sent):
+        if sent.key != request.key and not sent.hashes and sent is not state.sent[-1]:
+            continue  # of counts the last prompt speaks
+        found = _found(rules, sent, request, now_ms)
+        if found.reach * found.alive > best.reach * best.alive:
+            best = found
+        if _length(found) > _length(longest):
+            longest = found
+    return best, longest
+
+
+def _length(found: _Found) -> tuple[int, bool]:
+    return found.shared * (2 if found.own else 1), found.own
+
+
+def _found(rules: CacheRules, sent: Sent, request: CacheRequest, now_ms: float) -> _Found:
+    """What one prompt that was sent holds of this one."""
+    shared, n, whole = shared_tokens(rules, sent, request)
+    if sent.key != request.key:
+        return _Found(0, 0.0, "switched", shared, whole) if shared else _NOTHING
+    unread = _Found(0, 0.0, "cold_start", shared, whole, sent.tokens, own=True)
+    if not shared:
+        # Hashes that part at once are another conversation; counts that shrink are one cut short.
+        return _NOTHING if request.hashes else unread._replace(why="broken_prefix")
+    if any(sent.settings.get(k) != request.settings.get(k) for k in rules.invalidators):
+        return unread._replace(why="invalidated")
+    if now_ms < sent.visible_ms:
+        return unread._replace(why="not_visible")
+    reach, used_ms = shared, sent.used_ms
+    if rules.match == "marked" and sent.hashes:
+        reach, used_ms = _marked(rules, sent, request, n)
+    elif rules.match == "marked" and not whole:
+        reach = 0
+    reach = min(reach, request.tokens) // rules.block_tokens * rules.block_tokens
+    if reach < rules.floor_tokens:
+        gap: Why = "below_floor" if reach else "lookback"
+        return unread._replace(why=gap if whole else "broken_prefix")
+    alive = rules.lifetime(sent.lifetime).alive(max(0.0, now_ms - used_ms))
+    if not alive:
+        return unread._replace(why="ttl_expired")
+    return unread._replace(reach=reach, alive=alive, why="warm")
+
+
+def shared_tokens(rules: CacheRules, sent: Sent, request: CacheRequest) -> tuple[int, int, bool]:
+    """Tokens and hashes in common, and whether all that was sent is in this prompt."""
+    if sent.key != request.key and not (request.hashes and sent.hashes):
+        return min(sent.tokens, request.tokens), 0, True  # counted by another tokenizer: nobody can tell
+    if request.hashes and sent.hashes:
+        n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+        return _tokens_at(request, n), n, n == len(sent.hashes)
+    if request.shared is not None:
+        return min(request.shared, request.tokens), 0, request.shared >= sent.tokens
+    if request.tokens < sent.tokens:
+        return 0, 0, False
+    return min(sent.tokens + (sent.answer_tokens if rules.answers else 0), request.tokens), 0, True
+
+
+def _marked(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int) -> tuple[int, float]:
+    """Tokens up to the last entry that a marker's look-back finds, and when that entry was last used."""
+    asked = request.marks or (len(request.hashes),)
+    blocks = request.blocks or range(1, len(request.hashes) + 1)
+    for entry, used_ms in reversed(sent.marks):
+        near = rules.lookback_blocks
+        if 0 < entry <= shared and any(
+            mark >= entry and (near is None or blocks[mark - 1] - blocks[entry - 1] < near) for mark in asked
+        ):
+            return _tokens_at(request, entry), used_ms
+    return 0, 0.0
+
+
+def _cause(found: _Found, longest: _Found, read_tokens: int, total: int) -> tuple[Why, int]:
+    """Why tokens sent before aren't read, and how many."""
+    if longest.why == "cold_start":
+        return "cold_start", total
+    if read_tokens and _length(longest) <= _length(found):
+        return ("warm", 0) if found.whole else ("broken_prefix", max(0, min(found.had, total) - read_tokens))
+    had = longest.had if longest.why == "broken_prefix" else longest.shared
+    return longest.why, max(0, min(had, total) - read_tokens)
+
+
+def _billed(
+    rules: CacheRules, request: CacheRequest, read_tokens: int, hit: float, sure: float, lost: int, why: Why
+) -> Split:
+    """Divide what isn't read into written and fresh."""
+    total = request.tokens
+    lifetime = rules.lifetime(request.lifetime)
+    if lifetime.write_x is None:
+        return Split(read_tokens, 0, 0, total - read_tokens, hit, sure, lost, why)
+    end = total
+    if rules.match == "marked" and request.marks and request.hashes:
+        end = max(_tokens_at(request, max(request.marks)), read_tokens)
+    write = end - read_tokens if end >= rules.floor_tokens else 0
+    hourly = lifetime.ttl_s == 3600 and lifetime is not rules.lifetimes[0]  # it has a price of its own
+    short, long = (0, write) if hourly else (write, 0)
+    return Split(read_tokens, short, long, total - read_tokens - write, hit, sure, lost, why)
+
+
+def _tokens_at(request: CacheRequest, n: int) -> int:
+    """Tokens up to and including the n-th hash, by its share of the whole."""
+    if not n or not request.sizes[-1]:
+        return 0
+    return int(request.tokens * request.sizes[n - 1] // request.sizes[-1])

@@ -1,0 +1,115 @@
+"""Which prompts are warm where: what caches hold after each answer, corrected by its usage block.
+
+Pure: a state is a value, `after` gives the next one, the caller tells the time. A state covers one
+conversation (or one scope) on all its candidates; a `key` names a cache: whoever shares it, and the model.
+Requests come as hashes (blocks of tokens, or whole messages), or as token counts alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from features.cache.prefixes import shared_messages
+from features.cache.reading import best_found, shared_tokens
+from features.cache.types import Sent
+
+if TYPE_CHECKING:
+    from features.cache.rules import CacheRules
+    from features.cache.types import CacheRequest, CacheState
+    from features.wire.types import Usage
+
+KEPT = 4  # prompts remembered for each key: sub-agents and side calls interleave with the main thread
+KEYS_KEPT = 64
+
+
+def after(
+    rules: CacheRules | None,
+    state: CacheState,
+    request: CacheRequest,
+    usage: Usage | None,
+    now_ms: float,
+    *,
+    visible_ms: float | None = None,
+) -> CacheState:
+    """Return the state once a prompt was answered; `usage`, where it came back, corrects what is believed.
+
+    `now_ms` is when the prompt was sent, `visible_ms` when its answer began (or ended, if the rules say so).
+    A cache that reports neither a read nor a write, where writes are billed, holds nothing.
+    """
+    if rules is None:
+        return state
+    state = _learned(rules, state, request, usage, now_ms)
+    tokens = _counted(usage) or max(0, request.tokens)
+    if tokens < rules.floor_tokens or _uncached(rules, request, usage):
+        return state
+    if not rules.sliding and best_found(rules, state, request, now_ms)[0].reach:
+        return state  # the object lives on as it is
+    answer = (usage.output_tokens or 0) if usage and rules.answers else 0
+    marks = _marks_after(rules, state, request, now_ms)
+    sent = Sent(
+        request.key, tokens, answer, request.hashes, request.sizes, marks, request.settings,
+        request.lifetime, now_ms, now_ms if visible_ms is None else visible_ms,
+    )  # fmt: skip
+    own = [s for s in state.sent if s.key == request.key and not _continues(sent, s)]
+    others = [s for s in state.sent if s.key != request.key]
+    kept = own[-(KEPT - 1) :] if request.hashes else []  # of counts only the last prompt can be told
+    return state._replace(sent=(*others, *kept, sent)[-KEPT * KEYS_KEPT :])
+
+
+def _marks_after(
+    rules: CacheRules, state: CacheState, request: CacheRequest, now_ms: float
+) -> tuple[tuple[int, float], ...]:
+    """Entries behind this prompt: its own markers, and those of prompts it continues that still live."""
+    if rules.match != "marked" or not request.hashes:
+        return ()
+    held: dict[int, float] = {}
+    for sent in state.sent:
+        if sent.key == request.key and sent.hashes:
+            _, n, _ = shared_tokens(rules, sent, request)
+            lifetime = rules.lifetime(sent.lifetime)
+            for entry, used_ms in sent.marks:
+                if entry <= n and lifetime.alive(now_ms - used_ms):
+                    held[entry] = max(used_ms, held.get(entry, used_ms))
+    own = request.marks or (len(request.hashes),)
+    held |= dict.fromkeys(own[-(rules.marks_max or len(own)) :], now_ms)
+    return tuple(sorted(held.items()))
+
+
+def _counted(usage: Usage | None) -> int | None:
+    if usage is None or usage.input_tokens_uncached is None:
+        return None
+    return usage.input_tokens_uncached + (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+
+
+def _uncached(rules: CacheRules, request: CacheRequest, usage: Usage | None) -> bool:
+    """Whether nothing was stored: no marks where they are wanted, or no cache in the provider's report."""
+    if rules.automatic or rules.match == "named":
+        return False
+    if request.marks == ():
+        return True
+    known = usage is not None and usage.cached_tokens is not None and usage.cache_write_tokens is not None
+    return known and usage is not None and not usage.cached_tokens and not usage.cache_write_tokens
+
+
+def _continues(now: Sent, earlier: Sent) -> bool:
+    """Whether a prompt holds all of an earlier one, so that the earlier needn't be kept."""
+    if not now.hashes or not earlier.hashes:
+        return True
+    whole = shared_messages((now.hashes, now.sizes), (earlier.hashes, earlier.sizes)) == len(earlier.hashes)
+    return whole and now.lifetime == earlier.lifetime
+
+
+def _learned(
+    rules: CacheRules, state: CacheState, request: CacheRequest, usage: Usage | None, now_ms: float
+) -> CacheState:
+    """Count a best-effort hit or miss where the prefix was surely there."""
+    if rules.hits is None or usage is None or usage.cached_tokens is None:
+        return state
+    found, _ = best_found(rules, state, request, now_ms)
+    if not found.reach or found.alive < 1:
+        return state
+    got = float(usage.cached_tokens * 2 >= found.reach)
+    trials = {k: (h, n) for k, h, n in state.trials}
+    hits, calls = trials.pop(request.key, (0.0, 0.0))
+    trials[request.key] = (hits + got, calls + 1)
+    return state._replace(trials=tuple((k, *v) for k, v in list(trials.items())[-KEYS_KEPT:]))
