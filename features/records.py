@@ -123,6 +123,13 @@ class TypeShare(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     p: float
 
 
+class OffsetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a repository's own outcomes move every arm's success from what the bundle says."""
+
+    log_odds: float
+    outcomes: float  # that it stands on
+
+
 class PlanStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a decision's plan: call a candidate, judge its answer, compare two, release or escalate."""
 
@@ -147,6 +154,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reference: str | None = None
     task_type: str | None = None  # as the client named it
     inferred_types: list[TypeShare] = []  # the likeliest, where the client named none
+    offset: OffsetRecord | None = None  # of the request's repository, and its tenant
     plan: list[PlanStep] = []
     arms: list[ArmRecord] = []
     locks: list[str] = []

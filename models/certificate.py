@@ -34,9 +34,18 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     tau: float | None
     grid: tuple[Tried, ...]
+    candidates: tuple[str, ...] = ()  # the cheapest by list price first, the reference last
+    refitted: bool = False  # the bundle's heads were fitted anew afterwards, its rows among theirs
     groups: int  # repositories or tasks that the rows come from, none of which the heads were fitted on
     effective: float = 1.0  # rows that count as one, being of one group
     assumed_worse: int = 0  # failures of cheap answers whose reference's outcome isn't known
+
+    def at_level(self, level: float) -> Certificate:
+        """The same evidence at another level: the bounds of its grid hold all at once."""
+        holding = [t for t in self.grid if t.cheap > 0 and t.bound <= level]
+        best = max(holding, key=lambda t: t.cheap, default=None)
+        grid = tuple(msgspec.structs.replace(t, holds=t in holding) for t in self.grid)
+        return msgspec.structs.replace(self, level=level, grid=grid, tau=None if best is None else best.tau)
 
     @property
     def policy(self) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from models.calibration import Calibration
 from models.certificate import Certificate
+from models.offset import OffsetCard
 from models.table import EXTRA_COLUMNS, Table
 from models.tasktype import TypeCard
 
@@ -134,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity | None = None
     certificates: tuple[Certificate, ...] = ()
     slices: tuple[Slice, ...] = ()
+    offsets: OffsetCard | None = None  # null: the log told no repositories apart
     trained_on: tuple[Source, ...] = ()
     lineage: dict[str, str] = {}  # parent bundle, command, code version, log digest: whatever is known
     files: dict[str, str] = {}  # relative path -> sha256, of every file but this one

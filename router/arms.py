@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from features.names import best_known, candidate_name
 from features.records import ArmRecord
 from models.bundle import CandidateView
+from models.offset import shifted
 from router import prices
 from router.constraints import exclusion
 from router.cost import Split, expected_cost
@@ -111,6 +112,15 @@ def unseen_reason(views: list[CandidateView]) -> str:
     probed = sum(bool(v.descriptor and v.descriptor.probe) for v in views)
     facts = "public facts and its catalogue's probe" if probed else "public facts alone"
     return f"no outcome of {named} in the bundle: judged by {facts}, so the interval is wide"
+
+
+def moved(beliefs: Predictions, log_odds: float) -> Predictions:
+    """Beliefs with every success moved by a repository's offset."""
+    low, p, high = (
+        shifted(column, log_odds)
+        for column in (beliefs.p_success_low, beliefs.p_success, beliefs.p_success_high)
+    )
+    return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
 
 
 def arm_records(

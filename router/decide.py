@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from features.assemble import facts_of, trajectory_of
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
-from features.records import ArmRecord, DecisionRecord, TypeShare
+from features.records import ArmRecord, DecisionRecord, OffsetRecord, TypeShare
 from features.vector import featurize_one
 from router import prices
 from router.arms import (
@@ -21,6 +21,7 @@ from router.arms import (
     Option,
     absent_records,
     arm_records,
+    moved,
     quote,
     settled,
     unseen_reason,
@@ -28,6 +29,7 @@ from router.arms import (
     weighed,
 )
 from router.catalogrows import BARRED
+from router.certified import held, held_to
 from router.cost import Split, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from features.facts import Facts
     from features.trajectory import Trajectory
     from features.wire.types import Dialect, WireRequest
-    from models.bundle import Bundle
+    from models.bundle import Bundle, CandidateView
     from router.catalog import Catalog, Deployment
 
 PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
@@ -80,6 +82,7 @@ class CallContext(NamedTuple):
     trajectory: Trajectory | None = None  # of the request's messages, where it is at hand already
     dialect_guessed: bool = False  # told by the body
     headers: Mapping[str, str] | None = None  # the client's, by lower-case name
+    offset: OffsetRecord | None = None  # what the repository's own outcomes say
 
 
 class Given(NamedTuple):
@@ -100,6 +103,7 @@ class Given(NamedTuple):
     facts: Facts
     embedding: np.ndarray | None
     options: list[Option]
+    offset: OffsetRecord | None = None
 
 
 class Decider:
@@ -125,6 +129,7 @@ class Decider:
         self._environ = environ
         self._policy_name, self._policy_digest = policy.name, policy.digest
         self._learned = Learned(bundle.profiles.values())
+        self.held = held(policy, bundle.manifest)
 
     def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
         """Decide where a request goes; UnknownModel or Unavailable if it can go nowhere."""
@@ -156,8 +161,13 @@ class Decider:
             facts=facts,
             embedding=embedding,
             options=options,
+            offset=self._offset(context.offset),
         )
         return self.judge(given)
+
+    def _offset(self, said: OffsetRecord | None) -> OffsetRecord | None:
+        """The offset to go by: a certificate is of what the bundle says, so there it may only take away."""
+        return said if said is None or self.held.certificate is None or said.log_odds < 0 else None
 
     def _alias(self, request: WireRequest) -> tuple[list[str], str]:
         """Candidates of the alias asked for and of the policy, and the reference of the dialect."""
@@ -225,13 +235,15 @@ class Decider:
         ]
         posterior = self.bundle.posterior(features, given.task_type)
         beliefs = self.bundle.predict(features, views, given.task_type, posterior)
+        if given.offset is not None:
+            beliefs = moved(beliefs, given.offset.log_odds)
         rows = {} if given.pinned else self.catalog.candidates
         arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
         else:
-            choice = choose(self.policy, [weighed(arm) for arm in arms], _situation(given, seed))
+            choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
         outside = self.bundle.outside(features, given.task_type)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
@@ -241,6 +253,14 @@ class Decider:
             choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
         inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
         return replace(self._receipt(given, arms, choice, seed), inferred_types=inferred)
+
+    def _chosen(self, arms: list[Arm], views: list[CandidateView], given: Given, seed: int) -> Choice:
+        """The policy's choice, held to the certificate where it demands one."""
+        policy, certificate, said = self.held
+        if certificate is not None:
+            arms = held_to(certificate, arms, views, given.reference)
+        choice = choose(policy, arms, _situation(given, seed))
+        return choice._replace(reasons=(*choice.reasons, *said))
 
     def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
         chosen = next((a for a in arms if a.candidate == choice.chosen), None)
@@ -261,6 +281,7 @@ class Decider:
             checkpoint=deployment.checkpoint,
             reference=given.reference,
             task_type=given.task_type,
+            offset=given.offset,
             plan=list(choice.plan),
             arms=[settled(arm, choice) for arm in arms],
             locks=list(choice.locks),

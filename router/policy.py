@@ -15,9 +15,11 @@ import msgspec
 
 from features.errors import BadInput
 from features.records import PlanStep
+from models.certificate import Risk
 
 Kind = Literal["pin", "mix", "learned"]
-KNOBS = ("max_loss", "tau", "explore", "sticky", "max_spread")
+KNOBS = ("max_loss", "tau", "explore", "sticky", "max_spread", "risk")
+RISKS: tuple[Risk, ...] = ("worse_if_cheap", "worse_of_all")
 MAX_SPREAD = 0.25  # about 40 labelled rows at even odds
 KINDS: tuple[Kind, ...] = ("pin", "mix", "learned")
 
@@ -36,6 +38,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         MAX_SPREAD  # a wider 90 % interval of success is no evidence: such an arm isn't learned about
     )
 
+    certified: Risk | None = None  # the bundle's certificate of this risk sets tau
+    risk: float = 0.0  # that may be certified at most; 0: what the bundle's certificate was made for
+
     @property
     def digest(self) -> str:
         """Digest of the policy and every knob, for the receipt."""
@@ -47,9 +52,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         shown = {"pin": [self.candidate or ""], "mix": [f"{c}={w:g}" for c, w in self.weights.items()]}
         knobs = [
             f"{knob}={getattr(self, knob):g}"
-            for knob in ("max_loss", "tau", "explore")
+            for knob in ("max_loss", "tau", "explore", "risk")
             if getattr(self, knob)
         ]
+        if self.certified:
+            knobs.append(f"certified={self.certified}")
         if not self.sticky:
             knobs.append("sticky=0")
         if self.max_spread != MAX_SPREAD:
@@ -100,10 +107,13 @@ def parse_policy(spec: str) -> Policy:
     candidate: str | None = None
     weights: dict[str, float] = {}
     knobs: dict[str, float] = {}
+    certified: Risk | None = None
     for word in filter(None, (w.strip() for w in rest.split(","))):
         name, equals, value = word.rpartition("=")
         if not equals:
             candidate = word
+        elif name == "certified":
+            certified = _risk(spec, value)
         elif name in KNOBS:
             knobs[name] = _number(spec, name, value, 1.0)
         elif kind == "mix":
@@ -115,6 +125,10 @@ def parse_policy(spec: str) -> Policy:
         raise BadInput(f"policy {spec!r}: {wrong}")
     if kind == "mix" and not sum(weights.values()):
         raise BadInput(f"policy {spec!r}: give weights such as mix:model-a=0.7,model-b=0.3")
+    if "risk" in knobs and not certified:
+        raise BadInput(f"policy {spec!r}: risk is of a certificate; add certified={RISKS[1]}")
+    if certified and (kind != "learned" or knobs.keys() & {"max_loss", "tau", "explore"}):
+        raise BadInput(f"policy {spec!r}: a certificate sets all but learned:certified={certified},risk=0.02")
     return Policy(
         kind=kind,
         candidate=candidate,
@@ -124,7 +138,16 @@ def parse_policy(spec: str) -> Policy:
         explore=knobs.get("explore", 0.0),
         sticky=bool(knobs.get("sticky", 1.0)),
         max_spread=knobs.get("max_spread", MAX_SPREAD),
+        certified=certified,
+        risk=knobs.get("risk", 0.0),
     )
+
+
+def _risk(spec: str, value: str) -> Risk:
+    found = next((risk for risk in RISKS if risk == value), None)
+    if found is None:
+        raise BadInput(f"policy {spec!r}: certified must be {' or '.join(RISKS)}, not {value!r}")
+    return found
 
 
 def _number(spec: str, name: str, value: str, most: float) -> float:

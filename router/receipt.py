@@ -62,6 +62,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         service_tier=said.get("service_tier"),
         task_type=receipt.task_type,
         facts=receipt.facts,
+        offset=receipt.offset,
         embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
         options=[
             _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""))

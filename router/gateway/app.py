@@ -33,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()  # what lives as long as the process needs no looking through; helps the p99
         gc.set_threshold(50_000, 20, 20)
+        gateway.offsets.start()
         gateway.ready = True
         follower = None
         if settings.followed is not None:
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         if follower is not None:
             await follower.stop()
         await gateway.upstream.close()
+        await gateway.offsets.stop()
         gateway.journal.close()
 
     app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -58,7 +58,7 @@ class Follower:
             self._refuse(wanted, str(error))
             return
         self._gateway.refused = None
-        self._gateway.decider = decider  # one assignment in the loop: a request sees the old or the new
+        self._gateway.swap(decider)
         self._gateway.metrics.add("samediff_bundle_swaps_total")
         _log.warning("bundle %s is in force now", wanted[:12])
 

@@ -25,6 +25,9 @@ HELP = {
     "samediff_journal_dropped_total": "Records lost: the queue was full or the disk refused.",
     "samediff_bundle_swaps_total": "Bundles swapped in because the store's pointer moved.",
     "samediff_bundle_refused_total": "Bundles of the store that could not be taken.",
+    "samediff_offset_outcomes_total": "Outcomes that moved the offset of a repository or tenant.",
+    "samediff_offset_unmatched_total": "Outcomes that moved none: no verdict, or their request isn't known.",
+    "samediff_offsets": "Repositories and tenants with an offset of their own.",
     "samediff_sessions": "Sessions remembered.",
 }
 

@@ -22,6 +22,7 @@ from router.drift import DRIFT_FLAG
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
+from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
 from router.gateway.sessions import Sessions, chain_of
 from router.gateway.splice import Head, read_head, with_model
@@ -78,6 +79,7 @@ class Gateway:
         self.sessions = Sessions(settings.sessions)
         self.metrics = Metrics()
         self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
+        self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
         self.refused: str | None = None  # what the store has in force and can't be taken, and why
@@ -103,15 +105,17 @@ class Gateway:
         started = time.perf_counter()
         now_ms = _now_ms()
         place = self.sessions.place(request, headers, client, reading.chain)
+        tags = tags_of(headers)
         context = CallContext(
             f"req_{uuid.uuid4().hex}",
             place.session_id,
             now_ms,
             self.sessions.view(place, now_ms),
-            task_type=tags_of(headers).get("task_type"),
+            task_type=tags.get("task_type"),
             trajectory=reading.trajectory or self.sessions.trajectory(place, request),
             dialect_guessed=reading.guessed,
             headers=headers,
+            offset=self.offsets.of(tags),
         )
         receipt = self.decider.decide(request, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
@@ -123,7 +127,7 @@ class Gateway:
         self.metrics.add("samediff_decisions_total", policy=policy, candidate=self._label(receipt.chosen))
         self.metrics.add("samediff_decide_milliseconds_sum", decide_ms)
         self.metrics.add("samediff_decide_milliseconds_count")
-        return Call(
+        call = Call(
             request=request,
             body=with_model(body, reading.head, deployment.model),
             receipt=receipt,
@@ -132,6 +136,13 @@ class Gateway:
             answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
             headers=headers,
         )
+        self.offsets.decided(call, tags)
+        return call
+
+    def swap(self, decider: Decider) -> None:
+        """Go on with another decider; a request sees the old one or the new."""
+        self.decider = decider
+        self.offsets.swapped(decider.bundle)
 
     def _deployment(self, request: WireRequest, receipt: DecisionRecord) -> Deployment:
         catalog = self.decider.catalog
@@ -191,15 +202,26 @@ class Gateway:
 
     async def outcomes(self, records: list[OutcomeRecord]) -> bool:
         """Take outcomes that a client reports; False if they may not outlive this process."""
-        return await self.journal.hand_over("outcome", records)
+        if not await self.journal.hand_over("outcome", records):
+            return False
+        counted = self.offsets.learn(records)
+        self.metrics.add("samediff_offset_outcomes_total", counted)
+        self.metrics.add("samediff_offset_unmatched_total", len(records) - counted)
+        return True
 
     def gauges(self) -> dict[str, float]:
         """Values that other parts count."""
         return {
             "samediff_sessions": len(self.sessions),
+            "samediff_offsets": len(self.offsets),
             "samediff_journal_records_total": self.journal.written,
             "samediff_journal_dropped_total": self.journal.dropped,
         }
+
+
+def _beside(journal: Path) -> Path:
+    """Where offsets are kept: no file of the journal's own, which are all its readers'."""
+    return journal.with_name(f"{journal.name}.offsets.json")
 
 
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:
