@@ -241,6 +241,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="More columns known before the answer; repeat or separate by commas."),
     ] = None,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns known once a run is over, to judge it by: turns, tools, tokens, cost."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Model that a judged run escalates to; default the best one.")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="Fit on OUTCOMES, score on this file.")] = None,
     check_noise: Annotated[
         list[str] | None,
@@ -282,6 +289,8 @@ def evaluate(
     options = Options(
         group=group,
         features=_names(features),
+        evidence=_names(evidence),
+        reference=reference,
         test=test,
         check_noise=_rates(check_noise),
         check_usd=check_usd,

@@ -23,7 +23,9 @@ def cascade_menus(setting: Setting, noise: float, steps: int = 2) -> list[Menu]:
     for i, (part, known) in enumerate(zip(setting.parts, setting.books, strict=True)):
         success, cost = setting.matrix.success[part.train], setting.matrix.cost[part.train]
         filled = np.where(np.isfinite(cost), cost, known.cost)
-        chains = _pairs(success, filled, noise, setting.options.check_usd)
+        chains: list[tuple[int, ...]] = list(
+            frontier_pairs(success, filled, noise, setting.options.check_usd)
+        )
         for _ in range(steps - 2):
             chains = _longer(chains, success, filled, noise, setting.options.check_usd)
         mine = setting.at.fold == i
@@ -54,13 +56,17 @@ def _paid(reach: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return np.where(reach > 0, reach * cost, 0.0)
 
 
-def _pairs(success: np.ndarray, cost: np.ndarray, noise: float, check_usd: float) -> list[tuple[int, ...]]:
-    """Pairs on the frontier, of all (m, m) at once."""
+def frontier_pairs(
+    success: np.ndarray, cost: np.ndarray, noise: float, check_usd: float, last: int | None = None
+) -> list[tuple[int, int]]:
+    """Pairs on the frontier, of all (m, m) at once, or of those that end in model `last`."""
     n, m = success.shape
     onward = success * noise + (1 - success) * (1 - noise)
     quality = success.mean(axis=0)[:, None] * (1 - noise) + onward.T @ success / n
     money = cost.mean(axis=0)[:, None] + check_usd + onward.T @ cost / n
     np.fill_diagonal(quality, -np.inf)
+    if last is not None:
+        quality[:, np.arange(m) != last] = -np.inf
     kept = pareto(quality.ravel(), money.ravel())
     return [(int(k // m), int(k % m)) for k in kept]
 

@@ -80,7 +80,7 @@ def operate(
     money = np.nan_to_num(money, nan=0.0)
     best = int(np.lexsort((money, -np.round(means, 12)))[0])
     close = [i for i in range(len(means)) if _within_error(quality[i] - quality[best], group)]
-    equal = [i for i in range(len(means)) if _as_good(quality[i] - pin, group)]
+    equal = [i for i in range(len(means)) if as_good_as(quality[i] - pin, group)]
     sound = [i for i in close if i in equal]
     unguarded = min(sound or [best], key=lambda i: money[i])
     if not sound or not beats(quality[unguarded] - mixed[unguarded], group):
@@ -88,8 +88,8 @@ def operate(
     return Operating(unguarded, min(equal, key=lambda i: money[i]), unguarded)
 
 
-def _as_good(difference: np.ndarray, group: np.ndarray) -> bool:
-    """Whether it is above 0 by half a standard error, which pays for taking the cheapest of many λ."""
+def as_good_as(difference: np.ndarray, group: np.ndarray) -> bool:
+    """Whether a paired difference (n,) is above 0 by half a standard error, for taking the cheapest."""
     mean, error = paired_error(difference, group)
     return mean >= 0.5 * error
 

@@ -13,6 +13,7 @@ from training.evaluate.choose import LAMBDAS, book
 from training.evaluate.curves import curves
 from training.evaluate.deployment import deployment
 from training.evaluate.groups import by_group, by_task_type
+from training.evaluate.judgedfigures import judged_entries, static_mixes
 from training.evaluate.players import ROUTERS, cascade, play
 from training.evaluate.recommend import Case, recommend, supported
 
@@ -29,11 +30,14 @@ def figures(setting: Setting, deployed: list[Setting]) -> dict[str, Any]:
     matrix, at = setting.matrix, setting.at
     boot = Bootstrap(matrix.group[at.rows], setting.options.draws, setting.options.seed)
     played = play(setting)
-    outcomes = _outcomes(setting, played)
+    mixes = static_mixes(setting, played)
+    outcomes = _outcomes(setting, played) | mixes
     ledger = assess.Ledger(boot, outcomes)
     entries = _entries(setting, ledger, played)
     entries["learned"] |= _learned(ledger, boot, setting, played)
     entries["cascade"] |= _by_noise(boot, setting)
+    for name, said in judged_entries(setting, ledger, boot, played).items():
+        entries[name] |= said
     best = matrix.models[book(matrix, np.any([s.train for s in setting.parts], axis=0)).pin]
     models = _models(ledger, matrix.models, best)
     noise = setting.options.check_noise[0]
@@ -41,7 +45,9 @@ def figures(setting: Setting, deployed: list[Setting]) -> dict[str, Any]:
     entries |= {f"pin/{model}": ledger.entry(f"pin/{model}", matrix.models) for model in advice.pins}
     for name in entries.keys() & outcomes.keys():
         entries[name]["vs_recommended"] = ledger.against(name, advice.policy)
-    order = [*_BEFORE[:2], *(f"pin/{model}" for model in advice.pins), _BEFORE[2], *played, *_AFTER]
+    entries |= {name: ledger.entry(name, matrix.models) for name in mixes}
+    pins = [f"pin/{model}" for model in advice.pins]
+    order = [*_BEFORE[:2], *pins, _BEFORE[2], *played, *mixes, *_AFTER]
     of = "learned" if advice.policy == "best_single" else advice.policy
     shown = (setting, outcomes[of], outcomes["best_single"])
     return {

@@ -15,6 +15,7 @@ from training.evaluate.words import counted
 if TYPE_CHECKING:
     import polars as pl
 
+    from training.evaluate.evidence import Evidence
     from training.evaluate.options import Notes
 
 
@@ -31,6 +32,7 @@ class Matrix(NamedTuple):
     category: np.ndarray  # (n,) str, "" unknown
     category_column: str | None
     answer: np.ndarray | None = None  # (n, m) int, equal in a row where answers are the same; -1 unknown
+    evidence: Evidence | None = None  # of each run, where --evidence names some
 
     @property
     def priced(self) -> bool:

@@ -13,6 +13,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     group: str | None = None
     features: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()  # columns known once a run is over: the judged policies are played on them
+    reference: str | None = None  # the model that judged policies escalate to; None: the best of each fold
     test: Path | None = None
     check_noise: tuple[float, ...] = (0.1,)  # the first is the cascade's; each further one a row of its own
     check_usd: float = 0.0  # of one check of an answer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.evaluate.chains import cascade_menus
 from training.evaluate.consensus import consensus
+from training.evaluate.judged import judged
 from training.evaluate.menus import beside_pin, take
 from training.evaluate.policies import Played, routed
 
@@ -31,7 +32,22 @@ def players(options: Options) -> dict[str, Player]:
         "cascade3": partial(cascade, noise=first, steps=3),
         "consensus": consensus,
         **{name: partial(routed, name=name) for name in ("knn", "logistic", "table", "learned")},
+        **(judges(options) if options.evidence else {}),
     }
+
+
+def judges(options: Options) -> dict[str, Player]:
+    """Judged policies and the static cascades beside them, by name, for each error rate of the check."""
+    found: dict[str, Player] = {}
+    for noise, at in zip(options.check_noise, suffixes(options), strict=True):
+        found[f"static_cascade{at}"] = partial(judged, noise=noise, judge=False)
+        found[f"judged{at}"] = partial(judged, noise=noise)
+    return found
+
+
+def suffixes(options: Options) -> list[str]:
+    """What the names of policies bear for each error rate of the check; the first nothing."""
+    return ["", *(f"@{noise:g}" for noise in options.check_noise[1:])]
 
 
 def play(setting: Setting) -> dict[str, Played]:

@@ -11,6 +11,7 @@ from training.evaluate.choose import Book, Operating, book, choices, mix_weights
 from training.evaluate.menus import Menu, Outcome, take
 
 if TYPE_CHECKING:
+    from training.evaluate.beliefs import Beliefs
     from training.evaluate.matrix import Matrix
     from training.evaluate.options import Options
     from training.evaluate.predict import FoldScores, Split
@@ -36,6 +37,7 @@ class Setting(NamedTuple):
     books: list[Book]
     scores: dict[str, list[FoldScores]]  # of each router, by fold
     options: Options
+    beliefs: list[Beliefs] | None = None  # of each fold, where there is evidence of runs
 
 
 class Played(NamedTuple):
@@ -49,11 +51,15 @@ class Played(NamedTuple):
 
 
 def setting_of(
-    matrix: Matrix, parts: list[Split], scores: dict[str, list[FoldScores]], options: Options
+    matrix: Matrix,
+    parts: list[Split],
+    scores: dict[str, list[FoldScores]],
+    options: Options,
+    beliefs: list[Beliefs] | None = None,
 ) -> Setting:
     """Put folds and predictions together."""
     books = [book(matrix, part.train) for part in parts]
-    return Setting(matrix, parts, scored(matrix, parts), books, scores, options)
+    return Setting(matrix, parts, scored(matrix, parts), books, scores, options, beliefs)
 
 
 def scored(matrix: Matrix, parts: list[Split]) -> Scored:

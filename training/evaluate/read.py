@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from features.errors import BadInput
 from training.evaluate.answers import ANSWER_COLUMNS
+from training.evaluate.evidence import demand
 from training.evaluate.words import counted
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_rows(path: Path, options: Options, notes: Notes) -> tuple[pl.DataFrame,
     _demand_texts(path, frame)
     schema = frame.collect_schema()
     answers = [c for c in ANSWER_COLUMNS if schema.get(c) == pl.String]
-    asked = (*options.features, *filter(None, [options.group]))
+    asked = (*options.features, *options.evidence, *filter(None, [options.group]))
     wanted = dict.fromkeys((*REQUIRED, *NUMBERS, *TEXTS, *answers, *asked))
     try:
         rows = frame.select(c for c in wanted if c in names).collect()
@@ -178,6 +179,7 @@ def _demand(path: Path, names: list[str], options: Options) -> None:
             raise BadInput(f"{path}: --features {name}: no such column; it has: {', '.join(names)}")
         if name in AFTER_THE_ANSWER or name.startswith(("success", "latency", "elapsed")):
             raise BadInput(f"--features {name}: known only after the answer, so it can't choose who answers")
+    demand(options.evidence, names, path)
 
 
 def _usable(rows: pl.DataFrame, path: Path, notes: Notes) -> tuple[pl.DataFrame, dict[str, object]]:

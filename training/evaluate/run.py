@@ -11,7 +11,9 @@ import numpy as np
 
 from features.errors import BadInput
 from training.evaluate import predict
+from training.evaluate.beliefs import beliefs, reference_of
 from training.evaluate.deployment import halves
+from training.evaluate.evidence import evidence_of
 from training.evaluate.figures import figures
 from training.evaluate.inputs import Inputs, inputs_of
 from training.evaluate.load import foldable, load
@@ -19,9 +21,12 @@ from training.evaluate.matrix import Matrix, build
 from training.evaluate.options import Notes, Options
 from training.evaluate.players import ROUTERS
 from training.evaluate.policies import Setting, setting_of
+from training.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from training.evaluate.beliefs import Beliefs
 
 MAX_WORKERS = 4  # each holds a copy of its training rows
 
@@ -33,6 +38,9 @@ def run(path: Path, options: Options) -> dict[str, Any]:
     rows, counts, group = load(path, options, notes)
     matrix = build(rows, group, tuple(n for n in options.features if n != "input_tokens"), notes)
     matrix, group = foldable(matrix, group, options, notes)
+    if options.evidence:
+        matrix = matrix._replace(evidence=evidence_of(rows, matrix, options.evidence, notes))
+    reference_of(matrix, options)
     inputs = inputs_of(matrix, options, notes)
     matrix, inputs = _types_shown(matrix, inputs, options)
     parts = predict.splits(matrix, options, notes)
@@ -49,6 +57,8 @@ def run(path: Path, options: Options) -> dict[str, Any]:
         "task_type": matrix.category_column,
         "task_type_shown": _shown(options),
         "features": list(inputs.names),
+        "evidence": list(matrix.evidence.names) if matrix.evidence else [],
+        "reference": options.reference,
         "encoder": inputs.embedding,
         "folds": len(parts),
         "check_noise": options.check_noise[0],
@@ -98,8 +108,6 @@ def _settings(
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    from training.progress import Progress
-
     jobs = [(name, part) for parts in ways for part in parts for name in ROUTERS]
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
     done: list[predict.FoldScores] = []
@@ -111,6 +119,7 @@ def _settings(
         for score in pool.map(lambda job: predict.fit_one(job[0], matrix, inputs, job[1]), jobs):
             done.append(score)
             progress.advance()
+        believed = iter(_believed(pool, matrix, ways, options))
     scores = iter(done)
     settings = []
     for parts in ways:
@@ -118,5 +127,21 @@ def _settings(
         for _ in parts:
             for name in ROUTERS:
                 found[name].append(next(scores))
-        settings.append(setting_of(matrix, parts, found, options))
+        mine = [next(believed) for _ in parts] if matrix.evidence else None
+        settings.append(setting_of(matrix, parts, found, options, mine))
     return settings
+
+
+def _believed(
+    pool: ThreadPoolExecutor, matrix: Matrix, ways: list[list[predict.Split]], options: Options
+) -> list[Beliefs]:
+    """What evidence of runs tells, in every part of every way to split; nothing without evidence."""
+    if matrix.evidence is None:
+        return []
+    parts = [part for of_way in ways for part in of_way]
+    with Progress("fitting judges", len(parts)) as progress:
+        found = []
+        for belief in pool.map(lambda part: beliefs(matrix, part, options), parts):
+            found.append(belief)
+            progress.advance()
+    return found
