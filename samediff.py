@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 COMMANDS = {
     **dict.fromkeys(("ingest", "label", "train", "retrain", "promote", "rollback"), "training.commands"),
     **dict.fromkeys(("evaluate", "diff", "shadow", "encoder"), "training.commands"),
+    "cost": "training.spend.command",
     **dict.fromkeys(("route", "serve", "doctor"), "router.commands"),
 }
 

@@ -98,7 +98,7 @@ def _price_file(settings: Settings) -> Iterator[Check]:
 def _catalogue(catalog: Catalog, environ: Mapping[str, str], now_ms: int) -> Iterator[Check]:
     rows = list(catalog.deployments.values())
     yield Check("catalogue", "ok", f"{len(catalog.candidates)} candidates, {len(rows)} deployments")
-    for look in (_prices, _windows, _dates):
+    for look in (_prices, _windows, _caches, _dates):
         yield from look(catalog, rows, now_ms)
     yield from _references(catalog, now_ms)
     yield from _keys(catalog, environ)
@@ -135,6 +135,19 @@ def _windows(catalog: Catalog, rows: list[Deployment], _: int) -> Iterator[Check
     for candidate in lacking:
         lost = "a prompt that doesn't fit goes there all the same: set `context_tokens`"
         yield Check("context", "warning", f"candidates.{candidate}: no context window known; {lost}")
+
+
+def _caches(_: Catalog, rows: list[Deployment], now_ms: int) -> Iterator[Check]:
+    """Find whose cache's rules nobody told us: what is warm there isn't known, and priced as cold."""
+    from features.cache import rules_for, why_no_rules
+
+    unknown = {
+        (d.provider, d.model): d.candidate for d in rows if rules_for(d.provider, d.model, now_ms) is None
+    }
+    for (provider, model), candidate in sorted(unknown.items()):
+        yield Check("caches", "warning", f"candidates.{candidate}: {why_no_rules(provider, model)}")
+    if not unknown:
+        yield Check("caches", "ok", "cache rules known of all deployments")
 
 
 def _dates(_: Catalog, rows: list[Deployment], now_ms: int) -> Iterator[Check]:

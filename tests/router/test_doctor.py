@@ -85,7 +85,8 @@ def test_a_good_catalogue_has_no_findings(diagnose, seller) -> None:
 def test_what_ships_works_without_a_network_or_keys(diagnose) -> None:
     diagnosis = diagnose(online=False)
     assert diagnosis.ok
-    assert all("is not set" in line for line in findings(diagnosis, "warning"))
+    known = ("is not set", "no cache rules are known of")
+    assert all(any(mark in line for mark in known) for line in findings(diagnosis, "warning"))
 
 
 BROKEN = [
@@ -144,6 +145,13 @@ def test_an_unknown_price_says_which_file_to_put_it_in(diagnose, seller) -> None
     row = "source = 'x'\nchecked = 2026-01-01\ninput = 1\noutput = 2\n"
     priced = diagnose(unpriced, own_prices=f"[[price]]\nmodels = ['big-*']\n{row}", online=False)
     assert not any("price" in line for line in findings(priced, "failed"))
+
+
+def test_unknown_cache_rules_say_which_file_to_put_them_in(diagnose) -> None:
+    strange = diagnose(catalog_of("http://127.0.0.1:9", "x", "command-r-plus").replace("openai'", "cohere'"))
+    assert any(
+        line.startswith("caches: candidates.x: no cache rules") for line in findings(strange, "warning")
+    )
 
 
 @pytest.mark.parametrize(
