@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from features.wire.types import Usage
 
 BY_COUNTS = 0.9  # certainty of what follows from token counts alone: that the next prompt extends the last
+PRIOR_CALLS = 20.0  # what is published of best effort weighs as much as this many calls of one's own
 MARKS_UNSEEN = 0.95  # certainty that a client whose markers we can't see marks the end of its prompt
 
 
@@ -62,12 +63,13 @@ def read_all(
 
 
 def hit_rate(rules: CacheRules, state: CacheState, key: str) -> float:
-    """Probability that a warm prefix is read: a published run's, moved by what this state has seen."""
+    """Share of a warm prefix that is read: what was published, moved by what this state has seen."""
     if rules.hits is None:
         return 1.0
     hits, calls = rules.hits
+    weight = min(1.0, PRIOR_CALLS / calls)
     seen = next(((h, n) for k, h, n in state.trials if k == key), (0.0, 0.0))
-    return (hits + seen[0]) / (calls + seen[1])
+    return (hits * weight + seen[0]) / (calls * weight + seen[1])
 
 
 def missed(split: Split, usage: Usage) -> int:

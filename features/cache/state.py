@@ -102,13 +102,13 @@ def _continues(now: Sent, earlier: Sent) -> bool:
 def _learned(
     rules: CacheRules, state: CacheState, request: CacheRequest, usage: Usage | None, now_ms: float
 ) -> CacheState:
-    """Count a best-effort hit or miss where the prefix was surely there."""
+    """Note which share of a prefix that was surely there best effort has read."""
     if rules.hits is None or usage is None or usage.cached_tokens is None:
         return state
     found, _ = best_found(rules, state, request, now_ms)
     if not found.reach or found.alive < 1:
         return state
-    got = float(usage.cached_tokens * 2 >= found.reach)
+    got = min(1.0, max(0, usage.cached_tokens) / found.reach)
     trials = {k: (h, n) for k, h, n in state.trials}
     hits, calls = trials.pop(request.key, (0.0, 0.0))
     trials[request.key] = (hits + got, calls + 1)

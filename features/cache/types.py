@@ -58,7 +58,7 @@ class Sent(NamedTuple):
 
 
 class CacheState(NamedTuple):
-    """What was sent lately, oldest first, and how best effort has fared: key -> (hits, warm calls)."""
+    """What was sent lately, oldest first, and how best effort has fared: (key, hits, warm calls)."""
 
     sent: tuple[Sent, ...] = ()
     trials: tuple[tuple[str, float, float], ...] = ()
