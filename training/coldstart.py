@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from training.calibrate import logit, sigmoid
-from training.firstoutcomes import Answers, Ask, informative, paired_sums
+from training.pairing import Answers, paired
 from training.shrink import Effects, additive_effects, fit_effects
 
 if TYPE_CHECKING:
@@ -136,16 +136,15 @@ class Saved(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How the first outcomes are picked and what is made of them."""
+    """What is made of the first outcomes, drawn at random."""
 
-    plan: str  # random | informative
     plain: bool = False  # the additive table and price line, as before there were descriptors
     paired: bool = False  # each outcome is held against the known models' on the same task
 
     @property
     def name(self) -> str:
         """The way in words."""
-        return self.plan + (", paired" if self.paired else "") + (", plain table" if self.plain else "")
+        return "random" + (", paired" if self.paired else "") + (", plain table" if self.plain else "")
 
 
 def savings(matrix: Matrix, m: int, draw: int, ways: tuple[Way, ...]) -> list[Saved]:
@@ -160,9 +159,8 @@ def savings(matrix: Matrix, m: int, draw: int, ways: tuple[Way, ...]) -> list[Sa
     found = []
     for way in ways:
         for n in NS:
-            chosen = _pick(matrix, order, train & ~mine, n, way, strength)
             mask = train & ~mine
-            mask[chosen] = True
+            mask[order[:n]] = True
             found.append(_score(matrix, mask, ~train, reference, _Given(m, draw, n, way, strength)))
     return found
 
@@ -174,16 +172,28 @@ def _believed(
     descriptors = matrix.descriptors
     total, rows = matrix.sums(mask, matrix.success)
     if way.paired:
-        answers = Answers(
-            *(v[mask] for v in (matrix.candidate, matrix.task, matrix.task_type, matrix.success))
-        )
-        total, rows = paired_sums(answers, m, total, rows)
+        total, rows = _paired(matrix, mask, m, total, rows)
     fitted = fit_effects(total, rows, "logit", strength, descriptors)
     if way.plain:
         fitted = additive(fitted, total, rows, strength, descriptors)
     known = np.where(matrix.cost_usd > _UNPAID, matrix.cost_usd, np.nan)
     cost = fit_effects(*matrix.sums(mask, np.log(known)), "identity", 8.0, descriptors)
     return fitted, np.exp(cost.cells[:, :-1])
+
+
+def _paired(
+    matrix: Matrix, mask: np.ndarray, m: int, total: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums (C, T + 1) with model m's outcomes held against the others' on the same tasks."""
+    some = Answers(*(v[mask] for v in (matrix.candidate, matrix.task, matrix.task_type, matrix.success)))
+    shift, weight = paired(some, np.array([m]))
+    mine = some.candidate == m
+    kind, width = some.task_type[mine], total.shape[1]
+    total, rows = total.copy(), rows.copy()
+    rows[m] = np.bincount(kind, weights=weight[mine], minlength=width)
+    worth = weight[mine] * (some.success - shift)[mine]
+    total[m] = np.clip(np.bincount(kind, weights=worth, minlength=width), 0.0, rows[m])
+    return total, rows
 
 
 def additive(
@@ -286,28 +296,3 @@ def _evident(matrix: Matrix, mask: np.ndarray, m: int, p: float) -> bool:
 
     low, high = wilson(np.array([p]), np.array([max(1.0, float((mask & (matrix.candidate == m)).sum()))]))
     return bool((high - low)[0] <= MAX_SPREAD)
-
-
-def _pick(
-    matrix: Matrix, order: np.ndarray, known: np.ndarray, n: int | None, way: Way, strength: float
-) -> np.ndarray:
-    """Row numbers of the first n outcomes, at random or by the informative plan."""
-    if n is None or n >= len(order):
-        return order
-    if way.plan == "random" or n == 0:
-        return order[:n]
-    total, rows = matrix.sums(known, matrix.success)
-    fitted = fit_effects(total, rows, "logit", strength, matrix.descriptors)
-    prior = fitted.newcomers
-    assert prior is not None
-    types = matrix.task_type[order]
-    m = int(matrix.candidate[order[0]])
-    loadings = np.concatenate([np.ones((len(matrix.task_types), 1)), fitted.loadings[:-1]], axis=1)
-    covariance = (loadings * np.array(prior.spread) ** 2) @ loadings.T
-    ask = Ask(
-        covariance + prior.cell_spread**2 * np.eye(len(covariance)),
-        sigmoid(fitted.cells[m, :-1]),
-        rows.sum(axis=0)[:-1] / rows.sum(),
-        np.bincount(types, minlength=len(matrix.task_types)),
-    )
-    return np.concatenate([order[types == t][:k] for t, k in enumerate(informative(ask, n))])

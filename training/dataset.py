@@ -32,7 +32,7 @@ MIN_OF_KIND = 20  # labelled rows
 KIND_PREFIX = "call:"  # before a kind of call that stands in for a task type
 
 _COLUMNS = (
-    *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "ts_ms"),
+    *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "tenant", "ts_ms"),
     *("candidate", "model_served", "model_requested", "effort", "output_tokens", "flags"),
     "reasoning_tokens",
     *("facts", "embedding", "encoder_digest"),
@@ -173,6 +173,7 @@ def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
         prices=prices,
         descriptors=described(candidates),
         types_by=typed_by,
+        task=rows["task_id"].fill_null("").to_numpy(),
     )
     return Dataset(examples, rows["ts_ms"].to_numpy(), counts)
 

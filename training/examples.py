@@ -29,6 +29,7 @@ class Examples(NamedTuple):
     types_by: str = "told"  # or "kind": no request told a type, so its kind of call stands in
     types: TaskTypes | None = None  # tells the type of a request that tells none
     posterior: np.ndarray | None = None  # (n, T) from folds without the row's group; NaN where a type is told
+    task: np.ndarray | None = None  # (n,) str, by which several candidates' rows are of one task; "" unknown
 
     def some(self, which: np.ndarray) -> Examples:
         """Some of the rows, by mask or index."""
@@ -66,6 +67,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     min_r2_tokens: float = 0.2  # below, output tokens are the candidate's mean
     folds: int = 5
     seed: int = 0
+    certified: bool = False  # serve the heads that a certificate holds for: no fit on all groups after it
     num_threads: int = 1  # a second one on a busy machine made training eight times slower, not faster
 
 
@@ -84,6 +86,8 @@ class Coded(NamedTuple):
     descriptors: tuple[Descriptor, ...]  # of each candidate
     posterior: np.ndarray | None = None  # (n, T), NaN where the type is told
     base: np.ndarray | None = None  # (T,) base rates of the types
+    shift: np.ndarray | None = None  # (n,) taken off the target in the table's sums
+    weight: np.ndarray | None = None  # (n,) rows that a row counts for there
 
 
 def names_of(column: np.ndarray) -> tuple[str, ...]:

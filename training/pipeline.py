@@ -235,6 +235,7 @@ def _report(work: Work, out: Path, *, written: bool = False) -> TrainReport:
         trees=work.heads.success.learned.booster is not None,
         output_lengths_known=published.manifest.tokens is not None,
         types=published.manifest.types,
+        paired_rows=int(work.heads.success.metrics["paired_rows"]),
         parity=published.parity,
         digest=published.digest,
     )

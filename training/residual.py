@@ -16,6 +16,7 @@ from models.table import TREE_COLUMNS, Table, extra_columns, model_matrix
 from training.blend import Blend, blend, judged, loss
 from training.examples import Coded, Examples, Knobs, code_rows, names_of
 from training.linear import LinearLearner, ridges
+from training.pairing import evened
 from training.shrink import Link, fit_table, out_of_fold
 from training.trees import TreeLearner, task_intercepts, tasks_of
 
@@ -67,6 +68,8 @@ def fit_recipe(
     known = np.flatnonzero(np.isfinite(target))
     candidates, task_types = names_of(examples.candidate), types_of(examples)
     rows = code_rows(examples, target, known, (candidates, task_types), knobs)
+    if link == "logit" and examples.task is not None:
+        rows = evened(rows, examples.task[known])
     n_folds = int(rows.fold.max()) + 1
     strength, table_oof = _choose_strength(rows, link, n_folds, knobs)
     oof, learned = table_oof, Learned()
@@ -78,6 +81,7 @@ def fit_recipe(
             learned, oof, said = _learn(examples.some(known), (candidates, task_types), started)
         metrics |= said
     table = fit_table(rows, link, strength, candidates, task_types)
+    metrics["paired_rows"] = 0.0 if rows.weight is None else float((rows.weight > 1.0).sum())
     metrics |= {"folds": float(n_folds), "loss_table": float(np.mean(loss(table_oof, rows.target, link)))}
     metrics["loss"] = float(np.mean(loss(oof, rows.target, link)))
     full = np.full((3, len(target)), np.nan)

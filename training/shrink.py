@@ -43,12 +43,16 @@ class Effects(NamedTuple):
 
 
 def cell_sums(rows: Coded) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of targets and number of rows by (fold, candidate, type), each (F, C, T + 1)."""
+    """Sum of targets and number of rows by (fold, candidate, type), each (F, C, T + 1), as paired."""
     shape = (int(rows.fold.max()) + 1, rows.n_candidates, rows.n_types + 1)
     where = np.ravel_multi_index((rows.fold, rows.candidate, rows.task_type), shape)
     size = int(np.prod(shape))
-    total = np.bincount(where, weights=rows.target, minlength=size).reshape(shape)
-    return total, np.bincount(where, minlength=size).astype(np.float64).reshape(shape)
+    if rows.shift is None or rows.weight is None:
+        total = np.bincount(where, weights=rows.target, minlength=size).reshape(shape)
+        return total, np.bincount(where, minlength=size).astype(np.float64).reshape(shape)
+    worth = rows.weight * (rows.target - rows.shift)
+    count = np.bincount(where, weights=rows.weight, minlength=size).reshape(shape)
+    return np.clip(np.bincount(where, weights=worth, minlength=size).reshape(shape), 0.0, count), count
 
 
 def fit_effects(
@@ -194,6 +198,7 @@ def fit_table(
     """Fit the table on all rows, in the form that is served."""
     total, count = (sums.sum(axis=0) for sums in cell_sums(rows))
     effects = fit_effects(total, count, link, strength, rows.descriptors)
+    count = cell_sums(rows._replace(shift=None))[1].sum(axis=0)  # what is served counts real rows
     seen = count.sum(axis=1)
     return Table(
         prior=effects.prior,

@@ -35,6 +35,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     output_lengths_known: bool | None = (
         None  # without them no cost is, and every request goes to its reference
     )
+    paired_rows: int = 0  # newcomers' outcomes held against known candidates' on the same task
     types: TypeCard | None = None  # how well a task type is told where no client tells it
     parity: Parity | None = None
     digest: str | None = None
@@ -56,6 +57,8 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         yield f"! output_tokens of {names}: about one constant per task type, so imputed: left out"
     yield from described(counts.odd)
     yield from _types_said(report)
+    if report.paired_rows:
+        yield f"{report.paired_rows:,} outcomes of newcomers were held against known models' on the same task"
     if report.held_out is not None:
         held = report.held_out
         table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")

@@ -263,7 +263,8 @@ def at_random(
         print(
             f"  {name:22s} saved {shares[:, i].mean():.1%} ± {error:.1%} "
             f"(median {np.median(shares[:, i]):.0%}) at {100 * points[:, i].mean():+.2f} points; "
-            f"≥ 60 % in {np.mean(shares[:, i] >= 0.6):.0%}, ≥ 40 % in {np.mean(shares[:, i] >= 0.4):.0%} of them; gap closed {gaps[:, i].mean():.0%}"
+            f"≥ 60 % in {np.mean(shares[:, i] >= 0.6):.0%}, "
+            f"≥ 40 % in {np.mean(shares[:, i] >= 0.4):.0%} of them; gap closed {gaps[:, i].mean():.0%}"
         )
 
 

@@ -142,9 +142,9 @@ def tasks_of(path: Path, kind: str, group: str | None, place: int) -> pl.DataFra
 def classifiers(matrix: Matrix, inputs: Any, texts: list[str]) -> TypeFit:
     """Print the classifier with and without each block; the shipped one."""
     names, vector = inputs.names, inputs.vector
-    embedded = np.array([name.startswith("emb_") for name in names])
-    structure = np.array([name.startswith(STRUCTURE) for name in names])
-    clauses = np.array([name in CLAUSES for name in names])
+    embedded = np.array([name.startswith("emb_") for name in names], bool)
+    structure = np.array([name.startswith(STRUCTURE) for name in names], bool)
+    clauses = np.array([name in CLAUSES for name in names], bool)
     blocks = {
         "as shipped": np.ones(len(names), bool),
         "without the text's vector": ~embedded,

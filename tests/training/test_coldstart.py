@@ -7,7 +7,6 @@ from models.descriptors import Descriptor
 from training.calibrate import sigmoid
 from training.coldstart import NS, Matrix, Way, savings, unseen
 from training.examples import Coded
-from training.firstoutcomes import Answers, Ask, first_outcomes, informative, paired_sums
 from training.newcomers import design_of, regress
 from training.shrink import fit_effects, fit_table
 
@@ -136,46 +135,9 @@ def test_the_served_table_says_of_a_newcomer_what_the_fit_says():
             assert table.value(name, "b", (None, None)) == pytest.approx(effects.cells[c, 1], abs=1e-9)
 
 
-def test_first_outcomes_go_where_they_tell_most():
-    same = np.full((3, 3), 1.0) + 0.1 * np.eye(3)
-    ask = Ask(same, np.array([0.5, 0.95, 0.5]), np.full(3, 1 / 3), np.array([100, 100, 2]))
-    counts = informative(ask, 20)
-    assert counts.sum() == 20
-    assert counts[0] > counts[1]  # success at even odds tells more
-    assert counts[2] <= 2
-    assert informative(ask, 10_000).sum() == 202
-    plan = first_outcomes(table_of(world()), Descriptor(), {"a": 3.0, "b": 1.0}, 30)
-    assert sum(plan.values()) == 30
-    assert plan["a"] > plan["b"]
-
-
-def test_pairing_with_known_models_takes_the_luck_of_the_tasks_away():
-    matrix = world(rows=200, hardness=2.5)
-    rng = np.random.default_rng(3)
-    m, errors = 6, {"plain": [], "paired": []}
-    mine = np.flatnonzero(matrix.candidate == m)
-    full = matrix.sums(matrix.candidate == m, matrix.success)
-    truth = (full[0][m] / np.maximum(full[1][m], 1))[:TYPES]
-    for _ in range(60):
-        few = np.concatenate([np.flatnonzero(matrix.candidate != m), rng.permutation(mine)[:80]])
-        mask = np.zeros(len(matrix.success), dtype=bool)
-        mask[few] = True
-        total, rows = matrix.sums(mask, matrix.success)
-        answers = Answers(
-            *(v[mask] for v in (matrix.candidate, matrix.task, matrix.task_type, matrix.success))
-        )
-        held, many = paired_sums(answers, m, total, rows)
-        errors["plain"].append((total[m] / np.maximum(rows[m], 1))[:TYPES] - truth)
-        errors["paired"].append((held[m] / np.maximum(many[m], 1))[:TYPES] - truth)
-        assert (held <= many + 1e-9).all()
-        assert np.array_equal(np.delete(held, m, 0), np.delete(total, m, 0))
-    assert np.std(errors["paired"]) < 0.9 * np.std(errors["plain"])
-    assert abs(np.mean(errors["paired"])) < 0.04
-
-
 def test_savings_grow_to_the_full_and_nothing_is_known_of_unseen_groups():
     matrix = world(6)
-    found = savings(matrix, 2, 0, (Way("random"), Way("informative", paired=True), Way("random", plain=True)))
+    found = savings(matrix, 2, 0, (Way(), Way(paired=True), Way(plain=True)))
     assert [s.n for s in found] == [*NS] * 3
     assert found[0].alone_guarded == 0.0  # without an outcome the guard leaves it to the reference
     everything = found[4]
