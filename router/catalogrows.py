@@ -21,7 +21,7 @@ TENANT_HEADER = "x-samediff-tenant"
 RESIDENCY_HEADER = "x-samediff-residency"  # where a request's data may be, such as eu
 
 # A date at the end of a seller's model name is a pinned checkpoint; without one the seller may move it.
-SNAPSHOT = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2})$")
+SNAPSHOT = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2})(?:-v\d+(?::\d+)?)?$")
 
 
 class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from features.names import candidate_name
+from features.cache.rules import plain_name
 from router.catalogrows import SNAPSHOT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def drift(deployment: Deployment, served: str | None, before: str | None = None)
     """
     if not served:
         return None
-    if _model(served) != _model(deployment.model):
+    if plain_name(served) != plain_name(deployment.model):
         return Drift("model", deployment.model, served)
     now = _checkpoint(served)
     if deployment.checkpoint is not None:
@@ -39,11 +39,6 @@ def drift(deployment: Deployment, served: str | None, before: str | None = None)
         return Drift("checkpoint", deployment.checkpoint, served) if named and not same else None
     last = _checkpoint(before) if before else None
     return Drift("moved", before or "", served) if last and now and last != now else None
-
-
-def _model(name: str) -> str:
-    """A model's name without seller, snapshot, effort and punctuation that sellers write differently."""
-    return candidate_name(name).partition("@")[0].partition(":")[0].replace(".", "-")
 
 
 def _checkpoint(name: str) -> str | None:

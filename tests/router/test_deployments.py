@@ -7,10 +7,13 @@ import pytest
 from features.errors import BadInput
 from features.wire import parse_request
 from models.bundle import Bundle
+from router import prices
 from router.catalog import Catalog
 from router.catalogrows import BARRED
 from router.decide import CallContext, Decider
 from router.drift import drift
+from router.gateway.settings import Settings
+from router.offline import load_decider
 from router.policy import parse_policy
 from router.receipt import recompute
 
@@ -32,8 +35,12 @@ limits = { requests_per_minute = 500, tokens_per_minute = 2_000_000, concurrent 
 [endpoints.rack]
 provider = "our-rack"
 base_urls = { openai_chat = "http://rack/v1" }
+[endpoints.cloud]
+provider = "aws"
+base_urls = { openai_chat = "http://cloud/v1" }
+tenants = ["nobody"]
 [candidates.big]
-endpoints = { eu = "gpt-5.4", rack = "big" }
+endpoints = { eu = "gpt-5.4", rack = "big", cloud = "us.anthropic.claude-sonnet-4-5-20250929-v1:0" }
 until = 2026-11-11
 bytes_per_token = 3.9
 pins = { rack = { checkpoint = "rev-7f3a", evidence = "digest of the weights", checked = 2026-11-01 } }
@@ -59,6 +66,7 @@ def test_what_a_deployment_carries(catalog) -> None:
     assert (rack.checkpoint, rack.evidence, rack.floating) == ("rev-7f3a", "digest of the weights", False)
     dated = catalog.deployments["eu/dated/openai_chat"]
     assert (dated.checkpoint, dated.evidence) == ("2026-03-05", "the date in its name")
+    assert catalog.deployments["cloud/big/openai_chat"].checkpoint == "20250929"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +126,10 @@ def test_the_first_deployment_that_may_be_called_is_taken(catalog, bundle_folder
         ("eu/dated/openai_chat", "gpt-5.4", None, None),
         ("rack/big/openai_chat", "big", None, None),
         ("rack/big/openai_chat", "small", None, "model"),
+        ("eu/big/openai_chat", "GPT-5.4", None, None),
+        ("cloud/big/openai_chat", "claude-sonnet-4-5-20250929", None, None),
+        ("cloud/big/openai_chat", "claude-sonnet-4-5-20260101", None, "checkpoint"),
+        ("cloud/big/openai_chat", "claude-sonnet-4-6", None, "model"),
     ],
 )
 def test_what_was_served_is_compared(catalog, name, served, before, kind) -> None:
@@ -145,3 +157,42 @@ def test_mistakes_name_the_row(tmp_path, text, said) -> None:
     with pytest.raises(BadInput) as refused:
         Catalog.load(file)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}},
+            "no_json_schema",
+        ),
+        ({"reasoning_effort": "high"}, "no_thinking"),
+        ({"temperature": 0}, None),
+    ],
+)
+def test_a_capability_that_a_row_does_not_list_is_missing(tmp_path, bundle_folder, body, why) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[candidates.glm-5]\ncapabilities = ['tools']\n")
+    decider = Decider(Bundle.load(bundle_folder), Catalog.load(file), parse_policy("pin:glm-5"))
+    asked = {"model": "auto", "messages": [{"role": "user", "content": "Fix it"}], **body}
+    request = parse_request("openai_chat", json.dumps(asked).encode())
+    receipt = decider.decide(request, CallContext("req_1", "s", NOV_10))
+    (arm,) = (a for a in receipt.arms if a.candidate == "glm-5")
+    assert arm.excluded_by == why
+
+
+def test_a_price_file_in_the_settings_is_in_force_and_in_the_receipt(tmp_path, bundle_folder) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text("[[price]]\nmodels = ['glm-5']\ntimes = 2\nsource = 'us'\nchecked = 2026-01-01\n")
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Fix it"}]}
+    request = parse_request("openai_chat", json.dumps(body).encode())
+    cost = []
+    for file in (None, str(own)):
+        decider = load_decider(Settings(bundle=str(bundle_folder), prices=file))
+        receipt = decider.decide(request, CallContext("req_1", "s", NOV_10))
+        assert receipt.price_version == prices.PRICE_VERSION
+        cost.append(next(a.cost_usd for a in receipt.arms if a.candidate == "glm-5"))
+    prices.use(None)
+    assert cost[1] == 2 * cost[0]
+    with pytest.raises(BadInput, match="its price_version is"):
+        recompute(receipt, decider)
