@@ -62,6 +62,8 @@ def tools_seed(model: str, tools: Sequence[Tool]) -> str:
 def shared_messages(now: Chain, earlier: Chain) -> int:
     """How many leading messages two prompts share; O(log n), as chains never agree again once parted."""
     low, high = 0, min(len(now[0]), len(earlier[0]))
+    if high and now[0][high - 1] == earlier[0][high - 1]:  # one goes on from the other, as mostly
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if now[0][middle - 1] == earlier[0][middle - 1]:

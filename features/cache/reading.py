@@ -25,11 +25,11 @@ class _Found(NamedTuple):
     why: Why
     shared: int  # tokens in common, readable or not
     whole: bool  # all of what was sent is in this prompt
-    had: int = 0  # tokens of what was sent
-    own: bool = False  # to this very cache
+    had: int  # tokens of what was sent
+    own: bool  # to this very cache
 
 
-_NOTHING = _Found(0, 0.0, "cold_start", 0, whole=True)
+_NOTHING = _Found(0, 0.0, "cold_start", 0, True, 0, own=False)
 
 
 def read(rules: CacheRules | None, state: CacheState, request: CacheRequest, now_ms: float) -> Split:
@@ -103,28 +103,41 @@ def _found(rules: CacheRules, sent: Sent, request: CacheRequest, now_ms: float) 
     """What one prompt that was sent holds of this one."""
     shared, n, whole = shared_tokens(rules, sent, request)
     if sent.key != request.key:
-        return _Found(0, 0.0, "switched", shared, whole) if shared else _NOTHING
-    unread = _Found(0, 0.0, "cold_start", shared, whole, sent.tokens, own=True)
+        return _Found(0, 0.0, "switched", shared, whole, 0, own=False) if shared else _NOTHING
+    reach, alive = 0, 0.0
+    why: Why = "warm"
     if not shared:
         # Hashes that part at once are another conversation; counts that shrink are one cut short.
-        return _NOTHING if request.hashes else unread._replace(why="broken_prefix")
-    if any(sent.settings.get(k) != request.settings.get(k) for k in rules.invalidators):
-        return unread._replace(why="invalidated")
-    if now_ms < sent.visible_ms:
-        return unread._replace(why="not_visible")
+        if request.hashes:
+            return _NOTHING
+        why = "broken_prefix"
+    elif sent.settings != request.settings and _invalid(rules, sent, request):
+        why = "invalidated"
+    elif now_ms < sent.visible_ms:
+        why = "not_visible"
+    else:
+        reach, used_ms = _reach(rules, sent, request, shared if whole or rules.match != "marked" else 0, n)
+        if reach < rules.floor_tokens:
+            gap: Why = "below_floor" if reach else "lookback"
+            reach, why = 0, gap if whole else "broken_prefix"
+        else:
+            alive = rules.lifetime(sent.lifetime).alive(max(0.0, now_ms - used_ms))
+            if not alive:
+                reach, why = 0, "ttl_expired"
+    return _Found(reach, alive, why, shared, whole, sent.tokens, own=True)
+
+
+def _invalid(rules: CacheRules, sent: Sent, request: CacheRequest) -> bool:
+    return any(sent.settings.get(k) != request.settings.get(k) for k in rules.invalidators)
+
+
+def _reach(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int, n: int) -> tuple[int, float]:
+    """Tokens that could be read if the entry lives, in whole blocks, and when it was last used."""
     reach, used_ms = shared, sent.used_ms
     if rules.match == "marked" and sent.hashes:
         reach, used_ms = _marked(rules, sent, request, n)
-    elif rules.match == "marked" and not whole:
-        reach = 0
-    reach = min(reach, request.tokens) // rules.block_tokens * rules.block_tokens
-    if reach < rules.floor_tokens:
-        gap: Why = "below_floor" if reach else "lookback"
-        return unread._replace(why=gap if whole else "broken_prefix")
-    alive = rules.lifetime(sent.lifetime).alive(max(0.0, now_ms - used_ms))
-    if not alive:
-        return unread._replace(why="ttl_expired")
-    return unread._replace(reach=reach, alive=alive, why="warm")
+    reach = min(reach, request.tokens)
+    return reach - reach % rules.block_tokens, used_ms
 
 
 def shared_tokens(rules: CacheRules, sent: Sent, request: CacheRequest) -> tuple[int, int, bool]:
@@ -145,11 +158,11 @@ def _marked(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int) -
     """Tokens up to the last entry that a marker's look-back finds, and when that entry was last used."""
     asked = request.marks or (len(request.hashes),)
     blocks = request.blocks or range(1, len(request.hashes) + 1)
+    near = rules.lookback_blocks
     for entry, used_ms in reversed(sent.marks):
-        near = rules.lookback_blocks
-        if 0 < entry <= shared and any(
-            mark >= entry and (near is None or blocks[mark - 1] - blocks[entry - 1] < near) for mark in asked
-        ):
+        if not 0 < entry <= shared:
+            continue
+        if any(m >= entry and (near is None or blocks[m - 1] - blocks[entry - 1] < near) for m in asked):
             return _tokens_at(request, entry), used_ms
     return 0, 0.0
 

@@ -81,10 +81,12 @@ class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     @property
     def certainty(self) -> float:
         """What is left of certainty after the row's doubts, in (0, 1]."""
-        return float(DOUBT ** len(self.doubts))
+        return float(DOUBT ** len(self.doubts)) if self.doubts else 1.0
 
     def lifetime(self, name: str | None = None) -> Lifetime:
         """Find a class by its name; the default where none is asked for or it isn't sold."""
+        if name is None:
+            return self.lifetimes[0]
         return next((found for found in self.lifetimes if found.name == name), self.lifetimes[0])
 
     def scope_of(self, provider: str | None) -> str:
