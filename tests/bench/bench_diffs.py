@@ -232,8 +232,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--skip", nargs="*", default=[], choices=["mutants", "twins", "speed", "hostile"])
     options = parser.parse_args()
+    gone = [
+        str(folder)
+        for folder in options.repos
+        if not (folder / ".git").exists() and not (folder / "HEAD").exists()
+    ]
+    if gone:
+        parser.error(f"no git repository: {', '.join(gone)}")
     changes = [change for folder in options.repos for change in from_repository(folder, options.commits)]
-    changes = changes or list(from_samples())
+    changes = changes if options.repos else list(from_samples())
     changes = [c for c in changes if not options.only or language_of(c.path).name in options.only]
     wrong = 0
     if "mutants" not in options.skip:

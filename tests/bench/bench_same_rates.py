@@ -125,7 +125,11 @@ def patched(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def julia(answers: Any, scores: Any) -> list[dict[str, Any]]:
     """Answers with one fenced block of code, as a patch that writes one file."""
     keys = ["task_id", "prompt_label", "model", "timestamp"]
-    rows = answers.join(scores.select(*keys, "success").unique(keys), on=keys).to_dicts()
+    rows = (
+        answers.join(scores.select(*keys, "success").unique(keys, keep="first", maintain_order=True), on=keys)
+        .sort(answers.columns)
+        .to_dicts()
+    )
     for row in rows:
         blocks = FENCE.findall(row["answer"] or "")
         row["patch"] = whole_file(blocks[0]) if len(blocks) == 1 else ""

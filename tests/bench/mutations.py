@@ -1,8 +1,8 @@
-"""Mutants and twins of real code: pairs whose behaviour differs, and pairs whose behaviour doesn't.
+"""Mutants of real code: pairs whose behaviour differs in one thing.
 
 A mutant changes one thing the program can see: an operator, a constant, a branch, an argument, the order of
-operands, a call, a string it reads, a variable, indentation or a line end that counts. A twin changes only what
-the program can't see. The sites are found with the grammar; the result must parse without errors.
+operands, a call, a string it reads, a variable, indentation or a line end that counts. The sites are found with the grammar; a mutant has no
+more faults than its source.
 """
 
 # ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
@@ -84,12 +84,6 @@ def mutants(
             if changed != source and len(found) < limit and faults(changed, language) == allowed:
                 found.setdefault(changed, Changed(site.kind, changed))
     return list(found.values())
-
-
-def parses(source: bytes, language: str) -> bool:
-    """Whether the grammar reads it without errors."""
-    parser = parser_of(language)
-    return parser is not None and not parser.parse(source).root_node.has_error
 
 
 def faults(source: bytes, language: str) -> int:

@@ -215,7 +215,7 @@ class Ledger:
 
     @property
     def unsettled(self) -> int:
-        """Calls whose latest attempt never came back or was cancelled: what `--retry-unsettled` sends again."""
+        """Calls whose latest attempt never came back or was cancelled: `--retry-unsettled` sends them."""
         latest = (self.settled.get(pair) for pair in self.attempts.items())
         return sum(found is None or found.status == "cancelled" for found in latest)
 

@@ -52,11 +52,6 @@ def chance(size: float, threshold: float) -> float:
     return min(1.0, size * threshold)
 
 
-def ht_mean(values: np.ndarray, chances: np.ndarray, weights: np.ndarray, total: float) -> float:
-    """Horvitz-Thompson mean over a population of total weight `total`; all arrays (n,) of the sample."""
-    return float((weights * values / chances).sum() / total)
-
-
 def weighted_share(
     values: np.ndarray, chances: np.ndarray, weights: np.ndarray, sessions: np.ndarray | None = None
 ) -> Share:

@@ -1,0 +1,62 @@
+"""Power: what a made-up log can prove grows with its size and exploration; nothing is claimed of nothing."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from features.errors import BadInput
+from training.estimators.bandit import checked
+from training.simulate.power import AGREEMENTS, EPSILONS, PAIRS, bandit, power, render
+from training.simulate.world import World, cells, success
+
+
+def test_the_world_is_the_same_whenever_it_is_made() -> None:
+    kind, repo, age = np.arange(5) % 5, np.zeros(5, dtype=int), np.zeros(5)
+    np.testing.assert_array_equal(success(World(), kind, repo, age, 3), success(World(), kind, repo, age, 3))
+    assert (cells(World()) != cells(World(seed=1))).any()
+
+
+def test_stronger_arms_succeed_more_often_and_drift_lifts_the_others() -> None:
+    n = 20_000
+    rng = np.random.default_rng(0)
+    kind, repo = rng.integers(0, 5, n), rng.integers(0, 8, n)
+    calm = World(cell_spread=0.0)
+    means = success(calm, kind, repo, np.zeros(n), 0).mean(axis=0)
+    assert (np.diff(means) <= 0.005).all()
+    drifting = msgspec.structs.replace(calm, drift=1.0)
+    late = success(drifting, kind, repo, np.ones(n), 0).mean(axis=0)
+    assert (late[1:] > means[1:] + 0.03).all()
+    assert late[0] == pytest.approx(means[0])
+
+
+def test_logs_are_what_the_estimators_ask_for() -> None:
+    for session in (1, 5):
+        log, target, kind = bandit(World(), (500, 0.1, 0.5, 0.02), session=session, seed=0)
+        assert checked(log).n == len(target) == len(kind) == 500
+        np.testing.assert_allclose(target.sum(axis=1), 1)
+        assert len(np.unique(log.cluster)) == 500 // session
+
+
+def test_power_grows_with_the_log_and_nothing_is_claimed_without_chances() -> None:
+    found = power(World(), (1_000, 8_000), runs=2)
+    at = {(f.decisions, f.epsilon, f.agreement, f.pairs): f for f in found}
+    assert len(at) == 2 * len(EPSILONS) * len(AGREEMENTS) * len(PAIRS)
+    assert all(at[n, 0.0, a, 0.0].half_width is None for n in (1_000, 8_000) for a in AGREEMENTS)
+    assert "never had a chance" in (at[8_000, 0.0, 0.1, 0.0].why or "")
+    large, small = at[8_000, 0.3, 0.9, 0.0].half_width, at[1_000, 0.3, 0.9, 0.0].half_width
+    assert large is not None
+    assert small is None or large < small
+    console = Console(width=160, record=True)
+    with console.capture() as shown:
+        for part in render(found):
+            console.print(part)
+    assert "refused" in shown.get()
+
+
+@pytest.mark.parametrize("arms", [{"a": 0.9}, {"a": 0.9, "b": 1.0}])
+def test_a_world_that_cannot_be_is_refused(arms: dict[str, float]) -> None:
+    with pytest.raises(BadInput):
+        World(arms=arms)
