@@ -1,30 +1,23 @@
-"""An answer and the run behind it as plain numbers, and those numbers as the vector that heads are fitted on.
+"""An answer and the run behind it as plain numbers, and those as the vector that heads are fitted on.
 
-Like the facts of a request they hold no text, so a log may keep those of a private answer. What isn't known is
-None, and NaN in the vector. One definition serves one answer and many.
+Like the facts of a request they hold no text, so a log may keep those of a private answer. What isn't known
+is None, and NaN in the vector. One definition serves one answer and many; features/editfacts.py reads them.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from features.diffs.calls import edit_of_calls, edit_of_text
-from features.diffs.edits import Edit
-from features.diffs.fingerprint import same_level
-from features.editfacts import agreement_facts, edit_facts
-from features.tools import tool_kind
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from features.facts import Facts
-    from features.wire.types import Part
 
 _F = float | None
-MAX_ANSWER_BYTES = 256 << 10  # of edit calls that are looked at; of a larger answer nothing is known
 
 
 class AnswerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,39 +41,19 @@ class AnswerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     only_adds: _F = None
     only_removes: _F = None
     largest_share: _F = None  # of the tokens, that stand in the file changed most
-    added_branches: _F = None  # words of the language among the tokens that come
-    added_guards: _F = None
-    added_raises: _F = None
-    added_returns: _F = None
-    added_definitions: _F = None
-    added_imports: _F = None
-    added_loops: _F = None
-    added_calls: _F = None
     comment_share: _F = None  # of the lines that come
     kept_share: _F = None  # likeness of what goes and what comes: a small rewriting or a new piece
     fresh_names: _F = None  # that come and stand nowhere in the lines around
     changed_names: _F = None
     longest_line: _F = None
-    symbols: _F = None  # declarations edited; this and the next need a grammar
-    parses: _F = None  # share of the files
-    paths_named: _F = None  # shares of what the salient text names: the files by path,
-    modules_named: _F = None  # by name,
-    symbols_named: _F = None
-    added_named: _F = None  # the names that come,
-    removed_named: _F = None
-    fresh_named: _F = None  # those that come and didn't go,
-    lines_said: _F = None  # and whole lines
-    fixes_in_text: _F = None  # the text shows a diff
     # beside the edits of other candidates for the same request
     others: _F = None
-    others_same: _F = None  # share of them that the judge calls the same diff
-    others_close: _F = None  # the same, or the same symbols
+    others_same: _F = None  # share of them that bring and take the same tokens
     others_alike: _F = None  # mean similarity
     others_alike_best: _F = None
-    others_alike_worst: _F = None
     others_touch: _F = None  # mean over our files of the share of others that touch it
-    others_touch_least: _F = None
     others_overlap: _F = None  # files in common of all files
+    others_place: _F = None  # lines in common, of those around and under the changes
     others_files: _F = None
     others_added_tokens: _F = None
     others_removed_tokens: _F = None
@@ -105,14 +78,12 @@ class RunTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_since_progress: _F = None
     run_corrections: _F = None
     run_context_tokens: _F = None
-    run_output_tokens: _F = None
-    run_cost_usd: _F = None
-    run_seconds: _F = None
 
 
 EDIT_NAMES: tuple[str, ...] = AnswerFacts.__struct_fields__
 RUN_NAMES: tuple[str, ...] = RunTotals.__struct_fields__
 AFTER_NAMES: tuple[str, ...] = EDIT_NAMES + RUN_NAMES
+AGREEMENT: tuple[str, ...] = tuple(name for name in EDIT_NAMES if name.startswith("others"))
 
 _FROM_REQUEST = {  # run total -> the fact of the session so far that it is
     "run_steps": "n_assistant_messages",
@@ -133,38 +104,12 @@ _FROM_REQUEST = {  # run total -> the fact of the session so far that it is
     "run_context_tokens": "context_tokens_est",
 }
 _LIMIT = 1e30
+_DEFINITION = 1  # counts up when a feature of the same name comes to mean something else
 
 
-def facts_of_edit(
-    edit: Edit, text: str = "", others: Sequence[Edit] = (), *, grammar: bool = True
-) -> AnswerFacts:
-    """Facts of an edit beside the salient text it answers and other candidates' edits for the same request.
-
-    Without `grammar` no native parser sees it, and what needs one is unknown; comparing with others needs one.
-    """
-    return AnswerFacts(**edit_facts(edit, text, grammar=grammar), **agreement_facts(edit, others))
-
-
-def facts_of_answer(parts: Sequence[Part], text: str = "") -> AnswerFacts | None:
-    """Facts of the edit in an answer's parts, cheap and safe enough for every one served; None without one."""
-    calls = [part for part in parts if part.kind == "tool_call" and part.name]
-    editing = [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
-    said = "\n".join(part.text for part in parts if part.kind == "text" and "<<<<<<< SEARCH" in part.text)
-    if sum(len(call.text) for call in editing) + len(said) > MAX_ANSWER_BYTES:
-        return None
-    edit = edit_of_calls((call.name or "", call.text) for call in editing) if editing else edit_of_text(said)
-    if edit.problem or not edit.files:
-        return None
-    return facts_of_edit(edit, text, grammar=False)
-
-
-def agreement_of_digests(mine: Sequence[str], others: Sequence[Sequence[str]]) -> dict[str, float]:
-    """`others` and `others_same` of an answer known by its digests alone; {} where there are none."""
-    known = [other for other in others if other]
-    if not mine or not known:
-        return {}
-    same = sum(same_level(mine, other) is not None for other in known)
-    return {"others": float(len(known)), "others_same": same / len(known)}
+def after_hash() -> str:
+    """Digest of the ordered features and their definitions; what is learned of them is bound to it."""
+    return hashlib.sha256(msgspec.json.encode([_DEFINITION, AFTER_NAMES])).hexdigest()[:16]
 
 
 def totals_of(facts: Facts) -> RunTotals:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from features.answerfacts import AnswerFacts
 from features.facts import Facts
 from features.wire.types import Dialect
 
@@ -89,6 +90,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     feature_hash: str | None = None
     tools_called: list[str] | None = None
     edit_digests: list[str] | None = None  # "level:digest", see features.diffs.answers
+    answer: AnswerFacts | None = None  # of the edit it makes; no text
     flags: list[str] | None = None  # doubts about this row, such as "negative_tokens" or "future_timestamp"
     prompt_text: str | None = None  # only when log.prompts = "full"
     response_text: str | None = None  # only when log.prompts = "full"
@@ -108,11 +110,21 @@ class ArmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_tokens_est: float | None = None
     cached_tokens_est: float | None = None
     cache_write_tokens_est: float | None = None
-    cost_usd: Decimal | None = None
+    cache_write_1h_tokens_est: float | None = None  # of those, the ones kept for an hour
+    cache_hit: float | None = None  # share of cached_tokens_est that is read on average
+    cache_sure: float | None = None  # certainty of the split, in [0, 1]
+    cache_why: str | None = None  # why the rest isn't read, see features.cache
+    cache_age_ms: float | None = None  # since this cache was last used by the conversation
+    reasoning_tokens: float | None = None  # of output_tokens
+    turns_left: float | None = None  # of the session after this one, if this candidate goes on
+    cost_usd: Decimal | None = None  # of this call; its four parts
     cost_fresh_usd: Decimal | None = None
     cost_cached_usd: Decimal | None = None
     cost_write_usd: Decimal | None = None
     cost_output_usd: Decimal | None = None
+    cost_later_usd: Decimal | None = None  # of the turns to come; compared, not billed now, as the two below
+    cost_return_usd: Decimal | None = None  # of coming back to the candidate that is left
+    cost_redo_usd: Decimal | None = None  # of what the reference has to do again
     propensity: float = 0.0
 
 
@@ -170,6 +182,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     bundle_digest: str | None = None
     bundle_kind: Literal["prior", "trained"] | None = None
     price_version: str | None = None
+    cache_version: str | None = None  # digest of the cache rules
     catalog_digest: str | None = None
     decide_ms: float | None = None
 

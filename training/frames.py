@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from features.answerfacts import AnswerFacts
 from features.errors import MissingExtra
 from features.facts import Facts
 from features.records import polars_schema
@@ -22,6 +23,7 @@ except ImportError:
     raise MissingExtra("polars", "train") from None
 
 PolarsError = pl.exceptions.PolarsError
+_NUMBERS: dict[str, type[msgspec.Struct]] = {"facts": Facts, "answer": AnswerFacts}
 
 
 def to_frame(record: type[msgspec.Struct], rows: list[Any]) -> pl.DataFrame:
@@ -29,8 +31,8 @@ def to_frame(record: type[msgspec.Struct], rows: list[Any]) -> pl.DataFrame:
     columns = []
     for name, dtype in polars_schema(record).items():
         values = [getattr(row, name) for row in rows]
-        if name == "facts":
-            columns.append(_facts_series(values))
+        if name in _NUMBERS:
+            columns.append(_numbers_series(name, values))
         elif isinstance(dtype, pl.List | pl.Struct):
             columns.append(pl.Series(name, [_plain(value) for value in values], dtype=dtype))
         else:  # a price with more than twelve decimals is rounded, which is what strict would refuse
@@ -72,20 +74,23 @@ def read_column(file: Path, column: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Structs inside a list column as dicts; `to_builtins` would leave out what equals its default."""
+    """Structs, also inside a list, as dicts; `to_builtins` would leave out what equals its default."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
         return [msgspec.structs.asdict(item) for item in value]
     return value
 
 
-def _facts_series(values: list[Facts | None]) -> pl.Series:
-    rows = [value or Facts() for value in values]
-    names = Facts.__struct_fields__
+def _numbers_series(name: str, values: list[Any]) -> pl.Series:
+    """A column of structs that hold nothing but numbers."""
+    kind = _NUMBERS[name]
+    rows = [value or kind() for value in values]
     table = pl.DataFrame(
         {
-            name: pl.Series([getattr(row, name) for row in rows], dtype=pl.Float64, strict=False)
-            for name in names
+            field: pl.Series([getattr(row, field) for row in rows], dtype=pl.Float64, strict=False)
+            for field in kind.__struct_fields__
         }
     )
     known = pl.Series([value is not None for value in values], dtype=pl.Boolean)
-    return pl.select(pl.when(known).then(table.to_struct("facts")).alias("facts")).to_series()
+    return pl.select(pl.when(known).then(table.to_struct(name)).alias(name)).to_series()

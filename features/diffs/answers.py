@@ -44,20 +44,41 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def answer_digests(parts: Sequence[Part]) -> list[str]:
     """Digests of the edits an answer's parts make; [] when it edits nothing or can't be read cheaply."""
-    calls = [part for part in parts if part.kind == "tool_call" and part.name]
-    editing = [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
-    if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
-        return []
-    if any(_SURROGATE.search(call.text) for call in editing):  # bytes that were no text, and no JSON
+    if not _readable(editing := _editing(parts)):
         return []
     marks = [GIT_REVERT] if any(_reverts(call) for call in editing) else []
+    edit = edit_of_answer(parts)
+    return marks if edit is None else _digests(edit) + marks
+
+
+def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
+    """The edit an answer's parts make; None when it edits nothing or can't be read cheaply."""
+    editing = _editing(parts)
+    if not _readable(editing):
+        return None
     if editing:
         edit = edit_of_calls((call.name or "", call.text) for call in editing)
     else:
         said = "\n".join(part.text for part in parts if part.kind == "text" and "<<<<<<< SEARCH" in part.text)
         fits = 0 < len(said) <= MAX_BYTES and said.count("SEARCH") <= MAX_OPS
         edit = edit_of_text(said) if fits else Edit()
-    return _digests(edit) + marks
+    ops = sum(len(file.ops) for file in edit.files)
+    if edit.problem or not 0 < ops <= MAX_OPS or any(file.problem for file in edit.files):
+        return None
+    return edit
+
+
+def _editing(parts: Sequence[Part]) -> list[Part]:
+    """The calls that may edit."""
+    calls = [part for part in parts if part.kind == "tool_call" and part.name]
+    return [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
+
+
+def _readable(editing: Sequence[Part]) -> bool:
+    """Whether the calls are small enough, and text; bytes that were none are no JSON either."""
+    if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
+        return False
+    return not any(_SURROGATE.search(call.text) for call in editing)
 
 
 def _crowded(calls: Sequence[Part]) -> bool:
@@ -74,9 +95,6 @@ def _reverts(call: Part) -> bool:
 
 
 def _digests(edit: Edit) -> list[str]:
-    ops = sum(len(file.ops) for file in edit.files)
-    if edit.problem or not 0 < ops <= MAX_OPS or any(file.problem for file in edit.files):
-        return []
     counted = counted_files(edit)
     call = "call:" + digest_of(f"{file.path}\0{_words(file)}" for file in counted)
     if all(writes_whole(file) for file in counted):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from features.cache import PREFIXES_KEPT
 from features.diffs.answers import answer_digests
+from features.editfacts import facts_of_answer
 from features.records import DecisionRecord, Prompts, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
@@ -159,6 +160,7 @@ def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, A
         "prefix_bytes": list(call.place.chain[1][-PREFIXES_KEPT:]),
         "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
         "edit_digests": answer_digests(answer.parts) or None if answer.complete else None,
+        "answer": facts_of_answer(answer.parts) if answer.complete else None,
     }
     if prompts == "full":
         kept["prompt_text"] = call.body.decode("utf-8", "replace")

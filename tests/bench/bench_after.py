@@ -1,99 +1,145 @@
-"""What an answer's own diff tells: `bench_after.py PATCHES TASKS LABELS [--json FILE]`, leaving repositories out.
+"""What an answer's own diff tells: `bench_after.py PATCHES TASKS LABELS [--every] [--json FILE]`.
 
-Two questions of 13 agents' patches: is it the reference's diff (judged at L0 to L2, and by the set's naive
-label), and does it pass. AUC within each held-out repository, weighted by its rows, with a bootstrap over
-repositories; beside it what less evidence tells.
+Of 13 agents' patches: is it the reference's diff (as judged at L0 to L2, and by the set's naive label), and
+does it pass. Heads of training/after, knobs nested, leaving repositories out; AUC within each repository,
+weighted by its rows, with a bootstrap over repositories. Beside it what less evidence tells, and as a ceiling
+what the true labels of the same task's other answers would. `--every` takes each agent as the second one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from features.answerfacts import AFTER_NAMES, EDIT_NAMES
+from features.answerfacts import AGREEMENT, EDIT_NAMES
 from features.diffs.patches import parse_patch
+from features.encoder import load_encoder
+from models.prior import PRIOR_ENCODER
 from training.after.heads import out_of_fold
-from training.after.rows import AfterRows
-from training.after.samediff import Answered, Request, answered, features_of
-from training.metrics import auc
+from training.after.samediff import Request, rows_of_diffs, same_as_reference
+from training.metrics import auc, calibration_error
+
+if TYPE_CHECKING:
+    from training.after.rows import AfterRows
 
 DRAWS = 2000
 SECOND = "polydev_hybrid_claude-haiku-4-5"  # the cheapest model among them, by name; no outcome looked at
-AGREEMENT = tuple(n for n in EDIT_NAMES if n.startswith("others"))
-NAMED = tuple(n for n in EDIT_NAMES if n.endswith("_named") or n in ("lines_said", "fixes_in_text"))
-SIZES = ("added_lines", "removed_lines", "added_tokens", "removed_tokens", "code_files", "hunks")
+OWN = tuple(name for name in EDIT_NAMES if name not in AGREEMENT)
+SIZE = ("added_lines", "removed_lines", "added_tokens", "removed_tokens", "code_files", "hunks")
+ALONE = {"base rate of the agent": (), "size alone": SIZE, "own edit": OWN}
+BESIDE = {
+    "same files as another": ("others_touch", "others_overlap"),
+    "agreement alone": AGREEMENT,
+    "own edit and agreement": EDIT_NAMES,
+}
+Labels = list[dict[str, float]]
+Plan = list[dict[str, list[str]]]
 
 
-def load(args: argparse.Namespace) -> tuple[list[Request], pl.DataFrame]:
-    """Requests with their patches, and one row per patch in the same order."""
+def load(args: argparse.Namespace) -> tuple[list[Request], list[str], dict[str, Labels]]:
+    """Requests with their patches, their prompts, and the labels by request and agent."""
     tasks = pl.read_parquet(args.tasks).sort("task_id")
-    patches = pl.read_parquet(args.patches).filter(pl.col("submission") != "GOLD")
     labels = pl.read_parquet(args.labels).select("submission", "task_id", "same_as_gold")
-    patches = patches.join(labels, on=["submission", "task_id"], how="left")
-    requests = []
+    patches = pl.read_parquet(args.patches).filter(pl.col("submission") != "GOLD")
+    patches = patches.join(labels, on=["submission", "task_id"], how="left").sort("submission")
+    requests, naive, passes = [], [], []
     for task in tasks.iter_rows(named=True):
-        mine = patches.filter(pl.col("task_id") == task["task_id"])
-        answers = {
-            row["submission"]: parse_patch((row["patch"] or "").encode("utf-8", "surrogatepass"))
-            for row in mine.iter_rows(named=True)
-        }
-        reference = parse_patch(task["gold_patch"].encode("utf-8", "surrogatepass"))
-        requests.append(Request(task["prompt"], task["repo"], reference, answers))
-    return requests, patches.with_columns(pl.col("success").cast(pl.Float64))
+        mine = patches.filter(pl.col("task_id") == task["task_id"]).to_dicts()
+        answers = {row["submission"]: parse_patch(_bytes(row["patch"])) for row in mine}
+        requests.append(Request(task["repo"], parse_patch(_bytes(task["gold_patch"])), answers))
+        naive.append({row["submission"]: _number(row["same_as_gold"]) for row in mine})
+        passes.append({row["submission"]: _number(row["success"]) for row in mine})
+    judged = [same_as_reference(request) for request in requests]
+    known = {"same, judged": judged, "same, naive label": naive, "passes": passes}
+    return requests, tasks["prompt"].to_list(), known
 
 
-def seconds(requests: list[Request], rng: np.random.Generator, cheap: str | None) -> dict:
-    """Whose answer each answer is compared with: the cheap one, or one drawn from all others."""
-    found = {}
-    for i, request in enumerate(requests):
-        names = sorted(request.answers)
-        pick = {}
-        for name in names:
-            others = [n for n in names if n != name]
-            if cheap is None and others:
-                pick[name] = [others[int(rng.integers(len(others)))]]
-            elif cheap is not None and cheap in others:
-                pick[name] = [cheap]
-        found[i] = pick
+def _bytes(patch: str | None) -> bytes:
+    return (patch or "").encode("utf-8", "surrogatepass")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def beside(requests: list[Request], second: str | None, seed: int = 1) -> Plan:
+    """Whose answer each is held against: the named agent's, or one drawn from all others."""
+    rng = np.random.default_rng(seed)
+    plan: Plan = []
+    for request in requests:
+        chosen = {}
+        for name in request.answers:
+            others = [other for other in sorted(request.answers) if other != name and second in (None, other)]
+            if others:
+                chosen[name] = [others[int(rng.integers(len(others)))]]
+        plan.append(chosen)
+    return plan
+
+
+def within(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, list[float], dict[str, float]]:
+    """AUC within groups, weighted by rows, its 95 % interval over groups, and the AUC of each."""
+    parts = {str(g): (auc(y[group == g], p[group == g]), int((group == g).sum())) for g in np.unique(group)}
+    known = {g: (a, n) for g, (a, n) in parts.items() if a is not None}
+    value = np.array([a for a, _ in known.values()])
+    weight = np.array([n for _, n in known.values()], dtype=float)
+    drawn = np.random.default_rng(0).integers(0, len(value), size=(DRAWS, len(value)))
+    means = (value[drawn] * weight[drawn]).sum(axis=1) / weight[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    each = {group: a for group, (a, _) in known.items()}
+    return float(value @ weight / weight.sum()), [float(low), float(high)], each
+
+
+def told(rows: AfterRows, columns: tuple[str, ...]) -> AfterRows:
+    """The rows that have a target, with some of their features; without any, the agent alone speaks."""
+    at = [rows.names.index(name) for name in columns]
+    shown = rows.features[:, at] if at else np.zeros((len(rows.target), 1), dtype=np.float32)
+    return rows._replace(features=shown, names=columns or ("none",)).some(np.isfinite(rows.target))
+
+
+def of_task(rows: AfterRows, labels: Labels) -> np.ndarray:
+    """The oracle's score (n,): the share of the same task's other answers that have the label in truth."""
+    scores = []
+    for known in labels:
+        values = np.array(list(known.values()), dtype=float)
+        for value in values:
+            n = np.isfinite(values).sum() - np.isfinite(value)
+            scores.append((np.nansum(values) - np.nan_to_num(value)) / max(n, 1))
+    found: np.ndarray = np.array(scores)[np.isfinite(rows.target)]
     return found
 
 
-def within(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, list[float]]:
-    """AUC within groups, weighted by rows, and its 95 % interval over groups."""
-    names = np.unique(group)
-    parts = [(auc(y[group == g], p[group == g]), int((group == g).sum())) for g in names]
-    known = [(a, n) for a, n in parts if a is not None]
-    value, weight = np.array([a for a, _ in known]), np.array([n for _, n in known], dtype=float)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(value), size=(DRAWS, len(value)))
-    means = (value[drawn] * weight[drawn]).sum(axis=1) / weight[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(value @ weight / weight.sum()), [float(low), float(high)]
+class Report:
+    """Lines as they come."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, object]] = []
+
+    def add(self, target: str, second: str, way: str, rows: AfterRows, p: np.ndarray) -> None:
+        """One line: AUC of scores p (n,) against the rows' target."""
+        y = rows.target
+        value, ci, each = within(y, p, rows.group)
+        ece = calibration_error(y, p) if way != "oracle" else None
+        said = {"target": target, "second": second, "way": way, "rows": len(y), "base": float(y.mean())}
+        self.lines.append(said | {"auc": value, "ci": ci, "ece": ece, "by_repository": each})
+        print(
+            f"{target:18} {second:10} {way:26} {len(y):5} rows, base {y.mean():.3f}  "
+            f"AUC {value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})" + ("" if ece is None else f"  ECE {ece:.3f}"),
+            flush=True,
+        )
 
 
-def question(
-    rows: list[Answered], target: np.ndarray, tasks: list[str], columns: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave-repository-out P(target) from some columns; with the target and the group of each row used."""
-    at = [AFTER_NAMES.index(name) for name in columns]
-    group = np.array([row.group for row in rows])
-    known = np.isfinite(target)
-    features = features_of(rows)[:, at] if at else np.zeros((len(rows), 1), dtype=np.float32)
-    data = AfterRows(
-        features,
-        columns or ("none",),
-        target,
-        np.full(len(rows), np.nan),
-        np.array([row.candidate for row in rows]),
-        group,
-    ).some(known)
-    fold = np.unique(data.group, return_inverse=True)[1]
-    p, _ = out_of_fold(data, fold)
-    return data.target, p, data.group
+def ask(report: Report, target: str, second: str, rows: AfterRows, ways: dict[str, tuple[str, ...]]) -> None:
+    """Each way's line, every repository told by heads that saw nothing of it."""
+    for way, columns in ways.items():
+        data = told(rows, columns)
+        fold = np.unique(data.group, return_inverse=True)[1]
+        report.add(target, second, way, data, out_of_fold(data, fold)[0])
 
 
 def main() -> None:
@@ -101,55 +147,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("patches", "tasks", "labels"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--every", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    requests, patches = load(args)
-    own = tuple(n for n in EDIT_NAMES if n not in AGREEMENT)
-    ways = {
-        "base rate of the agent": (),
-        "size alone": SIZES,
-        "own edit, without the text": tuple(n for n in own if n not in NAMED),
-        "own edit": own,
-    }
-    beside = {
-        "same files as another": ("others_touch", "others_overlap"),
-        "agreement alone": AGREEMENT,
-        "own edit and agreement": (*own, *AGREEMENT),
-    }
-    rng = np.random.default_rng(1)
-    plans = {"": None, "haiku 4.5": seconds(requests, rng, SECOND), "any": seconds(requests, rng, None)}
-    ids = pl.read_parquet(args.tasks).sort("task_id")["task_id"].to_list()
-    by_key = {(r["task_id"], r["submission"]): r for r in patches.iter_rows(named=True)}
-    report = []
-    for second, plan in plans.items():
-        rows = [
-            row
-            for row in answered(requests, plan)
-            if plan is None or plan.get(row.request, {}).get(row.candidate)
-        ]
-        kept = [by_key[ids[row.request], row.candidate] for row in rows]
-        targets = {
-            "same, judged": np.array([np.nan if r.same is None else float(r.same) for r in rows]),
-            "same, naive label": np.array(
-                [np.nan if k["same_as_gold"] is None else float(k["same_as_gold"]) for k in kept]
-            ),
-            "passes": np.array([k["success"] for k in kept], dtype=float),
-        }
-        for said, target in targets.items():
-            for way, columns in (ways if plan is None else beside).items():
-                y, p, group = question(rows, target, ids, columns)
-                value, ci = within(y, p, group)
-                report.append(
-                    {"target": said, "second": second, "way": way, "rows": len(y), "base": float(y.mean())}
-                    | {"auc": value, "ci": ci}
-                )
-                print(
-                    f"{said:18} {second:10} {way:28} {len(y):5} rows, base {y.mean():.3f}  "
-                    f"AUC {value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})",
-                    flush=True,
-                )
+    requests, prompts, labels = load(args)
+    encoder = load_encoder(PRIOR_ENCODER)
+    vectors = [encoder.encode(text) for text in prompts]
+    report = Report()
+    started = time.perf_counter()
+    for target, known in labels.items():
+        rows = rows_of_diffs(requests, known)
+        ask(report, target, "", rows, ALONE)
+        text = np.array([v for v, r in zip(vectors, requests, strict=True) for _ in r.answers])
+        names = tuple(f"emb_{i}" for i in range(text.shape[1]))
+        ask(report, target, "", rows._replace(features=text, names=names), {"prompt text alone": names})
+        for said, second in (("haiku 4.5", SECOND), ("any", None)):
+            ask(report, target, said, rows_of_diffs(requests, known, beside(requests, second)), BESIDE)
+        report.add(target, "all", "oracle", told(rows, ()), of_task(rows, known))
+    if args.every:
+        for target in ("same, judged", "same, naive label"):
+            for second in sorted({name for request in requests for name in request.answers}):
+                rows = rows_of_diffs(requests, labels[target], beside(requests, second))
+                ask(report, target, second, rows, {"own edit and agreement": EDIT_NAMES})
+    print(f"{time.perf_counter() - started:.0f} s")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
+        args.json.write_text(json.dumps(report.lines, indent=1))
 
 
 if __name__ == "__main__":

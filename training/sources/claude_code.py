@@ -24,7 +24,7 @@ from training.sources.base import (
     SourceFile,
     read_objects,
 )
-from training.sources.describe import edit_digests, spoken, tools_called, usage_fields
+from training.sources.describe import edit_fields, spoken, tools_called, usage_fields
 from training.sources.transcript import Budget, Transcript
 from training.sources.values import basename, count, identity, mapping, ms, text
 
@@ -212,7 +212,7 @@ class _Reader:
             status=_status(thread, turn),
             latency_ms=float(turn.end_ms - turn.ts_ms) if turn.end_ms > turn.ts_ms > 0 else None,
             tools_called=tools_called(turn.parts),
-            edit_digests=edit_digests(turn.parts, self.options),
+            **edit_fields(turn.parts, self.options),
             response_text=spoken(turn.parts) if self.options.prompts == "full" else None,
             flags=flags or None,
         )

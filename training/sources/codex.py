@@ -26,7 +26,7 @@ from training.sources.base import (
     read_objects,
 )
 from training.sources.checks import known_model
-from training.sources.describe import edit_digests, has_negative, spoken, tools_called
+from training.sources.describe import edit_fields, has_negative, spoken, tools_called
 from training.sources.transcript import Budget, Transcript
 from training.sources.values import basename, count, identity, listing, mapping, minus, ms, text
 
@@ -203,7 +203,7 @@ class _Reader:
             status="ok" if call.usage is not None else "unknown",
             latency_ms=float(call.end_ms - call.ts_ms) if call.end_ms > call.ts_ms > 0 else None,
             tools_called=tools_called(call.parts),
-            edit_digests=edit_digests(call.parts, self.options),
+            **edit_fields(call.parts, self.options),
             response_text=spoken(call.parts) if self.options.prompts == "full" else None,
             flags=flags or None,
         )

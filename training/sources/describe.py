@@ -12,6 +12,7 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import PREFIXES_KEPT, PrefixMemory, prefix_chain, tools_seed
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.diffs.answers import answer_digests
+from features.editfacts import facts_of_answer
 from features.prompt import salient_text
 from features.textfacts import text_facts
 from features.vector import FACT_NAMES, feature_hash
@@ -129,7 +130,7 @@ def response_fields(response: WireResponse | None, options: ReadOptions) -> dict
         "finish_reason": response.finish_reason,
         "error_kind": response.error,
         "tools_called": tools_called(response.parts) if not response.error else None,
-        "edit_digests": edit_digests(response.parts, options) if response.complete else None,
+        **(edit_fields(response.parts, options) if response.complete else {}),
     }
     if response.model:
         fields["model_served"] = response.model[:512]
@@ -171,9 +172,11 @@ def tools_called(parts: Sequence[Part]) -> list[str]:
     return [part.name[:512] for part in parts if part.kind == "tool_call" and part.name]
 
 
-def edit_digests(parts: Sequence[Part], options: ReadOptions) -> list[str] | None:
-    """Digests of the edits that an answer makes; None where there are none or nothing is to be kept."""
-    return None if options.prompts == "none" else answer_digests(parts) or None
+def edit_fields(parts: Sequence[Part], options: ReadOptions) -> dict[str, Any]:
+    """Digests and facts of the edit that an answer makes; {} where nothing is to be kept."""
+    if options.prompts == "none":
+        return {}
+    return {"edit_digests": answer_digests(parts) or None, "answer": facts_of_answer(parts)}
 
 
 def spoken(parts: Sequence[Part]) -> str:

@@ -26,6 +26,7 @@ DERIVED = (
     "prefix_hashes",
     "prefix_bytes",
     "edit_digests",
+    "answer",
 )
 
 
