@@ -13,6 +13,7 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
+from models.after import AFTER, load_after
 from models.calibration import calibrated
 from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from features.encoder import OnnxEncoder, StaticEncoder
+    from models.after import AfterModel
     from models.manifest import BundleKind, CandidateProfile, Manifest, TokenScale
     from models.table import Table
     from models.tasktype import TaskTypes
@@ -75,6 +77,8 @@ class Bundle:
         session: Any,
         encoder: Any,
         types: TaskTypes | None = None,
+        *,
+        after: AfterModel | None = None,
     ) -> None:
         self.manifest = manifest
         self.digest = digest  # sha256 of the manifest, which holds the digest of every other file
@@ -83,6 +87,7 @@ class Bundle:
         self.encoder: StaticEncoder | OnnxEncoder | None = encoder
         self.profiles: dict[str, CandidateProfile] = {p.candidate: p for p in manifest.candidates}
         self.types = types
+        self.after = after  # what is believed of an answer in hand; None: the log taught nothing of that
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
         self._columns = {name: i for i, name in enumerate(manifest.extra_columns)}
@@ -113,7 +118,9 @@ class Bundle:
             raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {RETRAIN}")
         encoder = _load_encoder(layout, manifest)
         types = _load_types(layout, manifest)
-        return cls(manifest, hashlib.sha256(raw).hexdigest(), _session(layout.heads), encoder, types)
+        after = load_after(layout.root / AFTER) if AFTER in manifest.files else None
+        digest, session = hashlib.sha256(raw).hexdigest(), _session(layout.heads)
+        return cls(manifest, digest, session, encoder, types, after=after)
 
     def predict(
         self,

@@ -13,9 +13,11 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One threshold of the grid as it came out on the rows kept for it."""
 
     tau: float
-    cheap: int  # requests that it would have sent to a cheaper candidate, outcome known
-    requests: int  # all of them
-    worse: float  # that the reference would have solved and the cheaper one didn't
+    requests: int
+    cheap: int  # that it would have sent to a cheaper candidate,
+    known: int  # and of which one knows what came of it
+    worse: float  # of these, that the reference would have solved and the cheaper one didn't
+    effective: float  # independent rows that the evidence is worth, those of a group hanging together
     bound: float  # upper end for the risk, at `delta` over the whole grid
     holds: bool
 
@@ -37,12 +39,11 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[str, ...] = ()  # the cheapest by list price first, the reference last
     refitted: bool = False  # the bundle's heads were fitted anew afterwards, its rows among theirs
     groups: int  # repositories or tasks that the rows come from, none of which the heads were fitted on
-    effective: float = 1.0  # rows that count as one, being of one group
     assumed_worse: int = 0  # failures of cheap answers whose reference's outcome isn't known
 
     def at_level(self, level: float) -> Certificate:
         """The same evidence at another level: the bounds of its grid hold all at once."""
-        holding = [t for t in self.grid if t.cheap > 0 and t.bound <= level]
+        holding = [t for t in self.grid if t.known and t.bound <= level]
         best = max(holding, key=lambda t: t.cheap, default=None)
         grid = tuple(msgspec.structs.replace(t, holds=t in holding) for t in self.grid)
         return msgspec.structs.replace(self, level=level, grid=grid, tau=None if best is None else best.tau)
@@ -66,6 +67,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         share = at.cheap / at.requests if at.requests else 0.0
         return (
             f"at tau = {self.tau:g}, {most}, with {1 - self.delta:.0%} confidence "
-            f"(seen {at.worse:g} of {at.requests if self.risk == 'worse_of_all' else at.cheap}; "
-            f"{share:.0%} go to a cheaper candidate)"
+            f"({share:.0%} go to a cheaper candidate; of {at.known} whose outcome is known {at.worse:g} were "
+            f"worse, {self.groups} groups)"
         )

@@ -83,11 +83,12 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """Calibration on a part of the held-out rows; `bias` is mean P(success) minus the share of successes."""
 
-    kind: str  # "candidate", "task type", "group", "context tokens"
+    kind: str  # "candidate", "task type", "group", "context tokens", "language"
     name: str
     rows: int
     groups: int
     ece: float
+    ece_ci: tuple[float, float] | None = None  # 95 % over groups; null with one group
     ece_by_chance: float  # that true probabilities would show on as many rows, 95 of 100 times less
     bias: float
     bias_ci: tuple[float, float] | None  # 95 % over groups; null with one group

@@ -6,24 +6,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from features.cache import Split
 from features.names import best_known, candidate_name
 from features.records import ArmRecord
 from models.bundle import CandidateView
 from models.offset import shifted
 from router import prices
 from router.constraints import exclusion
-from router.cost import Split, expected_cost
+from router.cost import cache_rules, expected_cost
 from router.describe import descriptor_of
+from router.outlook import Prospect, outlooks
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from decimal import Decimal
 
     from features.facts import Facts
     from models.bundle import Predictions
     from models.descriptors import Prices
     from models.manifest import CandidateProfile
     from router.catalog import Candidate, Deployment
+    from router.decide import Given
 
 
 REMEMBERED = 4096  # names looked up; clients may invent some
@@ -36,6 +40,7 @@ class Option(NamedTuple):
     deployment: Deployment | None
     split: Split
     excluded_by: str | None = None
+    age_ms: float | None = None  # since the conversation last used its cache
 
 
 class Quote(NamedTuple):
@@ -56,7 +61,7 @@ def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) ->
                 o.deployment.model,
                 o.deployment.provider,
                 ts_ms,
-                o.split.total,
+                o.split.tokens,
                 service_tier,
                 region=o.deployment.region,
             ),
@@ -132,12 +137,14 @@ def arm_records(
 
 
 def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | None) -> ArmRecord:
-    success, low, high, output, *_ = (None if v != v else v for v in beliefs)  # NaN is unknown
+    success, low, high, output, reasoning, _, turns = (
+        None if v != v else v for v in beliefs
+    )  # NaN is unknown
     option, split = quoted.option, quoted.option.split
     cost = expected_cost(quoted.rates, split, output)
     excluded = option.excluded_by
     if excluded is None and row is not None:
-        excluded = exclusion(row, quoted.deployment, facts, split.total)
+        excluded = exclusion(row, quoted.deployment, facts, split.tokens)
     return ArmRecord(
         candidate=option.candidate,
         deployment=quoted.deployment.id,
@@ -147,14 +154,59 @@ def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | 
         p_success_low=low,
         p_success_high=high,
         output_tokens=output,
-        input_tokens_est=float(split.total),
-        cached_tokens_est=float(split.cached),
-        cache_write_tokens_est=float(split.written),
+        input_tokens_est=float(split.tokens),
+        cached_tokens_est=float(split.read),
+        cache_write_tokens_est=float(split.write + split.write_1h),
+        cache_write_1h_tokens_est=float(split.write_1h) or None,
+        cache_hit=split.hit,
+        cache_sure=split.sure,
+        cache_why=split.why,
+        cache_age_ms=option.age_ms,
+        reasoning_tokens=reasoning,
+        turns_left=turns,
         cost_usd=cost and cost.total,
         cost_fresh_usd=cost and cost.fresh,
         cost_cached_usd=cost and cost.cached,
         cost_write_usd=cost and cost.written,
         cost_output_usd=cost and cost.output,
+    )
+
+
+def looking_ahead(arms: list[ArmRecord], quotes: list[Quote], given: Given) -> list[ArmRecord]:
+    """Write into every arm what choosing it costs beyond this call."""
+    prospects = [
+        Prospect(
+            arm.candidate,
+            quoted.rates,
+            cache_rules(quoted.deployment, given.ts_ms, marked=bool(given.facts.cache_markers)),
+            quoted.option.split,
+            arm.cache_age_ms,
+            arm.output_tokens,
+            arm.turns_left,
+            arm.p_success,
+        )
+        for arm, quoted in zip(arms, quotes, strict=True)
+    ]
+    ahead = outlooks(prospects, given.last_candidate, given.reference)
+    return [
+        replace(arm, cost_later_usd=seen.later, cost_return_usd=seen.back, cost_redo_usd=seen.redo)
+        for arm, seen in zip(arms, ahead, strict=True)
+    ]
+
+
+def split_of(arm: ArmRecord) -> Split:
+    """The split that an arm was written down with; older receipts don't say how sure it was."""
+    read, written = round(arm.cached_tokens_est or 0), round(arm.cache_write_tokens_est or 0)
+    hourly = round(arm.cache_write_1h_tokens_est or 0)
+    return Split(
+        read=read,
+        write=written - hourly,
+        write_1h=hourly,
+        fresh=round(arm.input_tokens_est or 0) - read - written,
+        hit=arm.cache_hit or 0.0,
+        sure=arm.cache_sure or 0.0,
+        lost=0,
+        why=arm.cache_why or "no_rules",  # type: ignore[arg-type]  # written by _record
     )
 
 
@@ -172,7 +224,15 @@ def weighed(arm: ArmRecord) -> Arm:
     low, high = arm.p_success_low, arm.p_success_high
     spread = None if low is None or high is None else high - low
     known = arm.output_tokens is not None
-    return Arm(arm.candidate, arm.excluded_by, arm.p_success, arm.cost_usd, spread, known)
+    return Arm(arm.candidate, arm.excluded_by, arm.p_success, compared_usd(arm), spread, known)
+
+
+def compared_usd(arm: ArmRecord) -> Decimal | None:
+    """USD by which arms are compared: of this call and of what is known to follow from it."""
+    if arm.cost_usd is None:
+        return None
+    ahead = (arm.cost_later_usd, arm.cost_return_usd, arm.cost_redo_usd)
+    return sum((part for part in ahead if part is not None), arm.cost_usd)
 
 
 def settled(arm: ArmRecord, choice: Choice) -> ArmRecord:

@@ -32,7 +32,7 @@ def held(policy: Policy, manifest: Manifest) -> Held:
     if found is None:
         return Held(stays, said=("the bundle has no certificate of this risk, so the reference stays",))
     if found.refitted:
-        why = "the bundle was fitted anew after its certificate, so the reference stays; train --certified"
+        why = "the bundle was fitted anew after its certificate: the reference stays; train with this policy"
         return Held(stays, said=(why,))
     certificate = found.at_level(policy.risk or found.level)
     if certificate.tau is None:

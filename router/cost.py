@@ -5,27 +5,19 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from features.cache import CacheRequest, CacheState, Split, read, rules_for
+
 if TYPE_CHECKING:
-    from features.wire.types import Dialect
+    from collections.abc import Mapping
+
+    from features.cache import CacheRules, Chain
+    from features.wire.types import WireRequest
+    from router.catalogrows import Deployment
     from router.prices import Rates
 
-CACHE_TTL_MS = 5 * 60_000  # the shortest lifetime that any provider gives a prompt cache
-CACHE_FLOOR_TOKENS = 1_024  # most providers cache nothing shorter
 _PLACE = Decimal("1e-12")  # the log keeps money to this place
 _NOTHING = Decimal(0)
-
-
-class Split(NamedTuple):
-    """An estimated prompt by how it will be billed, in whole tokens that add up to the prompt."""
-
-    fresh: int
-    cached: int
-    written: int
-
-    @property
-    def total(self) -> int:
-        """Whole prompt in tokens."""
-        return self.fresh + self.cached + self.written
+NO_SPLIT = Split(0, 0, 0, 0, 0.0, 0.0, 0, "no_rules")
 
 
 class Cost(NamedTuple):
@@ -38,34 +30,72 @@ class Cost(NamedTuple):
     output: Decimal
 
 
-def split_prompt(
-    prompt_tokens: float, shared_share: float, age_ms: float | None, *, dialect: Dialect, marked: bool
-) -> Split:
-    """Divide a prompt by what this candidate served within the cache's lifetime; `shared_share` in [0, 1].
+class Sending(NamedTuple):
+    """A request as every candidate's cache sees it; what differs between them is the key and the tokens."""
 
-    In the Messages dialect nothing is cached that the client hasn't marked. Elsewhere a shared prefix is read
-    and the rest written; where a seller doesn't charge for writing, its write rate is its input rate.
-    """
-    total = round(prompt_tokens)
-    if (dialect == "anthropic_messages" and not marked) or total < CACHE_FLOOR_TOKENS:
-        return Split(total, 0, 0)
-    warm = age_ms is not None and age_ms <= CACHE_TTL_MS
-    cached = round(total * min(max(shared_share, 0.0), 1.0)) if warm else 0
-    cached = cached if cached >= CACHE_FLOOR_TOKENS else 0
-    return Split(0, cached, total - cached)
+    chain: Chain
+    settings: Mapping[str, object]
+    marked: bool
+
+    def to(self, deployment: Deployment, tokens: int) -> CacheRequest:
+        """The request as this deployment's cache sees it."""
+        hashes, sizes = self.chain
+        marks = None if self.marked else ()
+        return CacheRequest(cache_key(deployment), tokens, hashes, sizes, marks, settings=self.settings)
+
+
+def sending(request: WireRequest, chain: Chain) -> Sending:
+    """What caches see of a request; tools stand in the chain, and the settings beside it."""
+    settings = {"tool_choice": request.tool_choice, "thinking": request.thinking}
+    return Sending(chain, settings, request.cache_markers > 0)
+
+
+def cache_key(deployment: Deployment) -> str:
+    """Name of the cache that a deployment reads: its seller's, an account's, of one model at any effort."""
+    return f"{deployment.provider}|{deployment.account or ''}|{deployment.model}"
+
+
+def cache_rules(deployment: Deployment, ts_ms: int, *, marked: bool) -> CacheRules | None:
+    """Cache rules in force where a deployment runs; None where none are known."""
+    return rules_for(deployment.provider, deployment.model, ts_ms, explicit=marked)
+
+
+def split_prompt(
+    deployment: Deployment, tokens: float, sent: Sending | None, state: CacheState, ts_ms: int
+) -> Split:
+    """Divide a prompt by what the deployment's cache holds of it; without a `Sending` nothing is known."""
+    total = round(tokens)
+    if sent is None:
+        return NO_SPLIT._replace(fresh=total)
+    rules = cache_rules(deployment, ts_ms, marked=sent.marked)
+    return read(rules, state, sent.to(deployment, total), ts_ms)
 
 
 def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None) -> Cost | None:
-    """Multiply out the expected USD of one call; None when the price or the output length is unknown."""
+    """Multiply out the expected USD of one call; None when the price or the output length is unknown.
+
+    What should be read and by best effort isn't costs as the rest of the prompt does.
+    """
     if rates is None or output_tokens is None:
         return None
-    fresh, cached = _usd(split.fresh, rates.input), _usd(split.cached, rates.cached)
-    written = _usd(split.written, rates.write)
-    thousandths = round(output_tokens * 1000)  # so that money stays exact decimals
-    output = (thousandths * rates.output).scaleb(-9).quantize(_PLACE) if thousandths else _NOTHING
+    hit = Decimal(round(split.hit * 1_000_000)).scaleb(-6) if split.read else _NOTHING
+    cached = _usd(split.read * hit, rates.cached)
+    lost = split.read - split.read * hit
+    again = lost if not split.write and not split.write_1h else _NOTHING
+    fresh = _usd(split.fresh + again, rates.input)
+    written = _usd(split.write, rates.write) + _usd(split.write_1h, rates.write_1h)
+    if lost and not again:
+        written += _usd(lost, rates.write if split.write else rates.write_1h)
+    output = output_usd(rates, output_tokens)
     return Cost(fresh + cached + written + output, fresh, cached, written, output)
 
 
-def _usd(tokens: int, rate: Decimal) -> Decimal:
-    """Whole tokens × USD per million tokens."""
-    return (tokens * rate).scaleb(-6) if tokens else _NOTHING
+def output_usd(rates: Rates, tokens: float) -> Decimal:
+    """USD of an answer; in thousandths of a token, so that money stays exact decimals."""
+    thousandths = round(tokens * 1000)
+    return (thousandths * rates.output).scaleb(-9).quantize(_PLACE) if thousandths else _NOTHING
+
+
+def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:
+    """Tokens × USD per million tokens."""
+    return (tokens * rate).scaleb(-6).quantize(_PLACE) if tokens else _NOTHING

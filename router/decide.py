@@ -11,6 +11,7 @@ import xxhash
 from msgspec.structs import replace
 
 from features.assemble import facts_of, trajectory_of
+from features.cache import CacheState, last_used, rules_digest
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
 from features.records import ArmRecord, DecisionRecord, OffsetRecord, TypeShare
@@ -21,6 +22,7 @@ from router.arms import (
     Option,
     absent_records,
     arm_records,
+    looking_ahead,
     moved,
     quote,
     settled,
@@ -30,7 +32,7 @@ from router.arms import (
 )
 from router.catalogrows import BARRED
 from router.certified import held, held_to
-from router.cost import Split, split_prompt
+from router.cost import NO_SPLIT, cache_key, sending, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from features.cache import Chain
     from features.facts import Facts
     from features.trajectory import Trajectory
     from features.wire.types import Dialect, WireRequest
@@ -62,9 +65,8 @@ class Session(NamedTuple):
     last_by_client: bool = False  # it goes back to a client's own choice, not to a policy's
     turn: int | None = None
     shared: tuple[float, float, float | None] | None = None  # bytes, share and age (ms) of the longest prefix
-    served: Mapping[
-        str, tuple[float, float | None]
-    ] = {}  # candidate -> share and age of the prefix it served
+    cache: CacheState = CacheState()  # what the providers' caches hold of the conversation
+    chain: Chain | None = None  # of the request's messages; None: unknown, and so what of it is cached
     last_bytes: int | None = None  # of the turn before
     last_tokens: int | None = None  # whole prompt of the turn before, by the provider's count
     is_subagent: bool | None = None
@@ -182,16 +184,17 @@ class Decider:
         self, name: str, deployments: Sequence[Deployment], request: WireRequest, context: CallContext
     ) -> Option:
         if not deployments:
-            return Option(name, None, Split(0, 0, 0), "dialect")
+            return Option(name, None, NO_SPLIT, "dialect")
         session, headers = context.session, context.headers or {}
         barred = [d.barred(headers, context.now_ms, self._environ) for d in deployments]
         at = barred.index(None) if None in barred else 0
         deployment = deployments[at]
         tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
-        share, age = session.served.get(name, (0.0, None))
-        marked = request.cache_markers > 0
-        split = split_prompt(tokens, share, age, dialect=request.dialect, marked=marked)
-        return Option(name, deployment, split, barred[at])
+        sent = None if session.chain is None else sending(request, session.chain)
+        split = split_prompt(deployment, tokens, sent, session.cache, context.now_ms)
+        used = last_used(session.cache, cache_key(deployment))
+        age = None if used is None else max(0.0, float(context.now_ms - used))
+        return Option(name, deployment, split, barred[at], age)
 
     def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
@@ -238,7 +241,8 @@ class Decider:
         if given.offset is not None:
             beliefs = moved(beliefs, given.offset.log_odds)
         rows = {} if given.pinned else self.catalog.candidates
-        arms = arm_records(quotes, beliefs, given.facts, rows) + absent_records(given.options)
+        arms = arm_records(quotes, beliefs, given.facts, rows)
+        arms = looking_ahead(arms, quotes, given) + absent_records(given.options)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
@@ -297,6 +301,7 @@ class Decider:
             bundle_digest=self.bundle.digest,
             bundle_kind=self.bundle.kind,
             price_version=prices.PRICE_VERSION,
+            cache_version=rules_digest(),
             catalog_digest=self.catalog.digest,
         )
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
+from features.cache import rules_digest
 from features.errors import BadInput
 from router import prices
-from router.arms import Option
+from router.arms import Option, split_of
 from router.catalogrows import BARRED
-from router.cost import Split
 from router.decide import Decider, Given
 
 if TYPE_CHECKING:
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 def recompute(receipt: DecisionRecord, decider: Decider) -> DecisionRecord:
     """Make a receipt's decision again from what it holds; equal byte for byte under the same digests.
 
-    Raises BadInput when the decider has another bundle, policy, catalogue or price table than the receipt.
+    Raises BadInput when the decider has another bundle, policy, catalogue, price table or cache rules than
+    the receipt; one of before cache rules were kept can be read, and not be made again.
     """
     here = {
         "bundle_digest": decider.bundle.digest,
         "policy_digest": decider.policy.digest,
         "catalog_digest": decider.catalog.digest,
         "price_version": prices.PRICE_VERSION,
+        "cache_version": rules_digest(),
     }
     for field, ours in here.items():
         if getattr(receipt, field) != ours:
@@ -72,7 +74,5 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
 
 
 def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
-    cached, written = round(arm.cached_tokens_est or 0), round(arm.cache_write_tokens_est or 0)
-    split = Split(round(arm.input_tokens_est or 0) - cached - written, cached, written)
     given = arm.excluded_by if arm.excluded_by in ("dialect", *BARRED) else None
-    return Option(arm.candidate, deployment, split, given)
+    return Option(arm.candidate, deployment, split_of(arm), given, arm.cache_age_ms)

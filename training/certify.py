@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from models.certificate import Certificate, Risk, Tried
 from models.descriptors import log_blended
-from training.calibrate import design_effect
 from training.shadow.sampling import clopper_pearson
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TAUS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 LEVELS: dict[Risk, float] = {"worse_if_cheap": 0.05, "worse_of_all": 0.02}
 DELTA = 0.05
+LEAST_RHO = 0.1  # correlation of harm within a group: a dozen repositories can't show that it is less
 
 
 def certificates(heads: SuccessHead, older: Examples, held: Examples, task: np.ndarray) -> list[Certificate]:
@@ -74,30 +75,28 @@ def certify(rows: Routed, risk: Risk, *, level: float | None = None, delta: floa
 
     A request goes to the cheapest candidate whose P(success) reaches tau, else to the reference. Of those
     whose choice has a known outcome, worse = reference's success minus the choice's, at least 0; where the
-    reference's isn't known, every failure counts. Bounds are Clopper-Pearson's, or Bentkus' (Annals of
-    Probability 2004) where successes are graded, on rows divided by their design effect.
+    reference's isn't known, every failure counts. A log that knows some choices' outcomes only has to know
+    them whatever they were.
     """
     level = LEVELS[risk] if level is None else level
     chosen = [_choices(rows, tau) for tau in TAUS]
     harms = [_worse(rows, choice) for choice in chosen]
-    effect = max(_effect(rows, choice, worse) for choice, (worse, _) in zip(chosen, harms, strict=True))
     grid = tuple(
-        _tried(tau, choice != rows.reference, worse, _Terms(risk, level, delta / len(TAUS), effect))
+        _tried(rows, choice, worse, _Terms(tau, risk, level, delta / len(TAUS)))
         for tau, choice, (worse, _) in zip(TAUS, chosen, harms, strict=True)
     )
     holding = [tried for tried in grid if tried.holds]
     best = max(holding, key=lambda t: t.cheap, default=None)
-    at = 0 if best is None else grid.index(best)
     return Certificate(
         risk=risk,
         level=level,
         delta=delta,
         reference=str(rows.names[rows.reference]),
+        candidates=tuple(map(str, rows.names)),
         tau=None if best is None else best.tau,
         grid=grid,
         groups=len(np.unique(rows.group)),
-        effective=effect,
-        assumed_worse=harms[at][1],
+        assumed_worse=max(assumed for _, assumed in harms),
     )
 
 
@@ -121,49 +120,77 @@ def _worse(rows: Routed, choice: np.ndarray) -> tuple[np.ndarray, int]:
     return worse, int((unknown & (worse > 0)).sum())
 
 
-def _effect(rows: Routed, choice: np.ndarray, worse: np.ndarray) -> float:
-    """How many rows count as one, since rows of a repository fail together."""
-    known = np.isfinite(worse)
-    if known.sum() < 2:
-        return 1.0
-    off = worse - worse[known].mean()
-    return design_effect(off, rows.group, np.where(choice == rows.reference, "stays", "cheap"))
-
-
 class _Terms(NamedTuple):
+    tau: float
     risk: Risk
     level: float
     delta: float  # for one threshold
-    effect: float
 
 
-def _tried(tau: float, cheap: np.ndarray, worse: np.ndarray, terms: _Terms) -> Tried:
-    known = np.isfinite(worse)
-    counted = known & cheap if terms.risk == "worse_if_cheap" else known
-    bound = upper_bound(worse[counted], terms.delta, terms.effect)
-    routed = int((known & cheap).sum())
+def _tried(rows: Routed, choice: np.ndarray, worse: np.ndarray, terms: _Terms) -> Tried:
+    """One threshold's bound: of the routed, of all, or of the share routed times the harm of the routed.
+
+    The last where some routed requests' outcomes aren't known: those that stay are all known, and counting
+    the known alone would count too many of them.
+    """
+    cheap = choice != rows.reference
+    known = np.isfinite(worse) & cheap
+    if terms.risk == "worse_of_all" and (known == cheap).all():
+        bound, effective = upper_bound(worse, rows.group, terms.delta)
+    elif terms.risk == "worse_of_all":
+        share, _ = upper_bound(cheap.astype(np.float64), rows.group, terms.delta / 2)
+        harm, effective = upper_bound(worse[known], rows.group[known], terms.delta / 2)
+        bound = share * harm
+    else:
+        bound, effective = upper_bound(worse[known], rows.group[known], terms.delta)
     return Tried(
-        tau=tau,
-        cheap=routed,
-        requests=int(known.sum()),
-        worse=float(worse[counted].sum()),
+        tau=terms.tau,
+        requests=len(choice),
+        cheap=int(cheap.sum()),
+        known=int(known.sum()),
+        worse=float(worse[known].sum()),
+        effective=effective,
         bound=bound,
-        holds=routed > 0 and bound <= terms.level,
+        holds=bool(known.any()) and bound <= terms.level,
     )
 
 
-def upper_bound(values: np.ndarray, delta: float, effect: float = 1.0) -> float:
-    """Bound that the mean of values (n,) in 0..1 exceeds with probability delta at most; 1 without any.
+def upper_bound(values: np.ndarray, group: np.ndarray, delta: float) -> tuple[float, float]:
+    """Bound that the mean of values (n,) in 0..1 exceeds with probability delta at most, and effective rows.
 
-    Exact for 0 and 1 (Clopper-Pearson), for graded ones Bentkus': e times the binomial tail at the sum's
-    ceiling. Rows of a group count for 1 / `effect` each, their sum rounded up.
+    Exact for independent 0 and 1 (Clopper-Pearson), for graded ones Bentkus' (Annals of Probability 2004).
+    For rows of groups (n,) drawn at random, Korn and Graubard's (Survey Methodology 1998): Clopper-Pearson on
+    the effective rows, times (z / t)² for knowing their number from so many groups only. The correlation in
+    a group is taken a standard error above what these show, and LEAST_RHO at least: few groups hide it.
     """
+    rows, groups = len(values), len(np.unique(group))
+    if not rows or groups < 2:
+        return 1.0, 0.0
     graded = not bool(np.isin(values, (0.0, 1.0)).all())
-    bounds = []
-    for each in {1.0, effect}:  # rounding mustn't make fewer rows say more
-        rows = math.floor(len(values) / each)
-        if rows < 1:
-            return 1.0
-        failures = min(math.ceil(float(values.sum()) / each - 1e-9), rows)
-        bounds.append(clopper_pearson(failures, rows, 1 - 2 * delta / (math.e if graded else 1.0))[1])
-    return max(bounds)
+    tail = delta / (math.e if graded else 1.0)
+    few = float((student_t.ppf(delta, rows - 1) / student_t.ppf(delta, groups - 1)) ** 2)
+    effective = rows / _effect(values, group) * min(few, 1.0)
+    bounds = [1.0]
+    if effective >= 1.0:
+        bounds = [clopper_pearson(float(values.mean()) * n, n, 1 - 2 * tail)[1] for n in (rows, effective)]
+    return max(bounds), effective
+
+
+def _effect(values: np.ndarray, group: np.ndarray) -> float:
+    """Rows that count as one: Kish's 1 + (m - 1)·ρ with a ρ that errs on the safe side."""
+    where = np.unique(group, return_inverse=True)[1]
+    off = values - values.mean()
+    count, total, square = (np.bincount(where, weights=v) for v in (np.ones_like(off), off, off * off))
+    pairs, product = count * (count - 1), total**2 - square
+    if pairs.sum() == 0:
+        return 1.0
+
+    def rho(products: np.ndarray, pairs: np.ndarray, squares: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = products / np.maximum(pairs, 1) * rows / np.maximum(squares, 1e-12)
+        return found
+
+    parts = product, pairs, square, count
+    without = rho(*(part.sum() - part for part in parts))  # each group left out in turn
+    error = float(np.sqrt((len(count) - 1) * np.var(without)))
+    safe = min(max(float(rho(*(part.sum() for part in parts))) + error, LEAST_RHO), 1.0)
+    return 1.0 + (float(np.sum(count**2)) / len(values) - 1.0) * safe

@@ -11,6 +11,7 @@ from router.commands import ConfigOption, JsonOption, finish
 
 if TYPE_CHECKING:
     from router.gateway.settings import Settings
+    from training.examples import Knobs
     from training.registry import Registry
 
 app = typer.Typer()
@@ -123,6 +124,14 @@ def _store(given: str | None, settings: Settings) -> str:
     return store
 
 
+def _knobs(settings: Settings) -> Knobs:
+    """The default knobs; a policy that demands a certificate gets the heads that were certified."""
+    from router.policy import parse_policy
+    from training.examples import Knobs
+
+    return Knobs(certified=parse_policy(settings.policy).certified is not None)
+
+
 @app.command()
 def train(
     log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
@@ -137,8 +146,9 @@ def train(
     from router.gateway.settings import Settings
     from training.record import flat, recorded_train, render_training
 
-    registry = _registry(Settings.load(config), no_mlflow=no_mlflow)
-    training = recorded_train(log, out, registry, encoder=encoder or PRIOR_ENCODER)
+    settings = Settings.load(config)
+    registry, knobs = _registry(settings, no_mlflow=no_mlflow), _knobs(settings)
+    training = recorded_train(log, out, registry, encoder=encoder or PRIOR_ENCODER, knobs=knobs)
     finish(flat(training), json, lambda _: render_training(training))
     if training.report.digest is None:
         raise typer.Exit(1)
@@ -169,7 +179,9 @@ def retrain(
     place = _store(store, settings) if promote_it else None
     registry = _registry(settings, no_mlflow=no_mlflow)
     chosen = encoder or PRIOR_ENCODER
-    result = retrain_and_promote(log, out, registry, sources=sources or (), encoder=chosen, store=place)
+    result = retrain_and_promote(
+        log, out, registry, sources=sources or (), encoder=chosen, store=place, knobs=_knobs(settings)
+    )
     finish(result, json, render_retraining)
     if result.training is not None and result.training.report.digest is None:
         raise typer.Exit(1)

@@ -67,7 +67,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     min_r2_tokens: float = 0.2  # below, output tokens are the candidate's mean
     folds: int = 5
     seed: int = 0
-    certified: bool = False  # serve the heads that a certificate holds for: no fit on all groups after it
+    certified: bool = False  # serve what is certified: no fit on all groups after it
     num_threads: int = 1  # a second one on a busy machine made training eight times slower, not faster
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from training.calibrate import log_loss
 from training.fit import fit_success, fit_tokens
 from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
+from training.slices import error_interval
 from training.tasktype import with_types
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     success: ProbabilityMetrics
     table: ProbabilityMetrics
+    ece_ci: tuple[float, float]  # 95 % over groups
     ece_by_chance: float  # which true probabilities would show on as many rows, 95 of 100 times less
     log_loss_minus_table: float
     log_loss_minus_table_ci: tuple[float, float]
@@ -81,6 +83,7 @@ def scored(heads: Fitted, newest: Examples, said: Believed, seed: int) -> HeldOu
         groups=len(np.unique(newest.group)),
         success=probability_metrics(newest.success, said.p),
         table=probability_metrics(newest.success, said.table),
+        ece_ci=error_interval(newest.success, said.p, newest.group),
         ece_by_chance=chance_error(said.p, seed),
         log_loss_minus_table=over_table,
         log_loss_minus_table_ci=table_ci,

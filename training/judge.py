@@ -216,7 +216,7 @@ def _edit_of_file(path: Path, data: bytes, root: str | None) -> Edit | None:
     return None if edit.problem == "no diff found in the text" or not data.strip() else edit
 
 
-def _tool_calls(data: bytes) -> list[tuple[str, Mapping[str, Any]]] | None:
+def _tool_calls(data: bytes) -> list[tuple[str, str | Mapping[str, Any]]] | None:
     """Tool calls of a JSON list or of JSON lines: objects with `name` and `input` or `arguments`.
 
     Those of Chat Completions have both within `function`. Anything else is data.
@@ -226,7 +226,7 @@ def _tool_calls(data: bytes) -> list[tuple[str, Mapping[str, Any]]] | None:
         items = msgspec.json.decode(data) if whole else msgspec.json.Decoder().decode_lines(data)
     except msgspec.DecodeError:
         return None
-    calls = []
+    calls: list[tuple[str, str | Mapping[str, Any]]] = []
     for item in items if isinstance(items, list) else []:
         call = item.get("function", item) if isinstance(item, dict) else None
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):

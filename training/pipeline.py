@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from features.encoder import EncoderCard, read_card
 from features.errors import BadInput
 from models.folder import install_bundle, kept_beside
 from models.prior import PRIOR_ENCODER
+from training.after.samediff_heads import AfterFit, fit_log
 from training.certify import certificates
 from training.dataset import Dataset, Labelled, featurized, holdout_mask, labelled_rows
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
@@ -25,6 +27,7 @@ from training.fit import SuccessHead, TokensHead, fit_amounts, fit_success, fit_
 from training.gates import Gate, gates_of_bundle, gates_of_rows, gates_of_scores
 from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, scored
 from training.log import LogStore
+from training.offsets import fit_offsets
 from training.publish import Provenance, Published, publish
 from training.slices import slices
 from training.tasktype import with_types
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from models.certificate import Certificate
     from models.manifest import Slice
+    from models.offset import OffsetCard
 
 
 TRAINED = Provenance(kind="trained")
@@ -80,10 +84,11 @@ class Work:
     dataset: Dataset = field(init=False)
     older: Examples = field(init=False)
     newest: Examples = field(init=False)
-    typed: Examples = field(init=False)  # all of them, with the classifier of their task types
     fitted: Fitted = field(init=False)
     said: Believed = field(init=False)  # on the newest groups
     heads: Heads = field(init=False)
+    of: Examples = field(init=False)  # what those were fitted on: all, or the older ones if certified
+    after: AfterFit | None = None
     held_out: HeldOut | None = None
     slices: list[Slice] = field(default_factory=list)
     certificates: list[Certificate] = field(default_factory=list)
@@ -107,7 +112,7 @@ def featurize(work: Work) -> None:
 
 def split(work: Work) -> None:
     """Hold the newest groups out, whole."""
-    held = holdout_mask(work.dataset.examples.group, work.dataset.ts_ms)
+    held = _held(work)
     work.gates += gates_of_rows(work.dataset, held)
     work.older, work.newest = work.dataset.examples.some(~held), work.dataset.examples.some(held)
 
@@ -127,16 +132,26 @@ def evaluate(work: Work) -> None:
 
 def certify(work: Work) -> None:
     """Find the threshold whose harm is bounded, on the groups that the heads haven't seen."""
-    held = holdout_mask(work.dataset.examples.group, work.dataset.ts_ms)
-    rows = work.labelled.rows.select(task=pl.coalesce("task_id", "request_id"))["task"].to_numpy()
-    work.certificates = certificates(work.fitted.success, work.older, work.newest, rows[held])
+    task = _tasks(work)[_held(work)]
+    work.certificates = certificates(work.fitted.success, work.older, work.newest, task)
 
 
 def refit(work: Work) -> None:
-    """Fit again on all groups: what is served has seen everything."""
-    work.typed = with_types(work.dataset.examples, seed=work.knobs.seed)
-    of = work.typed, work.knobs
+    """Fit again on all groups: what is served has seen everything, unless it is to be what was certified."""
+    if work.knobs.certified and any(c.tau is not None for c in work.certificates):
+        work.of = with_types(work.older, seed=work.knobs.seed)
+        amounts = fit_amounts(work.of, work.knobs)
+        work.heads = Heads(work.fitted.success, work.fitted.tokens, amounts)
+        return
+    work.certificates = [msgspec.structs.replace(c, refitted=True) for c in work.certificates]
+    work.of = with_types(work.dataset.examples, seed=work.knobs.seed)
+    of = work.of, work.knobs
     work.heads = Heads(fit_success(*of), fit_tokens(*of), fit_amounts(*of))
+
+
+def after(work: Work) -> None:
+    """Fit what an answer's own edit tells of it; without judged answers nothing, and that is said."""
+    work.after = fit_log(work.store, seed=work.knobs.seed)
 
 
 def export(work: Work) -> None:
@@ -149,11 +164,29 @@ def export(work: Work) -> None:
         seed=work.knobs.seed,
         certificates=tuple(work.certificates),
         slices=tuple(work.slices),
+        offsets=_offsets(work),
     )
     pair = heads.success, heads.tokens
-    work.published = publish(
-        work.built, pair, work.dataset.examples, said, work.encoder, amounts=heads.amounts
-    )
+    card = None if work.after is None else work.after.card
+    work.published = publish(work.built, pair, work.of, said, work.encoder, amounts=heads.amounts, after=card)
+
+
+def _offsets(work: Work) -> OffsetCard | None:
+    """How far repositories lie from what heads say that saw none of their rows."""
+    rows = work.labelled.rows.select(pl.col("repo", "tenant").fill_null(""))
+    seen = np.ones(len(rows), bool) if len(work.of.success) == len(rows) else ~_held(work)
+    where = np.stack([rows[name].to_numpy().astype(str)[seen] for name in ("repo", "tenant")], axis=1)
+    return fit_offsets(work.heads.success.oof, work.of.success, where, _tasks(work)[seen])
+
+
+def _held(work: Work) -> np.ndarray:
+    """Rows (n,) of the newest groups."""
+    return holdout_mask(work.dataset.examples.group, work.dataset.ts_ms)
+
+
+def _tasks(work: Work) -> np.ndarray:
+    """What each row (n,) is an answer to."""
+    return work.labelled.rows.select(task=pl.coalesce("task_id", "request_id"))["task"].to_numpy().astype(str)
 
 
 def gate(work: Work) -> None:
@@ -172,6 +205,7 @@ STEPS: tuple[tuple[str, Callable[[Work], None]], ...] = (
     ("evaluate", evaluate),
     ("certify", certify),
     ("fit on all groups", refit),
+    ("fit after the answer", after),
     ("export and prove", export),
     ("gate", gate),
 )
@@ -225,6 +259,7 @@ def _report(work: Work, out: Path, *, written: bool = False) -> TrainReport:
         gates=work.gates,
         slices=work.slices,
         certificates=work.certificates,
+        after=None if work.after is None else work.after.said,
     )
     published = work.published
     if published is None or not written:

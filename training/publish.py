@@ -10,6 +10,7 @@ import numpy as np
 
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names
+from models.after import AFTER, AfterCard
 from models.certificate import Certificate
 from models.export import export_heads
 from models.folder import write_bundle
@@ -26,6 +27,7 @@ from models.manifest import (
     Split,
     TokenScale,
 )
+from models.offset import OffsetCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +46,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}  # of the evaluation, beside the fit's own
     certificates: tuple[Certificate, ...] = ()
     slices: tuple[Slice, ...] = ()
+    offsets: OffsetCard | None = None
     seed: int = 0
 
 
@@ -63,10 +66,11 @@ def publish(
     encoder: Path | None = None,
     *,
     amounts: dict[str, TokensHead] | None = None,
+    after: AfterCard | None = None,
 ) -> Published:
     """Export the heads, prove the export and write the bundle; `encoder` is the folder to put into it.
 
-    `amounts` are the heads of fit_amounts.
+    `amounts` are the heads of fit_amounts, `after` those after the answer.
 
     Raises CheckFailed when the proof fails, BadInput when the examples' features are not this samediff's.
     """
@@ -123,8 +127,13 @@ def publish(
         parity=parity,
         trained_on=provenance.trained_on,
         lineage=provenance.lineage,
+        certificates=provenance.certificates,
+        slices=provenance.slices,
+        offsets=provenance.offsets,
     )
     extra = {} if success.types is None else success.types.files()
+    if after is not None:
+        extra = {**extra, AFTER: msgspec.json.encode(after)}
     return Published(write_bundle(folder, manifest, graph, encoder, extra=extra), parity, manifest)
 
 

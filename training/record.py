@@ -81,6 +81,8 @@ def recorded_train(
     if not log.is_dir():
         raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
     lineage["data"] = data_digest(LogStore(log))
+    if knobs.certified:
+        lineage["heads"] = "certified"
     card = read_card(encoder)
     lineage["features"] = feature_hash(card.dim, card.digest)
     said = msgspec.structs.replace(TRAINED, lineage=lineage)
@@ -122,6 +124,7 @@ def _write_down(run: Run, report: TrainReport) -> None:
             metrics |= {f"{name}_{k}": v for k, v in msgspec.to_builtins(scores).items()}
         run.params({"held_out_rows": held.rows, "held_out_groups": held.groups})
         metrics["ece_by_chance"] = held.ece_by_chance
+        metrics["learned_ece_low"], metrics["learned_ece_high"] = held.ece_ci
         for control in ("table", "pin"):
             low, high = getattr(held, f"log_loss_minus_{control}_ci")
             mean = getattr(held, f"log_loss_minus_{control}")
@@ -131,7 +134,10 @@ def _write_down(run: Run, report: TrainReport) -> None:
                 f"log_loss_minus_{control}_high": high,
             }
         metrics["tokens_sum_ratio"] = held.tokens_sum_ratio
-    metrics |= {f"certified tau, {c.risk}": c.tau for c in report.certificates}
+    for certificate in report.certificates:
+        metrics[f"certified tau {certificate.risk}"] = certificate.tau
+        least = min((tried.bound for tried in certificate.grid if tried.known), default=None)
+        metrics[f"least bound {certificate.risk}"] = least
     metrics["slices_beyond_chance"] = sum(s.beyond_chance for s in report.slices)
     metrics |= {f"gate {gate.name}": float(gate.passed) for gate in report.gates}
     if report.parity is not None:
@@ -139,7 +145,7 @@ def _write_down(run: Run, report: TrainReport) -> None:
     run.metrics({name.replace("'", ""): value for name, value in metrics.items()})
     run.document("report.json", msgspec.to_builtins(report))
     if held is not None:
-        run.figure("calibration.html", calibration_page(held))
+        run.figure("calibration.html", calibration_page(held, report.slices))
 
 
 def _register(registry: Registry, run: Run, out: Path) -> str:
@@ -170,6 +176,7 @@ def retrain(
     *,
     sources: Sequence[str] = (),
     encoder: Path = PRIOR_ENCODER,
+    knobs: Knobs = DEFAULT_KNOBS,
 ) -> Retraining:
     """Ingest what is new, label, train and gate; nothing new since `out` was trained: nothing is done.
 
@@ -190,9 +197,9 @@ def retrain(
             new_outcomes=labelled.added,
             data_digest=data,
         )
-        if _trained_on(out) == data:
+        if _trained_on(out) == (data, knobs.certified):
             return found
-        training = recorded_train(log, out, registry, encoder=encoder)
+        training = recorded_train(log, out, registry, encoder=encoder, knobs=knobs)
         return msgspec.structs.replace(found, training=training)
 
 
@@ -204,11 +211,12 @@ def retrain_and_promote(
     sources: Sequence[str],
     encoder: Path,
     store: str | None,
+    knobs: Knobs = DEFAULT_KNOBS,
 ) -> Retraining:
     """As `retrain`; with a store the bundle is put in force if its gates passed."""
     from training.promote import promote
 
-    result = retrain(log, out, registry, sources=sources, encoder=encoder)
+    result = retrain(log, out, registry, sources=sources, encoder=encoder, knobs=knobs)
     if store is None or result.training is None or result.training.report.digest is None:
         return result
     return msgspec.structs.replace(result, promoted=promote(store, out, None, registry).digest)
@@ -246,12 +254,13 @@ def render_retraining(result: Retraining) -> Iterator[RenderableType]:
         yield f"[green]in force[/] {result.promoted[:12]}"
 
 
-def _trained_on(out: Path) -> str | None:
-    """Data digest of the bundle that is there; None where there is none that can be used."""
+def _trained_on(out: Path) -> tuple[str | None, bool] | None:
+    """Data digest of the bundle that is there, and whether as certified; None where none can be used."""
     try:
-        return Bundle.load(out).manifest.lineage.get("data")
+        lineage = Bundle.load(out).manifest.lineage
     except BadInput:
         return None
+    return lineage.get("data"), lineage.get("heads") == "certified"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import msgspec
 from models.certificate import Certificate
 from models.manifest import Parity, Slice
 from models.tasktype import TypeCard
+from training.after.samediff_heads import AfterSaid
 from training.audit import described
 from training.dataset import DatasetCounts
 from training.gates import Gate
@@ -37,6 +38,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     )
     paired_rows: int = 0  # newcomers' outcomes held against known candidates' on the same task
     types: TypeCard | None = None  # how well a task type is told where no client tells it
+    after: AfterSaid | None = None  # what is believed of an answer in hand
     parity: Parity | None = None
     digest: str | None = None
 
@@ -71,6 +73,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     yield from said(report.slices)
     for certificate in report.certificates:
         yield f"certificate: {certificate.said}"
+    yield from _after_said(report)
     for gate in report.gates:
         yield f"{'[green]pass[/]' if gate.passed else '[red]FAIL[/]'}  {gate.name}: {gate.said}"
     if report.digest is None:
@@ -95,3 +98,17 @@ def _types_said(report: TrainReport) -> Iterator[str]:
         f"({scores['accuracy_of_base']:.1%} by the commonest), log-loss {scores['log_loss']:.3f} against "
         f"{scores['log_loss_of_base']:.3f}, on {scores['requests']:,.0f} requests"
     )
+
+
+def _after_said(report: TrainReport) -> Iterator[str]:
+    """What of an answer in hand can be told, and what the log doesn't teach."""
+    if report.after is None:
+        return
+    for name, scores in report.after.heads.items():
+        area = f", AUC {scores['auc']:.3f}" if "auc" in scores else ""
+        yield (
+            f"after the answer, {name}: log-loss {scores['log_loss']:.4f} against "
+            f"{scores['log_loss_of_base']:.4f} of the base rate{area}, out of fold"
+        )
+    for question, why in report.after.missing.items():
+        yield f"after the answer, {question}: not learned ({why})"

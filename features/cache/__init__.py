@@ -13,8 +13,8 @@ from features.cache.prefixes import (
     tools_seed,
 )
 from features.cache.reading import missed, read, read_all
-from features.cache.rules import CacheRules, Lifetime, read_rules, rules_for, why_no_rules
-from features.cache.state import after
+from features.cache.rules import CacheRules, Lifetime, read_rules, rules_digest, rules_for, why_no_rules
+from features.cache.state import after, corrected, last_used
 from features.cache.types import CacheRequest, CacheState, Split, Why
 
 __all__ = [
@@ -33,12 +33,15 @@ __all__ = [
     "Why",
     "after",
     "block_hits",
+    "corrected",
+    "last_used",
     "missed",
     "prefix_chain",
     "read",
     "read_all",
     "read_rules",
     "replay_turns",
+    "rules_digest",
     "rules_for",
     "shared_messages",
     "shared_prefix",

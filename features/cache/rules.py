@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from datetime import UTC, date, datetime
@@ -112,6 +113,12 @@ def rules_for(
     if table is None:
         return _find_shipped(seller, model, day, explicit)
     return _find(seller, model, day, explicit, table)
+
+
+@lru_cache(maxsize=1)
+def rules_digest() -> str:
+    """Digest of the table that ships, for the receipt."""
+    return hashlib.sha256(msgspec.json.encode(read_rules(), order="deterministic")).hexdigest()[:16]
 
 
 def why_no_rules(provider: str | None, model: str) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from features.cache.prefixes import shared_messages
-from features.cache.reading import best_found, shared_tokens
+from features.cache.reading import best_found, hit_rate, shared_tokens
 from features.cache.types import Sent
 
 if TYPE_CHECKING:
     from features.cache.rules import CacheRules
-    from features.cache.types import CacheRequest, CacheState
+    from features.cache.types import CacheRequest, CacheState, Split
     from features.wire.types import Usage
 
 KEPT = 4  # prompts remembered for each key: sub-agents and side calls interleave with the main thread
@@ -54,6 +54,49 @@ def after(
     others = [s for s in state.sent if s.key != request.key]
     kept = own[-(KEPT - 1) :] if request.hashes else []  # of counts only the last prompt can be told
     return state._replace(sent=(*others, *kept, sent)[-KEPT * KEYS_KEPT :])
+
+
+def corrected(
+    rules: CacheRules | None,
+    state: CacheState,
+    request: CacheRequest,
+    usage: Usage,
+    *,
+    said: Split,
+    now_ms: float,
+) -> CacheState:
+    """Return the state once the usage block of a prompt already noted came back; `said` was foretold of it.
+
+    Serving notes a prompt with `after` when its answer begins, so that parallel calls know, and corrects it
+    here when it has ended; from now on others can read it in any case.
+    """
+    if rules is None:
+        return state
+    if said.hit >= hit_rate(rules, state, request.key) - 1e-9:  # and no lifetime is in doubt
+        state = _tried(rules, state, request.key, said.read, usage)
+    at = next((i for i in reversed(range(len(state.sent))) if _same(state.sent[i], request)), None)
+    if at is None:
+        return state
+    before, sent, later = state.sent[:at], state.sent[at], state.sent[at + 1 :]
+    tokens = _counted(usage) or sent.tokens
+    if tokens < rules.floor_tokens or _uncached(rules, request, usage):
+        return state._replace(sent=(*before, *later))
+    answer = (usage.output_tokens or 0) if rules.answers else 0
+    seen_ms = min(sent.visible_ms, now_ms)
+    kept = sent._replace(tokens=tokens, answer_tokens=answer, visible_ms=seen_ms)
+    return state._replace(sent=(*before, kept, *later))
+
+
+def last_used(state: CacheState, key: str) -> float | None:
+    """When a cache was last used (ms), by what the state remembers; None if it wasn't."""
+    return max((sent.used_ms for sent in state.sent if sent.key == key), default=None)
+
+
+def _same(sent: Sent, request: CacheRequest) -> bool:
+    """Whether this is the very prompt: by its last hash, or by its length."""
+    if sent.key != request.key or len(sent.hashes) != len(request.hashes):
+        return False
+    return sent.hashes[-1] == request.hashes[-1] if request.hashes else sent.tokens == request.tokens
 
 
 def _marks_after(
@@ -103,13 +146,17 @@ def _learned(
     rules: CacheRules, state: CacheState, request: CacheRequest, usage: Usage | None, now_ms: float
 ) -> CacheState:
     """Note which share of a prefix that was surely there best effort has read."""
-    if rules.hits is None or usage is None or usage.cached_tokens is None:
+    if rules.hits is None or usage is None:
         return state
     found, _ = best_found(rules, state, request, now_ms)
-    if not found.reach or found.alive < 1:
+    return _tried(rules, state, request.key, found.reach, usage) if found.alive == 1 else state
+
+
+def _tried(rules: CacheRules, state: CacheState, key: str, reach: int, usage: Usage) -> CacheState:
+    if rules.hits is None or usage.cached_tokens is None or not reach:
         return state
-    got = min(1.0, max(0, usage.cached_tokens) / found.reach)
+    got = min(1.0, max(0, usage.cached_tokens) / reach)
     trials = {k: (h, n) for k, h, n in state.trials}
-    hits, calls = trials.pop(request.key, (0.0, 0.0))
-    trials[request.key] = (hits + got, calls + 1)
+    hits, calls = trials.pop(key, (0.0, 0.0))
+    trials[key] = (hits + got, calls + 1)
     return state._replace(trials=tuple((k, *v) for k, v in list(trials.items())[-KEYS_KEPT:]))

@@ -17,6 +17,8 @@ from features.assemble import trajectory_of
 from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
+from router.arms import split_of
+from router.cost import cache_rules, sending
 from router.decide import CallContext
 from router.drift import DRIFT_FLAG
 from router.gateway.errors import ERROR_KINDS
@@ -24,7 +26,7 @@ from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
-from router.gateway.sessions import Sessions, chain_of
+from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
 from router.offline import load_decider
 
@@ -156,7 +158,7 @@ class Gateway:
 
     def began(self, call: Call) -> None:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
-        self.sessions.began(call.place, call.answer, call.receipt.ts_ms)
+        self.sessions.began(call.place, call.answer, call.receipt.ts_ms, _stored(call))
 
     def heard(self, call: Call, answer: WireResponse) -> None:
         """Learn from an answer that is through: what a next request may build on, and its token counts."""
@@ -166,6 +168,7 @@ class Gateway:
         size = call.request.body_bytes
         last = LastTurn(turn_of(call.receipt), tokens, usage.output_tokens)
         self.sessions.heard(call.answer, answer, size, last)
+        self.sessions.counted(call.place, _stored(call), usage, _now_ms())
         self.decider.ratios.correct(call.deployment.model, size, tokens)
 
     def ended(self, call: Call, trace: Trace) -> None:
@@ -222,6 +225,14 @@ class Gateway:
 def _beside(journal: Path) -> Path:
     """Where offsets are kept: no file of the journal's own, which are all its readers'."""
     return journal.with_name(f"{journal.name}.offsets.json")
+
+
+def _stored(call: Call) -> Stored:
+    """The prompt as the cache that it went to sees it."""
+    sent = sending(call.request, call.place.chain)
+    rules = cache_rules(call.deployment, call.receipt.ts_ms, marked=sent.marked)
+    split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
+    return Stored(rules, sent.to(call.deployment, split.tokens), split)
 
 
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:

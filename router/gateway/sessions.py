@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,17 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import xxhash
 
-from features.cache import PrefixMemory, prefix_chain, tools_seed
+from features.cache import CacheState, PrefixMemory, corrected, prefix_chain, tools_seed
+from features.cache import after as after_sending
 from features.trajectory import SessionTrajectories
 from router.decide import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from features.cache import Chain
+    from features.cache import CacheRequest, CacheRules, Chain, Split
     from features.context import LastTurn
     from features.trajectory import Trajectory
-    from features.wire.types import Message, Part, WireRequest, WireResponse
+    from features.wire.types import Message, Part, Usage, WireRequest, WireResponse
 
 # Headers in which clients name their session, best first.
 SESSION_HEADERS = (
@@ -33,7 +35,6 @@ SESSION_HEADERS = (
 # Headers in which a sub-agent with a session of its own names the session that began it.
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _MAX_ID = 200
-_SERVED = 64  # candidates of a thread whose caches are followed; clients may pin to invented names
 _MARKS = 4  # pieces of an answer by which it is known again
 
 
@@ -73,9 +74,17 @@ class Place(NamedTuple):
         return Answer(self.conversation, self.session, self.thread, candidate, by_client, self.turn)
 
 
+class Stored(NamedTuple):
+    """A prompt on its way into a cache: the rules it goes by, and what was foretold of it."""
+
+    rules: CacheRules | None
+    request: CacheRequest
+    split: Split
+
+
 class _Thread(msgspec.Struct):
     latest: str = ""  # conversation
-    served: set[str] = msgspec.field(default_factory=set)  # candidates
+    cache: CacheState = CacheState()  # what the providers' caches hold of it
 
 
 class Sessions:
@@ -131,12 +140,14 @@ class Sessions:
     def view(self, place: Place, now_ms: int) -> Session:
         """Return what a decision may know of the conversation so far."""
         shared = self._memory.lookup(place.thread, place.chain, now_ms)
-        served = {}
-        for candidate in self._threads[place.thread].served if place.thread in self._threads else ():
-            found = self._memory.lookup(f"{place.thread}|{candidate}", place.chain, now_ms)
-            served[candidate] = (found.share, found.age_ms)
-        after = place.after
-        known = Session(turn=place.turn, shared=shared, served=served, is_subagent=place.is_subagent)
+        after, thread = place.after, self._threads.get(place.thread)
+        known = Session(
+            turn=place.turn,
+            shared=shared,
+            cache=thread.cache if thread else CacheState(),
+            chain=place.chain,
+            is_subagent=place.is_subagent,
+        )
         if after is None:
             return known
         known = known._replace(last_candidate=after.candidate, last_by_client=after.by_client)
@@ -150,16 +161,27 @@ class Sessions:
         """The request's trajectory, continued from the last turn's; valid until the next call."""
         return self._trajectories.follow(place.conversation, request.messages, place.chain[0])
 
-    def began(self, place: Place, answer: Answer, now_ms: int) -> None:
+    def began(self, place: Place, answer: Answer, now_ms: int, stored: Stored | None = None) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""
         _put(self._conversations, answer.conversation, answer, self._limit)
         thread = self._threads.get(place.thread) or _Thread()
         thread.latest = answer.conversation
-        if len(thread.served) < _SERVED:
-            thread.served.add(answer.candidate)
+        if stored is not None:
+            ends = stored.rules is not None and stored.rules.visible == "ended"
+            seen = math.inf if ends else now_ms
+            thread.cache = after_sending(
+                stored.rules, thread.cache, stored.request, None, now_ms, visible_ms=seen
+            )
         _put(self._threads, place.thread, thread, self._limit)
         self._memory.remember(place.thread, place.chain, now_ms)
-        self._memory.remember(f"{place.thread}|{answer.candidate}", place.chain, now_ms)
+
+    def counted(self, place: Place, stored: Stored, usage: Usage, now_ms: int) -> None:
+        """Correct what is believed of a cache by what its provider counted."""
+        thread = self._threads.get(place.thread)
+        if thread is not None:
+            thread.cache = corrected(
+                stored.rules, thread.cache, stored.request, usage, said=stored.split, now_ms=now_ms
+            )
 
     def heard(self, answer: Answer, response: WireResponse, body_bytes: int, last: LastTurn) -> None:
         """Note what an answer was, so that it is known again, and what the provider counted."""

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_bill.py DATA [--every]
 
-DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet. The rails runs
-name their models for people ("Claude Opus 4.6 (Claude Code)"): a price file's [names] is made of these by rule,
-and what the rule doesn't find is named. `--every` lists all sessions that are off by more than 5 %.
+DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet. The rails
+runs name their models for people ("Claude Opus 4.6 (Claude Code)"): a price file's [names] is made of these
+by rule, and what the rule doesn't find is named. `--every` lists all sessions that are off by more than 5 %.
 """
 
 from __future__ import annotations

@@ -162,7 +162,17 @@ def agent_sessions(path: Path) -> None:
     show_row("all", len(frame), sums)
     sessions = pl.concat(kept).group_by("session", maintain_order=True).sum()
     low, high = interval(sessions["mean"].to_numpy(), sessions["recorded"].to_numpy())
+    print(f"    {turn_shape(frame)}")
     print(f"    mean, 95 % over {len(sessions)} sessions: {low:+.1%} to {high:+.1%}")
+
+
+def turn_shape(frame: pl.DataFrame) -> str:
+    """What a turn adds to the prompt, over all sessions, and how long it takes where nobody is away."""
+    prompt = pl.col("input_tokens_uncached") + pl.col("cached_tokens")
+    sessions = frame.group_by("session").agg(grown=prompt.max() - prompt.first(), turns=pl.len() - 1)
+    pause = frame.select((pl.col("ts_ms") - pl.col("ts_ms").shift(1)).over("session"))["ts_ms"]
+    growth = sessions["grown"].sum() / sessions["turns"].sum()
+    return f"a turn adds {growth:,.0f} tokens and takes {pause.filter(pause < TTL_MS).mean() / 1000:.1f} s"
 
 
 def replay(name: str, part: pl.DataFrame, *, answers: bool | None = None) -> tuple[CacheRules, TurnSplits]:

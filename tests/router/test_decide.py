@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_servers import NOW_MS
 
+from features.cache import CacheState, after
 from features.errors import BadInput
 from features.records import DecisionRecord
 from features.wire import parse_request
 from models.bundle import Bundle
 from router.catalog import Catalog
+from router.cost import cache_rules, sending
 from router.decide import PRIOR_NOTICE, CallContext, Decider, Session, Unavailable, UnknownModel
+from router.gateway.sessions import chain_of
 from router.policy import parse_policy
 from router.receipt import recompute
 
@@ -58,6 +61,17 @@ def context(n=0, **session):
     return CallContext(f"req_{n}", "s", NOW_MS, Session(**session))
 
 
+def warm(request, age_ms, *candidates):
+    """What a session knows where these candidates were sent this very prompt so long ago."""
+    state, sent = CacheState(), sending(request, chain_of(request))
+    for name in candidates:
+        for deployment in Catalog.load().deployments_of(name, request.dialect)[:1]:
+            rules = cache_rules(deployment, NOW_MS, marked=sent.marked)
+            asked = sent.to(deployment, request.body_bytes // 4)
+            state = after(rules, state, asked, None, NOW_MS - age_ms)
+    return {"cache": state, "chain": sent.chain}
+
+
 def arm(receipt, candidate):
     return next(a for a in receipt.arms if a.candidate == candidate)
 
@@ -67,14 +81,14 @@ def arm(receipt, candidate):
     n=st.integers(0, 10_000),
     last=st.sampled_from([None, "claude-haiku-5-5", "claude-opus-5-5", "gpt-5.4", "someone-else"]),
     loop=st.booleans(),
-    share=st.floats(0, 1),
+    age=st.sampled_from([None, 0, 290_000, 1_000_000, 9_000_000]),
     last_tokens=st.one_of(st.none(), st.integers(1, 10**6)),
     by_client=st.booleans(),
     tier=st.sampled_from([None, "auto", "flex", "a=b"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_receipt_is_recomputed_byte_for_byte(
-    decider, content, n, last, loop, share, last_tokens, by_client, tier
+    decider, content, n, last, loop, age, last_tokens, by_client, tier
 ) -> None:
     more = {"service_tier": tier}
     request = chat(turns=LOOP, **more) if loop else messages(content=content, system="s" * 9000, **more)
@@ -84,8 +98,10 @@ def test_a_receipt_is_recomputed_byte_for_byte(
         "last_tokens": last_tokens,
         "last_bytes": 500,
     }
-    served = {} if last is None else {last: (share, 1000.0)}
-    receipt = decider.decide(request, context(n, served=served, shared=(10, share, 5.0), **session))
+    session |= (
+        {} if age is None else warm(request, age, *([last] if last in decider.catalog.candidates else []))
+    )
+    receipt = decider.decide(request, context(n, shared=(10, 0.5, 5.0), **session))
     written = msgspec.json.encode(receipt)
     read = msgspec.json.decode(written, type=DecisionRecord)
     assert msgspec.json.encode(recompute(read, decider)) == written
@@ -201,10 +217,12 @@ def test_a_warm_cache_makes_an_arm_cheaper(decider) -> None:
     request = messages(
         content=[{"type": "text", "text": "x" * 60_000, "cache_control": {"type": "ephemeral"}}]
     )
-    cold = decider.decide(request, context())
-    warm = decider.decide(request, context(served={"claude-opus-5-5": (0.95, 1000.0)}))
-    assert arm(warm, "claude-opus-5-5").cost_usd < arm(cold, "claude-opus-5-5").cost_usd / 5
-    assert arm(warm, "claude-sonnet-5-5").cost_usd == arm(cold, "claude-sonnet-5-5").cost_usd
+    cold = decider.decide(request, context(**warm(request, 0)))
+    hot = decider.decide(request, context(**warm(request, 1_000, "claude-opus-5-5")))
+    assert arm(hot, "claude-opus-5-5").cost_usd < arm(cold, "claude-opus-5-5").cost_usd / 5
+    assert arm(hot, "claude-sonnet-5-5").cost_usd == arm(cold, "claude-sonnet-5-5").cost_usd
+    assert arm(hot, "claude-opus-5-5").cache_why == "warm"
+    assert arm(hot, "claude-sonnet-5-5").cache_why == "switched"
 
 
 def test_the_prior_says_that_it_is_the_prior(bundle_folder, catalog) -> None:

@@ -4,10 +4,15 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from router_servers import NOW_MS
 
+from features.cache import CacheRequest, CacheState, read, rules_for
 from features.context import LastTurn
 from features.wire import Part, WireResponse, parse_request
-from router.gateway.sessions import Sessions
+from features.wire.types import Usage
+from router.catalog import Catalog
+from router.cost import cache_rules, sending
+from router.gateway.sessions import Sessions, Stored
 
 NAMED = {"x-claude-code-session-id": "s1"}
 UNCOUNTED = LastTurn(None, None, None)
@@ -53,7 +58,7 @@ def test_sessions_know_who_answered_and_what_was_sent() -> None:
     assert (view.last_candidate, view.last_bytes, view.last_tokens) == ("a", 500, 120)
     assert (view.turn, view.last_by_client) == (1, False)
     assert view.shared[0] == len("Fix it")
-    assert view.served["a"] == (view.shared[1], 2000)
+    assert view.shared[2] == 2000
     side = sessions.place(claude("Give this a title", "x", "y"), NAMED, "")
     assert side.session_id == "s1"
     assert sessions.view(side, 3000).last_candidate is None
@@ -67,7 +72,7 @@ def test_a_request_without_an_answer_goes_on_from_nothing_but_shares_the_cache()
         view = sessions.view(again, 5)
         assert again.conversation != first.conversation
         assert (view.last_candidate, view.last_tokens, view.turn) == (None, None, 0)
-        assert view.served["a"] == (1.0, 5)
+        assert view.shared[1:] == (1.0, 5)
         assert (again.session_id == first.session_id) == bool(headers)
 
 
@@ -165,3 +170,41 @@ def test_whoever_answered_a_conversation_is_known_to_its_next_turn(steps) -> Non
         assert sessions.view(place, 0).last_candidate == last
         assert conversation in (None, place.conversation)
         talks[at] = ([*texts, f"answer {n}", "go on"], candidate, place.conversation)
+
+
+def asked_of(request, place, name="claude-opus-4-6"):
+    """The rules of a candidate's cache, and the prompt as it sees it."""
+    deployment = Catalog.load().deployments_of(name, request.dialect)[0]
+    sent = sending(request, place.chain)
+    rules = cache_rules(deployment, NOW_MS, marked=sent.marked)
+    return rules, sent.to(deployment, 10_000)
+
+
+def test_caches_are_followed_from_answer_to_answer_and_corrected_by_usage() -> None:
+    sessions = Sessions(10)
+    mark = {"cache_control": {"type": "ephemeral"}}
+    request = claude([{"type": "text", "text": "Fix it", **mark}])
+    place = sessions.place(request, NAMED, "host")
+    rules, asked = asked_of(request, place)
+    cold = read(rules, sessions.view(place, 0).cache, asked, 0)
+    assert cold.why == "cold_start"
+    note = Stored(rules, asked, cold)
+    sessions.began(place, place.answer("a", by_client=False), 1_000, note)
+    assert read(rules, sessions.view(place, 0).cache, asked, 2_000).read == 10_000
+    nothing = Usage(input_tokens_uncached=10_000, cached_tokens=0, cache_write_tokens=0)
+    sessions.counted(place, note, nothing, 3_000)
+    assert read(rules, sessions.view(place, 0).cache, asked, 4_000).why == "cold_start"
+
+
+def test_what_is_cached_at_the_end_is_seen_at_the_end() -> None:
+    sessions = Sessions(10)
+    request = claude("Fix it")
+    place = sessions.place(request, NAMED, "host")
+    rules = rules_for("deepseek", "deepseek-v4-pro")
+    asked = CacheRequest("deepseek", 10_000, *place.chain)
+    note = Stored(rules, asked, read(rules, CacheState(), asked, 0))
+    sessions.began(place, place.answer("a", by_client=False), 0, note)
+    assert read(rules, sessions.view(place, 0).cache, asked, 9_000).why == "not_visible"
+    usage = Usage(input_tokens_uncached=10_000, cached_tokens=0, output_tokens=50)
+    sessions.counted(place, note, usage, 10_000)
+    assert read(rules, sessions.view(place, 0).cache, asked, 11_000).read == 9_984

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.certify import DELTA, TAUS, Routed, certify, upper_bound
+from training.certify import DELTA, LEVELS, TAUS, Routed, certify, upper_bound
 
 
 def routed(rng: np.random.Generator, n: int, harm: float, *, groups: int | None = None) -> Routed:
@@ -38,34 +38,95 @@ def test_what_is_safe_is_certified_with_enough_rows_and_not_with_few() -> None:
 
 
 def test_sixty_clean_rows_of_one_threshold_are_what_five_percent_take() -> None:
-    assert upper_bound(np.zeros(59), 0.05) == pytest.approx(0.0495, abs=0.0005)
-    assert upper_bound(np.zeros(400), 0.05) < 0.01
+    found, effective = upper_bound(np.zeros(59), np.arange(59), 0.05)
+    assert effective == 59
+    assert found == pytest.approx(1 - 0.05 ** (1 / 59))
+    assert found == pytest.approx(0.0495, abs=0.0005)
+    assert upper_bound(np.zeros(400), np.arange(400), 0.05)[0] < 0.01
+    assert upper_bound(np.zeros(0), np.zeros(0), 0.05)[0] == 1.0
+    assert upper_bound(np.zeros(900), np.zeros(900), 0.05)[0] == 1.0  # one repository says nothing of others
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(1.0, 5.0))
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=60), st.integers(2, 12))
 def test_a_bound_is_above_the_mean_and_wider_for_rows_that_hang_together(
-    values: list[float], effect: float
+    values: list[float], groups: int
 ) -> None:
     array = np.array(values)
-    plain = upper_bound(array, 0.05)
-    assert plain >= array.mean() - 1e-12
-    assert upper_bound(array, 0.05, effect) >= plain - 1e-12
+    apart, rows = upper_bound(array, np.arange(len(array)), 0.05)
+    together, fewer = upper_bound(array, np.arange(len(array)) % groups, 0.05)
+    assert apart >= array.mean() - 1e-12
+    assert together >= apart - 1e-12
+    assert fewer <= rows + 1e-9
+
+
+@pytest.mark.parametrize(("groups", "rho"), [(6, 0.05), (12, 0.1), (40, 0.1)])
+def test_the_risk_of_new_groups_is_too_high_in_at_most_delta_of_runs(groups: int, rho: float) -> None:
+    """Repositories differ (beta-binomial): the certified threshold's risk over all of them, not these."""
+    rng = np.random.default_rng(7)
+    a, b, runs, level = 0.05 * (1 - rho) / rho, 0.95 * (1 - rho) / rho, 150, 0.0499
+    wrong = 0
+    for _ in range(runs):
+        group = np.repeat(np.arange(groups), rng.integers(10, 80, groups))
+        rows = routed(rng, len(group), 0.0)
+        worse = rng.random(len(group)) < rng.beta(a, b, groups)[group]
+        success = np.stack([np.where(worse, 0.0, 1.0), np.ones(len(group))], axis=1)
+        found = certify(rows._replace(success=success, group=group), "worse_if_cheap", level=level)
+        wrong += found.tau is not None
+    assert wrong <= runs * DELTA + 3 * np.sqrt(runs * DELTA * (1 - DELTA))
+
+
+def test_the_certified_threshold_holds_where_the_risk_depends_on_it() -> None:
+    """Learn-then-test: the harm of what is routed rises as tau falls, and the certificate picks the tau."""
+    rng = np.random.default_rng(8)
+    fresh = rng.uniform(0.4, 1.0, 400_000)
+    harm = 0.3 * (1.0 - fresh)
+    true = {tau: float(harm[fresh >= tau].mean()) for tau in TAUS}
+    wrong = certified = 0
+    for _ in range(120):
+        rows = routed(rng, 1500, 0.0)
+        worse = rng.random(1500) < 0.3 * (1.0 - rows.p[:, 0])
+        rows = rows._replace(success=np.stack([np.where(worse, 0.0, 1.0), np.ones(1500)], axis=1))
+        tau = certify(rows, "worse_if_cheap").tau
+        certified += tau is not None
+        wrong += tau is not None and true[tau] > LEVELS["worse_if_cheap"]
+    assert certified > 80
+    assert wrong <= 120 * DELTA
 
 
 def test_rows_that_fail_together_by_group_count_for_less() -> None:
     rng = np.random.default_rng(2)
     n = 3000
     group = rng.integers(0, 12, n)
-    bad = np.array([0.0] * 11 + [0.3])[group]
-    worse = rng.random(n) < bad
+    worse = rng.random(n) < np.array([0.0] * 11 + [0.3])[group]
     rows = routed(rng, n, 0.0)._replace(
         success=np.stack([np.where(worse, 0.0, 1.0), np.ones(n)], axis=1), group=group.astype(str)
     )
     apart = certify(rows._replace(group=np.arange(n).astype(str)), "worse_if_cheap")
     together = certify(rows, "worse_if_cheap")
-    assert together.effective > 3 * apart.effective
+    assert together.grid[0].effective < apart.grid[0].effective / 3
     assert apart.tau is not None
     assert together.tau is None
+
+
+def test_outcomes_that_a_log_happens_to_know_are_no_smaller_risk() -> None:
+    """Requests that stay are all known, of the routed one in ten: the harm of all mustn't shrink for it."""
+    rng = np.random.default_rng(6)
+    rows = routed(rng, 6000, 0.04)
+    half = rows._replace(p=np.where(rng.random((6000, 1)) < 0.5, rows.p, [[0.0, 0.9]]))
+    seen = half._replace(success=np.where(rng.random((6000, 1)) < 0.1, half.success, [[np.nan, 1.0]]))
+    whole, part = certify(half, "worse_of_all"), certify(seen, "worse_of_all")
+    for full, few in zip(whole.grid, part.grid, strict=True):
+        assert few.bound > full.bound
+        assert (few.cheap, few.requests) == (full.cheap, full.requests)
+        assert few.known < full.known / 5
+
+
+def test_another_level_is_read_off_the_same_evidence() -> None:
+    found = certify(routed(np.random.default_rng(9), 3000, 0.02), "worse_if_cheap")
+    assert found.tau is not None
+    assert found.at_level(0.001).tau is None
+    assert found.at_level(0.05) == found
+    assert found.at_level(0.2).tau == min(TAUS)
 
 
 def test_harm_over_all_requests_is_easier_to_bound_than_harm_of_the_routed() -> None:
@@ -85,7 +146,7 @@ def test_a_reference_of_unknown_outcome_makes_every_failure_count() -> None:
     assert found.assumed_worse > 0
     nothing = certify(rows._replace(success=np.full((1000, 2), np.nan)), "worse_if_cheap")
     assert nothing.tau is None
-    assert all(t.cheap == 0 for t in nothing.grid)
+    assert all(t.known == 0 < t.cheap for t in nothing.grid)
 
 
 def test_candidates_dearer_than_the_reference_are_no_saving() -> None:

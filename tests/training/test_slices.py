@@ -6,13 +6,16 @@ import numpy as np
 
 from features.vector import feature_names
 from training.examples import Examples
-from training.slices import MIN_ROWS, said, slices
+from training.metrics import calibration_error
+from training.slices import MIN_ROWS, error_interval, said, slices
 
 
 def rows_of(rng: np.random.Generator, n: int) -> tuple[Examples, np.ndarray]:
     p = rng.uniform(0.2, 0.8, n)
+    features = np.zeros((n, len(feature_names(0))), dtype=np.float32)
+    features[: n // 2, feature_names(0).index("lang_python")] = 3
     examples = Examples(
-        features=np.zeros((n, len(feature_names(0))), dtype=np.float32),
+        features=features,
         candidate=rng.choice(["a", "b"], n),
         task_type=rng.choice(["fix", "test", ""], n),
         success=(rng.random(n) < p).astype(float),
@@ -25,8 +28,8 @@ def rows_of(rng: np.random.Generator, n: int) -> tuple[Examples, np.ndarray]:
 def test_true_probabilities_hold_nearly_everywhere() -> None:
     rows, p = rows_of(np.random.default_rng(0), 6000)
     found = slices(rows, p)
-    assert {s.kind for s in found} == {"candidate", "task type", "group", "context tokens"}
-    assert sum(s.beyond_chance for s in found) <= 3
+    assert {s.kind for s in found} == {"candidate", "task type", "group", "context tokens", "language"}
+    assert not any(s.beyond_chance for s in found)
     assert all(s.rows >= MIN_ROWS for s in found)
 
 
@@ -44,3 +47,23 @@ def test_nothing_is_said_of_nothing() -> None:
     rows, p = rows_of(np.random.default_rng(2), 20)
     assert slices(rows, p) == []
     assert list(said([])) == []
+
+
+def test_an_interval_of_the_error_holds_the_true_one() -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(60):
+        group = rng.integers(0, 80, 2400)
+        p = rng.uniform(0.2, 0.8, 2400)
+        y = (rng.random(2400) < p - 0.08 + rng.normal(0, 0.03, 80)[group]).astype(float)
+        low, high = error_interval(y, p, group)
+        held += low <= 0.08 <= high
+        assert low <= calibration_error(y, p) <= high + 1e-9
+    assert held >= 51
+
+
+def test_the_interval_of_true_probabilities_is_down_to_nothing() -> None:
+    rows, p = rows_of(np.random.default_rng(4), 4000)
+    low, high = error_interval(rows.success, p, rows.group)
+    assert low <= 0.01
+    assert high < 0.04

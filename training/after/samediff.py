@@ -82,8 +82,10 @@ def rows_of_log(log: LogStore) -> dict[str, AfterRows]:
 
     Answers whose facts the log doesn't hold (an older log, or `log.prompts` = "none") are no rows.
     """
-    requests = log.scan("request").select(_COLUMNS).collect()
     outcomes = log.scan("outcome").collect()
+    asked = outcomes.filter(is_pair())["request_id"].unique()
+    known = pl.col("answer").is_not_null() | pl.col("request_id").is_in(asked.implode())
+    requests = log.scan("request").select(_COLUMNS).filter(known).collect()
     requests = requests.with_columns(
         candidate=candidates_of(requests),
         group=pl.coalesce("repo", "task_id", "parent_session_id", "session_id"),

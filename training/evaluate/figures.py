@@ -41,7 +41,7 @@ def figures(setting: Setting, deployed: list[Setting]) -> dict[str, Any]:
     best = matrix.models[book(matrix, np.any([s.train for s in setting.parts], axis=0)).pin]
     models = _models(ledger, matrix.models, best)
     noise = setting.options.check_noise[0]
-    advice = recommend(Case(entries, models, best, ledger.against, noise))
+    advice = recommend(Case(entries, models, best, ledger.against, noise, setting.options.reference))
     entries |= {f"pin/{model}": ledger.entry(f"pin/{model}", matrix.models) for model in advice.pins}
     for name in entries.keys() & outcomes.keys():
         entries[name]["vs_recommended"] = ledger.against(name, advice.policy)

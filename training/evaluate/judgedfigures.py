@@ -100,11 +100,15 @@ def _by_noise(boot: Bootstrap, setting: Setting) -> list[dict[str, Any]]:
 
 
 def _heads(setting: Setting) -> dict[str, Any]:
-    """How well the cheap runs' success is told by their evidence: AUC within folds and models, and ECE."""
+    """How well evidence tells the cheap runs' success, and what escalating gains: AUC within folds, and ECE.
+
+    The latter is what matters: evidence that a task is hard speaks against the reference, too.
+    """
     assert setting.beliefs is not None
     said: list[np.ndarray] = []
     true: list[np.ndarray] = []
     ranked: list[tuple[float, int]] = []
+    gains: list[tuple[float, int]] = []
     for split, found in zip(setting.parts, setting.beliefs, strict=True):
         cheap = {c: belief.p for (c, _), belief in zip(found.pairs, found.test, strict=True)}
         for c, p in cheap.items():
@@ -113,12 +117,19 @@ def _heads(setting: Setting) -> dict[str, Any]:
             true.append(y)
             if (value := auc(y, p)) is not None:
                 ranked.append((value, len(y)))
-    if not said:
-        return {"auc_within_model": None, "ece": None, "runs": 0}
-    y, p = np.concatenate(true), np.concatenate(said)
-    total = sum(n for _, n in ranked)
-    mean = sum(value * n for value, n in ranked) / total if total else None
-    return {"auc_within_model": mean, "ece": calibration_error(y, p), "runs": len(y)}
+        for (c, r), belief in zip(found.pairs, found.test, strict=True):
+            gained = (setting.matrix.success[split.test, r] > setting.matrix.success[split.test, c]) * 1.0
+            if (value := auc(gained, belief.gain(0.5)[0])) is not None:
+                gains.append((value, len(gained)))
+    error = calibration_error(np.concatenate(true), np.concatenate(said)) if said else None
+    count = sum(len(y) for y in true)
+    return {"auc_within_model": _mean(ranked), "auc_of_gain": _mean(gains), "ece": error, "runs": count}
+
+
+def _mean(values: list[tuple[float, int]]) -> float | None:
+    """Mean of values weighted by rows; None without any."""
+    total = sum(n for _, n in values)
+    return sum(value * n for value, n in values) / total if total else None
 
 
 def _menus(played: dict[str, Played], name: str) -> list[Menu]:

@@ -13,6 +13,7 @@ import numpy as np
 from training.evaluate.beliefs import reference_of
 from training.evaluate.choose import mix_weights
 from training.evaluate.menus import Menu
+from training.metrics import paired_error
 
 if TYPE_CHECKING:
     from training.evaluate.policies import Setting
@@ -49,6 +50,7 @@ class Way(NamedTuple):
     names: list[str]
     train: np.ndarray
     test: np.ndarray
+    plain: bool = True  # whether nothing was judged
 
 
 class Lots(NamedTuple):
@@ -70,11 +72,14 @@ def lots(setting: Setting, fold: int, noise: float, *, judge: bool) -> Lots:
     ways = [*_pins(setting, fold), *_pairs(setting, fold, noise, judge=judge)]
     names = [name for way in ways for name in way.names]
     split = setting.parts[fold]
-    before = _all([treated(_side(setting, fold, split.train, noise), w.pair, w.train) for w in ways])
-    after = _all([treated(_side(setting, fold, split.test, noise), w.pair, w.test) for w in ways])
+    sides = [_side(setting, fold, which, noise) for which in (split.train, split.test)]
+    before = _all([treated(_paying(sides[0], way), way.pair, way.train) for way in ways])
+    after = _all([treated(_paying(sides[1], way), way.pair, way.test) for way in ways])
     quality, money = before.quality.mean(axis=1), before.cost.mean(axis=1)
-    low, high = max(float(money.min()), _LEAST_USD), float(money[int(np.argmax(quality))])
-    weights = mix_weights(money, quality, np.geomspace(low, max(high, low), BUDGETS))
+    plain = np.repeat([way.plain for way in ways], [len(way.names) for way in ways])
+    sure = _sure(before, plain, setting.matrix.group[split.train])
+    low, high = max(float(money.min()), _LEAST_USD), float(money[int(np.argmax(sure))])
+    weights = mix_weights(money, sure, np.geomspace(low, max(high, low), BUDGETS))
     shares = np.zeros((BUDGETS, after.quality.shape[1], setting.matrix.success.shape[1]))
     for b, k in zip(*np.nonzero(weights), strict=True):
         cheap, reference = after.pair[k]
@@ -99,8 +104,7 @@ def treated(side: Side, pair: tuple[int, int], escalate: np.ndarray) -> Points:
     onward = on_no * (1 - yes) + on_yes * yes
     kept = (1 - on_no) * s * side.noise + (1 - on_yes) * s * (1 - side.noise)
     asked = (on_no != on_yes) * side.check_usd
-    judging = side.judge_usd if cheap != reference else 0.0
-    money = side.cost[:, cheap] + asked + judging + onward * side.cost[:, reference]
+    money = side.cost[:, cheap] + asked + side.judge_usd + onward * side.cost[:, reference]
     return Points(np.tile(pair, (len(escalate), 1)), kept + onward * r, money, 1 - onward)
 
 
@@ -130,8 +134,22 @@ def _pairs(setting: Setting, fold: int, noise: float, *, judge: bool) -> list[Wa
             knobs = np.unique(np.quantile(worth, np.linspace(0, 1, THRESHOLDS + 2)[1:-1]))
             names = [f"{said} when it gains {knob:.3g} per USD" for knob in knobs]
             cut = knobs[:, None, None]
-            ways.append(Way(pair, names, worth > cut, after.gain(noise) / price[split.test] > cut))
+            at_test = after.gain(noise) / price[split.test] > cut
+            ways.append(Way(pair, names, worth > cut, at_test, plain=False))
     return ways
+
+
+def _sure(before: Points, plain: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Training success (K,), of what was judged less half a standard error of its lead over the plain lots.
+
+    Of dozens of thresholds some look better than a static cascade by luck; this pays for having looked.
+    """
+    quality, money = before.quality.mean(axis=1), before.cost.mean(axis=1)
+    rivals = mix_weights(money[plain], quality[plain], money[~plain]) @ before.quality[plain]
+    lead = before.quality[~plain] - rivals
+    sure: np.ndarray = quality.copy()
+    sure[~plain] -= [0.5 * paired_error(row, group)[1] if row.any() else 0.0 for row in lead]
+    return sure
 
 
 def _side(setting: Setting, fold: int, which: np.ndarray, noise: float) -> Side:
@@ -139,6 +157,11 @@ def _side(setting: Setting, fold: int, which: np.ndarray, noise: float) -> Side:
     filled = np.where(np.isfinite(cost), cost, known.cost)
     usd = options.check_usd, options.router_usd
     return Side(setting.matrix.success[which], filled, known.expected[which], noise, *usd)
+
+
+def _paying(side: Side, way: Way) -> Side:
+    """What isn't judged pays no judge."""
+    return side._replace(judge_usd=0.0) if way.plain else side
 
 
 def _all(points: list[Points]) -> Points:

@@ -39,6 +39,7 @@ class Case(NamedTuple):
     best: str  # the best model on all training rows
     versus: Callable[[str, str], Difference]  # of any two policies by name; a pin is "pin/MODEL"
     check_noise: float  # how often the cascade's check is wrong
+    reference: str | None = None  # of judged runs; None: the best single model
 
 
 class Advice(NamedTuple):
@@ -62,6 +63,8 @@ def recommend(case: Case) -> Advice:
         parts.append(_hint(hint, _against(case, hint)))
     if cascade:
         parts.append(_cascade(case, cascade, chosen))
+    if "judged" in case.policies:
+        parts.append(_judge(case))
     named = {pin, hint, None if _agreed(case) or chosen != "best_single" else case.best}
     rows = [row_of(case, m["model"]) for m in case.models if m["model"] in named]
     shown = tuple(row.removeprefix("pin/") for row in rows if row.startswith("pin/"))
@@ -255,6 +258,25 @@ def _hint(model: str, against: Difference) -> str:
     told = "not shown to be worse" if against["quality"] >= -PIN_MARGIN else "too few tasks to tell"
     gain = points(against["quality"], against["quality_ci"])
     return f"{model} pinned has {gain} at {cost(against)}, {told}"
+
+
+def _judge(case: Case) -> str:
+    """What judging a run by its evidence adds to the check, where each is as good as the goal."""
+    adds = case.versus("judged/parity", "static_cascade/parity")
+    even = case.policies["judged"]["cost_at_parity"]
+    if even["saving"] is None or adds["saving"] is None:
+        return "what evidence of runs adds to a check is unknown, since a cost is"
+    goal = case.reference or "the best single model"
+    against = {
+        "quality": even["quality_difference"],
+        "quality_ci": even["quality_difference_ci"],
+        "saving": even["saving"],
+        "saving_ci": even["ci"],
+    }
+    said = f"aimed at the success of {goal} with that check"
+    if better(adds):
+        return f"judging runs by their evidence, too, {said}, has {claim(against)}: {cost(adds)} than without"
+    return f"judging runs by their evidence, too, {said}, adds nothing to the check ({claim(adds)})"
 
 
 def _cascade(case: Case, cascade: str, chosen: str) -> str:

@@ -26,7 +26,7 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
     table.add_column("policy", no_wrap=True)
     for name in ("quality", "95 %", "gain", "$/task", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("mostly by")
+    table.add_column("mostly by", no_wrap=True)
     for entry in result["policies"]:
         advised = entry["name"] in (result["recommended"], result["recommended_if_checked"])
         style = "bold" if advised else ""
@@ -62,8 +62,6 @@ def _share(entry: dict[str, Any]) -> str:
     said = "".join(f"{100 * part:.0f} % {model}" for model, part in top[:1])
     if entry["name"] == "best_single" and len(top) > 1:
         said += ", by fold"
-    if entry.get("abstained"):
-        said += f" (abstained in {entry['abstained']} of {entry['folds']} folds)"
     return said
 
 
@@ -87,11 +85,37 @@ def _below(result: dict[str, Any]) -> Iterator[RenderableType]:
         f"AUC {auc} (within a model {within}); "
         f"the cascade's check is wrong {100 * result['check_noise']:.0f} % of the time"
     )
+    abstained = [
+        f"{e['name']} in {e['abstained']} of {e['folds']}" for e in result["policies"] if e.get("abstained")
+    ]
+    if abstained:
+        yield Text(f"abstained, so the best single model, by fold: {', '.join(abstained)}")
+    yield from _judged(result)
     for warning in result["warnings"]:
         yield Text(f"! {warning['message']}", style="yellow")
     rows = result["rows"]
     kept = f"{rows['kept']} kept + {sum(rows['refused'].values())} refused"
     yield Text(f"{counted(rows['read'], 'row')} read = {kept}; {result['seconds']} s", style="dim")
+
+
+def _judged(result: dict[str, Any]) -> Iterator[RenderableType]:
+    """What a judged run saves at the success of its goal, beside the same without a judge."""
+    found = {entry["name"]: entry for entry in result["policies"]}
+    goal = result["reference"] or "the best single model"
+    for name, entry in found.items():
+        if not name.startswith("judged"):
+            continue
+        plain = found[name.replace("judged", "static_cascade")]
+        both = [
+            _interval(e["cost_at_parity"]["saving"], e["cost_at_parity"]["ci"], 100) for e in (entry, plain)
+        ]
+        adds = entry["parity_vs_static"]
+        more = _interval(adds["saving"], adds["saving_ci"], 100)
+        gain = _interval(adds["quality"], adds["quality_ci"], 100)
+        yield Text(
+            f"{name}, check wrong {100 * entry['check_noise']:.0f} %: saving at the success of {goal} "
+            f"{both[0]} %, by the check alone {both[1]} %; between the two {more} % at {gain} points"
+        )
 
 
 def _interval(value: float | None, ends: list[float] | None, unit: float) -> str:

@@ -6,11 +6,13 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from features.diffs.judge import judge
 from features.diffs.verdicts import Verdict
+from features.editfacts import facts_of_answer
 from features.records import OutcomeRecord, RequestRecord, Status
-from features.wire import Usage
+from features.wire import Part, Usage
 from router import prices
 from training.shadow.bodies import Answer, logged_answer
 from training.shadow.frame import bodies
@@ -153,8 +155,31 @@ def request_records(ledger: Ledger, catalog: Catalog) -> Iterator[RequestRecord]
     """Every call that was sent, as the log keeps calls: its money is accounted for like any other."""
     assert ledger.plan is not None
     sessions = {item.request_id: item.session_id for item in ledger.items}
+    answers = _answers(ledger)
     for key, sent in ledger.sent.items():
-        yield _record(ledger.plan.run, sent, ledger.settled.get(key), catalog, sessions[sent.request_id])
+        settled = ledger.settled.get(key)
+        made = _record(ledger.plan.run, sent, settled, catalog, sessions[sent.request_id])
+        if settled is not None and settled.status == "ok":
+            by_candidate = answers.get(sent.request_id, {})
+            others = [parts for name, parts in by_candidate.items() if name != sent.candidate]
+            made = replace(made, answer=facts_of_answer(_parts(settled), others))
+        yield made
+
+
+def _answers(ledger: Ledger) -> dict[str, dict[str, list[Part]]]:
+    """Whole answers by request and candidate; the reference's, which others are held to, is no witness."""
+    assert ledger.plan is not None
+    found: dict[str, dict[str, list[Part]]] = {}
+    for key, settled in ledger.settled.items():
+        sent = ledger.sent.get(key)
+        if sent is not None and settled.status == "ok" and sent.candidate != ledger.plan.reference:
+            found.setdefault(sent.request_id, {})[sent.candidate] = _parts(settled)
+    return found
+
+
+def _parts(settled: Settled) -> list[Part]:
+    calls = [Part(kind="tool_call", name=name, text=arguments) for name, arguments in settled.calls]
+    return calls or [Part(kind="text", text=settled.text)]
 
 
 def _record(

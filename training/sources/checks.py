@@ -31,7 +31,8 @@ TOKEN_FIELDS = (
 
 # What each flag means, for the closing table.
 FLAGS = {
-    "negative_tokens": "a negative token count, or more cached than there was input; taken as unknown",
+    "negative_tokens": "a negative token count, or more cached than input, taken as unknown (is the input "
+    "without its cached part? then say --map input_tokens_uncached=COLUMN)",
     "absurd_tokens": "a token count over ten thousand million, taken as unknown",
     "no_tokens": "not one token in or out; perhaps no call at all, kept without a price",
     "negative_cost": "a negative cost, taken as unknown",
