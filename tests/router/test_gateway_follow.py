@@ -111,7 +111,9 @@ def test_a_broken_bundle_is_refused_once_and_the_last_good_one_goes_on(tmp_path,
     )
     assert f"bundle {two[:12]} is not taken" in httpx2.get(gateway.url).text
     assert httpx2.post(f"{gateway.url}/v1/messages", json=BODY).status_code == 200
-    heads.write_bytes(kept)
+    mended = heads.with_suffix(".mended")  # half a file in its place would be refused once more
+    mended.write_bytes(kept)
+    mended.replace(heads)
     wait_for(lambda: _served(gateway) == two)
     assert refused()
     assert httpx2.get(f"{gateway.url}/readyz").json()["bundle_refused"] is None
