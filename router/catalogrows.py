@@ -117,6 +117,11 @@ class Deployment(NamedTuple):
     since: date | None = None
     until: date | None = None
 
+    @property
+    def endpoint(self) -> str:
+        """Name of its endpoint, whose account and limits it shares."""
+        return self.id[: -len(self.candidate) - len(self.dialect) - 2]
+
     def reachable(self, environ: Mapping[str, str]) -> bool:
         """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""
         return self.passthrough or self.key_env is None or bool(environ.get(self.key_env))

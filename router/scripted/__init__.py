@@ -10,6 +10,9 @@ In a test: `create_upstream(Script(steps=[Step(text="hello")]))` is an ASGI app;
 loopback or through an in-process transport. `GET /_requests` tells what arrived (keys only as digests),
 `DELETE /_requests` forgets it, `--record DIR` keeps the bodies.
 
+One upstream plays several deployments: `/east/v1/messages` is `/v1/messages` at the place `east`, and
+`PUT /_faults/east` with a list of faults says what goes wrong there from now on, `[]` that nothing does.
+
 Two scripts ship: `claude_code_fix` and `codex_fix`. Both expect a repository with `calc.py`, whose `add`
 subtracts, and `test_calc.py`, which python3 can run; they read the file, run the failing test, edit, run the
 test again and say so. The scripts are data: see `Script` for every key.

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from features.errors import BadInput
 from router.scripted import chat, messages, responses
 from router.scripted.batches import Batches
+from router.scripted.faults import PlacedFaults
 from router.scripted.reading import Conversation, read_conversation
 from router.scripted.reply import CREATED_S, Event, Reply, make_reply, sse
 from router.scripted.script import Fault, FilledStep, Script, choose_step
@@ -39,6 +40,11 @@ _ERROR_TYPES: dict[int, tuple[str, str]] = {  # status -> type in the OpenAI dia
     429: ("rate_limit_exceeded", "rate_limit_error"),
     503: ("server_error", "api_error"),
     529: ("server_error", "overloaded_error"),
+}
+_PATHS: dict[Dialect, str] = {
+    "openai_chat": "/v1/chat/completions",
+    "anthropic_messages": "/v1/messages",
+    "openai_responses": "/v1/responses",
 }
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
 
@@ -79,10 +85,13 @@ def create_upstream(script: Script, record: Path | None = None) -> Upstream:
     serving = _Serving(script, record)
     return Upstream(
         routes=[
-            Route("/v1/chat/completions", serving.answer("openai_chat"), methods=["POST"]),
-            Route("/v1/messages", serving.answer("anthropic_messages"), methods=["POST"]),
-            Route("/v1/responses", serving.answer("openai_responses"), methods=["POST"]),
+            *(Route(path, serving.answer(dialect), methods=["POST"]) for dialect, path in _PATHS.items()),
             Route("/v1/messages/count_tokens", serving.count_tokens, methods=["POST"]),
+            *(
+                Route("/{at}" + path, serving.answer(dialect), methods=["POST"])
+                for dialect, path in _PATHS.items()
+            ),
+            *serving.faults.routes(),
             Route("/v1/models", serving.models),
             Route("/_requests", serving.seen, methods=["GET"]),
             Route("/_requests", serving.forget, methods=["DELETE"]),
@@ -95,6 +104,7 @@ class _Serving:
     """The endpoints and the little state they share: the prefix cache, the tries, the requests seen."""
 
     def __init__(self, script: Script, record: Path | None) -> None:
+        self.faults = PlacedFaults(script.faults)
         self._script = script
         self._record = record
         self._cache = PrefixCache(script.cache_floor_tokens)
@@ -113,7 +123,7 @@ class _Serving:
                 entry["status"] = 400
                 return _failure(dialect, Fault(status=400, message=str(error)))
             step = choose_step(self._script, talk)
-            fault = self._fault(step, raw)
+            fault = self.faults.take(request.path_params.get("at", "")) or self._fault(step, raw)
             entry.update(model=talk.model, turn=talk.turns, stream=talk.stream, fault=fault is not None)
             if fault is not None:
                 await asyncio.sleep(fault.delay_ms / 1000)
@@ -145,6 +155,7 @@ class _Serving:
         headers = {
             "request-id" if talk.dialect == "anthropic_messages" else "x-request-id": f"req_{reply.id}"
         }
+        headers.update({} if fault is None else fault.headers)
         if talk.stream:
             return Scripted(writer, writer.events(reply), fault, headers)
         payload = msgspec.json.encode(writer.body(reply))
@@ -293,7 +304,8 @@ def _key(request: Request) -> str:
 
 def _failure(dialect: Dialect, fault: Fault) -> Response:
     """Write an error answer in the dialect's own shape."""
-    headers = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+    after = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+    headers = {**after, **fault.headers}
     return _json(_error(dialect, fault), fault.status or 500, headers)
 
 

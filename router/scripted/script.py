@@ -47,7 +47,7 @@ class Fault(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     its start or half-way): `drop` aborts the connection,
     `end` closes the body cleanly without a terminal event, `garbage` sends bytes that are no event and goes
     on, `error` sends the dialect's error event and ends, `stall` goes silent until the client leaves.
-    With `times` = n only the first n tries of the same body fail.
+    With `times` = n only the first n tries of the same body fail. `headers` go on the answer, whatever else.
     """
 
     status: int | None = None
@@ -59,6 +59,7 @@ class Fault(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     delay_ms: float = 0.0  # before the response head
     event_delay_ms: float = 0.0  # before each event
     times: int | None = None
+    headers: dict[str, str] = {}
 
 
 class Step(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -99,6 +100,7 @@ class Script(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fi
     about: str = ""
     steps: list[Step] = []
     models: dict[str, list[Step]] = {}
+    faults: dict[str, list[Fault]] = {}  # by place, in order; they come before a step's own
     rules: list[Rule] = []
     offers: tuple[str, ...] = ("scripted-large", "scripted-small")  # GET /v1/models
     chunk_chars: int = 24  # of text or of tool arguments per streamed event
