@@ -12,11 +12,11 @@ import xxhash
 
 from features.diffs.edits import Edit, FileEdit, Whole, creates
 from features.diffs.fragments import comments_of, piece_form
+from features.diffs.grammars import Unparsable
 from features.diffs.languages import Language, language_of
 from features.diffs.normal import level_forms, plain_lines
 from features.diffs.postimage import CannotApply, after
 from features.diffs.roles import role_of
-from features.diffs.trees import Unparsable
 from features.diffs.verdicts import SAME, VerdictLevel
 from features.diffs.windows import windows
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from features.diffs.grammars import Unparsable
 from features.diffs.python_form import parse, python_form
-from features.diffs.trees import Unparsable, form
+from features.diffs.trees import form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

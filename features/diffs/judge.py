@@ -9,27 +9,22 @@ import msgspec
 
 from features.diffs.edits import Edit, FileEdit, Whole, creates
 from features.diffs.fragments import lines_form, piece_form
+from features.diffs.grammars import Unparsable
 from features.diffs.languages import Language, language_of
-from features.diffs.normal import equal_at_one, equal_at_two, plain_lines
+from features.diffs.normal import equal_level, plain_lines
 from features.diffs.postimage import CannotApply, Window, after
 from features.diffs.roles import Role, role_of
+from features.diffs.shown import first_difference
 from features.diffs.similarity import Change, ratio, symbols
-from features.diffs.trees import Unparsable
-from features.diffs.verdicts import Difference, FileVerdict, Verdict, VerdictLevel, overall
+from features.diffs.verdicts import FileVerdict, Verdict, VerdictLevel, overall
 from features.diffs.windows import NEEDS_BASE, windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHOWN_LINES = 8
+    from tree_sitter import Node
+
 _WORD = re.compile(rb"[A-Za-z_]\w*")
-_HASH, _SLASHES = (b"#",), (b"//", b"/*")
-_COMMENT_MARKS = {  # by which a line is a comment: for showing where code differs, nothing hangs on it
-    **dict.fromkeys(("python", "ruby", "bash", "yaml", "toml", "julia"), _HASH),
-    **dict.fromkeys(
-        ("javascript", "typescript", "tsx", "go", "rust", "java", "c", "cpp", "csharp", "php"), _SLASHES
-    ),
-}
 _DELICATE = frozenset(("created", "deleted", "renamed", "copied", "mode", "binary", "submodule"))
 
 
@@ -163,27 +158,26 @@ def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
     if b"\0" in a or b"\0" in b:
         return _verdict(sides, "different", 0.0, "binary files that differ")
     language = language_of(sides.path, a)
-    level, reason = _level(a, b, language)
+    known: dict[bytes, Node] = {}
+    level, reason = _level(a, b, language, known)
     if level is not None:
         return _verdict(sides, level, 1.0, reason)
     window = Window(1, before or b"", a, b)
-    return _graded(sides, [window], language, reason)
+    return _graded(sides, [window], language, reason, known=known)
 
 
-def _level(a: bytes, b: bytes, language: Language | None) -> tuple[VerdictLevel | None, str | None]:
+def _level(
+    a: bytes, b: bytes, language: Language | None, known: dict[bytes, Node]
+) -> tuple[VerdictLevel | None, str | None]:
     """The level at which two whole texts are equal, and why a level may have been out of reach."""
     if plain_lines(a) == plain_lines(b):
         return "L1", None
     if language is None:
         return None, None
-    try:  # level 2 first: what differs there differs at level 1
-        if not equal_at_two(a, b, language):
-            return None, None
-        if equal_at_one(a, b, language):
-            return "L1", None
+    try:
+        return equal_level(a, b, language, known), None
     except Unparsable as why:
         return None, str(why)
-    return "L2", None
 
 
 def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
@@ -213,18 +207,25 @@ def _fresh(before: bytes, found: list[Window], side: int) -> frozenset[str]:
 
 
 def _graded(
-    sides: Sides, found: list[Window], language: Language | None, reason: str | None, *, weak: bool = False
+    sides: Sides,
+    found: list[Window],
+    language: Language | None,
+    reason: str | None,
+    *,
+    weak: bool = False,
+    known: dict[bytes, Node] | None = None,
 ) -> FileVerdict:
     """L3 or different: the similarity of the two changes and whether they edit the same symbols."""
     changes = [(Change(w.before, w.a), Change(w.before, w.b)) for w in found]
     tokens_a = [token for change, _ in changes for token in change.tokens()]
     tokens_b = [token for _, change in changes for token in change.tokens()]
     alike = ratio(tokens_a, tokens_b)
+    known = {} if known is None else known
     edited_a = _symbols_of(
-        [(w.before, w.a, change) for w, (change, _) in zip(found, changes, strict=True)], language
+        [(w.before, w.a, change) for w, (change, _) in zip(found, changes, strict=True)], language, known
     )
     edited_b = _symbols_of(
-        [(w.before, w.b, change) for w, (_, change) in zip(found, changes, strict=True)], language
+        [(w.before, w.b, change) for w, (_, change) in zip(found, changes, strict=True)], language, known
     )
     level: VerdictLevel = "L3" if tokens_a and tokens_b and edited_a == edited_b else "different"
     if level == "different":
@@ -232,7 +233,6 @@ def _graded(
             "only one side edits it" if not (tokens_a and tokens_b) else "other symbols are edited"
         )
     differing = next((w for w in found if lines_form(w.a) != lines_form(w.b)), found[0])
-    marks = _COMMENT_MARKS.get(language.name if language else "", ())
     return FileVerdict(
         path=sides.path,
         level=level,
@@ -240,46 +240,20 @@ def _graded(
         reason=reason,
         role=sides.role,
         weak=weak,
-        first_difference=_first_difference(differing, marks),
+        first_difference=first_difference(differing, language),
         weight=max(1, len(tokens_a) + len(tokens_b)),
     )
 
 
-def _symbols_of(parts: list[tuple[bytes, bytes, Change]], language: Language | None) -> frozenset[str]:
+def _symbols_of(
+    parts: list[tuple[bytes, bytes, Change]], language: Language | None, known: dict[bytes, Node]
+) -> frozenset[str]:
     """Names of what one side's change touches, before and after."""
     found: frozenset[str] = frozenset()
     for before, now, change in parts:
-        found |= symbols(now, change.came_at, language) | symbols(before, change.went_at, language)
+        found |= symbols(now, change.came_at, language, known)
+        found |= symbols(before, change.went_at, language, known)
     return found
-
-
-def _first_difference(window: Window, comments: tuple[bytes, ...]) -> Difference:
-    """The first lines that differ in more than white space: of code, where code differs at all."""
-    a, b = _numbered(window.a, comments), _numbered(window.b, comments)
-    if [line for _, line in a] == [line for _, line in b]:
-        a, b = _numbered(window.a, ()), _numbered(window.b, ())
-    start = max(window.start, 1)
-    place = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x[1] != y[1]), min(len(a), len(b)))
-    line_a, line_b = (found[place][0] if place < len(found) else None for found in (a, b))
-    ends = window.a.rstrip().count(b"\n"), window.b.rstrip().count(b"\n")
-    return Difference(
-        line_a=start + (ends[0] + 1 if line_a is None else line_a),
-        line_b=start + (ends[1] + 1 if line_b is None else line_b),
-        text_a="" if line_a is None else _shown(window.a, line_a),
-        text_b="" if line_b is None else _shown(window.b, line_b),
-    )
-
-
-def _shown(text: bytes, line: int) -> str:
-    """A few lines from the given one on."""
-    lines = text.split(b"\n")[line : line + SHOWN_LINES]
-    return "\n".join(part[:200].rstrip().decode("utf-8", "replace") for part in lines)
-
-
-def _numbered(text: bytes, comments: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
-    """Lines with something on them that isn't a comment, and their 0-based numbers."""
-    lines = [(number, line.strip()) for number, line in enumerate(text.split(b"\n"))]
-    return [(number, line) for number, line in lines if line and not (comments and line.startswith(comments))]
 
 
 def _verdict(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from features.diffs.grammars import Unparsable
 from features.diffs.python_form import python_form
-from features.diffs.python_pair import python_equal, python_equal_with_comments
-from features.diffs.trees import Unparsable, form
+from features.diffs.python_pair import python_equal
+from features.diffs.tree_pair import TreePair
+from features.diffs.trees import form
 
 if TYPE_CHECKING:
+    from tree_sitter import Node
+
     from features.diffs.languages import Language
     from features.diffs.verdicts import VerdictLevel
 
@@ -36,21 +40,33 @@ def _second(content: bytes, language: Language) -> list[bytes]:
     return form(content, language, 2)
 
 
-def equal_at_two(a: bytes, b: bytes, language: Language) -> bool:
-    """Whether two files are equal at level 2, by the quickest way. Raises Unparsable."""
+def equal_level(
+    a: bytes, b: bytes, language: Language, known: dict[bytes, Node] | None = None
+) -> VerdictLevel | None:
+    """The level from L1 on at which two whole files are equal by their language, None if at none.
+
+    Trees made on the way are kept in `known`. Raises Unparsable when no level can be decided.
+    """
+    known = {} if known is None else known
     if language.name == "python":
         try:
-            return python_equal(a, b)
-        except Unparsable:
-            return form(a, language, 2) == form(b, language, 2)
-    return form(a, language, 2) == form(b, language, 2)
+            if not python_equal(a, b):
+                return None
+        except Unparsable:  # not by this Python's parser
+            return _tree_level(a, b, language, known)
+        try:
+            return "L1" if TreePair(a, b, language, known).equal(1) else "L2"
+        except Unparsable:  # the grammar knows less than the parser: comments can't be told
+            return "L2"
+    return _tree_level(a, b, language, known)
 
 
-def equal_at_one(a: bytes, b: bytes, language: Language) -> bool:
-    """Whether two files are equal at level 1 by the grammar, by the quickest way. Raises Unparsable."""
-    if language.name == "python":
-        return python_equal_with_comments(a, b, language)
-    return form(a, language, 1) == form(b, language, 1)
+def _tree_level(a: bytes, b: bytes, language: Language, known: dict[bytes, Node]) -> VerdictLevel | None:
+    """The same by the grammar alone; level 2 first, as what differs there differs at level 1."""
+    pair = TreePair(a, b, language, known)
+    if not pair.equal(2):
+        return None
+    return "L1" if pair.equal(1) else "L2"
 
 
 def plain_lines(content: bytes) -> list[bytes]:

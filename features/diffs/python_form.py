@@ -10,7 +10,10 @@ from __future__ import annotations
 import ast
 import warnings
 from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from features.diffs.grammars import MAX_GRAMMAR_BYTES, Unparsable
 from features.diffs.python_rules import (
     IMPORTS,
     constant,
@@ -26,7 +29,10 @@ from features.diffs.python_rules import (
     without_annotation,
 )
 from features.diffs.scopes import Scope, Scopes
-from features.diffs.trees import CLOSE, MAX_GRAMMAR_BYTES, OPEN, Unparsable
+from features.diffs.trees import CLOSE, OPEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SKIPPED = frozenset(("ctx", "kind", "type_comment", "type_ignores", "simple"))
@@ -45,14 +51,25 @@ def python_form(source: bytes, *, fresh: frozenset[str] = frozenset(), partial: 
 
 
 def tree_form(
-    tree: ast.Module, source: bytes, *, fresh: frozenset[str] = frozenset(), partial: bool = False
+    tree: ast.Module,
+    source: bytes,
+    *,
+    fresh: frozenset[str] = frozenset(),
+    partial: bool = False,
+    shared: Mapping[int, bytes] = MappingProxyType({}),
 ) -> list[bytes]:
-    """The normal form of a tree made from this source, or of a part of it. Raises Unparsable."""
+    """The normal form of a tree made from this source. Raises Unparsable.
+
+    `shared`: the text of statements, by their node's id, that is written instead of their form.
+    """
     text_read = b"__doc__" in source or b"getdoc" in source
     try:
         writer = _Writer(
-            Scopes(tree, fresh), keep_docs=text_read, grammar_docs=b"yacc" in source or b"ply" in source
+            Scopes(tree, fresh, shared),
+            keep_docs=text_read,
+            grammar_docs=b"yacc" in source or b"ply" in source,
         )
+        writer.shared = shared
         writer.partial = partial
         writer.block(tree, tree.body, writer.scopes.module)
     except RecursionError:
@@ -80,6 +97,7 @@ class _Writer:
         self.keep_docs = keep_docs
         self.grammar_docs = grammar_docs  # ply reads its grammar from the docstrings of p_ and t_ functions
         self.partial = False
+        self.shared: Mapping[int, bytes] = {}
         self.out: list[bytes] = []
         self.numbers: dict[tuple[int, str], int] = {}
         self.depth = 0
@@ -154,6 +172,9 @@ class _Writer:
 
     def node(self, node: ast.AST, scope: Scope) -> None:
         """One node and all below it."""
+        if (text := self.shared.get(id(node))) is not None:
+            self.out.append(b"\x0b" + text)
+            return
         node = simple(node)
         if isinstance(node, ast.Name):
             self.out.append(self._name(node.id, scope))

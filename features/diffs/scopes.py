@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 # A function in which one of these occurs could read its variables by name.
 _FRAME_READERS = frozenset(
@@ -66,17 +66,24 @@ class Scope:
 
 
 class Scopes:
-    """The scopes of one module; `fresh` are module-level names which may be renamed too (for fragments)."""
+    """The scopes of one module; `fresh` are module-level names which may be renamed too (for fragments).
 
-    def __init__(self, tree: ast.Module, fresh: frozenset[str] = frozenset()) -> None:
+    `left_out`: ids of statements in the module or in classes that are never asked about.
+    """
+
+    def __init__(
+        self, tree: ast.Module, fresh: frozenset[str] = frozenset(), left_out: Container[int] = ()
+    ) -> None:
         self.of: dict[int, Scope] = {}  # id of each node which opens a scope
         self.fresh = fresh
+        self.left_out = left_out
         self.frozen: set[int] = set()  # ids of outermost scopes in which nothing is renamed
         self.banned: dict[int, set[str]] = {}  # per outermost scope
         self.module = Scope("module", None)
         self._unit: Scope = self.module
         for statement in tree.body:
-            self._visit(statement, self.module)
+            if id(statement) not in left_out:
+                self._visit(statement, self.module)
 
     def renamable(self, scope: Scope, name: str) -> Scope | None:
         """The scope whose variable `name` is, if it may be renamed there."""
@@ -199,7 +206,8 @@ class Scopes:
         if getattr(node, "type_params", None):
             self._freeze(inner)
         for statement in node.body:
-            self._visit(statement, inner)
+            if id(statement) not in self.left_out:
+                self._visit(statement, inner)
 
     def _comprehension(self, node: ast.AST, scope: Scope) -> None:
         """A comprehension: only its first iterable belongs outside."""

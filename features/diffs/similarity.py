@@ -10,10 +10,12 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from features.diffs.trees import Unparsable, parse
+from features.diffs.grammars import Unparsable, parse
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from tree_sitter import Node
 
     from features.diffs.languages import Language
 
@@ -99,12 +101,14 @@ def _left_over(lines: list[bytes], others: Counter[bytes]) -> tuple[list[bytes],
     return kept, places
 
 
-def symbols(source: bytes, rows: Sequence[int], language: Language | None) -> frozenset[str]:
+def symbols(
+    source: bytes, rows: Sequence[int], language: Language | None, known: dict[bytes, Node] | None = None
+) -> frozenset[str]:
     """Names of the innermost declarations around the rows, as dotted paths; empty = top level or unknown."""
     if language is None or not rows or len(source) > MAX_SYMBOL_BYTES:
         return frozenset()
     try:
-        root = parse(source, language)
+        root = parse(source, language, known)
     except Unparsable:
         return frozenset()
     found = set()

@@ -10,8 +10,9 @@ import re
 from typing import TYPE_CHECKING
 
 from features.diffs.c_tokens import c_tokens
+from features.diffs.grammars import Unparsable, parse
 from features.diffs.imports import Rendered, ordered
-from features.diffs.languages import Language, directive_of, parser_of
+from features.diffs.languages import Language, directive_of
 from features.diffs.rust_rules import comma_is_optional, lone_expression
 from features.diffs.texts import (
     block_scalar,
@@ -31,37 +32,15 @@ from features.diffs.texts import (
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-MAX_GRAMMAR_BYTES = 2 << 20
 MAX_NODES = 2_000_000
 
 _CLOSERS = frozenset((b")", b"]", b"}", b">", b"|"))
 _DELIMITER = re.compile(rb"[\"'`\\#]|/\*|//|\*/")
 _ASSOCIATIVE = frozenset(("union_type", "intersection_type"))  # TypeScript: A | (B | C) and a leading |
-_NON_ASCII = re.compile(rb"[\x80-\xff]")
 OPEN, CLOSE = b"\x02", b"\x03"
 
 
-class Unparsable(Exception):
-    """No trustworthy tree; the message is the reason."""
-
-
-def parse(source: bytes, language: Language) -> Node:
-    """The root node. Raises Unparsable when the grammar isn't there or the source is too large.
-
-    Where a grammar's scanner takes ASCII only, it is shown a letter for each other byte: offsets hold, and
-    the text of a token has to be taken from the source, never from the node.
-    """
-    if len(source) > MAX_GRAMMAR_BYTES:
-        raise Unparsable(f"a file over {MAX_GRAMMAR_BYTES >> 20} MB is compared by lines")
-    if b"\0" in source:
-        raise Unparsable("a binary file")
-    parser = parser_of(language.name)
-    if parser is None:
-        raise Unparsable(f"no grammar for {language.name} here; pip install 'samediff[languages]'")
-    tree = parser.parse(_NON_ASCII.sub(b"u", source) if language.ascii_scanner else source)
-    if tree is None:
-        raise Unparsable(f"{language.name} grammar gave no tree")
-    return tree.root_node
+Place = tuple[int, int, str]  # a node's first byte, the byte after its last, its type
 
 
 def form(source: bytes, language: Language, level: int, *, partial: bool = False) -> list[bytes]:
@@ -113,6 +92,7 @@ class Writer:
         self.optional: set[int] = set()  # where punctuation was left out
         self.spaced = 1 if "*" in language.spaced else 0
         self.directive = directive_of(language.name)
+        self.shared: frozenset[Place] = frozenset()  # nodes written as their text, not walked
 
     def write(self, root: Node) -> list[bytes]:
         """The form of a node and all below it."""
@@ -141,6 +121,9 @@ class Writer:
             return
         if kind in language.exact or node.is_error or kept_whole(node, kind, language):
             self._token(node, self._exact(node, parent, kind))
+            return
+        if self.shared and (node.start_byte, node.end_byte, kind) in self.shared:
+            self._token(node, b"\x0b" + self.source[node.start_byte : node.end_byte])
             return
         children = node.children
         if not children:

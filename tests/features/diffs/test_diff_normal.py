@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.diffs.c_tokens import END, LINE, PARAMETERS, c_tokens
+from features.diffs.grammars import Unparsable
 from features.diffs.languages import BY_NAME, LANGUAGES, language_of, parser_of
 from features.diffs.python_form import python_form
-from features.diffs.trees import Unparsable, form
+from features.diffs.trees import form
 
 # (language, a, b, equal at level 2)
 PAIRS = [
