@@ -122,9 +122,15 @@ class ArmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_cached_usd: Decimal | None = None
     cost_write_usd: Decimal | None = None
     cost_output_usd: Decimal | None = None
-    cost_later_usd: Decimal | None = None  # of the turns to come; compared, not billed now, as the two below
+    # Compared beside it, not billed now, as all below:
+    cost_later_usd: Decimal | None = None  # of the turns to come, as many as the reference would take
+    cost_extra_usd: Decimal | None = None  # of the turns that this one takes beyond those; below 0 if fewer
     cost_return_usd: Decimal | None = None  # of coming back to the candidate that is left
+    return_p: float | None = None  # that the session comes back to it
+    return_ms: float | None = None  # and when, from now
     cost_redo_usd: Decimal | None = None  # of what the reference has to do again
+    cost_retry_usd: Decimal | None = None  # of answers that break off and are asked for again
+    retry_rate: float | None = None  # share of this deployment's answers that break off
     propensity: float = 0.0
 
 

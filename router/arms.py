@@ -15,7 +15,7 @@ from router import prices
 from router.constraints import exclusion
 from router.cost import cache_rules, expected_cost
 from router.describe import descriptor_of
-from router.outlook import Prospect, outlooks
+from router.outlook import Prospect, length_ahead, outlooks
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Option(NamedTuple):
     split: Split
     excluded_by: str | None = None
     age_ms: float | None = None  # since the conversation last used its cache
+    retry_rate: float | None = None  # share of the deployment's answers that break off
 
 
 class Quote(NamedTuple):
@@ -54,21 +55,16 @@ class Quote(NamedTuple):
 def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) -> list[Quote]:
     """Look up the rates of every option that is deployed, in the tier asked for."""
     return [
-        Quote(
-            o,
-            o.deployment,
-            prices.rates(
-                o.deployment.model,
-                o.deployment.provider,
-                ts_ms,
-                o.split.tokens,
-                service_tier,
-                region=o.deployment.region,
-            ),
-        )
+        Quote(o, o.deployment, _rates(o.deployment, ts_ms, o.split.tokens, service_tier))
         for o in options
         if o.deployment is not None
     ]
+
+
+def _rates(deployment: Deployment, ts_ms: int, tokens: int, service_tier: str | None) -> prices.Rates | None:
+    """Rates of a deployment for a prompt of that length."""
+    model, provider = deployment.model, deployment.provider
+    return prices.rates(model, provider, ts_ms, tokens, service_tier, region=deployment.region)
 
 
 class Learned:
@@ -162,6 +158,7 @@ def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | 
         cache_sure=split.sure,
         cache_why=split.why,
         cache_age_ms=option.age_ms,
+        retry_rate=option.retry_rate,
         reasoning_tokens=reasoning,
         turns_left=turns,
         cost_usd=cost and cost.total,
@@ -174,24 +171,39 @@ def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | 
 
 def looking_ahead(arms: list[ArmRecord], quotes: list[Quote], given: Given) -> list[ArmRecord]:
     """Write into every arm what choosing it costs beyond this call."""
-    prospects = [
-        Prospect(
-            arm.candidate,
-            quoted.rates,
-            cache_rules(quoted.deployment, given.ts_ms, marked=bool(given.facts.cache_markers)),
-            quoted.option.split,
-            arm.cache_age_ms,
-            arm.output_tokens,
-            arm.turns_left,
-            arm.p_success,
-        )
-        for arm, quoted in zip(arms, quotes, strict=True)
-    ]
+    prospects = [_prospect(arm, quoted, given) for arm, quoted in zip(arms, quotes, strict=True)]
     ahead = outlooks(prospects, given.last_candidate, given.reference)
     return [
-        replace(arm, cost_later_usd=seen.later, cost_return_usd=seen.back, cost_redo_usd=seen.redo)
+        replace(
+            arm,
+            cost_later_usd=seen.later,
+            cost_extra_usd=seen.extra,
+            cost_return_usd=seen.back,
+            return_p=seen.p_back,
+            return_ms=seen.back_ms,
+            cost_redo_usd=seen.redo,
+            cost_retry_usd=seen.retry,
+        )
         for arm, seen in zip(arms, ahead, strict=True)
     ]
+
+
+def _prospect(arm: ArmRecord, quoted: Quote, given: Given) -> Prospect:
+    """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
+    deployment, split = quoted.deployment, quoted.option.split
+    ahead = length_ahead(split.tokens, arm.turns_left)
+    return Prospect(
+        arm.candidate,
+        _rates(deployment, given.ts_ms, ahead, given.service_tier),
+        cache_rules(deployment, given.ts_ms, given.asked),
+        given.asked.lifetime,
+        split,
+        arm.cache_age_ms,
+        arm.output_tokens,
+        arm.turns_left,
+        arm.p_success,
+        arm.retry_rate,
+    )
 
 
 def split_of(arm: ArmRecord) -> Split:
@@ -231,7 +243,13 @@ def compared_usd(arm: ArmRecord) -> Decimal | None:
     """USD by which arms are compared: of this call and of what is known to follow from it."""
     if arm.cost_usd is None:
         return None
-    ahead = (arm.cost_later_usd, arm.cost_return_usd, arm.cost_redo_usd)
+    ahead = (
+        arm.cost_later_usd,
+        arm.cost_extra_usd,
+        arm.cost_return_usd,
+        arm.cost_redo_usd,
+        arm.cost_retry_usd,
+    )
     return sum((part for part in ahead if part is not None), arm.cost_usd)
 
 

@@ -30,24 +30,54 @@ class Cost(NamedTuple):
     output: Decimal
 
 
+class Asked(NamedTuple):
+    """How a request asks to be cached: by its client's markers, or else by ours; and for how long."""
+
+    marked: bool = False
+    ours: bool = False
+    lifetime: str | None = None  # class; None: the default
+
+    def marks(self, deployment: Deployment) -> bool:
+        """Whether it carries markers on its way to this deployment; ours are Anthropic's breakpoints."""
+        return self.marked or (self.ours and deployment.dialect == "anthropic_messages")
+
+
 class Sending(NamedTuple):
     """A request as every candidate's cache sees it; what differs between them is the key and the tokens."""
 
     chain: Chain
     settings: Mapping[str, object]
-    marked: bool
+    asked: Asked
 
     def to(self, deployment: Deployment, tokens: int) -> CacheRequest:
         """The request as this deployment's cache sees it."""
         hashes, sizes = self.chain
-        marks = None if self.marked else ()
-        return CacheRequest(cache_key(deployment), tokens, hashes, sizes, marks, settings=self.settings)
+        marks = None if self.asked.marks(deployment) else ()
+        lifetime, settings = self.asked.lifetime, self.settings
+        return CacheRequest(
+            cache_key(deployment), tokens, hashes, sizes, marks, lifetime=lifetime, settings=settings
+        )
 
 
-def sending(request: WireRequest, chain: Chain) -> Sending:
+def asked_by(request: WireRequest, *, control: bool = False) -> Asked:
+    """How a request asks to be cached; with `control` we ask for an agent that doesn't.
+
+    Writing costs a quarter more and a read saves nine tenths, so that marking pays where another turn comes
+    with more than 0.28: for whoever has tools or an answer before, not for a single question.
+    """
+    agent = bool(request.tools) or any(message.role == "assistant" for message in request.messages)
+    marked = request.cache_markers > 0
+    return Asked(marked, control and agent and not marked, request.cache_lifetime)
+
+
+def sending(request: WireRequest, chain: Chain, asked: Asked, n_images: float | None = None) -> Sending:
     """What caches see of a request; tools stand in the chain, and the settings beside it."""
-    settings = {"tool_choice": request.tool_choice, "thinking": request.thinking}
-    return Sending(chain, settings, request.cache_markers > 0)
+    settings = {
+        "tool_choice": request.tool_choice,
+        "thinking": request.thinking,
+        "images": bool(n_images),
+    }
+    return Sending(chain, settings, asked)
 
 
 def cache_key(deployment: Deployment) -> str:
@@ -55,9 +85,15 @@ def cache_key(deployment: Deployment) -> str:
     return f"{deployment.provider}|{deployment.account or ''}|{deployment.model}"
 
 
-def cache_rules(deployment: Deployment, ts_ms: int, *, marked: bool) -> CacheRules | None:
-    """Cache rules in force where a deployment runs; None where none are known."""
-    return rules_for(deployment.provider, deployment.model, ts_ms, explicit=marked)
+def cache_rules(deployment: Deployment, ts_ms: int, asked: Asked) -> CacheRules | None:
+    """Cache rules in force where a deployment runs; None where none are known.
+
+    Caches that are named can't be asked for in any dialect here: what is left is the implicit one.
+    """
+    provider, model = deployment.provider, deployment.model
+    found = rules_for(provider, model, ts_ms, explicit=asked.marks(deployment))
+    named = found is not None and found.match == "named"
+    return rules_for(provider, model, ts_ms) if named else found
 
 
 def split_prompt(
@@ -67,7 +103,7 @@ def split_prompt(
     total = round(tokens)
     if sent is None:
         return NO_SPLIT._replace(fresh=total)
-    rules = cache_rules(deployment, ts_ms, marked=sent.marked)
+    rules = cache_rules(deployment, ts_ms, sent.asked)
     return read(rules, state, sent.to(deployment, total), ts_ms)
 
 

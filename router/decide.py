@@ -32,7 +32,7 @@ from router.arms import (
 )
 from router.catalogrows import BARRED
 from router.certified import held, held_to
-from router.cost import NO_SPLIT, cache_key, sending, split_prompt
+from router.cost import NO_SPLIT, Asked, Sending, asked_by, cache_key, sending, split_prompt
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class CallContext(NamedTuple):
     dialect_guessed: bool = False  # told by the body
     headers: Mapping[str, str] | None = None  # the client's, by lower-case name
     offset: OffsetRecord | None = None  # what the repository's own outcomes say
+    cache_control: bool = False  # whether we ask for caching where the client doesn't
+    retry_rates: Mapping[str, float] | None = None  # deployment -> share of its answers that break off
 
 
 class Given(NamedTuple):
@@ -106,6 +108,7 @@ class Given(NamedTuple):
     embedding: np.ndarray | None
     options: list[Option]
     offset: OffsetRecord | None = None
+    asked: Asked = Asked()  # how it asks to be cached
 
 
 class Decider:
@@ -145,8 +148,10 @@ class Decider:
         else:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
-        options = [self._option(name, deployments[name], request, context) for name in names]
         facts, embedding = self._read(request, context, reference)
+        asked = asked_by(request, control=context.cache_control)
+        sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
+        options = [self._option(name, deployments[name], request, context, sent) for name in names]
         given = Given(
             request_id=context.request_id,
             session_id=context.session_id,
@@ -164,6 +169,7 @@ class Decider:
             embedding=embedding,
             options=options,
             offset=self._offset(context.offset),
+            asked=asked,
         )
         return self.judge(given)
 
@@ -181,7 +187,12 @@ class Decider:
         return list(dict.fromkeys((*alias.candidates, *own))), reference
 
     def _option(
-        self, name: str, deployments: Sequence[Deployment], request: WireRequest, context: CallContext
+        self,
+        name: str,
+        deployments: Sequence[Deployment],
+        request: WireRequest,
+        context: CallContext,
+        sent: Sending | None,
     ) -> Option:
         if not deployments:
             return Option(name, None, NO_SPLIT, "dialect")
@@ -190,11 +201,11 @@ class Decider:
         at = barred.index(None) if None in barred else 0
         deployment = deployments[at]
         tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
-        sent = None if session.chain is None else sending(request, session.chain)
         split = split_prompt(deployment, tokens, sent, session.cache, context.now_ms)
         used = last_used(session.cache, cache_key(deployment))
         age = None if used is None else max(0.0, float(context.now_ms - used))
-        return Option(name, deployment, split, barred[at], age)
+        retried = None if context.retry_rates is None else context.retry_rates.get(deployment.id)
+        return Option(name, deployment, split, barred[at], age, retried)
 
     def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
@@ -315,6 +326,8 @@ def _constraints(given: Given) -> list[str]:
         "session_candidate": given.last_candidate,
         "session_candidate_by": "client" if given.last_candidate and given.last_by_client else None,
         "service_tier": given.service_tier,
+        "cache_control": "ours" if given.asked.ours else None,
+        "cache_lifetime": given.asked.lifetime,
     }
     return [f"{name}={value}" for name, value in said.items() if value is not None]
 

@@ -1,4 +1,4 @@
-"""What choosing a candidate costs beyond this call: the turns to come, the way back, what has to be redone.
+"""What choosing a candidate costs beyond this call: turns to come, the way back, what is redone, retries.
 
 Together with the call's own cost this is the rule of FACTS 1: switch from A to B iff
 E[turns left]·(warm_A − warm_B) > (cold_B − warm_B) + P(return)·cold_A + risk·(redoing it on the reference).
@@ -29,26 +29,44 @@ class Prospect(NamedTuple):
     """An arm with what is needed to look ahead; None is unknown."""
 
     candidate: str
-    rates: Rates | None
+    rates: Rates | None  # for a prompt as long as those to come
     rules: CacheRules | None
+    lifetime: str | None  # class of the cache that is asked for; None: the default
     split: Split
     age_ms: float | None  # since its cache was last used
     output_tokens: float | None
     turns_left: float | None  # after this one
     p_success: float | None
+    retry_rate: float | None = None  # share of its answers that break off
 
 
 class Outlook(NamedTuple):
-    """Expected USD beyond this call; None where it is unknown for any arm, so that arms stay comparable."""
+    """Expected USD beyond this call; None where unknown."""
 
-    later: Decimal | None
-    back: Decimal | None
-    redo: Decimal | None
+    later: Decimal | None = None  # turns to come, as many as the reference would take
+    extra: Decimal | None = None  # and those that this arm takes beyond them; below 0 where it takes fewer
+    back: Decimal | None = None
+    redo: Decimal | None = None
+    retry: Decimal | None = None
+    p_back: float | None = None
+    back_ms: float | None = None
 
     @property
     def total(self) -> Decimal:
         """What is known of it."""
-        return (self.later or _NOTHING) + (self.back or _NOTHING) + (self.redo or _NOTHING)
+        parts = (self.later, self.extra, self.back, self.redo, self.retry)
+        return sum((part for part in parts if part is not None), _NOTHING)
+
+
+class _Menu(NamedTuple):
+    """What the arms of one decision are compared by."""
+
+    reference: Prospect | None
+    reference_turn: Decimal
+    left: Prospect | None  # who holds the session now
+    left_turn: Decimal
+    counted: bool  # turns left are known of every arm that has a price, so that arms stay comparable
+    retried: bool  # and so are retries
 
 
 def outlooks(arms: Sequence[Prospect], last_candidate: str | None, reference: str) -> list[Outlook]:
@@ -56,31 +74,47 @@ def outlooks(arms: Sequence[Prospect], last_candidate: str | None, reference: st
 
     Turns to come are as warm as the arm's cache allows. A session comes back to the arm it left where the new
     one fails, P(return) = 1 − P(success), after the turns foretold; unless its cache outlives that, it comes
-    back cold. What an arm fails at beyond the reference is done again there.
+    back cold. What an arm fails at beyond the reference is done again there. An answer that breaks off is
+    asked for again, of a warm prompt; what is billed of the broken one is taken as all of it.
     """
-    warm = [warm_turn(arm) for arm in arms]
-    priced = [i for i, arm in enumerate(arms) if warm[i] is not None]
-    later_known = bool(priced) and all(arms[i].turns_left is not None for i in priced)
-    left = next((i for i in priced if arms[i].candidate == last_candidate), None)
-    best = next((i for i in priced if arms[i].candidate == reference), None)
-    found = []
-    for i, arm in enumerate(arms):
-        turn = warm[i]
-        if turn is None:
-            found.append(Outlook(None, None, None))
-            continue
-        later = _times(arm.turns_left or 0.0, turn) if later_known else None
-        back = None if left is None else _NOTHING
-        if left is not None and left != i:
-            back = _back(arms[left], warm[left] or _NOTHING, arm)
-        redo = None if best is None else _redo(arm, arms[best], warm[best] or _NOTHING, known=later_known)
-        found.append(Outlook(later, back, redo))
-    return found
+    turns = [warm_turn(arm) for arm in arms]
+    priced = [(arm, turn) for arm, turn in zip(arms, turns, strict=True) if turn is not None]
+    best, best_turn = next((p for p in priced if p[0].candidate == reference), (None, _NOTHING))
+    left, left_turn = next((p for p in priced if p[0].candidate == last_candidate), (None, _NOTHING))
+    counted = bool(priced) and all(arm.turns_left is not None for arm, _ in priced)
+    retried = bool(priced) and all(arm.retry_rate is not None for arm, _ in priced)
+    menu = _Menu(best, best_turn, left, left_turn, counted, retried)
+    return [
+        Outlook() if turn is None else _ahead(arm, turn, menu) for arm, turn in zip(arms, turns, strict=True)
+    ]
+
+
+def _ahead(arm: Prospect, turn: Decimal, menu: _Menu) -> Outlook:
+    """Look ahead from one arm, whose later turns cost `turn` each."""
+    later = extra = redo = retry = None
+    turns = (arm.turns_left or 0.0) if menu.counted else 0.0
+    if menu.counted:
+        usual = turns if menu.reference is None else menu.reference.turns_left or 0.0
+        later = _times(usual, turn)
+        extra = None if menu.reference is None else _times(turns - usual, turn)
+    if menu.reference is not None:
+        redo = _redo(arm, menu.reference, menu.reference_turn, counted=menu.counted)
+    if menu.retried and arm.retry_rate is not None:
+        again = arm.retry_rate / max(1.0 - arm.retry_rate, 0.1)  # retries of retries, ten at most
+        retry = _times(again * (1.0 + turns), turn)
+    ahead = Outlook(later, extra, None, redo, retry)
+    if menu.left is None:
+        return ahead
+    if menu.left is arm:
+        return ahead._replace(back=_NOTHING, p_back=0.0)
+    p_back = 1.0 if arm.p_success is None else 1.0 - arm.p_success
+    back_ms = None if arm.turns_left is None else (arm.turns_left + 1) * TURN_MS
+    return ahead._replace(back=_back(menu, p_back, back_ms), p_back=p_back, back_ms=back_ms)
 
 
 def warm_turn(arm: Prospect) -> Decimal | None:
     """USD of one later turn with everything sent so far warm, halfway through what is to come."""
-    length = arm.split.tokens + round(GROWTH_TOKENS * (arm.turns_left or 0.0) / 2)
+    length = length_ahead(arm.split.tokens, arm.turns_left)
     return _turn(arm, length, length)
 
 
@@ -89,38 +123,45 @@ def cold_turn(arm: Prospect) -> Decimal | None:
     return _turn(arm, arm.split.tokens, 0)
 
 
+def length_ahead(tokens: int, turns_left: float | None) -> int:
+    """Length of a prompt halfway through the turns to come."""
+    return tokens + round(GROWTH_TOKENS * (turns_left or 0.0) / 2)
+
+
 def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
     """USD of a turn that adds its share to a prompt of which `held` tokens are in the cache."""
     rules = arm.rules
     if rules is None or arm.split.why == "unmarked" or held < rules.floor_tokens:
         held = 0
     new = length - held + GROWTH_TOKENS
-    billed = rules is not None and arm.split.why != "unmarked" and rules.lifetimes[0].write_x is not None
+    kept = None if rules is None or arm.split.why == "unmarked" else rules.lifetime(arm.lifetime)
+    billed = kept is not None and kept.write_x is not None
+    hourly = billed and rules is not None and rules.hourly(arm.lifetime)
     hits = 1.0 if rules is None or rules.hits is None else rules.hits[0] / rules.hits[1]
-    split = Split(held, new if billed else 0, 0, 0 if billed else new, hits, 1.0, 0, "warm")
-    cost = expected_cost(arm.rates, split, arm.output_tokens)
+    short, long, fresh = (0, new, 0) if hourly else (new, 0, 0) if billed else (0, 0, new)
+    cost = expected_cost(arm.rates, Split(held, short, long, fresh, hits, 1.0, 0, "warm"), arm.output_tokens)
     return None if cost is None else cost.total
 
 
-def _back(left: Prospect, warm: Decimal, arm: Prospect) -> Decimal | None:
+def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
     """Expected USD of the turn in which the session comes back to the arm it leaves."""
-    cold = cold_turn(left)
-    if cold is None:
+    left = menu.left
+    cold = None if left is None else cold_turn(left)
+    if left is None or cold is None:
         return None
     alive = 0.0
-    if left.rules is not None and left.age_ms is not None and arm.turns_left is not None:
-        alive = left.rules.lifetimes[0].alive(left.age_ms + (arm.turns_left + 1) * TURN_MS)
-    p_return = 1.0 if arm.p_success is None else 1.0 - arm.p_success
-    return _times(p_return * alive, warm) + _times(p_return * (1 - alive), cold)
+    if left.rules is not None and left.age_ms is not None and back_ms is not None:
+        alive = left.rules.lifetime(left.lifetime).alive(left.age_ms + back_ms)
+    return _times(p_back * alive, menu.left_turn) + _times(p_back * (1 - alive), cold)
 
 
-def _redo(arm: Prospect, reference: Prospect, warm: Decimal, *, known: bool) -> Decimal | None:
+def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -> Decimal | None:
     """Expected USD of doing on the reference what this arm fails at beyond it."""
     if arm.p_success is None or reference.p_success is None:
         return None
     risk = max(0.0, reference.p_success - arm.p_success)
-    turns = 1 + (reference.turns_left or 0.0) if known else 1.0
-    return _times(risk * turns, warm)
+    turns = 1 + (reference.turns_left or 0.0) if counted else 1.0
+    return _times(risk * turns, turn)
 
 
 def _times(share: float, money: Decimal) -> Decimal:

@@ -12,6 +12,7 @@ from features.errors import BadInput
 from router import prices
 from router.arms import Option, split_of
 from router.catalogrows import BARRED
+from router.cost import Asked
 from router.decide import Decider, Given
 
 if TYPE_CHECKING:
@@ -70,9 +71,12 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
             _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""))
             for arm in receipt.arms
         ],
+        asked=Asked(
+            bool(receipt.facts.cache_markers), said.get("cache_control") == "ours", said.get("cache_lifetime")
+        ),
     )
 
 
 def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
     given = arm.excluded_by if arm.excluded_by in ("dialect", *BARRED) else None
-    return Option(arm.candidate, deployment, split_of(arm), given, arm.cache_age_ms)
+    return Option(arm.candidate, deployment, split_of(arm), given, arm.cache_age_ms, arm.retry_rate)

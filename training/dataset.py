@@ -34,7 +34,7 @@ KIND_PREFIX = "call:"  # before a kind of call that stands in for a task type
 _COLUMNS = (
     *("request_id", "session_id", "parent_session_id", "task_id", "task_type", "repo", "tenant", "ts_ms"),
     *("candidate", "model_served", "model_requested", "effort", "output_tokens", "flags"),
-    "reasoning_tokens",
+    *("reasoning_tokens", "reasoning_in_output"),
     *("facts", "embedding", "encoder_digest"),
 )
 
@@ -101,7 +101,7 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
     to_come = left(requests)
     requests = requests.with_columns(
         candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
-    )
+    ).with_columns(_whole_output())
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     named = labelled.filter(pl.col("candidate").is_not_null())
     evident = named.filter(pl.col("value").is_not_null())
@@ -125,6 +125,13 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
         censored=to_come.censored,
         odd=odd,
     )
+
+
+def _whole_output() -> pl.Expr:
+    """Output tokens as they are billed: reasoning that a harness counts apart is output too."""
+    apart = pl.col("reasoning_in_output").not_().fill_null(value=False)
+    added = pl.when(apart).then(pl.col("reasoning_tokens").fill_null(0)).otherwise(0)
+    return (pl.col("output_tokens") + added).alias("output_tokens")
 
 
 def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:

@@ -189,8 +189,7 @@ def _billed(
     if rules.match == "marked" and request.marks and request.hashes:
         end = max(_tokens_at(request, max(request.marks)), read_tokens)
     write = end - read_tokens if end >= rules.floor_tokens else 0
-    hourly = lifetime.ttl_s == 3600 and lifetime is not rules.lifetimes[0]  # it has a price of its own
-    short, long = (0, write) if hourly else (write, 0)
+    short, long = (0, write) if rules.hourly(request.lifetime) else (write, 0)
     return Split(read_tokens, short, long, total - read_tokens - write, hit, sure, lost, why)
 
 

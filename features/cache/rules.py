@@ -90,6 +90,11 @@ class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             return self.lifetimes[0]
         return next((found for found in self.lifetimes if found.name == name), self.lifetimes[0])
 
+    def hourly(self, name: str | None = None) -> bool:
+        """Whether writing for this class is billed at the price of an hour."""
+        kept = self.lifetime(name)
+        return kept.ttl_s == 3600 and kept is not self.lifetimes[0]
+
     def scope_of(self, provider: str | None) -> str:
         """Who shares this cache when it is bought from that seller."""
         return self.scope_at.get(_seller(provider) or "", self.scope)

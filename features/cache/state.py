@@ -50,7 +50,9 @@ def after(
         request.key, tokens, answer, request.hashes, request.sizes, marks, request.settings,
         request.lifetime, now_ms, now_ms if visible_ms is None else visible_ms,
     )  # fmt: skip
-    own = [s for s in state.sent if s.key == request.key and not _continues(sent, s)]
+    # What this prompt continues stands in for it until others can read it.
+    waits = bool(request.hashes) and sent.visible_ms > now_ms
+    own = [s for s in state.sent if s.key == request.key and (waits or not _continues(sent, s))]
     others = [s for s in state.sent if s.key != request.key]
     kept = own[-(KEPT - 1) :] if request.hashes else []  # of counts only the last prompt can be told
     return state._replace(sent=(*others, *kept, sent)[-KEPT * KEYS_KEPT :])
@@ -77,7 +79,9 @@ def corrected(
     at = next((i for i in reversed(range(len(state.sent))) if _same(state.sent[i], request)), None)
     if at is None:
         return state
-    before, sent, later = state.sent[:at], state.sent[at], state.sent[at + 1 :]
+    sent = state.sent[at]
+    before = tuple(s for s in state.sent[:at] if s.key != sent.key or not _continues(sent, s))
+    later = state.sent[at + 1 :]
     tokens = _counted(usage) or sent.tokens
     if tokens < rules.floor_tokens or _uncached(rules, request, usage):
         return state._replace(sent=(*before, *later))

@@ -53,6 +53,7 @@ def parse_request(body: bytes) -> WireRequest:
     user, session = _who(plain.mapping(envelope.metadata).get("user_id"))
     config = plain.mapping(envelope.output_config)
     thinking = plain.mapping(envelope.thinking).get("type")
+    marks = _markers([{"content": envelope.system}, *envelope.messages, {"content": [_automatic(envelope)]}])
     formats = (config.get("format"), envelope.output_format)
     return WireRequest(
         dialect="anthropic_messages",
@@ -66,9 +67,8 @@ def parse_request(body: bytes) -> WireRequest:
         thinking=None if not isinstance(thinking, str) else thinking != "disabled",
         effort=plain.string(config.get("effort")),
         json_schema=any(isinstance(f, dict) and f.get("type") == "json_schema" for f in formats),
-        cache_markers=markers
-        + (envelope.cache_control is not None)
-        + _markers([{"content": envelope.system}, *envelope.messages]),
+        cache_markers=markers + len(marks),
+        cache_lifetime=plain.word(plain.mapping(marks[-1]).get("ttl")) if marks else None,
         session_id=session,
         user=user,
         service_tier=plain.word(envelope.service_tier),
@@ -76,15 +76,19 @@ def parse_request(body: bytes) -> WireRequest:
     )
 
 
-def _markers(holders: list[Any]) -> int:
-    """How many content blocks carry a cache_control marker."""
-    found = 0
+def _automatic(envelope: _Body) -> dict[str, Any]:
+    """The marker that the provider moves along itself: it stands at the end of the prompt."""
+    return {"cache_control": envelope.cache_control}
+
+
+def _markers(holders: list[Any]) -> list[Any]:
+    """The cache_control markers of content blocks, in their order."""
+    found = []
     for holder in holders:
         content = holder.get("content")
         if isinstance(content, list):
-            for block in content:
-                if isinstance(block, dict) and block.get("cache_control") is not None:
-                    found += 1
+            blocks = (block.get("cache_control") for block in content if isinstance(block, dict))
+            found += [marker for marker in blocks if marker is not None]
     return found
 
 

@@ -32,6 +32,7 @@ class _Body(msgspec.Struct):
     enable_thinking: Any = None  # Qwen
     response_format: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
     session_id: Any = None
     metadata: Any = None
     user: Any = None
@@ -68,6 +69,7 @@ def parse_request(body: bytes) -> WireRequest:
         effort=effort,
         json_schema=plain.mapping(envelope.response_format).get("type") == "json_schema",
         cache_markers=tool_markers + (cache_key is not None) + sum(_markers(m) for m in envelope.messages),
+        cache_lifetime=plain.word(envelope.prompt_cache_retention),
         session_id=plain.string(envelope.session_id) or plain.string(metadata.get("session_id")) or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
         service_tier=plain.word(envelope.service_tier),

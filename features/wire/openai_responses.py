@@ -32,6 +32,7 @@ class _Body(msgspec.Struct):
     previous_response_id: Any = None
     conversation: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
     metadata: Any = None
     user: Any = None
     safety_identifier: Any = None
@@ -77,6 +78,7 @@ def parse_request(body: bytes) -> WireRequest:
         effort=effort,
         json_schema=plain.child(plain.mapping(envelope.text), "format").get("type") == "json_schema",
         cache_markers=tool_markers + (cache_key is not None),
+        cache_lifetime=plain.word(envelope.prompt_cache_retention),
         previous_response_id=earlier,
         session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))
         or plain.string(talk)

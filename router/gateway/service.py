@@ -18,7 +18,7 @@ from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
-from router.cost import cache_rules, sending
+from router.cost import asked_by, cache_rules, sending
 from router.decide import CallContext
 from router.drift import DRIFT_FLAG
 from router.gateway.errors import ERROR_KINDS
@@ -26,6 +26,7 @@ from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
+from router.gateway.retries import Retries
 from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
 from router.offline import load_decider
@@ -82,6 +83,7 @@ class Gateway:
         self.metrics = Metrics()
         self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
         self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
+        self.retries = Retries()
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
         self.refused: str | None = None  # what the store has in force and can't be taken, and why
@@ -118,6 +120,8 @@ class Gateway:
             dialect_guessed=reading.guessed,
             headers=headers,
             offset=self.offsets.of(tags),
+            cache_control=self.settings.cache_control,
+            retry_rates=self.retries.rates(self.decider.catalog.deployments),
         )
         receipt = self.decider.decide(request, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
@@ -144,6 +148,7 @@ class Gateway:
     def swap(self, decider: Decider) -> None:
         """Go on with another decider; a request sees the old one or the new."""
         self.decider = decider
+        self.retries.swapped()
         self.offsets.swapped(decider.bundle)
 
     def _deployment(self, request: WireRequest, receipt: DecisionRecord) -> Deployment:
@@ -156,9 +161,18 @@ class Gateway:
         """Write the decision down before anything is spent on it."""
         self.journal.add("decision", kept_receipt(call.receipt, self.settings.log.prompts))
 
+    def _stored(self, call: Call) -> Stored:
+        """The prompt as the cache that it went to sees it."""
+        facts = call.receipt.facts
+        asked = asked_by(call.request, control=self.settings.cache_control)
+        sent = sending(call.request, call.place.chain, asked, None if facts is None else facts.n_images)
+        rules = cache_rules(call.deployment, call.receipt.ts_ms, sent.asked)
+        split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
+        return Stored(rules, sent.to(call.deployment, split.tokens), split)
+
     def began(self, call: Call) -> None:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
-        self.sessions.began(call.place, call.answer, call.receipt.ts_ms, _stored(call))
+        self.sessions.began(call.place, call.answer, call.receipt.ts_ms, self._stored(call))
 
     def heard(self, call: Call, answer: WireResponse) -> None:
         """Learn from an answer that is through: what a next request may build on, and its token counts."""
@@ -168,13 +182,15 @@ class Gateway:
         size = call.request.body_bytes
         last = LastTurn(turn_of(call.receipt), tokens, usage.output_tokens)
         self.sessions.heard(call.answer, answer, size, last)
-        self.sessions.counted(call.place, _stored(call), usage, _now_ms())
+        self.sessions.counted(call.place, self._stored(call), usage, _now_ms())
         self.decider.ratios.correct(call.deployment.model, size, tokens)
 
     def ended(self, call: Call, trace: Trace) -> None:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
         record = request_record(call, trace, self.settings.log.prompts)
         self.journal.add("request", record)
+        if record.status in ("ok", "truncated") and record.deployment is not None:
+            self.retries.note(record.deployment, broken=record.status == "truncated")
         self._count(record)
 
     def _label(self, candidate: str | None) -> str:
@@ -225,14 +241,6 @@ class Gateway:
 def _beside(journal: Path) -> Path:
     """Where offsets are kept: no file of the journal's own, which are all its readers'."""
     return journal.with_name(f"{journal.name}.offsets.json")
-
-
-def _stored(call: Call) -> Stored:
-    """The prompt as the cache that it went to sees it."""
-    sent = sending(call.request, call.place.chain)
-    rules = cache_rules(call.deployment, call.receipt.ts_ms, marked=sent.marked)
-    split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
-    return Stored(rules, sent.to(call.deployment, split.tokens), split)
 
 
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:

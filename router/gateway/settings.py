@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     catalog: str | None = None  # None: the catalogue that ships
     prices: str | None = None  # a file of your own over the published prices
     policy: str = "learned:max_loss=0.02"
+    cache_control: bool = (
+        True  # ask for prompt caching where a client doesn't; false: send bodies as they came
+    )
     max_body_mib: float = 32.0
     client_s: float = 30.0  # that a client may take for a request's head, and between two pieces of its body
     sessions: int = 10_000  # remembered at a time, the least recently used goes first

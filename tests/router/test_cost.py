@@ -9,7 +9,7 @@ from router_servers import NOW_MS
 from features.cache import CacheState, Split, after
 from features.wire.types import Message, Part, Usage, WireRequest
 from router.catalog import Catalog
-from router.cost import cache_rules, expected_cost, sending, split_prompt
+from router.cost import asked_by, cache_rules, expected_cost, sending, split_prompt
 from router.gateway.sessions import chain_of
 from router.prices import price_usd, rates
 
@@ -64,9 +64,9 @@ def prompt(n_bytes, *, marked=True):
 
 def split_at(name, request, state=None, now=NOW_MS, tokens=10_000):
     deployment = Catalog.load().deployments_of(name, request.dialect)[0]
-    sent = sending(request, chain_of(request))
+    sent = sending(request, chain_of(request), asked_by(request))
     if state == "warm":
-        rules = cache_rules(deployment, NOW_MS, marked=sent.marked)
+        rules = cache_rules(deployment, NOW_MS, sent.asked)
         state = after(rules, CacheState(), sent.to(deployment, tokens), None, NOW_MS)
     return split_prompt(deployment, tokens, sent, state or CacheState(), now)
 
@@ -88,7 +88,7 @@ def test_without_a_chain_or_rules_all_is_fresh_and_nothing_is_sure() -> None:
     split = split_prompt(deployment, 9_000.4, None, CacheState(), NOW_MS)
     assert (split.fresh, split.sure, split.why) == (9_000, 0.0, "no_rules")
     unheard = deployment._replace(model="no-such-model", provider="nobody")
-    sent = sending(prompt(9_000), chain_of(prompt(9_000)))
+    sent = sending(prompt(9_000), chain_of(prompt(9_000)), asked_by(prompt(9_000)))
     assert split_prompt(unheard, 9_000, sent, CacheState(), NOW_MS).why == "no_rules"
 
 

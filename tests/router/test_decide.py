@@ -16,7 +16,7 @@ from features.records import DecisionRecord
 from features.wire import parse_request
 from models.bundle import Bundle
 from router.catalog import Catalog
-from router.cost import cache_rules, sending
+from router.cost import asked_by, cache_rules, sending
 from router.decide import PRIOR_NOTICE, CallContext, Decider, Session, Unavailable, UnknownModel
 from router.gateway.sessions import chain_of
 from router.policy import parse_policy
@@ -63,10 +63,10 @@ def context(n=0, **session):
 
 def warm(request, age_ms, *candidates):
     """What a session knows where these candidates were sent this very prompt so long ago."""
-    state, sent = CacheState(), sending(request, chain_of(request))
+    state, sent = CacheState(), sending(request, chain_of(request), asked_by(request))
     for name in candidates:
         for deployment in Catalog.load().deployments_of(name, request.dialect)[:1]:
-            rules = cache_rules(deployment, NOW_MS, marked=sent.marked)
+            rules = cache_rules(deployment, NOW_MS, sent.asked)
             asked = sent.to(deployment, request.body_bytes // 4)
             state = after(rules, state, asked, None, NOW_MS - age_ms)
     return {"cache": state, "chain": sent.chain}
@@ -85,13 +85,18 @@ def arm(receipt, candidate):
     last_tokens=st.one_of(st.none(), st.integers(1, 10**6)),
     by_client=st.booleans(),
     tier=st.sampled_from([None, "auto", "flex", "a=b"]),
+    control=st.booleans(),
+    retried=st.one_of(st.none(), st.floats(0, 1)),
+    ttl=st.sampled_from([None, "5m", "1h", "a=b"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_receipt_is_recomputed_byte_for_byte(
-    decider, content, n, last, loop, age, last_tokens, by_client, tier
+    decider, content, n, last, loop, age, last_tokens, by_client, tier, control, retried, ttl
 ) -> None:
     more = {"service_tier": tier}
-    request = chat(turns=LOOP, **more) if loop else messages(content=content, system="s" * 9000, **more)
+    mark = {} if ttl is None else {"cache_control": {"type": "ephemeral", "ttl": ttl}}
+    said = [{"type": "text", "text": content, **mark}]
+    request = chat(turns=LOOP, **more) if loop else messages(content=said, system="s" * 9000, **more)
     session = {
         "last_candidate": last,
         "last_by_client": by_client,
@@ -101,7 +106,10 @@ def test_a_receipt_is_recomputed_byte_for_byte(
     session |= (
         {} if age is None else warm(request, age, *([last] if last in decider.catalog.candidates else []))
     )
-    receipt = decider.decide(request, context(n, shared=(10, 0.5, 5.0), **session))
+    about = context(n, shared=(10, 0.5, 5.0), **session)._replace(cache_control=control)
+    if retried is not None:
+        about = about._replace(retry_rates=dict.fromkeys(decider.catalog.deployments, retried))
+    receipt = decider.decide(request, about)
     written = msgspec.json.encode(receipt)
     read = msgspec.json.decode(written, type=DecisionRecord)
     assert msgspec.json.encode(recompute(read, decider)) == written
@@ -268,3 +276,35 @@ def test_arms_without_outcomes_are_named_and_are_no_evidence(bundle, tmp_path):
     )
     with pytest.raises(BadInput, match=r"candidates\.x.*probe\.fix"):
         Catalog.load(own)
+
+
+def test_every_part_of_the_expected_cost_stands_in_the_receipt(decider) -> None:
+    request = messages(content="x" * 60_000, tools=[{"name": "sh", "input_schema": {"type": "object"}}])
+    known = warm(request, 1_000, "claude-opus-5-5")
+    about = context(last_candidate="claude-opus-5-5", **known)._replace(
+        retry_rates=dict.fromkeys(decider.catalog.deployments, 0.05)
+    )
+    receipt = decider.decide(request, about)
+    for name in ("claude-opus-5-5", "claude-haiku-5-5"):
+        row = arm(receipt, name)
+        assert row.retry_rate == 0.05
+        assert row.cost_retry_usd > 0
+        assert row.return_p is not None
+        assert row.cost_return_usd is not None
+        assert row.cost_redo_usd is not None
+    assert arm(receipt, "claude-opus-5-5").cost_return_usd == 0
+
+
+def test_a_prompt_that_we_mark_is_priced_as_a_marked_one(decider) -> None:
+    tool = [{"name": "sh", "input_schema": {"type": "object"}}]
+    request = messages(content="x" * 60_000, tools=tool)
+    session = {"chain": chain_of(request)}
+    plain, ours = (
+        decider.decide(request, context(**session)._replace(cache_control=on)) for on in (False, True)
+    )
+    assert arm(plain, "claude-opus-5-5").cache_why == "unmarked"
+    assert arm(ours, "claude-opus-5-5").cache_why == "cold_start"
+    assert arm(ours, "claude-opus-5-5").cache_write_tokens_est > 10_000
+    assert "cache_control=ours" in ours.constraints
+    one_shot = decider.decide(messages(content="x" * 60_000), context(**session)._replace(cache_control=True))
+    assert arm(one_shot, "claude-opus-5-5").cache_why == "unmarked"

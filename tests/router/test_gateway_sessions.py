@@ -11,7 +11,7 @@ from features.context import LastTurn
 from features.wire import Part, WireResponse, parse_request
 from features.wire.types import Usage
 from router.catalog import Catalog
-from router.cost import cache_rules, sending
+from router.cost import asked_by, cache_rules, sending
 from router.gateway.sessions import Sessions, Stored
 
 NAMED = {"x-claude-code-session-id": "s1"}
@@ -175,8 +175,8 @@ def test_whoever_answered_a_conversation_is_known_to_its_next_turn(steps) -> Non
 def asked_of(request, place, name="claude-opus-4-6"):
     """The rules of a candidate's cache, and the prompt as it sees it."""
     deployment = Catalog.load().deployments_of(name, request.dialect)[0]
-    sent = sending(request, place.chain)
-    rules = cache_rules(deployment, NOW_MS, marked=sent.marked)
+    sent = sending(request, place.chain, asked_by(request))
+    rules = cache_rules(deployment, NOW_MS, sent.asked)
     return rules, sent.to(deployment, 10_000)
 
 
@@ -208,3 +208,27 @@ def test_what_is_cached_at_the_end_is_seen_at_the_end() -> None:
     usage = Usage(input_tokens_uncached=10_000, cached_tokens=0, output_tokens=50)
     sessions.counted(place, note, usage, 10_000)
     assert read(rules, sessions.view(place, 0).cache, asked, 11_000).read == 9_984
+
+
+def test_the_prompt_before_is_read_while_the_answer_to_the_next_one_still_comes() -> None:
+    sessions, rules = Sessions(10), rules_for("deepseek", "deepseek-v4-pro")
+
+    def noted(request, tokens, now):
+        place = sessions.place(request, NAMED, "host")
+        asked = CacheRequest("deepseek", tokens, *place.chain)
+        note = Stored(rules, asked, read(rules, sessions.view(place, now).cache, asked, now))
+        sessions.began(place, place.answer("a", by_client=False), now, note)
+        return place, note
+
+    first, note = noted(claude("Fix it", "x" * 994), 10_000, 0)
+    sessions.counted(first, note, Usage(), 1_000)
+    second, ahead = noted(claude("Fix it", "x" * 994, "y" * 994), 20_000, 2_000)
+    assert (ahead.split.read, ahead.split.why) == (9_984, "warm")
+    # A sub-agent asks meanwhile: the longer prompt isn't there yet, the shorter one still is.
+    view = sessions.view(second, 3_000).cache
+    meanwhile = read(rules, view, ahead.request, 3_000)
+    assert meanwhile.read == ahead.split.read
+    sessions.counted(second, ahead, Usage(), 4_000)
+    view = sessions.view(second, 5_000).cache
+    assert read(rules, view, ahead.request, 5_000).read == 19_968
+    assert len(view.sent) == 1

@@ -22,7 +22,7 @@ def prospect(name, *, warm=False, turns=10.0, p=0.8, age=0.0, provider="anthropi
     found = rates(name, provider, NOW_MS, PREFIX)
     rules = rules_for(provider, name, NOW_MS)
     given_ = {"age_ms": age if warm else None, "output_tokens": 800.0, "turns_left": turns, "p_success": p}
-    return Prospect(name, found, rules, split, **given_ | more)
+    return Prospect(name, found, rules, None, split, **given_ | more)
 
 
 def now(arm):
@@ -106,3 +106,44 @@ def test_a_cache_that_holds_nothing_makes_every_later_turn_cold() -> None:
     unmarked = unmarked._replace(split=Split(0, 0, 0, PREFIX, 0.0, 1.0, 0, "unmarked"))
     assert warm_turn(unmarked) > 5 * warm_turn(warm)
     assert warm_turn(prospect(OPUS)._replace(rules=None)) > 5 * warm_turn(warm)
+
+
+def test_extra_steps_of_a_weaker_model_are_priced_apart_and_nothing_is_counted_twice() -> None:
+    stay, weak = outlooks([prospect(OPUS, turns=10.0), prospect(HAIKU, turns=25.0)], None, OPUS)
+    assert stay.extra == 0
+    turn = warm_turn(prospect(HAIKU, turns=25.0))
+    assert (weak.later, weak.extra) == (10 * turn, 15 * turn)
+    fewer = outlooks([prospect(OPUS, turns=10.0), prospect(HAIKU, turns=4.0)], None, OPUS)[1]
+    assert fewer.extra < 0
+    assert fewer.later + fewer.extra == 4 * warm_turn(prospect(HAIKU, turns=4.0))
+
+
+def test_answers_that_break_off_are_paid_again_where_all_rates_are_known() -> None:
+    arms = [prospect(OPUS, turns=9.0, retry_rate=0.2), prospect(HAIKU, turns=9.0, retry_rate=0.0)]
+    shaky, sound = outlooks(arms, None, OPUS)
+    assert float(shaky.retry) == pytest.approx(0.25 * 10 * float(warm_turn(arms[0])))
+    assert sound.retry == 0
+    half = outlooks([arms[0], prospect(HAIKU, turns=9.0)], None, OPUS)
+    assert [each.retry for each in half] == [None, None]
+    assert outlooks([prospect(OPUS, retry_rate=1.0)], None, OPUS)[0].retry is not None
+
+
+def test_the_way_back_is_written_down_with_its_chance_and_time() -> None:
+    stay, go = outlooks([prospect(OPUS, warm=True), prospect(HAIKU, turns=4.0, p=0.7)], OPUS, OPUS)
+    assert (stay.p_back, stay.back_ms) == (0.0, None)
+    assert go.p_back == pytest.approx(0.3)
+    assert go.back_ms == 5 * 9_000
+    unknown = outlooks([prospect(OPUS, warm=True), prospect(HAIKU, turns=None, p=None)], OPUS, OPUS)[1]
+    assert (unknown.p_back, unknown.back_ms) == (1.0, None)
+    assert unknown.back == cold_turn(prospect(OPUS))
+
+
+def test_turns_to_come_are_written_for_as_long_as_the_client_asks() -> None:
+    short, long = (warm_turn(prospect(OPUS, warm=True)._replace(lifetime=name)) for name in (None, "1h"))
+    assert short < long
+    # An hour later the shorter one is gone and the longer isn't.
+    back = [
+        outlooks([prospect(OPUS, warm=True)._replace(lifetime=name), prospect(HAIKU, turns=90.0)], OPUS, OPUS)
+        for name in (None, "1h")
+    ]
+    assert back[0][1].back > 2 * back[1][1].back

@@ -61,6 +61,23 @@ def test_prices_reach_the_examples(tmp_path) -> None:
     assert found.examples.prices["claude-opus-4-6"] == (5.0, 25.0)
 
 
+def test_reasoning_that_is_counted_apart_is_output_too(tmp_path) -> None:
+    def rows(model, **more):
+        return [row | {"output_tokens": 100 + i} for i, row in enumerate(many(model_served=model, **more))]
+
+    log = fill(
+        LogStore(tmp_path),
+        [
+            *rows("gpt-5.4", reasoning_tokens=40, reasoning_in_output=False),
+            *rows("gpt-5.4-mini", reasoning_tokens=40, reasoning_in_output=True),
+            *rows("glm-5"),
+        ],
+    )
+    found = load_dataset(log, None, 0).examples
+    least = {name: found.output_tokens[found.candidate == name].min() for name in set(found.candidate)}
+    assert least == {"gpt-5.4": 140.0, "gpt-5.4-mini": 100.0, "glm-5": 100.0}
+
+
 def test_a_sub_agent_stays_with_its_session(tmp_path) -> None:
     rows = [
         row
