@@ -369,6 +369,42 @@ def test_three_steps_are_advised_only_where_they_beat_two(over_two, policy):
     assert ("x → y → a" in sentence_of(advice)) == (policy == "cascade3")
 
 
+def test_three_steps_are_advised_where_two_do_not_pay():
+    """The shape of coderouterbench without its cheapest model."""
+    made = case(cascade=UNSURE)
+    made.policies["cascade3"] = {
+        "vs_best_single": GAIN,
+        "vs_random_mix": GAIN,
+        "pairs": {"x → y → a": 5},
+    }
+    advice = recommend(made._replace(versus=_with(made.versus, "cascade3", GAIN)))
+    assert advice.if_checked == "cascade3"
+    assert "the cascade x → y → a has +5.0 points" in sentence_of(advice)
+
+
+@pytest.mark.parametrize(
+    ("adds", "said"),
+    [
+        (gap((0.5, 2, 3), (5, 10, 15)), "saved, has -0.5 points (-1.0 to +0.0)"),
+        (gap((-1, 0.2, 1), (-7, 12, 28)), "is not shown to add to that check (+0.2 points (-1.0 to +1.0)"),
+        (gap((-1, 0.2, 1)), "what evidence of runs adds to a check is unknown, since a cost is"),
+    ],
+)
+def test_what_a_judge_adds_is_said_with_its_interval_and_its_check(adds, said):
+    made = case(versus={("judged/parity", "static_cascade/parity"): adds})
+    found = {"saving": 0.6, "ci": [0.5, 0.7]}
+    even = {**found, "quality_difference": -0.005, "quality_difference_ci": [-0.01, 0]}
+    made.policies["judged"] = {"cost_at_parity": even}
+    advice = recommend(made._replace(reference="dear"))
+    shown = sentence_of(advice)
+    assert advice.if_checked is None
+    assert said.removeprefix("saved, ") in shown
+    if adds["saving"] is not None:
+        assert "at the success of dear with a check that is wrong at most 10 % of the time" in shown
+    if said.startswith("saved"):
+        assert "of success at 60 % lower cost (50 to 70 %), beside the check alone +2.0 points" in shown
+
+
 def _with(versus, name, against):
     """A further policy that has this difference to every pin."""
 

@@ -172,7 +172,7 @@ def adversarial(card: HeadCard, rows: AfterRows, seed: int) -> AfterRows:
     """Rows that were fitted on, and others at and beside every threshold, unknown, or absurd."""
     rng = np.random.default_rng(seed)
     names = list(card.centre)
-    chosen: list[tuple[int, float]] = [(d, v) for d in range(len(card.names)) for v in _ODDITIES]
+    chosen = [(d, v, name) for d in range(len(card.names)) for v in _ODDITIES for name in names]
     if card.trees is not None:
         inner = [n for n, way in enumerate(card.trees.left) if way != n]
         for node in inner:
@@ -180,13 +180,14 @@ def adversarial(card: HeadCard, rows: AfterRows, seed: int) -> AfterRows:
             for name in names:
                 raw = card.trees.threshold[node] * card.spread[name][d] + card.centre[name][d]
                 near = np.float32(raw)
-                chosen += [(d, float(np.nextafter(near, np.float32(to)))) for to in (-np.inf, near, np.inf)]
+                beside = [np.nextafter(near, np.float32(to)) for to in (-np.inf, near, np.inf)]
+                chosen += [(d, float(value), name) for value in beside]
     n = len(rows.target)
     picked = rng.integers(0, n, _PROOF_ROWS + len(chosen))
     trial = rows.some(picked)
     features = trial.features.copy()
-    for row, (column, value) in enumerate(chosen, _PROOF_ROWS):
-        features[row, column] = value
-    harness = np.array([*names, "another"])[rng.integers(0, len(names) + 1, len(picked))]
+    harness = np.array([*names, "another"], dtype=object)[rng.integers(0, len(names) + 1, len(picked))]
+    for row, (column, value, name) in enumerate(chosen, _PROOF_ROWS):
+        features[row, column], harness[row] = value, name
     candidate = np.where(rng.random(len(picked)) < 0.1, "another", trial.candidate.astype(str))
     return trial._replace(features=features, harness=harness, candidate=candidate)

@@ -72,12 +72,12 @@ def recommend(case: Case) -> Advice:
 
 
 def _checked(case: Case, chosen: str) -> str | None:
-    """The cascade that beats what is advised without a check; one of three steps where it also beats two."""
-    if not supported(case.policies["cascade"]) or not _beats(case, "cascade", chosen):
-        return None
-    three = case.policies.get("cascade3")
-    longer = three is not None and supported(three) and _beats(case, "cascade3", chosen)
-    return "cascade3" if longer and better(case.versus("cascade3", "cascade")) else "cascade"
+    """The cascade that beats what is advised without a check; of two and three steps the better one."""
+    able = [n for n in ("cascade", "cascade3") if n in case.policies]
+    able = [n for n in able if supported(case.policies[n]) and _beats(case, n, chosen)]
+    if len(able) == 2 and not better(case.versus("cascade3", "cascade")):
+        return "cascade"
+    return able[-1] if able else None
 
 
 def supported(entry: dict[str, Any]) -> bool:
@@ -273,17 +273,23 @@ def _judge(case: Case) -> str:
         "saving": even["saving"],
         "saving_ci": even["ci"],
     }
-    said = f"aimed at the success of {goal} with that check"
+    said = f"aimed at the success of {goal} with {_check(case)}"
     if better(adds):
-        return f"judging runs by their evidence, too, {said}, has {claim(against)}: {cost(adds)} than without"
-    return f"judging runs by their evidence, too, {said}, adds nothing to the check ({claim(adds)})"
+        gain = f"{claim(against)}, beside the check alone {claim(adds)}"
+        return f"judging runs by their evidence, too, {said}, has {gain}"
+    return f"judging runs by their evidence, too, {said}, is not shown to add to that check ({claim(adds)})"
 
 
 def _cascade(case: Case, cascade: str, chosen: str) -> str:
     entry = case.policies[cascade]
     name = max(entry["pairs"], key=lambda pair: entry["pairs"][pair])
     name = f"the cascade {name}" if len(entry["pairs"]) == 1 else f"a cascade, mostly {name},"
-    wrong = f"wrong at most {100 * case.check_noise:g} % of the time" if case.check_noise else "never wrong"
     gain = claim(entry["vs_best_single"])
     base = "that pin" if chosen == "best_single" and _agreed(case) else "the same baseline"
-    return f"if you have a check that is {wrong} (tests, a judge), {name} has {gain} against {base}"
+    return f"if you have {_check(case)} (tests, a judge), {name} has {gain} against {base}"
+
+
+def _check(case: Case) -> str:
+    """The check that a cascade and a judge stand on."""
+    wrong = f"wrong at most {100 * case.check_noise:g} % of the time" if case.check_noise else "never wrong"
+    return f"a check that is {wrong}"
