@@ -7,25 +7,29 @@ A store is a folder, or a URL of anything that fsspec reads (s3://…, gs://…,
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from features.errors import BadInput, MissingExtra
-from features.files import held_alone, replace_file
+from features.errors import BadInput
 from models.bundle import Bundle
 from models.folder import Layout
+from models.places import Folder, Remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEPT = 50  # digests before the one in force
+    from models.places import Place
+
+KEPT = 50  # digests before the one in force, and rolled back
 POINTER = "current"
+
+_log = logging.getLogger("samediff")
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,67 +38,11 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     since_ms: int
     before: list[str] = []
+    withdrawn: list[str] = []  # what was rolled back: put in force again by people only, not by `retrain`
 
 
-class _Files(Protocol):
-    """All that a store needs of what it lies on; paths are relative to it."""
-
-    def read(self, path: str) -> bytes | None:
-        """Content of a file; None when there is none."""
-
-    def write(self, path: str, content: bytes) -> None:
-        """Put a file there, whole or not at all."""
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, path: str) -> bytes | None:
-        try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise BadInput(f"{self.root / path}: can't be read ({error.strerror})") from error
-
-    def write(self, path: str, content: bytes) -> None:
-        try:
-            replace_file(self.root / path, content)
-        except OSError as error:
-            raise BadInput(f"{self.root / path}: can't be written ({error.strerror})") from error
-
-
-class _Remote:
-    """An object store; putting one object is atomic there."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import fsspec
-        except ImportError as error:
-            raise MissingExtra("fsspec", "store") from error
-        try:
-            self.files, self.root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise BadInput(f"{url}: {error}") from error
-        self.url = url
-
-    def read(self, path: str) -> bytes | None:
-        self.files.invalidate_cache()
-        try:
-            return bytes(self.files.cat_file(f"{self.root}/{path}"))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise BadInput(f"{self.url}/{path}: can't be read ({error})") from error
-
-    def write(self, path: str, content: bytes) -> None:
-        target = f"{self.root}/{path}"
-        try:
-            self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self.files.pipe_file(target, content)
-        except OSError as error:
-            raise BadInput(f"{self.url}/{path}: can't be written ({error})") from error
+class _Listed(msgspec.Struct):
+    files: dict[str, str]
 
 
 class Store:
@@ -102,7 +50,7 @@ class Store:
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self._files: Any = _Remote(place) if "://" in place else _Folder(Path(place))
+        self._files: Place = Remote(place) if "://" in place else Folder(Path(place))
 
     def pointer(self) -> Pointer | None:
         """What is in force; None when nothing was ever published. BadInput when that can't be read."""
@@ -111,7 +59,7 @@ class Store:
             return None
         try:
             return msgspec.json.decode(raw, type=Pointer)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{self.place}/{POINTER}: no pointer of ours ({error}); promote again") from error
 
     def add(self, folder: Path) -> str:
@@ -127,37 +75,66 @@ class Store:
     def point(self, digest: str, now_ms: int) -> Pointer:
         """Put a bundle in force; BadInput when the store doesn't hold it. The same again changes nothing."""
         self._manifest(digest)
-        with self._alone():
+        with self._files.alone(POINTER):
             old = self.pointer()
             if old is not None and old.digest == digest:
                 return old
             before = [] if old is None else [old.digest, *old.before][:KEPT]
-            return self._put(Pointer(digest=digest, since_ms=now_ms, before=before))
+            withdrawn = [] if old is None else [each for each in old.withdrawn if each != digest]
+            return self._put(Pointer(digest=digest, since_ms=now_ms, before=before, withdrawn=withdrawn))
 
     def back(self, now_ms: int) -> Pointer:
         """Put what was before in force again; BadInput when there is nothing before."""
-        with self._alone():
+        with self._files.alone(POINTER):
             old = self.pointer()
             if old is None or not old.before:
                 raise BadInput(f"{self.place}: nothing was in force before; there is nowhere to roll back to")
-            self._manifest(old.before[0])
-            return self._put(Pointer(digest=old.before[0], since_ms=now_ms, before=old.before[1:]))
+            digest, *before = old.before
+            self._manifest(digest)
+            withdrawn = [old.digest, *(each for each in old.withdrawn if each not in (digest, old.digest))]
+            return self._put(
+                Pointer(digest=digest, since_ms=now_ms, before=before, withdrawn=withdrawn[:KEPT])
+            )
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let nobody else move the pointer between reading and writing it; a URL has no such lock."""
-        with ExitStack() as stack:
-            if isinstance(self._files, _Folder):
+    def owes(self, digest: str) -> bool:
+        """Whether a bundle has never been in force here, or rolled back: whether `retrain` may promote it."""
+        now = self.pointer()
+        return now is None or digest not in {now.digest, *now.before, *now.withdrawn}
+
+    def last_good(self) -> Bundle | None:
+        """What is in force; where that can't be used, what was before it, aloud. None: nothing was published.
+
+        Raises BadInput, of what is in force, when none of them can be used.
+        """
+        now = self.pointer()
+        if now is None:
+            return None
+        try:
+            return self.load(now.digest)
+        except BadInput as error:
+            for digest in now.before:
                 try:
-                    stack.enter_context(held_alone(self._files.root / f".{POINTER}.lock"))
-                except BlockingIOError:
-                    raise BadInput(f"{self.place}: another promotion is under way; run it again") from None
-                except OSError as error:
-                    raise BadInput(f"{self.place}: can't be written ({error.strerror})") from error
-            yield
+                    found = self.load(digest)
+                except BadInput:
+                    continue
+                said = "bundle %s is in force and can't be used (%s); %s, before it, goes on"
+                _log.error(said, now.digest[:12], error, digest[:12])
+                return found
+            raise
 
     def load(self, digest: str) -> Bundle:
         """The bundle, verified; BadInput when it isn't what its folder is called."""
+        try:
+            return self._verified(digest)
+        except BadInput:
+            copy = _copies() / digest
+            if isinstance(self._files, Folder) or not copy.exists():
+                raise
+            # The copy was damaged, or what it was made of is mended by now.
+            shutil.rmtree(copy, ignore_errors=True)
+            return self._verified(digest)
+
+    def _verified(self, digest: str) -> Bundle:
         bundle = Bundle.load(self.fetch(digest))
         if bundle.digest != digest:
             raise BadInput(
@@ -167,9 +144,9 @@ class Store:
 
     def fetch(self, digest: str, cache: Path | None = None) -> Path:
         """The bundle's folder; that of a remote store is copied under `cache` first, whole or not at all."""
-        if isinstance(self._files, _Folder):
+        if isinstance(self._files, Folder):
             return self._files.root / "bundles" / digest
-        cache = cache or Path(tempfile.gettempdir()) / f"samediff-bundles-{os.getuid()}"
+        cache = cache or _copies()
         target = cache / digest
         if Layout(target).manifest.is_file():
             return target
@@ -189,7 +166,12 @@ class Store:
 
     def _contents(self, digest: str) -> Iterator[tuple[str, bytes]]:
         manifest = self._manifest(digest)
-        for name in msgspec.json.decode(manifest)["files"]:
+        try:
+            names = msgspec.json.decode(manifest, type=_Listed).files
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            said = f"bundle {digest[:12]} has no manifest of ours ({error}); promote it again"
+            raise BadInput(f"{self.place}: {said}") from error
+        for name in names:
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise BadInput(f"{self.place}: bundle {digest[:12]} names a file outside of it; train again")
             content = self._files.read(f"bundles/{digest}/{name}")
@@ -207,6 +189,11 @@ class Store:
     def _put(self, pointer: Pointer) -> Pointer:
         self._files.write(POINTER, msgspec.json.format(msgspec.json.encode(pointer), indent=2) + b"\n")
         return pointer
+
+
+def _copies() -> Path:
+    """Where this user's copies of remote bundles lie."""
+    return Path(tempfile.gettempdir()) / f"samediff-bundles-{os.getuid()}"
 
 
 def is_store(place: str) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from features.records import DecisionRecord
+    from models.bundle import Bundle
     from router.gateway.settings import Settings
 
 
@@ -76,15 +77,23 @@ def _read(file: str) -> bytes:
 
 def load_decider(settings: Settings) -> Decider:
     """Load bundle, catalogue, prices and policy; BadInput, one line, when one of them can't be used."""
-    from models.bundle import Bundle
-
     prices.use(settings.prices)
     return Decider(
-        Bundle.load(bundle_folder(settings)),
+        _good_bundle(settings),
         Catalog.load(settings.catalog),
         parse_policy(settings.policy),
         environ=os.environ,
     )
+
+
+def _good_bundle(settings: Settings) -> Bundle:
+    """The bundle to serve; where what a store has in force can't be used, the last one before it that can."""
+    from models.bundle import Bundle
+    from models.store import Store
+
+    followed = settings.followed
+    good = None if followed is None else Store(followed).last_good()
+    return good or Bundle.load(bundle_folder(settings))
 
 
 def bundle_folder(settings: Settings) -> Path:

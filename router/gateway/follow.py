@@ -40,9 +40,14 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            await self.look()
+        try:
+            while True:
+                await asyncio.sleep(self._every_s)
+                await self.look()
+        except Exception:
+            self._gateway.refused = "the store is followed no longer: restart to take a new bundle"
+            _log.exception("following has ended by a fault of ours; %s", self._gateway.refused)
+            raise
 
     async def look(self) -> None:
         """Look once, and swap if another bundle is in force; never raises for what a store may hold."""
@@ -73,7 +78,7 @@ class Follower:
 
     def _refuse(self, digest: str, why: str) -> None:
         """Say once what is wrong with what is in force; `/readyz` and the page go on saying it."""
-        gateway, said = self._gateway, f"bundle {digest[:12] or '?'} is not taken: {why}"
+        gateway, said = self._gateway, f"bundle {digest[:12]} is not taken: {why}" if digest else why
         if gateway.refused == said:
             return
         gateway.refused = said

@@ -32,10 +32,13 @@ def bundles(tmp_path):
     return [variant(tmp_path / name, name) for name in ("one", "two")]
 
 
-@pytest.fixture(params=["folder", "url"])
-def store(request, tmp_path):
+@pytest.fixture(params=["folder", "url", "memory"])
+def store(request, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where copies of remote bundles lie
     place = tmp_path / "store"
-    return Store(str(place) if request.param == "folder" else f"local://{place}")
+    return Store(
+        {"folder": str(place), "url": f"local://{place}", "memory": f"memory://{place}"}[request.param]
+    )
 
 
 def test_what_is_published_can_be_served_and_rolled_back(store, bundles, tmp_path):
@@ -46,10 +49,36 @@ def test_what_is_published_can_be_served_and_rolled_back(store, bundles, tmp_pat
     assert store.point(two, 2) == Pointer(digest=two, since_ms=2, before=[one])
     assert store.point(two, 3).since_ms == 2  # the same again changes nothing
     assert Bundle.load(store.fetch(two, tmp_path / "cache")).digest == two
-    assert store.back(4) == Pointer(digest=one, since_ms=4, before=[])
+    assert store.back(4) == Pointer(digest=one, since_ms=4, before=[], withdrawn=[two])
     with pytest.raises(BadInput, match="nothing was in force before"):
         store.back(5)
-    assert store.pointer() == Pointer(digest=one, since_ms=4, before=[])
+    assert store.pointer() == Pointer(digest=one, since_ms=4, before=[], withdrawn=[two])
+
+
+def test_what_was_rolled_back_is_owed_to_nobody_until_a_person_promotes_it(store, bundles):
+    one, two = (store.add(folder) for folder in bundles)
+    assert store.owes(one)
+    store.point(one, 1)
+    assert (store.owes(one), store.owes(two)) == (False, True)
+    store.point(two, 2)
+    store.back(3)
+    assert not store.owes(two)
+    assert store.point(two, 4) == Pointer(digest=two, since_ms=4, before=[one])
+
+
+def test_what_is_in_force_and_broken_gives_way_to_what_was_before_it(tmp_path, bundles, caplog):
+    store = Store(str(tmp_path / "store"))
+    assert store.last_good() is None
+    one, two = (store.add(folder) for folder in bundles)
+    store.point(one, 1)
+    store.point(two, 2)
+    assert store.last_good().digest == two
+    (store.fetch(two) / "heads.onnx").write_bytes(b"broken")
+    assert store.last_good().digest == one
+    assert f"{one[:12]}, before it, goes on" in caplog.text
+    (store.fetch(one) / "heads.onnx").write_bytes(b"broken")
+    with pytest.raises(BadInput, match=two[:12]):
+        store.last_good()
 
 
 def test_adding_twice_is_adding_once(store, bundles):
@@ -102,6 +131,22 @@ def test_a_bundle_under_another_s_name_is_not_taken_for_it(tmp_path, bundles):
         store.load(two)
 
 
+def test_a_damaged_copy_of_a_remote_bundle_is_made_again(tmp_path, bundles, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = Store(f"memory://{tmp_path}/store")
+    one = store.add(bundles[0])
+    (store.fetch(one) / "heads.onnx").write_bytes(b"half")
+    assert store.load(one).digest == one
+    shutil.rmtree(store.fetch(one))
+    store._files.write(f"bundles/{one}/heads.onnx", b"broken there too")
+    with pytest.raises(BadInput, match="digest"):
+        store.load(one)
+    store._files.write(f"bundles/{one}/manifest.json", b"\xff{")
+    shutil.rmtree(store.fetch(one))
+    with pytest.raises(BadInput, match="no manifest of ours"):
+        store.load(one)
+
+
 def test_one_promotion_at_a_time(tmp_path, bundles):
     store = Store(str(tmp_path / "store"))
     one = store.add(bundles[0])
@@ -116,13 +161,13 @@ def test_a_kill_while_publishing_leaves_the_old_one_in_force(tmp_path, bundles):
     one = store.add(bundles[0])
     store.point(one, 0)
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport models.store as s\n"
+        "import os, sys\nfrom pathlib import Path\nimport models.places as s\nfrom models.store import Store\n"
         "write, left = s.replace_file, [2]\n"
         "def dying(file, content):\n"
         "    if not left[0]: os.kill(os.getpid(), 9)\n"
         "    left[0] -= 1; write(file, content)\n"
         "s.replace_file = dying\n"
-        "store = s.Store(sys.argv[1])\nstore.point(store.add(Path(sys.argv[2])), 1)\n"
+        "store = Store(sys.argv[1])\nstore.point(store.add(Path(sys.argv[2])), 1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, store.place, bundles[1]], check=False)
     assert done.returncode == -9
