@@ -161,7 +161,8 @@ def test_a_kill_while_publishing_leaves_the_old_one_in_force(tmp_path, bundles):
     one = store.add(bundles[0])
     store.point(one, 0)
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport models.places as s\nfrom models.store import Store\n"
+        "import os, sys\nfrom pathlib import Path\nimport models.places as s\n"
+        "from models.store import Store\n"
         "write, left = s.replace_file, [2]\n"
         "def dying(file, content):\n"
         "    if not left[0]: os.kill(os.getpid(), 9)\n"
