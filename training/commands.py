@@ -349,7 +349,9 @@ def diff(
 ) -> None:
     """Say whether two diffs are the same: L0, L1, L2, similar (L3), different or unknown, and why."""
     from features.errors import BadInput
-    from training.judge import render, run, run_pairs
+    from training.judge.bulk import run_pairs
+    from training.judge.pair import run
+    from training.judge.show import render
 
     if pairs is not None and a is None:
         result = run_pairs(pairs, set_aside=not everything)

@@ -6,7 +6,7 @@ what the judge's verdict at that level means. Without the base they are of the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
@@ -17,13 +17,20 @@ from features.diffs.languages import Language, language_of
 from features.diffs.normal import level_forms, plain_lines
 from features.diffs.postimage import CannotApply, after
 from features.diffs.roles import role_of
-from features.diffs.verdicts import SAME, VerdictLevel
+from features.diffs.verdicts import SAME_LEVELS, VerdictLevel
 from features.diffs.windows import windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LEVELS: tuple[VerdictLevel, ...] = ("L0", "L1", "L2")
+WEAK = "~"  # before the level of a digest of changed lines alone
+
+
+class Agreement(NamedTuple):
+    """The best level at which two lists of digests agree, or None; `weak`: on changed lines alone."""
+
+    level: VerdictLevel | None
+    weak: bool = False
 
 
 def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str]:
@@ -40,20 +47,26 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     except CannotApply:
         return []
     forms = [entry for entry in every if entry is not None]
-    mark = "~" if weak else ""
+    mark = WEAK if weak else ""
     return [
-        f"{mark}{level}:{digest_of(entry[number] for entry in forms)}" for number, level in enumerate(_LEVELS)
+        f"{mark}{level}:{digest_of(entry[number] for entry in forms)}"
+        for number, level in enumerate(SAME_LEVELS)
     ]
 
 
-def same_level(a: Iterable[str], b: Iterable[str]) -> VerdictLevel | None:
-    """The best level at which two fingerprints agree; None when they don't, or can't be compared."""
-    mine = set(a)
-    for entry in b:
-        level = entry.split(":", 1)[0].removeprefix("~")
-        if entry in mine and level in SAME:
-            return level  # type: ignore[return-value]
-    return None
+def agreement(a: Iterable[str], b: Iterable[str]) -> Agreement:
+    """How two fingerprints, or the digests of two answers, agree; calls equal word for word are L0.
+
+    Equal digests say *same*; different ones say nothing.
+    """
+    common = {entry.split(":", 1)[0] for entry in set(a) & set(b)}
+    if "call" in common:
+        return Agreement("L0")
+    for level in SAME_LEVELS:
+        for mark in ("", WEAK):
+            if mark + level in common:
+                return Agreement(level, weak=bool(mark))
+    return Agreement(None)
 
 
 def counted_files(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[FileEdit]:
@@ -74,7 +87,7 @@ def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None
     if kept and file.old_path is None and file.mode is None:
         return None
     if content is None:
-        return [f"{file.path}\0gone"] * 3
+        return [f"{file.path}\0gone"] * len(SAME_LEVELS)
     exact = xxhash.xxh3_128_hexdigest(content)
     found = {"L0": exact}
     for level, make in level_forms(content, language_of(file.path, content)):
@@ -83,7 +96,7 @@ def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None
         except Unparsable:
             continue
     digests, last = [], exact
-    for level in _LEVELS:
+    for level in SAME_LEVELS:
         last = found.get(level, last)
         digests.append(f"{file.path}\0{file.mode or ''}\0{last}")
     return digests

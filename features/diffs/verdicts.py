@@ -10,7 +10,8 @@ from features.diffs.roles import Role
 
 VerdictLevel = Literal["L0", "L1", "L2", "L3", "different", "unknown"]
 ORDER: tuple[VerdictLevel, ...] = ("L0", "L1", "L2", "L3", "different", "unknown")  # from best to last word
-SAME = frozenset(("L0", "L1", "L2"))
+SAME_LEVELS: tuple[VerdictLevel, ...] = ("L0", "L1", "L2")  # these mean *same*
+COMPARED: tuple[VerdictLevel, ...] = ORDER[:-1]  # all that says something of two edits
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def same(self) -> bool:
         """Whether it is the same diff."""
-        return self.level in SAME
+        return self.level in SAME_LEVELS
 
 
 def overall(files: list[FileVerdict]) -> Verdict:

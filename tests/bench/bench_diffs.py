@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from features.diffs.calls import edit_of_text, edit_of_tree  # noqa: E402
-from features.diffs.fingerprint import fingerprint, same_level  # noqa: E402
+from features.diffs.fingerprint import agreement, fingerprint  # noqa: E402
 from features.diffs.judge import judge  # noqa: E402
 from features.diffs.languages import language_of  # noqa: E402
 from features.diffs.patches import parse_patch  # noqa: E402
@@ -106,8 +106,8 @@ def mutation_report(changes: list[Change], per_file: int, rng: random.Random) ->
             found = {
                 "base": judge(strong_a, strong_b, base, set_aside=False).same,
                 "hunks": judge(weak_a, weak_b, set_aside=False).same,
-                "print": same_level(prints[0], fingerprint(strong_b, base)) is not None,
-                "weak print": same_level(prints[1], fingerprint(weak_b)) is not None,
+                "print": agreement(prints[0], fingerprint(strong_b, base)).level is not None,
+                "weak print": agreement(prints[1], fingerprint(weak_b)).level is not None,
             }
             for how, same in found.items():
                 if same:
@@ -138,7 +138,7 @@ def twin_report(changes: list[Change], rng: random.Random) -> None:
             key = language.name, twin.kind
             verdict = judge(edit_of_tree({path: after}), edit_of_tree({path: twin.source}), set_aside=False)
             tried[key] += 1
-            seen[key] += verdict.level in ("L0", "L1", twin.level)
+            seen[key] += verdict.same and verdict.level <= twin.level
     print(f"twins: {sum(seen.values()):,} of {sum(tried.values()):,} recognised at their level")
     for name in sorted({language for language, _ in tried}):
         kinds = [
@@ -180,7 +180,7 @@ def speed_report() -> None:
     timed("judge, not the same", lambda: judge(a, c, base).level)
     timed("fingerprint", lambda: len(fingerprint(a, base)))
     one, two = fingerprint(a, base), fingerprint(b, base)
-    timed("compare two fingerprints", lambda: same_level(one, two))
+    timed("compare two fingerprints", lambda: agreement(one, two).level)
     script = (ROOT / "tests" / "fixtures" / "diffs" / "sample.js").read_bytes()
     big = b"\n".join(re.sub(rb"(import|export) [^\n]*\n", b"", script) for _ in range(120))
     x, y = edit_of_tree({"a.js": big}), edit_of_tree({"a.js": big.replace(b"amount", b"sum", 1)})

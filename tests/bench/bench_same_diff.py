@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from training.judge import judge_pair  # noqa: E402
+from features.diffs.verdicts import ORDER as LEVELS  # noqa: E402
+from features.diffs.verdicts import SAME_LEVELS as SAME  # noqa: E402
+from training.judge.bulk import judge_pair  # noqa: E402
 
-LEVELS = ("L0", "L1", "L2", "L3", "different", "unknown")
-SAME = LEVELS[:3]
 FOUR = ("sphinx-doc/sphinx", "sympy/sympy", "matplotlib/matplotlib", "scikit-learn/scikit-learn")
 
 

@@ -23,10 +23,10 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from training.judge import judge_pair  # noqa: E402
+from features.diffs.verdicts import ORDER as LEVELS  # noqa: E402
+from features.diffs.verdicts import SAME_LEVELS as SAME  # noqa: E402
+from training.judge.bulk import judge_pair  # noqa: E402
 
-LEVELS = ("L0", "L1", "L2", "L3", "different", "unknown")
-SAME = LEVELS[:3]
 OUTCOMES = ("both succeed", "both fail", "one of each")
 DRAWS, SEED = 2_000, 0
 PAIRS_A_TASK = 600  # of the Julia answers, drawn at random: a task has tens of thousands

@@ -13,7 +13,10 @@ import pytest
 from rich.console import Console
 
 from features.errors import BadInput
-from training.judge import collect, judge_pair, render, run, run_pairs
+from training.judge.bulk import judge_pair, run_pairs
+from training.judge.pair import run
+from training.judge.result import collect
+from training.judge.show import render
 
 PATCH = "--- a/a.py\n+++ b/a.py\n@@ -1,2 +1,2 @@\n def f():\n-    return 1\n+    return {}\n"
 A, B, C = PATCH.format("2"), PATCH.format("(2)  # two"), PATCH.format("3")

@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 from scipy.stats import beta
 
+from features.diffs.verdicts import SAME_LEVELS
 from training.labels.kinds import KINDS, MIN_LABELLED, PAIRS
 from training.labels.noise import RerunNoise, rerun_noise
 from training.labels.reliability import NAMES, Reliability, combine, estimate
@@ -192,7 +193,7 @@ def _support(labelled: pl.DataFrame, outcomes: pl.DataFrame) -> list[Support]:
     pairs = (
         outcomes.filter(compared)
         .group_by("candidate")
-        .agg(pairs=pl.len(), same=pl.col("level").is_in(["L0", "L1", "L2"]).sum())
+        .agg(pairs=pl.len(), same=pl.col("level").is_in(SAME_LEVELS).sum())
     )
     by_level: dict[str, dict[str, int]] = {}
     counts = outcomes.filter(compared).group_by("candidate", "level").len().sort("candidate", "level")

@@ -5,11 +5,11 @@ Equal digests say *same*; different ones say nothing, as most right diffs differ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-import msgspec
-
+from features.diffs.fingerprint import agreement
 from features.records import OutcomeRecord
+from training.labels.detail import written
 from training.labels.kinds import PAIRS, stated
 
 if TYPE_CHECKING:
@@ -18,26 +18,6 @@ if TYPE_CHECKING:
     from training.labels.signals import Turn
 
 _MARKS = ("undo:", "revert:")  # of digests which aren't of a level
-
-
-class Compared(NamedTuple):
-    """How two answers compare: a level or None, and whether only changed lines were seen."""
-
-    level: Literal["L0", "L1", "L2"] | None
-    weak: bool = False
-
-
-def compare(a: Iterable[str], b: Iterable[str]) -> Compared:
-    """The best level at which two answers' digests agree; the same calls word for word are L0."""
-    common = set(a) & set(b)
-    if any(entry.startswith("call:") for entry in common):
-        return Compared("L0")
-    levels: tuple[Literal["L0", "L1", "L2"], ...] = ("L0", "L1", "L2")
-    for level in levels:
-        for mark in ("", "~"):
-            if any(entry.startswith(f"{mark}{level}:") for entry in common):
-                return Compared(level, weak=bool(mark))
-    return Compared(None)
 
 
 def read_pairs(turns: Iterable[Turn], references: Mapping[str, str]) -> Iterator[OutcomeRecord]:
@@ -64,10 +44,9 @@ def read_pairs(turns: Iterable[Turn], references: Mapping[str, str]) -> Iterator
 
 
 def _outcome(mine: Turn, other: Turn, wanted: str | None) -> OutcomeRecord:
-    level, weak = compare(mine.digests or (), other.digests or ())
+    level, weak = agreement(mine.digests or (), other.digests or ())
     kind = "same_lines" if weak else "same" if wanted == other.candidate else "agreement"
     value = None if level is None else stated(kind, good=True)
-    detail = {"with": other.candidate, "request": other.request_id, "weak": weak}
     return OutcomeRecord(
         outcome_id=f"label/{PAIRS}/{mine.request_id}/{other.request_id}",
         ts_ms=max(mine.ts_ms, other.ts_ms),
@@ -79,5 +58,5 @@ def _outcome(mine: Turn, other: Turn, wanted: str | None) -> OutcomeRecord:
         level=level or "unknown",
         value=value,
         weight=None if value is None else abs(2 * value - 1),
-        detail=msgspec.json.encode(detail).decode(),
+        detail=written({"with": other.candidate, "request": other.request_id, "weak": weak}),
     )

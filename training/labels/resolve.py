@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from features.diffs.verdicts import COMPARED, SAME_LEVELS
 from features.names import candidate_name
+from training.labels.detail import similarity, weak
 from training.labels.kinds import DERIVED, PAIRS
 from training.labels.reliability import Reliability, combine, estimate
 
@@ -119,18 +121,14 @@ def _spoken(outcomes: pl.DataFrame) -> pl.DataFrame:
     """The outcomes that say something, with `kind`, `v` and whether they are `paired`."""
     level, value = pl.col("level"), pl.col("value")
     known = value.is_not_null() & value.is_between(0.0, 1.0)  # NaN isn't
-    detail = pl.col("detail").fill_null("{}")
-    jsonish = pl.when(detail.str.starts_with("{")).then(detail).otherwise(pl.lit("{}"))
-    weak = jsonish.str.contains('"weak": ?true')
-    likeness = jsonish.str.extract(r'"similarity": ?([0-9][0-9.eE+-]*)', 1).cast(pl.Float64, strict=False)
-    compared = level.is_in(["L0", "L1", "L2", "L3", "different"]) | pl.col("source").is_in([SHADOW, PAIRS])
-    same = level.is_in(["L0", "L1", "L2"])
+    compared = level.is_in(COMPARED) | pl.col("source").is_in([SHADOW, PAIRS])
+    same = level.is_in(SAME_LEVELS)
     kind = (
         pl.when(pl.col("source").is_in(list(DERIVED)))
         .then(pl.when(known).then("source"))
         .when(is_pair() & (pl.col("candidate") == pl.col("reference")))
         .then(pl.lit(None, pl.String))  # the reference against itself: how often it repeats itself, no label
-        .when(same & weak)
+        .when(same & weak())
         .then(pl.lit("same_lines"))
         .when(same & pl.col("reference").is_not_null())
         .then(pl.lit("same"))
@@ -149,7 +147,7 @@ def _spoken(outcomes: pl.DataFrame) -> pl.DataFrame:
         pl.when(same)
         .then(1.0)
         .when(level == "L3")
-        .then(pl.coalesce(pl.when(known).then(value), likeness).clip(0.0, 1.0))
+        .then(pl.coalesce(pl.when(known).then(value), similarity()).clip(0.0, 1.0))
         .when(pl.col("source").is_in(list(DERIVED)))
         .then((value >= 0.5).cast(pl.Float64))
         .otherwise(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from features.diffs.judge import judge
@@ -14,6 +13,7 @@ from features.editfacts import facts_of_answer
 from features.records import OutcomeRecord, RequestRecord, Status
 from features.wire import Part, Usage
 from router import prices
+from training.labels.detail import written
 from training.shadow.bodies import Answer, logged_answer
 from training.shadow.frame import bodies
 from training.shadow.ledger import call_name, xxh128
@@ -131,7 +131,7 @@ def outcomes(ledger: Ledger, judged: Judged, now_ms: int) -> Iterator[OutcomeRec
             level=pair.verdict.level,
             value=1.0 if pair.verdict.same else None,
             sampling_probability=pair.chance,
-            detail=msgspec.json.encode(_detail(ledger.plan.run, pair)).decode(),
+            detail=written(_detail(ledger.plan.run, pair)),
         )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.diffs.answers import GIT_REVERT, MAX_BYTES, answer_digests
 from features.diffs.calls import edit_of_calls
-from features.diffs.fingerprint import fingerprint, same_level
+from features.diffs.fingerprint import agreement, fingerprint
 from features.wire import Part
 
 
@@ -46,7 +46,7 @@ def test_they_agree_with_the_fingerprint_at_the_levels_that_need_no_grammar(part
 def test_line_ends_are_no_difference_at_l1_and_are_one_at_l0():
     a = answer_digests([call("Write", file_path="a.py", content="x = 1\ny = 2\n")])
     b = answer_digests([call("Write", file_path="a.py", content="x = 1\r\ny = 2")])
-    assert same_level(a, b) == "L1"
+    assert agreement(a, b).level == "L1"
 
 
 def test_an_edit_knows_the_edit_that_takes_it_back():
@@ -58,7 +58,7 @@ def test_the_same_lines_elsewhere_are_another_call():
     here = answer_digests([edit("def a():\n    x = 1\n", "def a():\n    x = 2\n")])
     there = answer_digests([edit("def b():\n    x = 1\n", "def b():\n    x = 2\n")])
     assert named(here)["call"] != named(there)["call"]
-    assert same_level(here, there) == "L0"  # which is why "~" means weak
+    assert agreement(here, there).level == "L0"  # which is why "~" means weak
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.diffs.calls import edit_of_text, edit_of_tree
-from features.diffs.fingerprint import fingerprint, same_level
+from features.diffs.fingerprint import agreement, fingerprint
 from features.diffs.judge import judge
 from features.diffs.patches import parse_patch
 from features.diffs.roles import role_of
@@ -191,20 +191,20 @@ def test_fingerprints_say_what_the_judge_says():
     mine = fingerprint(patch(PLUS_TWO), BASE)
     assert [entry.split(":")[0] for entry in mine] == ["L0", "L1", "L2"]
     for level, content in LEVELS.items():
-        found = same_level(mine, fingerprint(patch(content), BASE))
+        found = agreement(mine, fingerprint(patch(content), BASE)).level
         assert found == (level if level in ("L0", "L1", "L2") else None)
     tests_too = {**PLUS_TWO, **changed("tests/test_a.py", b"1", b"2")}
-    assert same_level(mine, fingerprint(patch(tests_too), BASE)) == "L0"
+    assert agreement(mine, fingerprint(patch(tests_too), BASE)).level == "L0"
 
 
 def test_fingerprints_without_the_base_are_weak_and_don_t_mix_with_strong_ones():
     weak = fingerprint(patch(PLUS_TWO))
     assert all(entry.startswith("~") for entry in weak)
-    assert same_level(weak, fingerprint(patch(PLUS_TWO, context=1))) == "L0"
-    assert same_level(weak, fingerprint(patch(LEVELS["L3"]))) is None
-    assert same_level(weak, fingerprint(patch(PLUS_TWO), BASE)) is None
+    assert agreement(weak, fingerprint(patch(PLUS_TWO, context=1))).level == "L0"
+    assert agreement(weak, fingerprint(patch(LEVELS["L3"]))).level is None
+    assert agreement(weak, fingerprint(patch(PLUS_TWO), BASE)).level is None
     edit = edit_of_text("src/a.py\n<<<<<<< SEARCH\n    y = x + 1\n=======\n    y = x + 2\n>>>>>>> REPLACE\n")
-    assert same_level(weak, fingerprint(edit)) == "L0"
+    assert agreement(weak, fingerprint(edit)).level == "L0"
     assert fingerprint(parse_patch("nonsense")) == []
 
 
@@ -239,7 +239,7 @@ def test_a_word_within_a_name_makes_no_file_scratch(name):
     for before in (base, {**base, name: b"t = 0\n"}):
         assert judge(made(b"t = 1\n"), made(b"t = 2\n"), before).level in ("L3", "different")
         prints = [fingerprint(made(text), before) for text in (b"t = 1\n", b"t = 2\n")]
-        assert same_level(*prints) is None
+        assert agreement(*prints).level is None
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_word_within_a_name_makes_no_file_scratch(name):
 )
 def test_judge_and_fingerprint_set_the_same_files_aside(base):
     a, b = (edit_of_tree({"src/a.py": b"x = 1\n", "debug.py": text}) for text in (b"d = 1\n", b"d = 2\n"))
-    same = same_level(fingerprint(a, base), fingerprint(b, base)) is not None
+    same = agreement(fingerprint(a, base), fingerprint(b, base)).level is not None
     assert judge(a, b, base).same == same
 
 
@@ -272,5 +272,5 @@ def test_patches_that_delete_different_files_are_never_the_same():
     )
     one, two = (parse_patch(gone.format(name)) for name in ("a.py", "b.py"))
     assert judge(one, two).level == "unknown"
-    assert same_level(fingerprint(one), fingerprint(two)) is None
+    assert agreement(fingerprint(one), fingerprint(two)).level is None
     assert judge(one, one).level == "L0"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from features.diffs.calls import edit_of_tree
-from features.diffs.fingerprint import fingerprint, same_level
+from features.diffs.fingerprint import agreement, fingerprint
 from features.diffs.judge import judge
 from features.diffs.languages import LANGUAGES, language_of
 from features.diffs.patches import parse_patch
@@ -40,7 +40,7 @@ def test_no_mutant_is_called_the_same(sample):
     for mutant in found:
         edit = edit_of_tree({path: mutant.source})
         assert not judge(edit_of_tree({path: source}), edit).same, mutant.kind
-        assert same_level(digests, fingerprint(edit, {})) is None, mutant.kind
+        assert agreement(digests, fingerprint(edit, {})).level is None, mutant.kind
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
