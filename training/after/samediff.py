@@ -14,7 +14,7 @@ import polars as pl
 
 from features.answerfacts import AFTER_NAMES, EDIT_NAMES, AnswerFacts, after_vector, totals_of
 from features.diffs.judge import judge
-from features.diffs.verdicts import SAME
+from features.diffs.verdicts import ORDER
 from features.editfacts import facts_of_edit
 from features.facts import Facts
 from features.names import candidate_name
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from features.diffs.edits import Edit
     from training.log import LogStore
 
-_LEVELS = (*sorted(SAME), "L3", "different")  # what a judge says; "unknown" is no row
+_LEVELS = ORDER[:-1]  # what a judge says; "unknown" is no row
+_SAME = ORDER[: ORDER.index("L3")]
 _COLUMNS = (
     *("request_id", "session_id", "parent_session_id", "task_id", "repo", "harness", "source", "ts_ms"),
     *("candidate", "model_served", "model_requested", "effort", "facts", "answer"),
@@ -50,7 +51,7 @@ def same_as_reference(request: Request) -> dict[str, float]:
     found = {}
     for candidate, edit in request.answers.items():
         level = judge(request.reference, edit).level
-        found[candidate] = float("nan") if level == "unknown" else float(level in SAME)
+        found[candidate] = float("nan") if level == "unknown" else float(level in _SAME)
     return found
 
 
@@ -113,7 +114,7 @@ def _pairs(requests: pl.DataFrame, calls: pl.DataFrame, outcomes: pl.DataFrame) 
         call=pl.Series([_call(detail) for detail in judged["detail"]], dtype=pl.String),
         candidate=_named(judged["candidate"]),
         reference=_named(judged["reference"]),
-        same=pl.col("level").is_in(list(SAME)).cast(pl.Float64),
+        same=pl.col("level").is_in(_SAME).cast(pl.Float64),
     )
     answers = calls.sort("ts_ms").select(
         "answer", call=pl.col("request_id").str.replace(r"_\d+$", "")
