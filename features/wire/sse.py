@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from features.wire.drafts import Drafts
     from features.wire.types import Dialect, WireResponse
 
@@ -33,27 +35,17 @@ _READERS: dict[Dialect, type[_Events]] = {
 }
 
 
-class StreamReader:
-    """Reads one streamed answer as it passes by; `dropped` counts events that couldn't be read."""
+class EventCutter:
+    """Cuts bytes, however they come, into the data of events; `dropped` counts what couldn't be read."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._events: _Events = _READERS[dialect]()
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
         self._tail: list[bytes] = []  # pieces of the line that isn't over yet
         self._tail_bytes = 0
         self._after_cr = False
         self._data: list[bytes] = []  # data lines of the event that isn't over yet
         self._first = True
         self.dropped = 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the terminal event has been seen."""
-        return self._events.finished
-
-    @property
-    def tool_call_begun(self) -> bool:
-        """Whether a tool call has been seen: from here on the client may act on this answer."""
-        return self._events.drafts.tool_call_begun
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere; never raises on bad data."""
@@ -110,6 +102,32 @@ class StreamReader:
             return
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
+        self._take(data)
+
+    def end(self) -> None:
+        """The stream has ended; an event without its closing blank line still counts."""
+        self._end_line()
+        self._dispatch()
+
+
+class StreamReader(EventCutter):
+    """Reads one streamed answer as it passes by; `dropped` counts events that couldn't be read."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__(self._event)
+        self._events: _Events = _READERS[dialect]()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event has been seen."""
+        return self._events.finished
+
+    @property
+    def tool_call_begun(self) -> bool:
+        """Whether a tool call has been seen: from here on the client may act on this answer."""
+        return self._events.drafts.tool_call_begun
+
+    def _event(self, data: bytes) -> None:
         if data.strip() == b"[DONE]":
             self._events.finished = True
             return
@@ -120,7 +138,6 @@ class StreamReader:
         self._events.event(event)
 
     def response(self) -> WireResponse:
-        """The answer, once the stream has ended; an event without its closing blank line still counts."""
-        self._end_line()
-        self._dispatch()
+        """The answer, once the stream has ended."""
+        self.end()
         return self._events.response()
