@@ -15,6 +15,8 @@ COMMANDS = {
     **dict.fromkeys(("ingest", "label", "train", "retrain", "promote", "rollback"), "training.commands"),
     **dict.fromkeys(("evaluate", "diff", "shadow", "encoder"), "training.commands"),
     "cost": "training.spend.command",
+    "what-if": "training.replay.command",
+    "simulate": "training.simulate.command",
     **dict.fromkeys(("route", "serve", "doctor"), "router.commands"),
 }
 

@@ -41,7 +41,7 @@ def fit_offsets(p: np.ndarray, success: np.ndarray, where: np.ndarray, task: np.
             offsets.learn(Where(repo or None, tenant or None), odds[row], success[row], 1.0 / len(rows))
     states: dict[Level, dict[str, State]] = {}
     for (level, name), state in offsets.copy().items():
-        states.setdefault(level, {})[name] = State(*(round(number, 6) for number in state))
+        states.setdefault(level, {})[str(name)] = State(*(round(float(number), 6) for number in state))
     return OffsetCard(variances, states)
 
 

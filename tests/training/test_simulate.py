@@ -10,12 +10,12 @@ from rich.console import Console
 from features.errors import BadInput
 from training.estimators.bandit import checked
 from training.simulate.power import AGREEMENTS, EPSILONS, PAIRS, bandit, power, render
-from training.simulate.world import World, cells, success
+from training.simulate.world import Asks, World, cells, success
 
 
 def test_the_world_is_the_same_whenever_it_is_made() -> None:
-    kind, repo, age = np.arange(5) % 5, np.zeros(5, dtype=int), np.zeros(5)
-    np.testing.assert_array_equal(success(World(), kind, repo, age, 3), success(World(), kind, repo, age, 3))
+    asks = Asks(np.arange(5) % 5, np.zeros(5, dtype=int), np.zeros(5), np.zeros(5))
+    np.testing.assert_array_equal(success(World(), asks, 3), success(World(), asks, 3))
     assert (cells(World()) != cells(World(seed=1))).any()
 
 
@@ -24,10 +24,11 @@ def test_stronger_arms_succeed_more_often_and_drift_lifts_the_others() -> None:
     rng = np.random.default_rng(0)
     kind, repo = rng.integers(0, 5, n), rng.integers(0, 8, n)
     calm = World(cell_spread=0.0)
-    means = success(calm, kind, repo, np.zeros(n), 0).mean(axis=0)
+    asks = Asks(kind, repo, np.zeros(n), np.zeros(n))
+    means = success(calm, asks, 0).mean(axis=0)
     assert (np.diff(means) <= 0.005).all()
     drifting = msgspec.structs.replace(calm, drift=1.0)
-    late = success(drifting, kind, repo, np.ones(n), 0).mean(axis=0)
+    late = success(drifting, asks._replace(age=np.ones(n)), 0).mean(axis=0)
     assert (late[1:] > means[1:] + 0.03).all()
     assert late[0] == pytest.approx(means[0])
 

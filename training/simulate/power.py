@@ -10,7 +10,7 @@ import numpy as np
 from training.estimators.bandit import Bandit
 from training.estimators.estimate import estimate
 from training.estimators.model import table_model
-from training.simulate.world import World, success
+from training.simulate.world import Asks, World, success
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +87,7 @@ def bandit(
     sessions = -(-n // session)
     kind = np.repeat(rng.integers(0, len(world.kinds), sessions), session)[:n]
     repo = np.repeat(rng.integers(0, world.repos, sessions), session)[:n]
-    p = success(world, kind, repo, np.arange(n) / n, seed)
+    p = success(world, Asks(kind, repo, np.arange(n) / n, rng.normal(size=n)), seed)
     greedy = kind % k
     other = (greedy + 1 + rng.integers(0, k - 1, n)) % k
     wanted = np.where(rng.random(n) < agreement, greedy, other)
