@@ -114,7 +114,7 @@ LANGUAGES: tuple[Language, ...] = (
         name="rust",
         module="tree_sitter_rust",
         comments=_set("line_comment block_comment"),
-        exact=_set("string_literal raw_string_literal char_literal byte_string_literal"),
+        exact=_set("string_literal raw_string_literal char_literal"),
         commas=_set(
             "arguments parameters field_declaration_list field_initializer_list enum_variant_list use_list"
             " type_arguments type_parameters array_expression struct_pattern where_clause"
@@ -129,7 +129,7 @@ LANGUAGES: tuple[Language, ...] = (
         name="java",
         module="tree_sitter_java",
         comments=_set("line_comment block_comment"),
-        exact=_set("string_literal character_literal text_block"),
+        exact=_set("string_literal character_literal"),
         commas=_set("array_initializer element_value_array_initializer"),
         local_lexing=True,
         resilient=True,

@@ -58,11 +58,10 @@ def ratio(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
     total = len(a) + len(b)
     if total == 0:
         return 1.0
-    start = 0
-    while start < min(len(a), len(b)) and a[start] == b[start]:
+    shorter, start, end = min(len(a), len(b)), 0, 0
+    while start < shorter and a[start] == b[start]:
         start += 1
-    end = 0
-    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
+    while end < shorter - start and a[-1 - end] == b[-1 - end]:
         end += 1
     rest_a, rest_b = a[start : len(a) - end], b[start : len(b) - end]
     if len(rest_a) > MAX_TOKENS or len(rest_b) > MAX_TOKENS:

@@ -1,8 +1,8 @@
-"""Mutants of real code: pairs whose behaviour differs in one thing.
+"""Makes mutants: copies of a source in which one thing that the program sees is changed.
 
-A mutant changes one thing the program can see: an operator, a constant, a branch, an argument, the order of
-operands, a call, a string it reads, a variable, indentation or a line end that counts. The sites are found with the grammar; a mutant has no
-more faults than its source.
+That is an operator, a constant, a branch, an argument, the order of operands, a call, a string it reads, a
+variable, indentation or a line end that counts. The grammar finds the sites; a mutant has no more faults than
+its source.
 """
 
 # ruff: noqa: E501 - tables of patches, calls and node types read best one to a line
