@@ -145,6 +145,7 @@ def table(truth: World, args: argparse.Namespace, found: dict[str, list[Answer]]
         for i, label in ((1, "RMSE"), (2, "half")):
             print(f"{'':38} | {label:9}" + " ".join(f"{r[i]:>12}" for r in rows))
     _ranking(truth, wanted, found)
+    _refusals(found)
 
 
 def _column(answers: list[Answer], name: str, true: float) -> tuple[str, str, str]:
@@ -177,17 +178,33 @@ def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[
         cases += 1
         first += max(known, key=lambda n: known[n].quality or 0.0) == best
     print(f"best ranked first: {first} of {cases} runs where it leads by more than the half width")
-    ratios = [
-        _rmse(found[n], "dr", true[n]) / _rmse(found[n], "ips", true[n])
-        for n in wanted
-        if np.median([a.support.ess for a in found[n]]) >= MIN_ESS
-    ]
-    if ratios:
-        print(f"RMSE of DR over IPS: median {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    for name in ("dr", "quoted"):
+        ratios = [
+            _rmse(found[n], name, true[n]) / _rmse(found[n], "ips", true[n])
+            for n in wanted
+            if np.median([a.support.ess for a in found[n]]) >= MIN_ESS
+        ]
+        if ratios:
+            least, most = min(ratios), max(ratios)
+            print(f"RMSE of {name} over IPS: median {np.median(ratios):.2f}, {least:.2f} to {most:.2f}")
+
+
+def _refusals(found: dict[str, list[Answer]]) -> None:
+    """Whether answers are given exactly where enough effective decisions are known, and why not elsewhere."""
+    every = [a for answers in found.values() for a in answers]
+    enough = [a.support.ess + a.support.pairs_ess >= MIN_ESS for a in every]
+    given = [a.best is not None for a in every]
+    weight = sum(e and not g for e, g in zip(enough, given, strict=True))
+    print(
+        f"answers {sum(given):,} of {len(every):,}; given below {MIN_ESS:.0f} effective decisions: "
+        f"{sum(g and not e for e, g in zip(enough, given, strict=True))}; refused above: {weight}, "
+        "for one decision's weight or chances that the log hasn't"
+    )
 
 
 def _rmse(answers: list[Answer], name: str, true: float) -> float:
-    values = [e.quality for e in (a.named(name) for a in answers) if e is not None and e.quality is not None]
+    picked = [a.quality if name == "quoted" else a.named(name) for a in answers]
+    values = [e.quality for e in picked if e is not None and e.quality is not None]
     return float(np.sqrt(np.mean((np.array(values) - true) ** 2))) if values else float("nan")
 
 
