@@ -34,6 +34,15 @@ LabelLevel = Literal[
 ]
 
 
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One upstream call of a request that took several: who was asked, and what came of it."""
+
+    deployment: str
+    http_status: int | None = None
+    error_kind: str | None = None
+    took_ms: float | None = None
+
+
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One LLM call as it happened: who, what was asked (as numbers and hashes), what was used and paid."""
 
@@ -82,6 +91,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     first_byte_ms: float | None = None
     first_tool_call_ms: float | None = None
     attempts: int | None = None  # upstream calls made for this request
+    tries: list[AttemptRecord] | None = None  # where they were several, in order; the last one answered
     prefix_hashes: list[int] | None = None  # after each message, newest last; equal hash = equal prefix
     prefix_bytes: list[int] | None = None  # bytes of prompt up to and including that message
     facts: Facts | None = None

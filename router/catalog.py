@@ -122,6 +122,7 @@ def _build(shown: str, tables: dict[str, Any]) -> Catalog:
     aliases = _rows(shown, tables, "aliases", Alias)
     deployments = {d.id: d for row in candidates.values() for d in _expand(shown, row, endpoints)}
     _check_names(shown, tables, endpoints)
+    _check_fallbacks(shown, candidates)
     _check_aliases(shown, aliases, candidates)
     rows = [endpoints, candidates, aliases]
     digest = hashlib.sha256(msgspec.json.encode(rows, order="deterministic")).hexdigest()[:16]
@@ -206,6 +207,15 @@ def _deployment(row: Candidate, model: str, name: str, endpoint: Endpoint, diale
         since=max((d for d in (row.since, endpoint.since) if d), default=None),
         until=min((d for d in (row.until, endpoint.until) if d), default=None),
     )
+
+
+def _check_fallbacks(shown: str, candidates: dict[str, Candidate]) -> None:
+    """Refuse a fallback that doesn't exist or is the candidate itself."""
+    for name, row in candidates.items():
+        wrong = next((f for f in row.fallbacks if f not in candidates or f == name), None)
+        if wrong is not None:
+            said = "is the candidate itself" if wrong == name else f"has no [candidates.{wrong!r}]"
+            raise BadInput(f"catalogue {shown}: candidates.{name}.fallbacks: {wrong!r} {said}")
 
 
 def _check_aliases(shown: str, aliases: dict[str, Alias], candidates: dict[str, Candidate]) -> None:

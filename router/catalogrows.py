@@ -43,6 +43,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
     bytes_per_token: float | None = None  # of a request's JSON, overrides the ratio of the model's family
     pins: dict[str, Pin] = {}  # endpoint -> checkpoint
+    fallbacks: tuple[str, ...] = ()  # candidates that may answer where none of its deployments does
     since: date | None = msgspec.field(default=None, name="from")
     until: date | None = None  # not called from this day on
     released: date | None = None

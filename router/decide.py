@@ -87,6 +87,7 @@ class CallContext(NamedTuple):
     offset: OffsetRecord | None = None  # what the repository's own outcomes say
     cache_control: bool = False  # whether we ask for caching where the client doesn't
     retry_rates: Mapping[str, float] | None = None  # deployment -> share of its answers that break off
+    down: frozenset[str] = frozenset()  # deployments not to be called now if there is another
 
 
 class Given(NamedTuple):
@@ -199,6 +200,8 @@ class Decider:
         session, headers = context.session, context.headers or {}
         barred = [d.barred(headers, context.now_ms, self._environ) for d in deployments]
         at = barred.index(None) if None in barred else 0
+        if barred.count(None) > 1:
+            at = _warmest(deployments, barred, session.cache, context.down)
         deployment = deployments[at]
         tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
         split = split_prompt(deployment, tokens, sent, session.cache, context.now_ms)
@@ -330,6 +333,22 @@ def _constraints(given: Given) -> list[str]:
         "cache_lifetime": given.asked.lifetime,
     }
     return [f"{name}={value}" for name, value in said.items() if value is not None]
+
+
+def _warmest(
+    deployments: Sequence[Deployment],
+    barred: Sequence[str | None],
+    cache: CacheState,
+    down: frozenset[str],
+) -> int:
+    """Which deployment to call: of those that may be, one that isn't down, the one asked last, the first."""
+    callable_ = [n for n, reason in enumerate(barred) if reason is None]
+
+    def order(n: int) -> tuple[bool, float]:
+        used = last_used(cache, cache_key(deployments[n]))
+        return (deployments[n].id in down, 0.0 if used is None else -float(used))
+
+    return min(callable_, key=order)
 
 
 def _situation(given: Given, seed: int) -> Situation:

@@ -24,7 +24,7 @@ class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
 
-ErrorKind = Literal["connect", "dropped", "timeout"]
+ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
@@ -40,14 +40,33 @@ class UpstreamError(Exception):
 # status -> error type in the OpenAI dialects, in Messages
 _TYPES: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "invalid_request_error"),
+    401: ("invalid_request_error", "authentication_error"),
+    402: ("insufficient_quota", "billing_error"),
     404: ("invalid_request_error", "not_found_error"),
     408: ("invalid_request_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
+    429: ("rate_limit_error", "rate_limit_error"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
     504: ("server_error", "timeout_error"),
 }
 _CODES = {404: "model_not_found", 413: "request_too_large", 502: "upstream_failed", 504: "upstream_timeout"}
+
+
+# What is said where nothing came of asking a provider.
+_SAID: dict[str, tuple[int, str]] = {
+    "timeout": (504, "the provider did not answer in time"),
+    "connect": (502, "the provider can't be reached"),
+    "dropped": (502, "the provider broke the connection"),
+    "at_limit": (429, "every deployment that may answer this is at its limit; ask again later"),
+    "refused": (400, "a header of the request can't be passed on as it came"),
+}
+
+
+def said_of(kind: str, status: int | None) -> tuple[int, str]:
+    """Status and words for a client of which no deployment had an answer that could be passed on."""
+    known = _SAID.get(kind)
+    return known or (status or 502, f"the provider answered {status or 502}, and so did all that were asked")
 
 
 def status_of(error: BadInput) -> int:

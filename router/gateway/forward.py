@@ -1,52 +1,40 @@
-"""The answer to a forwarded request: upstream called, its bytes passed on, the client's leaving noticed.
+"""The answer to a forwarded request: deployments asked in turn, one's bytes passed on, leaving clients seen.
 
 A response class of its own, because the status must not be committed before upstream has answered, and
-because a client that leaves, before the first byte or after it, must stop the spending at once.
+because a client that leaves, before the first byte or after it, must stop the spending at once. Until the
+first byte has gone out another deployment may be asked; after that nothing switches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import aiohttp
 from starlette.responses import Response
 
+from features.errors import BadInput
 from features.wire import StreamReader, parse_response
-from router.gateway.errors import UpstreamError, error_event, error_response
+from router.gateway.attempts import Failure, failure_of
+from router.gateway.errors import UpstreamError, error_event, error_response, said_of
+from router.gateway.exchange import Patience, stillborn
+from router.gateway.ratelimits import allowance
 from router.gateway.recording import Trace
 from router.gateway.upstream import response_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator
 
-    from multidict import CIMultiDict
     from starlette.types import Receive, Scope, Send
 
-    from features.wire import Dialect, WireResponse
+    from features.wire import WireResponse
+    from router.gateway.attempts import Target
+    from router.gateway.exchange import Exchange
+    from router.gateway.health import Ticket
     from router.gateway.upstream import Upstream
 
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
-
-
-class Exchange(NamedTuple):
-    """One exchange with a provider, and who is told of it.
-
-    `began` when a provider answers; `heard` as soon as the answer is whole, since a client that has read the
-    last event may ask on before the provider has closed its stream; `ended` when nothing more can happen.
-    """
-
-    dialect: Dialect
-    request_id: str
-    url: str
-    headers: CIMultiDict[str]
-    body: bytes
-    own: Mapping[str, str]  # headers of ours on the answer
-    arrived: float  # by perf_counter
-    began: Callable[[], None]
-    heard: Callable[[WireResponse], None]
-    ended: Callable[[Trace], None]
 
 
 class Forwarded(Response):
@@ -57,6 +45,8 @@ class Forwarded(Response):
         self.background = None
         self._upstream = upstream
         self._asked = exchange
+        self._attempts = exchange.attempts
+        self._out = exchange.first
         self._trace = Trace()
         self._committed = False  # the status has gone out
         self._through = False  # and so has everything else
@@ -88,7 +78,7 @@ class Forwarded(Response):
         dialect, request_id = self._asked.dialect, self._asked.request_id
         message = "samediff is being stopped"
         if not self._committed:
-            await error_response(dialect, 503, message, request_id, self._asked.own)(scope, receive, send)
+            await error_response(dialect, 503, message, request_id, self._own())(scope, receive, send)
         else:
             await self._end(send, error_event(dialect, message, request_id))
 
@@ -98,39 +88,116 @@ class Forwarded(Response):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked, trace = self._asked, self._trace
-        trace.attempts = 1
-        try:
-            async with self._upstream.send(asked.url, asked.headers, asked.body) as answer:
-                trace.http_status = answer.status
-                trace.status = "ok" if answer.status < 400 else "error"
-                if answer.status < 400:
-                    asked.began()
-                if answer.content_type == "text/event-stream":
-                    await self._stream(answer, send)
-                else:
-                    await self._whole(answer, send)
-        except UpstreamError as error:
-            trace.status, trace.error_kind = "truncated" if self._committed else "error", error.kind
-            if self._committed:  # too late for another answer; not ending this one makes the server hang up
+        """Ask one deployment after another, until one answers or none is left to ask."""
+        failure: Failure | None = None
+        while (step := self._attempts.next(time.monotonic())) is not None:
+            if step.wait_s:
+                self._attempts.waits(step.wait_s)
+                await asyncio.sleep(step.wait_s)
+                continue
+            failure = await self._attempt(step.target, send)
+            if failure is None:
                 return
-            failure = error_response(asked.dialect, error.status, str(error), asked.request_id, asked.own)
-            self._through = True
-            await failure(scope, receive, send)
+        await self._give_up(failure, scope, receive, send)
 
-    async def _stream(self, answer: aiohttp.ClientResponse, send: Send) -> None:
-        """Pass events on as they come; each is read only after it was sent."""
+    async def _attempt(self, target: Target, send: Send) -> Failure | None:
+        """Ask one deployment and pass its answer on; returns a failure that its client doesn't see."""
+        trace = self._trace
+        try:
+            self._out = self._asked.outgoing(target)
+        except BadInput:  # a header that can't be sent there
+            self._attempts.leave_out(target)
+            return Failure("refused")
+        began = time.monotonic()
+        ticket = self._attempts.begin(target, began)
+        trace.begin(target)
+        failure: Failure | None = None
+        try:
+            failure = await self._ask(target, ticket, send)
+        except (UpstreamError, TimeoutError) as error:
+            failure = Failure(error.kind if isinstance(error, UpstreamError) else "timeout")
+            self._failed(target, ticket, failure)
+            trace.status = "truncated" if self._committed else "error"
+        finally:
+            self._attempts.end(ticket)
+            trace.end((time.monotonic() - began) * 1000)
+        # Too late for another answer once the status is out; not ending this one makes the server hang up.
+        return None if self._committed else failure
+
+    async def _ask(self, target: Target, ticket: Ticket, send: Send) -> Failure | None:
+        """Send the request and pass on what comes back, unless it is a failure and another can be asked."""
+        out, attempts, trace = self._out, self._attempts, self._trace
+        async with (
+            self._patience(target) as patience,
+            self._upstream.send(out.url, out.headers, out.body) as answer,
+        ):
+            trace.http_status = answer.status
+            trace.status = "ok" if answer.status < 400 else "error"
+            now_s = time.time()
+            attempts.told(target, ticket, allowance(answer.headers, now_s), time.monotonic())
+            failure = failure_of(answer.status, answer.headers, now_s, ours=target.ours)
+            chunks, first = answer.content.iter_any(), b""
+            events = answer.content_type == "text/event-stream"
+            if events and answer.status < 400:
+                first = await anext(chunks, b"")
+                failure = stillborn(self._asked.dialect, first)
+            patience.end()
+            if failure is not None:
+                self._failed(target, ticket, failure)
+                if attempts.next(time.monotonic()) is not None:
+                    return failure
+            if events:
+                await self._stream(answer, first, chunks, send)
+            else:
+                await self._whole(answer, chunks, send)
+            if failure is None:
+                self._judge(target, ticket)
+        return None
+
+    def _patience(self, target: Target) -> Patience:
+        """How long to wait for a stream's first byte; an answer that is no stream is written as a whole."""
+        seconds = self._attempts.settings.first_byte_s if self._asked.stream else None
+        return Patience(seconds, lambda: self._attempts.elsewhere(target, time.monotonic()))
+
+    def _judge(self, target: Target, ticket: Ticket) -> None:
+        """Tell the deployment's health what became of an answer that had begun."""
+        if self._trace.status == "truncated":
+            self._failed(target, ticket, Failure(self._trace.error_kind or "dropped"))
+        else:
+            self._attempts.answered(ticket, time.monotonic())
+
+    def _failed(self, target: Target, ticket: Ticket, failure: Failure) -> None:
+        self._trace.error_kind = failure.kind
+        self._trace.opened += self._attempts.failed(target, ticket, failure, time.monotonic())
+
+    async def _give_up(self, failure: Failure | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say that there is no answer: everything failed, or asked to be left alone for a while."""
+        asked, trace, own = self._asked, self._trace, self._own()
+        if failure is None:
+            failure = Failure("at_limit", 429, self._attempts.retry_after_s(time.monotonic()))
+        if failure.retry_after_s is not None:
+            own["retry-after"] = f"{failure.retry_after_s:.0f}"
+        status, message = said_of(failure.kind, failure.status)
+        trace.status, trace.error_kind, trace.http_status = "error", failure.kind, failure.status
+        self._through = True
+        await error_response(asked.dialect, status, message, asked.request_id, own)(scope, receive, send)
+
+    async def _stream(
+        self, answer: aiohttp.ClientResponse, chunk: bytes, chunks: AsyncIterator[bytes], send: Send
+    ) -> None:
+        """Pass events on as they come, the first of them here already; each is read after it was sent."""
         trace, dialect = self._trace, self._asked.dialect
         reader = StreamReader(dialect)
         readable = answer.headers.get("content-encoding", "identity") == "identity"
         try:
             await self._start(answer, send)
-            async for chunk in answer.content.iter_any():
+            while chunk:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 if trace.first_byte_ms is None:
                     trace.first_byte_ms = self._elapsed()
                 if readable:
                     self._read(reader, chunk)
+                chunk = await anext(chunks, b"")
             if readable and not reader.finished and trace.status == "ok":
                 trace.status = "truncated"
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -155,14 +222,13 @@ class Forwarded(Response):
         """Keep the answer, as much of it as there will be."""
         self._trace.answer = answer
         if self._trace.status != "error":
-            self._asked.heard(answer)
+            self._out.heard(answer)
 
-    async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+    async def _whole(self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send) -> None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
         trace = self._trace
         pieces: list[bytes] = []
         size = 0
-        chunks = answer.content.iter_any()
         async for chunk in chunks:
             pieces.append(chunk)
             size += len(chunk)
@@ -190,12 +256,19 @@ class Forwarded(Response):
         """Commit the status: from here on nothing can switch."""
         headers = response_headers(answer)
         headers += [
-            (name.encode(), value.encode("latin-1", "replace")) for name, value in self._asked.own.items()
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()
         ]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
+        if answer.status < 400:
+            self._out.began()
         self._committed = True
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+
+    def _own(self) -> dict[str, str]:
+        """Headers of ours, and how often was asked where that was more than once."""
+        made = self._attempts.made
+        return {**self._out.own, "x-samediff-attempts": str(made)} if made > 1 else {**self._out.own}
 
     def _elapsed(self) -> float:
         return (time.perf_counter() - self._asked.arrived) * 1000

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from router.catalogrows import Deployment
     from router.gateway.ratelimits import Allowance
 
-# Open: its breaker is. Probe: one call would find out whether it works again. Resting: it asked for that, or
-# must be mended. Full: as many calls are under way as may be. Spent: nothing is left of the account's limits.
+# Open: its breaker is. Probe: one call would find out whether it works again. Resting: it asked for
+# that. Full: as many calls are under way as may be. Spent: nothing is left of the account's limits.
 State = Literal["ok", "probe", "open", "resting", "full", "spent"]
 MAX_LINES = 4096  # clients may invent models, and each has a line of its own; the least used is forgotten
 MAX_DOUBLINGS = 6
@@ -158,11 +158,11 @@ class Health:
         if now >= line.rests_until:
             self._out.discard(ticket.line)
 
-    def failed(self, ticket: Ticket, now: float, spread: float = 1.0) -> bool:
+    def failed(self, ticket: Ticket, now: float, spread: float = 1.0, *, at_once: bool = False) -> bool:
         """It failed; True if it is left alone from here on. `spread`, in (0, 1], keeps trials apart."""
         line = self._line(ticket.line)
         line.failures += 1
-        if not ticket.probe and (line.trips or line.failures < self._settings.failures):
+        if not ticket.probe and (line.trips or not (at_once or line.failures >= self._settings.failures)):
             return False
         waits = self._settings.open_s * 2 ** min(line.trips, MAX_DOUBLINGS)
         line.open_until = now + min(waits, self._settings.open_max_s) * spread
@@ -171,7 +171,7 @@ class Health:
         return True
 
     def rest(self, ticket: Ticket, seconds: float, now: float) -> None:
-        """It asks to be left alone for so long, or can't serve us until somebody mends it."""
+        """It asks to be left alone for so long."""
         line = self._line(ticket.line)
         line.rests_until = max(line.rests_until, now + min(seconds, self._settings.rest_max_s))
         self._out.add(ticket.line)

@@ -17,8 +17,14 @@ HELP = {
     "samediff_tokens_total": "Tokens by the providers' count, by candidate and class.",
     "samediff_cost_usd_total": "Priced cost of answered requests, by candidate.",
     "samediff_cost_unknown_total": "Requests whose cost is unknown, by candidate: not in the sum above.",
+    "samediff_cache_control_total": "Bodies that caching was asked for in, for clients that don't, by kind.",
     "samediff_drift_total": "Answers of another model or checkpoint than the deployment's, by candidate.",
     "samediff_upstream_failures_total": "Upstream calls that failed before or during the answer, by kind.",
+    "samediff_attempts_total": "Upstream calls, by deployment and what came of them.",
+    "samediff_failovers_total": "Requests answered elsewhere than where they went first, by what else.",
+    "samediff_breakers_opened_total": "Times that a failing deployment was left alone.",
+    "samediff_deployments_out": "Deployments that aren't called now, by state.",
+    "samediff_in_flight": "Upstream calls under way, by endpoint.",
     "samediff_cancelled_total": "Requests whose client left before the end.",
     "samediff_refused_total": "Requests refused, by status.",
     "samediff_journal_records_total": "Records handed to the journal.",
@@ -31,6 +37,10 @@ HELP = {
     "samediff_sessions": "Sessions remembered.",
 }
 
+_GAUGES = frozenset(
+    {"samediff_sessions", "samediff_offsets", "samediff_deployments_out", "samediff_in_flight"}
+)
+
 
 class Metrics:
     """Counters by name and labels."""
@@ -42,6 +52,10 @@ class Metrics:
         """Add to one counter."""
         self._values[name, tuple(labels.items())] += amount
 
+    def put(self, name: str, value: float, /, **labels: str) -> None:
+        """Set one gauge."""
+        self._values[name, tuple(labels.items())] = value
+
     def total(self, name: str) -> float:
         """Sum of a counter over all its labels."""
         return sum(value for (known, _), value in self._values.items() if known == name)
@@ -50,7 +64,7 @@ class Metrics:
         """Write all counters and the given gauges in the text format, those never touched as 0."""
         lines: list[str] = []
         for name, text in HELP.items():
-            kind = "gauge" if name == "samediff_sessions" else "counter"
+            kind = "gauge" if name in _GAUGES else "counter"
             lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
             rows = sorted((labels, value) for (known, labels), value in self._values.items() if known == name)
             if not rows or name in gauges:

@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from features.cache import PREFIXES_KEPT
 from features.diffs.answers import answer_digests
 from features.editfacts import facts_of_answer
-from features.records import DecisionRecord, Prompts, RequestRecord, Status
+from features.records import AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
 from router.drift import DRIFT_FLAG, drift
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from router.catalog import Deployment
+    from router.gateway.attempts import Target
     from router.gateway.sessions import Answer, Place
 
 # How clients introduce themselves, and what we call them in the log.
@@ -40,6 +41,7 @@ _TAGS = {
 }
 _MAX_TAG = 200
 _VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
+FALLBACK_FLAG = "another_candidate_answered"  # than the one decided on, which could not be reached
 BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
 
 
@@ -53,6 +55,7 @@ class Call(NamedTuple):
     place: Place
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
+    body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
 
 
 class Trace:
@@ -67,6 +70,26 @@ class Trace:
         self.latency_ms: float | None = None
         self.attempts = 0
         self.answer: WireResponse | None = None
+        self.target: Target | None = None  # asked last
+        self.opened = 0  # breakers that opened over it
+        self.tries: list[AttemptRecord] = []
+
+    def begin(self, target: Target) -> None:
+        """Another deployment is asked."""
+        self.target = target
+        self.attempts += 1
+        self.http_status = self.error_kind = None
+
+    def end(self, took_ms: float) -> None:
+        """Nothing more comes from it."""
+        assert self.target is not None
+        made = AttemptRecord(
+            deployment=self.target.deployment.id,
+            http_status=self.http_status,
+            error_kind=self.error_kind,
+            took_ms=took_ms,
+        )
+        self.tries.append(made)
 
 
 def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
@@ -80,6 +103,8 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     )
     if drift(deployment, answer.model) is not None:
         flags.append(DRIFT_FLAG)
+    if deployment.candidate != receipt.chosen:
+        flags.append(FALLBACK_FLAG)
     harness, version = harness_of(call.headers.get("user-agent", ""))
     return RequestRecord(
         request_id=receipt.request_id,
@@ -96,8 +121,8 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         stream=request.stream,
         model_requested=request.model,
         model_served=answer.model,
-        candidate=receipt.chosen,
-        deployment=receipt.deployment,
+        candidate=deployment.candidate,
+        deployment=deployment.id,
         provider=deployment.provider,
         effort=request.effort,
         service_tier=tier,
@@ -113,6 +138,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         first_byte_ms=trace.first_byte_ms,
         first_tool_call_ms=trace.first_tool_call_ms,
         attempts=trace.attempts,
+        tries=trace.tries if len(trace.tries) > 1 else None,
         flags=flags or None,
         **_counts(usage),
         **_contents(call, answer, prompts),

@@ -14,9 +14,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
+from router.gateway.attempts import Attempts, Target
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
-from router.gateway.forward import Exchange, Forwarded
+from router.gateway.exchange import Exchange, Outgoing
+from router.gateway.failover import attempts_of, towards
+from router.gateway.forward import Forwarded
 from router.gateway.outcomes import read_outcomes
 from router.gateway.splice import with_model
 from router.gateway.upstream import address, request_headers
@@ -53,17 +56,29 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
 
 
 def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -> Exchange:
+    def prepare(target: Target) -> Outgoing:
+        return _outgoing(gateway, towards(call, target.deployment), request)
+
     return Exchange(
         dialect=call.request.dialect,
         request_id=call.receipt.request_id,
+        stream=call.request.stream,
+        arrived=arrived,
+        first=_outgoing(gateway, call, request),
+        attempts=attempts_of(gateway, call),
+        prepare=prepare,
+        ended=partial(gateway.ended, call),
+    )
+
+
+def _outgoing(gateway: Gateway, call: Call, request: Request) -> Outgoing:
+    return Outgoing(
         url=address(call.deployment, request.url.query),
         headers=request_headers(call.deployment, request.headers.raw, gateway.environ),
         body=call.body,
         own=own_headers(call),
-        arrived=arrived,
         began=partial(gateway.began, call),
         heard=partial(gateway.heard, call),
-        ended=partial(gateway.ended, call),
     )
 
 
@@ -88,16 +103,22 @@ def _counting(gateway: Gateway, reading: Reading, request: Request, arrived: flo
     dialect = reading.request.dialect
     deployment = _counter(gateway, reading.request.model, dialect)
     own = _counting_headers(deployment)
-    return Exchange(
-        dialect=dialect,
-        request_id=own["x-samediff-request-id"],
+    first = Outgoing(
         url=address(deployment, request.url.query, "/count_tokens"),
         headers=request_headers(deployment, request.headers.raw, gateway.environ),
         body=with_model(reading.body, reading.head, deployment.model),
         own=own,
-        arrived=arrived,
         began=lambda: None,
         heard=lambda _: None,
+    )
+    return Exchange(
+        dialect=dialect,
+        request_id=own["x-samediff-request-id"],
+        stream=False,
+        arrived=arrived,
+        first=first,
+        attempts=Attempts(gateway.health, gateway.settings.retry, Target(deployment), list),
+        prepare=lambda _: first,
         ended=lambda _: None,
     )
 
@@ -257,7 +278,7 @@ def own_headers(call: Call) -> dict[str, str]:
     receipt = call.receipt
     return {
         "x-samediff-request-id": receipt.request_id,
-        "x-samediff-candidate": receipt.chosen,
+        "x-samediff-candidate": call.deployment.candidate,
         "x-samediff-deployment": call.deployment.id,
         "x-samediff-policy": receipt.policy,
     }

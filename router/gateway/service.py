@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,10 +18,12 @@ from features.context import LastTurn
 from features.errors import BadInput
 from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
-from router.cost import asked_by, cache_rules, sending
+from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.decide import CallContext
 from router.drift import DRIFT_FLAG
 from router.gateway.errors import ERROR_KINDS
+from router.gateway.failover import answered_by
+from router.gateway.health import Health
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
@@ -84,6 +86,7 @@ class Gateway:
         self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
         self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
         self.retries = Retries()
+        self.health = Health(settings.breaker)
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
         self.refused: str | None = None  # what the store has in force and can't be taken, and why
@@ -122,6 +125,7 @@ class Gateway:
             offset=self.offsets.of(tags),
             cache_control=self.settings.cache_control,
             retry_rates=self.retries.rates(self.decider.catalog.deployments),
+            down=self.health.down(time.monotonic()),
         )
         receipt = self.decider.decide(request, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
@@ -141,6 +145,7 @@ class Gateway:
             place=place,
             answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
             headers=headers,
+            body_for=lambda other: with_model(body, reading.head, other.model),
         )
         self.offsets.decided(call, tags)
         return call
@@ -168,6 +173,9 @@ class Gateway:
         sent = sending(call.request, call.place.chain, asked, None if facts is None else facts.n_images)
         rules = cache_rules(call.deployment, call.receipt.ts_ms, sent.asked)
         split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
+        if call.deployment.id != call.receipt.deployment:  # nothing was foretold of where it went instead
+            state = self.sessions.view(call.place, call.receipt.ts_ms).cache
+            split = split_prompt(call.deployment, split.tokens, sent, state, call.receipt.ts_ms)
         return Stored(rules, sent.to(call.deployment, split.tokens), split)
 
     def began(self, call: Call) -> None:
@@ -187,11 +195,14 @@ class Gateway:
 
     def ended(self, call: Call, trace: Trace) -> None:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
+        if trace.target is not None:
+            call = answered_by(call, trace.target.deployment)
         record = request_record(call, trace, self.settings.log.prompts)
         self.journal.add("request", record)
         if record.status in ("ok", "truncated") and record.deployment is not None:
             self.retries.note(record.deployment, broken=record.status == "truncated")
         self._count(record)
+        self._count_attempts(trace)
 
     def _label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""
@@ -219,6 +230,18 @@ class Gateway:
         if record.status == "cancelled":
             add("samediff_cancelled_total")
 
+    def _count_attempts(self, trace: Trace) -> None:
+        """Count who was asked, what came of it, and where another had to take over."""
+        known, add = self.decider.catalog.deployments, self.metrics.add
+        for tried in trace.tries:
+            deployment = tried.deployment if tried.deployment in known else OTHER
+            add("samediff_attempts_total", deployment=deployment, result=tried.error_kind or "ok")
+        if trace.opened:
+            add("samediff_breakers_opened_total", trace.opened)
+        if trace.target is not None and trace.target.deployment.id != trace.tries[0].deployment:
+            kind = "candidate" if trace.target.fallback else "deployment"
+            add("samediff_failovers_total", to=kind)
+
     async def outcomes(self, records: list[OutcomeRecord]) -> bool:
         """Take outcomes that a client reports; False if they may not outlive this process."""
         if not await self.journal.hand_over("outcome", records):
@@ -230,6 +253,11 @@ class Gateway:
 
     def gauges(self) -> dict[str, float]:
         """Values that other parts count."""
+        states = Counter(self.health.states(time.monotonic()).values())
+        for state in ("open", "probe", "resting"):
+            self.metrics.put("samediff_deployments_out", states[state], state=state)
+        for endpoint, calls in self.health.in_flight().items():
+            self.metrics.put("samediff_in_flight", calls, endpoint=endpoint)
         return {
             "samediff_sessions": len(self.sessions),
             "samediff_offsets": len(self.offsets),

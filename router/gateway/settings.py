@@ -10,6 +10,8 @@ import msgspec
 
 from features.errors import BadInput
 from features.records import Prompts
+from router.gateway.attempts import RetrySettings
+from router.gateway.health import BreakerSettings
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
@@ -48,15 +50,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     catalog: str | None = None  # None: the catalogue that ships
     prices: str | None = None  # a file of your own over the published prices
     policy: str = "learned:max_loss=0.02"
-    cache_control: bool = (
-        True  # ask for prompt caching where a client doesn't; false: send bodies as they came
-    )
+    cache_control: bool = True  # ask for caching where a client doesn't; false: bodies go out as they came
     max_body_mib: float = 32.0
     client_s: float = 30.0  # that a client may take for a request's head, and between two pieces of its body
     sessions: int = 10_000  # remembered at a time, the least recently used goes first
     grace_s: int = 10  # that open answers get to end once the server is asked to stop
     log: LogSettings = LogSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
 
     @classmethod
     def load(cls, path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

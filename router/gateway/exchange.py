@@ -1,0 +1,114 @@
+"""One request and the deployments that may answer it, as what forwards it is told; how long it is patient."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from features.wire import StreamReader
+from router.gateway.attempts import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from multidict import CIMultiDict
+
+    from features.wire import Dialect, WireResponse
+    from router.gateway.attempts import Attempts, Target
+    from router.gateway.recording import Trace
+
+_PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
+# A stream that begins with an error of one of these types is no answer: what its status would have been.
+_STILLBORN = {
+    "overloaded_error": 529,
+    "api_error": 500,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "timeout_error": 504,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+}
+
+
+class Outgoing(NamedTuple):
+    """A request as one deployment gets it, and who is told of its answer.
+
+    `began` when the answer's first byte is here; `heard` as soon as the answer is whole, since a client that
+    has read the last event may ask on before the provider has closed its stream.
+    """
+
+    url: str
+    headers: CIMultiDict[str]
+    body: bytes
+    own: Mapping[str, str]  # headers of ours on the answer
+    began: Callable[[], None]
+    heard: Callable[[WireResponse], None]
+
+
+class Exchange(NamedTuple):
+    """One request, from its client's side; `ended` is called when nothing more can happen."""
+
+    dialect: Dialect
+    request_id: str
+    stream: bool  # the client asked for one
+    arrived: float  # by perf_counter
+    first: Outgoing  # to the first deployment to be asked
+    attempts: Attempts
+    prepare: Callable[[Target], Outgoing]  # to any other
+    ended: Callable[[Trace], None]
+
+    def outgoing(self, target: Target) -> Outgoing:
+        """The request as a deployment gets it; BadInput if it can't be sent there."""
+        return self.first if target is self.attempts.first else self.prepare(target)
+
+
+class Patience:
+    """Ends an attempt that has brought nothing for long by TimeoutError, if there is another to ask."""
+
+    def __init__(self, seconds: float | None, elsewhere: Callable[[], bool]) -> None:
+        self._seconds = seconds
+        self._elsewhere = elsewhere
+        self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Patience:
+        """Begin to wait."""
+        await self._timeout.__aenter__()
+        if self._seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait no longer."""
+        self._stop()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def end(self) -> None:
+        """Something is here: from now on it may take as long as it wants."""
+        self._stop()
+        if self._timeout.when() is not None:
+            self._timeout.reschedule(None)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._elsewhere():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+def stillborn(dialect: Dialect, first: bytes) -> Failure | None:
+    """What is wrong with a stream that begins with these bytes: it is over, or an error of the provider."""
+    if not first:
+        return Failure("dropped")
+    if b"error" not in first[:_PEEK_BYTES]:
+        return None
+    reader = StreamReader(dialect)
+    reader.feed(first)
+    told = reader.response()
+    status = _STILLBORN.get(told.error or "")
+    return None if status is None or told.parts else Failure(f"http_{status}", status)

@@ -1,0 +1,90 @@
+"""Where a decided call may go: its deployment first, then its candidate's others, then fallbacks if allowed.
+
+Another candidate answers only where its catalogue row names it, the decision left it eligible, and the client
+asked to be routed. State that is bound to a provider stays with its seller and account.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from router.gateway.attempts import Attempts, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from router.catalogrows import Deployment
+    from router.gateway.recording import Call
+    from router.gateway.service import Gateway
+
+
+def attempts_of(gateway: Gateway, call: Call) -> Attempts:
+    """The attempts of a call; everything but its own deployment is looked up once that doesn't do."""
+    arm = next((arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen), None)
+    warm = arm is not None and bool(arm.cached_tokens_est)
+    return Attempts(
+        gateway.health,
+        gateway.settings.retry,
+        _target(gateway, call.deployment, warm=warm),
+        partial(_others, gateway, call),
+        request_id=call.receipt.request_id,
+        tokens=0.0 if arm is None else arm.input_tokens_est or 0.0,
+    )
+
+
+def towards(call: Call, deployment: Deployment) -> Call:
+    """The same call as another deployment gets it."""
+    assert call.body_for is not None
+    return answered_by(call, deployment)._replace(body=call.body_for(deployment))
+
+
+def answered_by(call: Call, deployment: Deployment) -> Call:
+    """The same call with another deployment's name on it."""
+    if deployment is call.deployment:
+        return call
+    return call._replace(deployment=deployment, answer=call.answer._replace(candidate=deployment.candidate))
+
+
+def _target(
+    gateway: Gateway, deployment: Deployment, *, warm: bool = False, fallback: bool = False
+) -> Target:
+    keyed = deployment.key_env is not None and bool(gateway.environ.get(deployment.key_env))
+    ours = keyed or not deployment.passthrough
+    return Target(deployment, warm, fallback, ours)
+
+
+def _others(gateway: Gateway, call: Call) -> list[Target]:
+    """Every other deployment that may answer, best first."""
+    bound = call.receipt.facts is not None and call.receipt.facts.provider_bound == 1
+    found = [_target(gateway, d) for d in _of(gateway, call, call.deployment.candidate)]
+    if bound:
+        home = (call.deployment.provider, call.deployment.account)
+        return [t for t in found if (t.deployment.provider, t.deployment.account) == home]
+    for name in _fallbacks(gateway, call):
+        found += [_target(gateway, d, fallback=True) for d in _of(gateway, call, name)]
+    return found
+
+
+def _of(gateway: Gateway, call: Call, candidate: str) -> Iterator[Deployment]:
+    """Deployments of a candidate that this client may use now, but for the one that was decided on."""
+    request, catalog = call.request, gateway.decider.catalog
+    asked = catalog.resolve(request.model, request.dialect)
+    if asked is not None and asked.deployments:
+        known = [d for d in asked.deployments if d.candidate == candidate]
+    else:
+        known = catalog.deployments_of(candidate, request.dialect)
+    for deployment in known:
+        barred = deployment.barred(call.headers, call.receipt.ts_ms, gateway.environ)
+        if barred is None and deployment.id != call.deployment.id:
+            yield deployment
+
+
+def _fallbacks(gateway: Gateway, call: Call) -> Iterator[str]:
+    """Candidates that may answer in place of the one decided on, in the order of its row."""
+    catalog = gateway.decider.catalog
+    row = catalog.candidates.get(call.deployment.candidate)
+    if row is None or call.request.model not in catalog.aliases:
+        return
+    eligible = {arm.candidate for arm in call.receipt.arms if arm.eligible}
+    yield from (name for name in row.fallbacks if name in eligible)
