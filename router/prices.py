@@ -121,6 +121,21 @@ def rates(
     return None
 
 
+def ladder(
+    model: str,
+    provider: str | None,
+    ts_ms: int,
+    service_tier: str | None = None,
+    *,
+    region: str | None = None,
+) -> tuple[tuple[int, Rates], ...]:
+    """All rates of a model at a time, longest prompts first, each with the length beyond which it holds."""
+    if not 0 <= ts_ms < _FAR_FUTURE_MS:
+        return ()
+    tier = None if service_tier in STANDARD_TIERS else service_tier
+    return _ladder(model, provider, ts_ms // _SLOT_MS, tier, region)
+
+
 def bill(found: Rates, usage: Usage) -> Bill | None:
     """Split the USD of one call's token counts at these rates; None when input or output is unknown.
 

@@ -55,6 +55,7 @@ class SessionCheck(msgspec.Struct, kw_only=True):
     error: float | None  # (listed − recorded) / recorded
     reason: str
     detail: str
+    explained_usd: Decimal = Decimal(0)  # the table's, with what explains it put right
 
 
 class Agreement(msgspec.Struct, kw_only=True):
@@ -241,6 +242,7 @@ def _check(key: Key, part: list[Priced], found: Found) -> SessionCheck:
         error=_error(listed, recorded),
         reason=found.reason,
         detail=found.detail,
+        explained_usd=found.usd,
     )
 
 

@@ -15,6 +15,7 @@ from training.progress import track
 from training.sources.checks import is_one_call
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from decimal import Decimal
     from pathlib import Path
 
@@ -144,13 +145,19 @@ def priced(call: Call, region: str | None = None) -> Priced:
     return Priced(call, rates, bill if said else None, None if said else bill)
 
 
-def read_calls(log: Path) -> list[Priced]:
-    """All requests of a log in the order of their times; BadInput where there is no log, or nothing in it."""
+def read_calls(log: Path, sessions: Collection[str] | None = None) -> list[Priced]:
+    """Requests of a log (of these sessions) in the order of their times.
+
+    Raises BadInput where there is no log, or nothing in it.
+    """
     if not (log / STATE_FILE).is_file():
         raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
     store = LogStore(log)
     whole = pl.col("facts").struct.field("context_tokens_est").cast(pl.Int64).alias("whole_prompt")
-    frame = store.scan("request").select(*Call._fields[:-1], whole).sort("ts_ms", "request_id").collect()
+    scan = store.scan("request")
+    if sessions is not None:
+        scan = scan.filter(pl.col("session_id").is_in(list(sessions)))
+    frame = scan.select(*Call._fields[:-1], whole).sort("ts_ms", "request_id").collect()
     if frame.is_empty():
         raise BadInput(f"{log}: no requests in it; `samediff ingest SOURCE --to {log}` first")
     decided = store.scan("decision").select("request_id", "region").drop_nulls().collect()

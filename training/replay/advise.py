@@ -1,0 +1,129 @@
+"""Which policy the numbers support, in one sentence; pure, from the rows themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.replay.result import Ends, Row
+
+MARGIN = 0.02  # success that a saving may put at risk, at the lower end of the interval
+NO_CHANGE = "logged"
+
+
+class Advice(NamedTuple):
+    """The policy advised, None where evidence lacks, and the sentence."""
+
+    policy: str | None
+    sentence: str
+
+
+def advise(rows: Sequence[Row]) -> Advice:
+    """A pin that saves and isn't shown worse; a router where it beats that; else what is missing.
+
+    Everything is compared with the logged policy in the same replay. A pin stands before any router, which
+    must cost less than the pin beyond its interval, or be better, and beat a random mix of its own cost.
+    """
+    named = {row.name: row for row in rows}
+    today = named[NO_CHANGE]
+    if not any(_changes(row, today) for row in rows):
+        return Advice(NO_CHANGE, "Stay with what is logged: nothing else was played.")
+    if not today.supported:
+        return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, today)}")
+    pins = [row for row in rows if row.role == "pin" and _good(row, today)]
+    best = min(pins, key=lambda row: (row.cost_usd or 0.0, row.name), default=None)
+    base = best or today
+    routers = [row for row in rows if row.role == "policy" and _good(row, today)]
+    routers = [row for row in routers if _beats(row, base) and _beats_mix(row, named.get("random_mix"))]
+    chosen = min(routers, key=lambda row: (row.cost_usd or 0.0, row.name), default=best)
+    if chosen is not None:
+        return Advice(chosen.name, _do(chosen, today))
+    if any(row.supported for row in rows if _changes(row, today)):
+        why = "no policy whose answers are known saves beyond its interval without a loss of more than "
+        return Advice(NO_CHANGE, f"Stay with what is logged: {why}{MARGIN:.0%}. {_cheapest(rows, today)}")
+    return Advice(None, f"Not enough evidence to change anything. {_cheapest(rows, today)}")
+
+
+def _changes(row: Row, today: Row) -> bool:
+    return row.role in ("pin", "policy", "control") and row.share != today.share
+
+
+def difference(row: Row, other: Row) -> Ends | None:
+    """Ends of row's quality less other's, as if they were estimated apart: wider than it is."""
+    if row.quality_ci is None or other.quality_ci is None or row.quality is None or other.quality is None:
+        return None
+    reach = _root(
+        (row.quality_ci[1] - row.quality_ci[0]) / 2, (other.quality_ci[1] - other.quality_ci[0]) / 2
+    )
+    if row.quality_how == other.quality_how == "logged":
+        reach = 0.0  # the very same answers
+    apart = row.quality - other.quality
+    return apart - reach, apart + reach
+
+
+def _root(a: float, b: float) -> float:
+    return float((a * a + b * b) ** 0.5)
+
+
+def _good(row: Row, today: Row) -> bool:
+    """Whether it saves beyond its interval and loses no more than MARGIN of success."""
+    if not row.supported or row.saving_ci is None or row.share == today.share:
+        return False
+    apart = difference(row, today)
+    return row.saving_ci[0] > 0 and apart is not None and apart[0] >= -MARGIN and not row.unsafe_switches
+
+
+def _beats(row: Row, base: Row) -> bool:
+    """Whether it is better than what it would replace, or as good and cheaper beyond its interval."""
+    if row.saving_ci is None:
+        return False
+    apart = difference(row, base)
+    better = apart is not None and apart[0] > 0
+    cheaper = row.saving_ci[0] > (base.saving or 0.0)
+    return better or (cheaper and apart is not None and apart[0] >= -MARGIN)
+
+
+def _beats_mix(row: Row, mix: Row | None) -> bool:
+    apart = None if mix is None else difference(row, mix)
+    return apart is None or apart[1] > 0
+
+
+def _do(row: Row, today: Row) -> str:
+    pin = row.name.removeprefix("pin:")
+    head = f"Pin {pin}" if row.role == "pin" else f"Use {row.name}"
+    apart = difference(row, today)
+    quality = (
+        ""
+        if apart is None or row.quality is None or today.quality is None
+        else f", at a success of {row.quality:.1%} against {today.quality:.1%} "
+        f"(difference {apart[0] * 100:+.1f} to {apart[1] * 100:+.1f} points)"
+    )
+    return f"{head}: it saves {_share(row)} of what is paid today{quality}."
+
+
+def _share(row: Row) -> str:
+    if row.saving is None or row.saving_ci is None:
+        return "an unknown share"
+    return f"{row.saving:.0%} ({row.saving_ci[0]:.0%} to {row.saving_ci[1]:.0%})"
+
+
+def _cheapest(rows: Sequence[Row], today: Row) -> str:
+    """What would save most if it were as good, and what it costs to know that."""
+    saving = [r for r in rows if _changes(r, today) and r.role in ("pin", "policy") and (r.saving or 0) > 0]
+    if not saving:
+        return "Nothing that was played would cost less."
+    most = max(saving, key=lambda row: (row.saving or 0.0, row.name))
+    name = most.name
+    if most.supported:
+        apart = difference(most, today)
+        shown = "" if apart is None else f" (success {apart[0] * 100:+.1f} to {apart[1] * 100:+.1f} points)"
+        return f"{name} would save {_share(most)}{shown}."
+    said = f"{name} would cost {_share(most)} less, but nothing shows that its diffs are as good"
+    missing = most.missing
+    if missing is None or missing.get("pairs") is None:
+        return f"{said}."
+    usd, width = missing.get("usd"), missing.get("half_width") or 0.0
+    price = "" if usd is None else f" (≈ ${usd:,.2f})"
+    return f"{said}; {missing['pairs']:,.0f} shadow calls{price} would tell it to ±{width:.0%}."

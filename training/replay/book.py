@@ -1,0 +1,197 @@
+"""A log as columns, session by session in the order of time: what was asked, used, paid, and what came of it.
+
+Texts and vectors stay on disk; a call is about a hundred bytes here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from features.errors import BadInput
+from training.dataset import candidates_of
+from training.labels import resolve
+from training.log import STATE_FILE, LogStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.replay.options import Options
+
+_COLUMNS = (
+    *("request_id", "session_id", "ts_ms", "turn", "harness", "user", "repo", "task_id", "task_type"),
+    *("dialect", "model_served", "model_requested", "candidate", "provider", "effort", "service_tier"),
+    *("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+    *("output_tokens", "reasoning_tokens", "reasoning_in_output", "cost_usd", "cost_source", "flags"),
+    *("tools_called", "finish_reason"),
+)
+FACTS = (
+    *("context_tokens_est", "max_output_tokens", "n_tools", "n_images", "json_schema", "thinking"),
+    *("effort", "in_tool_loop", "provider_bound", "cache_markers"),
+)
+SUMS_OF_CALLS = ("run_totals", "over_window")  # flags of rows that tell of no single call
+_NO_BILL = ("response_cache_hit", "no_tokens")
+_CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
+GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task"}
+
+
+class Book(NamedTuple):
+    """n calls of S sessions, each session's in one piece and in the order of time. NaN is unknown."""
+
+    frame: pl.DataFrame  # ids, names and groups of the calls
+    session: np.ndarray  # (n,) int64 codes, rising
+    starts: np.ndarray  # (S + 1,) rows where sessions begin
+    ts_ms: np.ndarray  # (n,) int64
+    prompt: np.ndarray  # (n,) tokens of the whole prompt
+    cached: np.ndarray  # (n,) read from the cache, as logged
+    written: np.ndarray  # (n,)
+    written_1h: np.ndarray  # (n,) of those, for an hour
+    output: np.ndarray  # (n,) tokens as they are billed
+    run: np.ndarray  # (n,) bool: a row that sums up a whole run of calls
+    recorded: np.ndarray  # (n,) USD as the log tells
+    facts: np.ndarray  # (n, len(FACTS))
+    locked: np.ndarray  # (n,) bool: a tool loop or provider-bound state
+    reward: np.ndarray  # (n,) success in 0..1
+    left_out: dict[str, int]  # rows that can't be played, by the reason
+
+    @property
+    def n(self) -> int:
+        """Number of calls."""
+        return len(self.session)
+
+    @property
+    def sessions(self) -> int:
+        """Number of sessions."""
+        return len(self.starts) - 1
+
+    def fact(self, name: str) -> np.ndarray:
+        """One of FACTS (n,)."""
+        found: np.ndarray = self.facts[:, FACTS.index(name)]
+        return found
+
+    def rows(self, which: np.ndarray) -> Book:
+        """Some of the calls (n,) bool, in the sessions that there were."""
+        session = self.session[which]
+        columns = {name: getattr(self, name)[which] for name in Book._fields[3:-1]}
+        starts = np.searchsorted(session, np.arange(self.sessions + 1))
+        return Book(self.frame.filter(pl.Series(which)), session, starts, **columns, left_out=self.left_out)
+
+    def without(self, which: np.ndarray, why: str) -> Book:
+        """The calls but these (n,) bool, which are counted, and the sessions that are left."""
+        left_out = {**self.left_out, why: int(which.sum())}
+        return _columns(self.frame.filter(pl.Series(~which)), left_out)
+
+    def of_session(self, values: np.ndarray) -> np.ndarray:
+        """Sums (S,) of the values (n,) of each session's calls."""
+        return np.bincount(self.session, weights=values, minlength=self.sessions)
+
+
+def read_book(log: Path, options: Options) -> Book:
+    """Read what a replay needs of a log; BadInput where there is none, or nothing in it can be played."""
+    if not (log / STATE_FILE).is_file():
+        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
+    store = LogStore(log)
+    scan = store.scan("request").with_row_index("place")
+    if options.since_ms is not None:
+        scan = scan.filter(pl.col("ts_ms") >= options.since_ms)
+    if options.until_ms is not None:
+        scan = scan.filter(pl.col("ts_ms") < options.until_ms)
+    facts = [pl.col("facts").struct.field(name).alias(f"fact_{name}") for name in FACTS]
+    frame = scan.select("place", *_COLUMNS, *facts).collect()
+    if frame.is_empty():
+        raise BadInput(f"{log}: no requests in it (of that time); `samediff ingest SOURCE --to {log}` first")
+    frame = frame.with_columns(candidate=candidates_of(frame))
+    labels = resolve(frame, store.scan("outcome").collect())
+    frame = frame.with_columns(reward=labels["target"])
+    frame, left_out = _playable(log, _counted(frame))
+    frame = frame.sort(pl.col("ts_ms").min().over("session_id"), "session_id", "ts_ms", "turn", "request_id")
+    return _columns(_loops(frame), left_out)
+
+
+def _counted(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the whole prompt, the output as it is billed, and whether a row sums up several calls."""
+    parts = pl.col("cached_tokens").fill_null(0) + pl.col("cache_write_tokens").fill_null(0)
+    told = pl.col("input_tokens_uncached") + parts
+    apart = pl.col("reasoning_in_output").eq_missing(other=False)
+    unsaid = (pl.col("reasoning_tokens").fill_null(0) > 0) & pl.col("reasoning_in_output").is_null()
+    output = pl.col("output_tokens") + pl.when(apart).then(pl.col("reasoning_tokens").fill_null(0)).otherwise(
+        0
+    )
+    flags = pl.col("flags").fill_null([])
+    whole = pl.when(pl.col("cached_tokens").is_null()).then(pl.col("fact_context_tokens_est").cast(pl.Int64))
+    return frame.with_columns(
+        prompt=pl.coalesce(told, whole),
+        output=pl.when(~unsaid).then(output),
+        run=_any_of(flags, SUMS_OF_CALLS),
+        no_bill=_any_of(flags, _NO_BILL),
+    )
+
+
+def _any_of(flags: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
+    return pl.any_horizontal(flags.list.contains(name) for name in wanted).fill_null(value=False)
+
+
+def _playable(log: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The rows that can be played, and how many can't for which reason."""
+    reasons = {
+        "no model is named": pl.col("candidate").is_null(),
+        "no model was called, or no tokens are counted": pl.col("no_bill"),
+        "their input isn't known": pl.col("prompt").is_null() | (pl.col("prompt") < 0),
+        "their output isn't known": pl.col("output").is_null() | (pl.col("output") < 0),
+    }
+    left_out = {}
+    for why, which in reasons.items():
+        before = len(frame)
+        frame = frame.filter(~which.fill_null(value=False))
+        if len(frame) < before:
+            left_out[why] = before - len(frame)
+    if frame.is_empty():
+        said = "; ".join(f"{n:,} because {why}" for why, n in left_out.items())
+        raise BadInput(f"{log}: none of its rows can be played again: {said}")
+    return frame, left_out
+
+
+def _loops(frame: pl.DataFrame) -> pl.DataFrame:
+    """Fill in tool loops where no facts tell: the turn before called tools, so this one answers them."""
+    told = pl.col("tools_called").list.len().fill_null(0) > 0
+    told |= pl.col("finish_reason").is_in(list(_CALLS_TOOLS)).fill_null(value=False)
+    before = told.shift(1).over("session_id").fill_null(value=False) & ~pl.col("run")
+    return frame.with_columns(
+        fact_in_tool_loop=pl.col("fact_in_tool_loop").fill_null(before.cast(pl.Float64))
+    )
+
+
+def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
+    ids = frame["session_id"]
+    new = (ids != ids.shift(1)).fill_null(value=True).to_numpy()
+    session = np.cumsum(new) - 1
+    facts = frame.select(pl.col(f"fact_{name}").cast(pl.Float64) for name in FACTS)
+    paid = frame.select(
+        usd=pl.when(pl.col("cost_source").is_in(["log", "provider"])).then(pl.col("cost_usd"))
+    )
+    matrix = facts.fill_null(float("nan")).to_numpy()
+    loop, bound = (matrix[:, FACTS.index(name)] == 1 for name in ("in_tool_loop", "provider_bound"))
+    return Book(
+        frame=frame,
+        session=session,
+        starts=np.append(np.flatnonzero(new), len(frame)),
+        ts_ms=frame["ts_ms"].to_numpy(),
+        prompt=_floats(frame["prompt"]),
+        cached=_floats(frame["cached_tokens"]),
+        written=_floats(frame["cache_write_tokens"]),
+        written_1h=_floats(frame["cache_write_1h_tokens"]),
+        output=_floats(frame["output"]),
+        run=frame["run"].to_numpy(),
+        recorded=_floats(paid["usd"]),
+        facts=matrix,
+        locked=loop | bound,
+        reward=_floats(frame["reward"]),
+        left_out=left_out,
+    )
+
+
+def _floats(column: pl.Series) -> np.ndarray:
+    """A numeric column as float64 (n,), NaN unknown."""
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()

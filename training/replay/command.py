@@ -1,0 +1,95 @@
+"""The command of this room: `samediff what-if LOG`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 — Typer reads the annotations at run time
+from typing import Annotated
+
+import typer
+
+from router.commands import BundleOption, ConfigOption, JsonOption, finish
+
+app = typer.Typer()
+
+
+@app.callback()
+def _room() -> None:
+    """Keep the one command a command of its own name."""
+
+
+def _ms(option: str, said: str | None) -> int | None:
+    """Epoch ms of a date or time, UTC unless it says otherwise; BadInput for what isn't one."""
+    if said is None:
+        return None
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError as error:
+        from features.errors import BadInput
+
+        raise BadInput(
+            f"{option} {said}: say a date or time such as 2026-11-01 or 2026-11-01T08:00"
+        ) from error
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _names(given: list[str] | None) -> tuple[str, ...]:
+    return tuple(name.strip() for part in given or () for name in part.split(",") if name.strip())
+
+
+@app.command("what-if")
+def what_if(
+    log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="learned:max_loss=0.02, pin:MODEL, mix:A=0.7,B=0.3, cascade:CHEAP,STRONG, a policy's "
+            "TOML file or a bundle's folder; repeatable."
+        ),
+    ] = None,
+    prices: Annotated[str | None, typer.Option(help="Prices of a date, or a file of your own.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Take a candidate away; * and ? allowed.")
+    ] = None,
+    having: Annotated[
+        list[str] | None, typer.Option("--with", metavar="CANDIDATE", help="Bring a candidate in.")
+    ] = None,
+    cache: Annotated[str, typer.Option(help="on, off, or ttl=300s.")] = "on",
+    since: Annotated[str | None, typer.Option(help="First day or time (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Day or time before which it ends (UTC).")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Whose diff to equal; default: the log's own, or what served most of it."),
+    ] = None,
+    check_noise: Annotated[float, typer.Option(help="How often a cascade's check is wrong.")] = 0.1,
+    router_usd: Annotated[
+        float | None, typer.Option(help="USD of one decision; default: its CPU time.")
+    ] = None,
+    frontier: Annotated[bool, typer.Option(help="Sweep the learned policy's knob.")] = True,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Replay a log under other policies, prices, candidates and caches; exit 1 if its own bill isn't met."""
+    from router.gateway.settings import Settings
+    from training.replay.options import Options
+    from training.replay.run import run
+    from training.replay.show import render
+
+    options = Options(
+        policies=tuple(policy or ()),
+        prices=prices,
+        without=_names(without),
+        having=_names(having),
+        cache=cache,
+        since_ms=_ms("--since", since),
+        until_ms=_ms("--until", until),
+        reference=reference,
+        check_noise=check_noise,
+        router_usd=router_usd,
+        frontier=frontier,
+    )
+    result = run(log, options, Settings.load(config).having(bundle=bundle))
+    finish(result, json, render)
+    if not result.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""The policies that every answer stands beside: pins, mixes, cascades, and the learned one in its manners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.replay.entries import Entry, crossed, entry_of, halves, mixed, parts_of
+from training.replay.walk import Manner, constant, walk
+from training.replay.world import play
+
+if TYPE_CHECKING:
+    from router.policy import Policy
+    from training.replay.quality import Judge
+    from training.replay.world import Played, World
+
+
+def pins(world: World, barred: np.ndarray) -> dict[str, Entry]:
+    """Every arm alone, the barred ones left out; an arm without a price has no entry."""
+    found = {}
+    for i, arm in enumerate(world.arms.arms):
+        if barred[i]:
+            continue
+        played = constant(world, i)
+        if np.isfinite(played.usd).all():
+            found[arm.name] = entry_of(f"pin:{arm.name}", played, world.arms, "pin")
+    return found
+
+
+def reference(world: World) -> Entry:
+    """The reference answers everything."""
+    names = world.arms.names
+    most = names[int(np.bincount(world.reference).argmax())]
+    return entry_of("reference", constant(world, world.reference), world.arms, "control", f"always {most}")
+
+
+def cheapest(world: World, alone: dict[str, Entry], seed: int) -> Entry:
+    """The pin of least cost, chosen on one half of the sessions and scored on the other, both ways."""
+    half = halves(world.book.sessions, seed)
+
+    def of(part: np.ndarray) -> Entry:
+        return min(alone.values(), key=lambda entry: (float(entry.usd[part].sum()), entry.name))
+
+    return _crossed("cheapest", (of(~half), of(half)), half, world)
+
+
+def best_single(world: World, alone: dict[str, Entry], on: tuple[Judge, Judge], seed: int) -> Entry | None:
+    """The pin of best supported quality, then least cost, chosen on the other half; None where none is known.
+
+    `on` judges the sessions of the half and those of its rest.
+    """
+    half = halves(world.book.sessions, seed)
+    chosen = []
+    for judge, part in zip(reversed(on), (~half, half), strict=True):
+        known = [
+            (said.quality, -float(entry.usd[part].sum()), name)
+            for name, entry in alone.items()
+            if entry.target is not None and (said := judge.of(entry.target)).quality is not None
+        ]
+        if not known:
+            return None
+        chosen.append(alone[max(known)[2]])
+    return _crossed("best_single", (chosen[0], chosen[1]), half, world)
+
+
+def _crossed(name: str, chosen: tuple[Entry, Entry], half: np.ndarray, world: World) -> Entry:
+    named = " and ".join(dict.fromkeys(entry.name for entry in chosen))
+    return crossed(name, chosen, half, world.book.session, f"{named}, each chosen on the other half")
+
+
+def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | None:
+    """Sessions given at random to the cheap or the dear end, at the cost of the learned policy."""
+    cheap, dear = sorted(ends, key=lambda entry: entry.total)
+    room = dear.total - cheap.total
+    if not room > 0:
+        return None
+    weight = float(np.clip((cost - cheap.total) / room, 0.0, 1.0))
+    said = f"{1 - weight:.0%} of sessions to {cheap.name}, {weight:.0%} to {dear.name}, at random"
+    return mixed("random_mix", cheap, dear, weight, world.arms, said)
+
+
+def learned(world: World, policy: Policy, name: str = "learned") -> dict[str, Entry]:
+    """The learned policy as served, held to its first choice of a session, and blind to caches."""
+    manners = {name: Manner(), "sticky_session": Manner(by_session=True), "blind": Manner(blind=True)}
+    roles = {name: "policy"}
+    said = {
+        name: policy.name,
+        "sticky_session": f"{policy.name}, decided once a session",
+        "blind": f"{policy.name}, as if there were no caches",
+    }
+    return {
+        key: entry_of(key, walk(world, policy, manner), world.arms, roles.get(key, "control"), said[key])
+        for key, manner in manners.items()
+    }
+
+
+def cascade(world: World, pair: tuple[int, int], noise: float, name: str) -> Entry:
+    """Call the first, check its answer, release it or call the second; who answered keeps a tool loop.
+
+    How often the first is right is what the bundle believes; a check is wrong `noise` of the time.
+    """
+    book = world.book
+    first, second = pair
+    free = ~book.locked
+    free[book.starts[:-1]] = True
+    decision = np.maximum.accumulate(np.where(free, np.arange(book.n), 0))
+    right = np.nan_to_num(world.beliefs.p[:, first].astype(np.float64), nan=0.5)
+    escalates = right * noise + (1 - right) * (1 - noise)
+    draw = np.random.default_rng([book.n, first, second]).random(book.n)
+    moved = (draw < escalates)[decision]
+    routes = ((free | ~moved, first), (moved, second))
+    plays = [_some(world, rows, arm) for rows, arm in routes if rows.any()]
+    parts = [parts_of(played) for played in plays]
+    answering = np.where(moved, second, first)
+    calls = sum(len(played.route) for played in plays)
+    names = world.arms.names
+    switches = np.append(False, (answering[1:] != answering[:-1]) & (book.session[1:] == book.session[:-1]))
+    return Entry(
+        name=name,
+        usd=np.sum([played.usd for played in plays], axis=0),
+        parts={key: sum(part[key] for part in parts) for key in parts[0]},
+        read=sum(played.read for played in plays),
+        switches=int(switches.sum()),
+        unsafe=int((switches & ~free).sum()),
+        share={names[int(p.route[0])]: len(p.route) / calls for p in plays},
+        said=f"{names[first]}, checked (wrong {noise:.0%} of the time), "
+        f"{float(moved.mean()):.0%} of calls by {names[second]}",
+    )
+
+
+def _some(world: World, rows: np.ndarray, arm: int) -> Played:
+    """Play an arm on some of the calls only, its cache seeing nothing of the others."""
+    part = world._replace(
+        book=world.book.rows(rows),
+        arms=world.arms._replace(logged=world.arms.logged[rows]),
+        tokens=world.tokens[rows],
+        output=world.output[rows],
+        rates=world.rates._replace(at=world.rates.at[rows]),
+        caches=world.caches._replace(
+            at=world.caches.at[rows], silent=world.caches.silent[rows], hourly=world.caches.hourly[rows]
+        ),
+    )
+    return play(part, np.full(int(rows.sum()), arm))
+
+
+def unknown_of_cascade() -> str:
+    """Why a cascade's quality isn't estimated."""
+    return "its answer depends on both candidates at once, which a log of single answers doesn't know"
+
+
+__all__ = [
+    "best_single",
+    "cascade",
+    "cheapest",
+    "learned",
+    "pins",
+    "random_mix",
+    "reference",
+    "unknown_of_cascade",
+]

@@ -1,0 +1,81 @@
+"""How good a policy's answers would have been: estimated, never simulated, refused where nothing says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.estimators.estimate import estimate, interval
+from training.estimators.model import table_model
+
+if TYPE_CHECKING:
+    from training.estimators.estimate import Missing
+    from training.replay.evidence import Evidence
+
+MIN_LABELS = 30  # of answers the policy itself gave, before their mean is quoted
+MIN_SESSIONS = 10
+
+
+class Quality(NamedTuple):
+    """Mean success of the decisions that had a choice; None unknown, and then `why` says it."""
+
+    quality: float | None = None
+    ci: tuple[float, float] | None = None
+    ess: float = 0.0
+    supported: bool = False
+    how: str | None = None  # logged, dr, paired, combined
+    why: str | None = None
+    missing: Missing | None = None  # shadow calls that would bring it to a useful width
+
+
+class Judge:
+    """Estimates of many policies on one log; what doesn't depend on the policy is made once."""
+
+    def __init__(self, evidence: Evidence, which: np.ndarray | None = None) -> None:
+        log = evidence.bandit
+        keep = ~log.locked if which is None else ~log.locked & which
+        self.keep = keep
+        self.log = log.rows(keep)
+        self.kind = evidence.kind[keep]
+        self.model = table_model(self.log, self.kind) if keep.any() else np.zeros((0, len(log.arms)))
+
+    def of(self, target: np.ndarray, call_usd: float | None = None) -> Quality:
+        """Quality of a policy of these chances (n, k), or of a route (n,) of arms."""
+        log = self.log
+        if not log.n:
+            return Quality(why="every call of the log was locked: no policy had a choice")
+        chances = self._chances(target)
+        known = np.isfinite(log.reward)
+        if np.allclose(chances[np.arange(log.n), log.action], 1.0):
+            return self._as_logged(known)
+        if not known.any() and log.paired is None:
+            return Quality(why="no answer of the log has a known outcome; `samediff label`, or post outcomes")
+        answer = estimate(log, chances, self.model, call_usd=call_usd)
+        found = answer.quality
+        if found is None or found.quality is None:
+            ess = answer.support.ess + answer.support.pairs_ess
+            return Quality(ess=ess, why=answer.refused, missing=answer.missing)
+        ess = found.ess or 0.0
+        return Quality(found.quality, found.quality_ci, ess, True, found.name, missing=answer.missing)
+
+    def _chances(self, target: np.ndarray) -> np.ndarray:
+        if target.ndim == 2:
+            chances: np.ndarray = target[self.keep].astype(np.float64)
+            return chances
+        certain: np.ndarray = np.eye(len(self.log.arms))[target[self.keep]]
+        return certain
+
+    def _as_logged(self, known: np.ndarray) -> Quality:
+        """The mean of what was logged: this policy did answer all that."""
+        rewards, cluster = self.log.reward[known], self.log.cluster[known]
+        labels, sessions = int(known.sum()), len(np.unique(cluster))
+        if labels < MIN_LABELS or sessions < MIN_SESSIONS:
+            return Quality(
+                ess=float(labels),
+                why=f"{labels:,} of its answers in {sessions:,} sessions have a known outcome, "
+                f"{MIN_LABELS} in {MIN_SESSIONS} are needed",
+            )
+        found = interval(rewards, cluster)
+        ends = (max(0.0, found.low), min(1.0, found.high))
+        return Quality(found.mean, ends, float(labels), True, "logged")

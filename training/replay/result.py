@@ -1,0 +1,83 @@
+"""What `samediff what-if` answers, as its JSON has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+Ends = tuple[float, float]
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One policy. Cost is simulated, quality estimated; null is unknown, `why` says what for."""
+
+    name: str
+    role: str  # logged, control, pin, policy, sweep or bound
+    said: str | None = None
+    cost_usd: float | None
+    cost_usd_ci: Ends | None = None
+    saving: float | None = None  # share of what the logged policy costs in the same replay
+    saving_ci: Ends | None = None
+    quality: float | None = None  # mean success of the decisions that had a choice
+    quality_ci: Ends | None = None
+    quality_how: str | None = None  # logged, dr, paired, combined or exact
+    switches: float
+    unsafe_switches: float  # made where a tool loop had begun or state was bound to a provider
+    ess: float
+    supported: bool  # whether its quality may be quoted
+    why: str | None = None
+    missing: dict[str, float | None] | None = None  # shadow calls that would bring it to half_width, in USD
+    share: dict[str, float] = {}
+    parts: dict[str, float] = {}  # USD: fresh, cached, written, output, and of these cold
+    cached_tokens: float = 0.0
+    router_usd: float = 0.0
+    refused: int = 0  # calls that a spent budget turned away
+    groups: dict[str, dict[str, Any]] = {}
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """The whole answer; `policies` is empty where the logged policy doesn't reproduce the bill."""
+
+    log: str
+    billed_usd: float
+    recorded_usd: float
+    replayed_usd: float
+    relative_error: float | None
+    relative_error_ci: Ends | None
+    explained_relative_error: float | None
+    session_median_error: float | None
+    cached_tokens_billed: float
+    cached_tokens_replayed: float
+    reproduction: str  # met, explained, within_noise or failed
+    reproduction_says: str
+    reasons: dict[str, int]
+    left_out: dict[str, int]
+    sessions: int
+    calls: int
+    whole_runs: int
+    free_decisions: int = 0
+    decided: int = 0  # calls with a receipt of ours
+    labelled: int = 0
+    reference: str | None = None
+    arms: list[str] = []
+    labels_by_arm: dict[str, tuple[float, int]] = {}
+    output_tokens_by: dict[str, str] = {}
+    price_version: str = ""
+    policies: list[Row] = []
+    frontier: list[str] = []  # names of the rows that are swept
+    recommendation: str | None = None
+    advised: str | None = None  # name of the policy that is advised; null where evidence lacks
+    caveats: list[str] = []
+    routes: dict[str, Any] = {}  # where the learned route differs, sessions that gain and lose most
+    calibration: list[tuple[float, float, int]] = []  # believed, come out, answers
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bill was reproduced."""
+        return self.reproduction != "failed"
+
+    def row(self, name: str) -> Row | None:
+        """The policy of this name."""
+        return next((row for row in self.policies if row.name == name), None)

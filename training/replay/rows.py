@@ -1,0 +1,65 @@
+"""Entries as rows of the answer: intervals of money over sessions, savings beside the logged policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec import to_builtins
+
+from training.replay.bootstrap import spread
+from training.replay.result import Row
+
+if TYPE_CHECKING:
+    from training.replay.entries import Entry
+    from training.replay.options import Options
+    from training.replay.quality import Quality
+    from training.replay.result import Ends
+
+
+def rows_of(entries: list[Entry], options: Options) -> list[Row]:
+    """Rows in the order of the entries, the logged policy first."""
+    known = [entry for entry in entries if np.isfinite(entry.usd).all()]
+    usd = np.stack([entry.usd + entry.router_usd / len(entry.usd) for entry in known])
+    ends = spread(usd, options.draws, options.seed)
+    place = {id(entry): i for i, entry in enumerate(known)}
+    today = known[0].total
+    rows = []
+    for entry in entries:
+        i = place.get(id(entry))
+        total = None if i is None else _ends(ends.total[i]) if ends else None
+        saving = None if i is None else _ends(ends.saving[i]) if ends else None
+        rows.append(_row(entry, today, total, saving))
+    return rows
+
+
+def _ends(pair: np.ndarray) -> Ends | None:
+    low, high = float(pair[0]), float(pair[1])
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def _row(entry: Entry, today: float, total: Ends | None, saving: Ends | None) -> Row:
+    said: Quality = entry.quality
+    cost = entry.total if np.isfinite(entry.total) else None
+    return Row(
+        name=entry.name,
+        role=entry.role,
+        said=entry.said,
+        cost_usd=cost,
+        cost_usd_ci=total,
+        saving=None if cost is None or not today > 0 else 1 - cost / today,
+        saving_ci=saving,
+        quality=said.quality,
+        quality_ci=said.ci,
+        quality_how=said.how,
+        switches=entry.switches,
+        unsafe_switches=entry.unsafe,
+        ess=said.ess,
+        supported=said.supported,
+        why=said.why if cost is not None else said.why or "no price is known of a candidate in it",
+        missing=None if said.missing is None else to_builtins(said.missing),
+        share=dict(sorted(entry.share.items(), key=lambda item: -item[1])),
+        parts=entry.parts,
+        cached_tokens=entry.read,
+        router_usd=entry.router_usd,
+    )

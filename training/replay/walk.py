@@ -1,0 +1,117 @@
+"""The route that a served policy takes: every session's first turn, then every second one, and so on.
+
+A turn's decision needs the route so far (who holds the session, whose cache holds what), so sessions go side
+by side; each step decides all sessions that have such a turn, with the decision's own arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.replay.choices import Seen, choose_many
+from training.replay.foresight import Facing, Held, Rulebook, blind, expected
+from training.replay.world import Played, play
+
+if TYPE_CHECKING:
+    from router.policy import Policy
+    from training.replay.world import World
+
+
+class Manner(NamedTuple):
+    """How a policy is played beside its own knobs."""
+
+    blind: bool = False  # as if there were no caches
+    by_session: bool = False  # what the first turn chose stays
+
+
+AS_SERVED = Manner()
+
+
+def constant(world: World, arm: np.ndarray | int) -> Played:
+    """A pin: one arm for all calls, or one for each (n,); where it can't serve, the reference, as served."""
+    wanted = np.broadcast_to(np.asarray(arm), (world.book.n,))
+    rows = np.arange(world.book.n)
+    return play(world, np.where(world.excluded[rows, wanted], world.reference, wanted))
+
+
+def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
+    """Play a policy through all sessions."""
+    book, k = world.book, len(world.arms.arms)
+    rulebook = Rulebook.of(world.caches.rules)
+    state = _State.of(book.sessions, k)
+    route = np.zeros(book.n, dtype=np.int64)
+    chances = np.zeros((book.n, k), dtype=np.float32)
+    length = np.diff(book.starts)
+    order = np.argsort(-length, kind="stable")  # the longest sessions first: those left are a prefix
+    left = np.searchsorted(-length[order], -np.arange(1, length.max() + 1), side="right")
+    for turn, count in enumerate(left):
+        sessions = order[:count]
+        rows = book.starts[sessions] + turn
+        facing, held = _faced(world, rows, sessions, state)
+        cost = blind(facing) if manner.blind else expected(rulebook, facing, held)
+        seen = Seen(
+            world.excluded[rows],
+            facing.p,
+            cost,
+            world.beliefs.spread[rows].astype(np.float64),
+            facing.reference,
+            facing.last,
+            book.locked[rows],
+            world.draw[rows],
+        )
+        chosen = choose_many(policy, seen, world.arms.names)
+        arm = chosen.arm
+        if manner.by_session and turn:
+            arm = np.where(world.excluded[rows, state.last[sessions]], arm, state.last[sessions])
+        route[rows], chances[rows] = arm, chosen.chances
+        if manner.by_session and turn:
+            chances[rows] = np.eye(k)[arm]
+        state.note(world, rulebook, (rows, sessions), arm)
+    return play(world, route, chances)
+
+
+class _State(NamedTuple):
+    """Who holds each session, and what each arm's cache was last sent: (S,) and (S, k)."""
+
+    last: np.ndarray
+    prompt: np.ndarray
+    answer: np.ndarray
+    ts_ms: np.ndarray
+
+    @classmethod
+    def of(cls, sessions: int, k: int) -> _State:
+        return cls(np.full(sessions, -1), *(np.full((sessions, k), np.nan) for _ in range(3)))
+
+    def note(self, world: World, book: Rulebook, at: tuple[np.ndarray, np.ndarray], arm: np.ndarray) -> None:
+        """Remember what was sent where; prompts that no cache keeps are nobody's."""
+        rows, sessions = at
+        self.last[sessions] = arm
+        rules = world.caches.at[rows, arm]
+        tokens = np.round(world.tokens[rows, arm])
+        kept = book.known[rules] & (tokens >= book.floor[rules]) & ~world.book.run[rows]
+        s, a = sessions[kept], arm[kept]
+        self.prompt[s, a] = tokens[kept]
+        self.answer[s, a] = np.round(world.output[rows[kept], a])
+        self.ts_ms[s, a] = world.book.ts_ms[rows[kept]]
+
+
+def _faced(world: World, rows: np.ndarray, sessions: np.ndarray, state: _State) -> tuple[Facing, Held]:
+    """What the decisions at these rows know."""
+    k = len(world.arms.arms)
+    beliefs = world.beliefs
+    facing = Facing(
+        ts_ms=world.book.ts_ms[rows].astype(np.float64),
+        tokens=np.round(world.tokens[rows]),
+        output=beliefs.output[rows].astype(np.float64),
+        p=beliefs.p[rows].astype(np.float64),
+        turns=beliefs.turns[rows].astype(np.float64),
+        rates=world.rates.of(rows[:, None], np.arange(k)[None, :]),
+        ahead=world.ahead.of(rows[:, None], np.arange(k)[None, :]),
+        retry=np.full(k, np.nan),  # how often answers break off is known where they are served, not here
+        rules=world.caches.at[rows],
+        reference=world.reference[rows],
+        last=state.last[sessions],
+    )
+    return facing, Held(state.prompt[sessions], state.answer[sessions], state.ts_ms[sessions])

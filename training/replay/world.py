@@ -1,0 +1,94 @@
+"""All that a replay is played in, and what a route through it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.replay.caches import Split, simulate
+from training.replay.money import Bill, bill
+
+if TYPE_CHECKING:
+    from training.replay.arms import Arms
+    from training.replay.beliefs import Beliefs
+    from training.replay.book import Book
+    from training.replay.caches import Caches, Fare
+    from training.replay.money import Rates
+
+
+class World(NamedTuple):
+    """n calls, k arms. Whatever is played, it is played in the same world."""
+
+    book: Book
+    arms: Arms
+    tokens: np.ndarray  # (n, k) whole prompts
+    output: np.ndarray  # (n, k) answers
+    rates: Rates
+    ahead: Rates  # for prompts as long as those to come
+    caches: Caches
+    fares: Fare
+    beliefs: Beliefs
+    excluded: np.ndarray  # (n, k) bool
+    reference: np.ndarray  # (n,) int
+    draw: np.ndarray  # (n,) in 0..1, by the request id as served
+    scale: np.ndarray  # (S,) what a session's bill is of the price table's
+
+
+class Played(NamedTuple):
+    """A route (n,) of arms and what it costs."""
+
+    route: np.ndarray
+    split: Split
+    bill: Bill  # of each call, scaled
+    usd: np.ndarray  # (S,)
+    read: float  # tokens
+    switches: int
+    unsafe: int
+    chances: np.ndarray | None = None  # (n, k) float32 of the arms; None: the route's own, for sure
+
+    @property
+    def total(self) -> float:
+        """USD of the whole log."""
+        return float(self.usd.sum())
+
+
+def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> Played:
+    """Price a route along its own caches; a whole run on its own arm keeps what was counted."""
+    book, rows = world.book, np.arange(world.book.n)
+    split = simulate(book, world.caches, world.fares, world.tokens, world.output, route)
+    own = book.run & (route == world.arms.logged) & np.isfinite(book.cached)
+    if own.any() and world.caches.rules:
+        split = _as_counted(book, split, own)
+    found = bill(
+        world.rates.of(rows, route),
+        (split.fresh, split.read, split.written, split.hourly),
+        world.output[rows, route],
+    )
+    scale = world.scale[book.session]
+    found = Bill(*(part * scale for part in found))
+    moved = _moved(book, route)
+    return Played(
+        route=route,
+        split=split,
+        bill=found,
+        usd=book.of_session(found.total),
+        read=float(split.read.sum()),
+        switches=int(moved.sum()),
+        unsafe=int((moved & book.locked).sum()),
+        chances=chances,
+    )
+
+
+def _moved(book: Book, route: np.ndarray) -> np.ndarray:
+    """Whether (n,) a call goes to another arm than the one before it in its session."""
+    return np.append(False, (route[1:] != route[:-1]) & (book.session[1:] == book.session[:-1]))
+
+
+def _as_counted(book: Book, split: Split, own: np.ndarray) -> Split:
+    """What the log counts where it is the same run; there is nothing inside such a row to simulate."""
+    read = np.where(own, np.nan_to_num(book.cached), split.read)
+    written = np.where(own, np.nan_to_num(book.written), split.written)
+    hourly = np.where(own, np.minimum(np.nan_to_num(book.written_1h), written), split.hourly)
+    fresh = np.where(own, book.prompt - read - written, split.fresh)
+    return split._replace(fresh=fresh, read=read, written=written, hourly=hourly)
