@@ -66,4 +66,5 @@ def test_the_interval_of_true_probabilities_is_down_to_nothing() -> None:
     rows, p = rows_of(np.random.default_rng(4), 4000)
     low, high = error_interval(rows.success, p, rows.group)
     assert low <= 0.01
+    assert calibration_error(rows.success, p) <= high + 1e-9
     assert high < 0.04
