@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -18,6 +19,7 @@ COMMANDS = {
     "what-if": "training.replay.command",
     "simulate": "training.simulate.command",
     **dict.fromkeys(("route", "serve", "doctor"), "router.commands"),
+    "conformance": "router.conformance.command",
 }
 
 
@@ -58,6 +60,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our stdout has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left can't be written either
+        sys.stderr.write(f"samediff: {error.filename or 'the output'}: {error.strerror}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -30,6 +30,7 @@ _PATH = ("file_path", "filePath", "path", "filename", "file", "target_file", "no
 _OLD = ("old_string", "oldString", "old_str", "old_text", "search")
 _NEW = ("new_string", "newString", "new_str", "new_text", "replace", "replacement", "insert_text")
 _CONTENT = ("content", "contents", "file_text", "text", "code")
+_YES_OR_NO = {"true": True, "false": False, "none": False}
 _PATCH = ("input", "patch", "patchText", "diff", "cmd", "command")
 _MARK = re.compile(rb"^[ \t]*(?:(<{5,9}) ?SEARCH>?|(={5,9})|(>{5,9}) ?REPLACE)[ \t]*\r?\n?\Z")
 _ENVELOPE = re.compile(
@@ -129,16 +130,17 @@ def _replace(arguments: Arguments, root: str | None) -> Edit:
             return _diff_argument(arguments, root)
     op = _replacement(arguments)
     if op is None:
-        return _of(arguments, root, problem="an edit call without its old and new text")
+        return _of(arguments, root, problem="an edit call without its old and new text, or odd arguments")
     return _of(arguments, root, op)
 
 
 def _replacement(arguments: Arguments) -> Replace | None:
-    """Old and new text of one replacement."""
+    """Old and new text of one replacement; None when one is missing or `replace_all` is odd."""
     old, new = _first(arguments, _OLD), _first(arguments, _NEW)
-    if old is None or new is None:
+    every = _YES_OR_NO.get(str(arguments.get("replace_all", arguments.get("replaceAll"))).lower())
+    if old is None or new is None or every is None:
         return None
-    return Replace(old, new, bool(arguments.get("replace_all") or arguments.get("replaceAll")))
+    return Replace(old, new, every)
 
 
 def _many(arguments: Arguments, root: str | None) -> Edit:
@@ -164,11 +166,11 @@ def _editor(arguments: Arguments, root: str | None) -> Edit:
     if command == "create":
         return _write(arguments, root)
     if command == "str_replace":
-        removed = {**arguments, "new_str": arguments.get("new_str") or ""}  # leaving it out deletes
-        return _replace(removed, root)
+        new = arguments.get("new_str")  # leaving it out deletes
+        return _replace({**arguments, "new_str": "" if new is None else new}, root)
     if command == "insert":
         line, text = arguments.get("insert_line"), _first(arguments, _NEW)
-        if not isinstance(line, int) or text is None:
+        if not isinstance(line, int) or isinstance(line, bool) or text is None:
             return _of(arguments, root, problem="an insert call without its line or text")
         return _of(arguments, root, Insert(line, text))
     if command in ("view", "open", None):

@@ -156,7 +156,7 @@ def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
     if a is None or b is None:
         return _verdict(sides, "different", 0.0, "the file exists on one side only")
     if b"\0" in a or b"\0" in b:
-        return _verdict(sides, "different", 0.0, "binary files that differ")
+        raise CannotApply("binary files that differ")
     language = language_of(sides.path, a)
     known: dict[bytes, Node] = {}
     level, reason = _level(a, b, language, known)
@@ -184,6 +184,8 @@ def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
     """Compare windows; the verdict is weak beyond L0."""
     if all(window.a == window.b for window in found):
         return _verdict(sides, "L0", 1.0)
+    if any(b"\0" in text for window in found for text in (window.a, window.b)):
+        raise CannotApply("binary files that differ")
     language = language_of(sides.path)
     if all(plain_lines(w.a) == plain_lines(w.b) for w in found):
         return _verdict(sides, "L1", 1.0, weak=True)

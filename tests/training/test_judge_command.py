@@ -168,8 +168,19 @@ def test_calls_of_chat_completions_are_calls_whatever_their_ids(tmp_path):
 
 def test_a_patch_and_a_file_are_not_compared(tmp_path):
     patch, file = write(tmp_path, a__diff=A, b__py="x = 1\n")
-    with pytest.raises(BadInput, match="two patches, or two files"):
+    with pytest.raises(BadInput, match="two of them, or two files"):
         run(patch, file)
+
+
+@pytest.mark.parametrize(
+    "broken", ['[{"name": "Edit", "input": ' + '{"a":' * 5000, '[{"name": "\\ud800"}]', "["]
+)
+def test_calls_that_cannot_be_read_are_not_compared_as_data(tmp_path, broken):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text('[{"name": "Edit", "input": {"file_path": "a", "old_string": "x", "new_string": "y"}}]')
+    bad.write_text(broken)
+    with pytest.raises(BadInput, match="list of tool calls and the other isn't"):
+        run(good, bad)
 
 
 def test_absolute_paths_need_their_root(tmp_path):

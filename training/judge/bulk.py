@@ -76,7 +76,7 @@ def _base_of_row(base: str | None, a: Edit, b: Edit) -> dict[str, bytes] | None:
     if base.lstrip().startswith("{"):
         try:
             found = msgspec.json.decode(base, type=dict[str, str])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             found = None
         if found is not None and not (len(paths) == 1 and paths.isdisjoint(found)):
             return {path: text.encode("utf-8", "surrogatepass") for path, text in found.items()}

@@ -16,6 +16,12 @@ from features.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_KINDS = {
+    ".diff": "a patch",
+    ".patch": "a patch",
+    ".json": "a list of tool calls",
+    ".jsonl": "a list of tool calls",
+}
 _SKIPPED_FOLDERS = frozenset((".git", ".hg", "node_modules", "__pycache__", ".venv"))
 
 
@@ -50,8 +56,8 @@ def files(a: Path, b: Path, root: str | None) -> tuple[Edit, Edit]:
     if patch_a is not None and patch_b is not None:
         return patch_a, patch_b
     for path, patch in ((a, patch_a), (b, patch_b)):
-        if patch is not None and path.suffix in (".diff", ".patch"):
-            raise BadInput(f"{path} is a patch and the other isn't: give two patches, or two files")
+        if patch is not None and (what := _KINDS.get(path.suffix)):
+            raise BadInput(f"{path} is {what} and the other isn't: give two of them, or two files")
     name = a.name if not a.is_fifo() else b.name if not b.is_fifo() else "file"
     return edit_of_tree({name: data_a}), edit_of_tree({name: data_b})
 
@@ -76,7 +82,7 @@ def _tool_calls(data: bytes) -> list[tuple[str, str | Mapping[str, Any]]] | None
     try:
         whole = data.lstrip().startswith(b"[")
         items = msgspec.json.decode(data) if whole else msgspec.json.Decoder().decode_lines(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     calls: list[tuple[str, str | Mapping[str, Any]]] = []
     for item in items if isinstance(items, list) else []:

@@ -159,6 +159,24 @@ def test_every_tool_that_edits_has_a_reader_or_a_problem():
         )
 
 
+@pytest.mark.parametrize("every", ["maybe", 2, [], {"a": 1}, ""])
+def test_replace_all_is_yes_or_no_or_the_call_was_never_run(every):
+    call = ("Edit", {**EDIT[1], "replace_all": every})
+    assert judge(edit_of_calls([EDIT]), edit_of_calls([call]), {"a.py": b"x"}).level == "unknown"
+
+
+def test_replace_all_may_be_written_out():
+    said = [edit_of_calls([("Edit", {**EDIT[1], "replace_all": no})]) for no in (False, "false", None)]
+    assert {judge(edit, said[0], {"a.py": b"x x"}).level for edit in said} == {"unknown"}  # not unique
+    assert judge(said[1], edit_of_calls([EDIT]), {"a.py": b"x"}).level == "L0"
+
+
+def test_an_editor_s_new_text_of_another_type_deletes_nothing():
+    call = {"command": "str_replace", "path": "a.py", "old_str": "x"}
+    gone, odd = (edit_of_calls([("str_replace_editor", {**call, **new})]) for new in ({}, {"new_str": []}))
+    assert judge(gone, odd, {"a.py": b"x"}).level == "unknown"
+
+
 def test_files_made_and_taken_away_by_calls():
     made = edit_of_calls([("create_new_file", {"path": "a.py", "content": "x"})])
     assert not judge(made, edit_of_calls([("Write", {"path": "a.py", "content": "y"})])).same

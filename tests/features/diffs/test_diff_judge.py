@@ -171,7 +171,10 @@ def test_files_without_a_grammar_fall_back_to_lines():
 
 def test_binary_and_invalid_files():
     assert judge(edit_of_tree({"x": b"\0a"}), edit_of_tree({"x": b"\0a"})).level == "L0"
-    assert judge(edit_of_tree({"x.py": b"\0a"}), edit_of_tree({"x.py": b"\0b"})).level == "different"
+    two = judge(edit_of_tree({"x.py": b"\0a"}), edit_of_tree({"x.py": b"\0b"}))
+    assert (two.level, two.reason) == ("unknown", "x.py: binary files that differ")
+    same_place = (b"--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+" + new + b"\n" for new in (b"b", b"b\0"))
+    assert judge(*map(parse_patch, same_place)).level == "unknown"
     assert judge(edit_of_tree({"x.py": b"a = '\xff'"}), edit_of_tree({"x.py": b"a = '\xfe'"})).level == "L3"
 
 
