@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from training.replay.result import Ends, Row
 
 MARGIN = 0.02  # success that a saving may put at risk, at the lower end of the interval
-NO_CHANGE = "logged"
 
 
 class Advice(NamedTuple):
@@ -20,29 +19,30 @@ class Advice(NamedTuple):
     sentence: str
 
 
-def advise(rows: Sequence[Row]) -> Advice:
+def advise(rows: Sequence[Row], base: str = "logged") -> Advice:
     """A pin that saves and isn't shown worse; a router where it beats that; else what is missing.
 
-    Everything is compared with the logged policy in the same replay. A pin stands before any router, which
-    must cost less than the pin beyond its interval, or be better, and beat a random mix of its own cost.
+    Everything is compared with `base` in the same replay, the logged policy. A pin stands before any router,
+    which must be better than the pin or cheaper beyond its interval, and beat a random mix of its own cost.
     """
     named = {row.name: row for row in rows}
-    today = named[NO_CHANGE]
+    today = named[base]
+    stay = "Stay with what is logged" if base == "logged" else f"Stay with the {base}"
     if not any(_changes(row, today) for row in rows):
-        return Advice(NO_CHANGE, "Stay with what is logged: nothing else was played.")
+        return Advice(base, f"{stay}: nothing else was played.")
     if not today.supported:
         return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, today)}")
     pins = [row for row in rows if row.role == "pin" and _good(row, today)]
     best = min(pins, key=lambda row: (row.cost_usd or 0.0, row.name), default=None)
-    base = best or today
+    rival = best or today
     routers = [row for row in rows if row.role == "policy" and _good(row, today)]
-    routers = [row for row in routers if _beats(row, base) and _beats_mix(row, named.get("random_mix"))]
+    routers = [row for row in routers if _beats(row, rival) and _beats_mix(row, named.get("random_mix"))]
     chosen = min(routers, key=lambda row: (row.cost_usd or 0.0, row.name), default=best)
     if chosen is not None:
         return Advice(chosen.name, _do(chosen, today))
     if any(row.supported for row in rows if _changes(row, today)):
         why = "no policy whose answers are known saves beyond its interval without a loss of more than "
-        return Advice(NO_CHANGE, f"Stay with what is logged: {why}{MARGIN:.0%}. {_cheapest(rows, today)}")
+        return Advice(base, f"{stay}: {why}{MARGIN:.0%}. {_cheapest(rows, today)}")
     return Advice(None, f"Not enough evidence to change anything. {_cheapest(rows, today)}")
 
 
@@ -51,14 +51,14 @@ def _changes(row: Row, today: Row) -> bool:
 
 
 def difference(row: Row, other: Row) -> Ends | None:
-    """Ends of row's quality less other's, as if they were estimated apart: wider than it is."""
+    """Ends of row's quality less other's: on the same decisions where both were held against one base."""
+    if other.quality_gain == 0.0 and row.quality_gain_ci is not None:
+        return row.quality_gain_ci
     if row.quality_ci is None or other.quality_ci is None or row.quality is None or other.quality is None:
         return None
     reach = _root(
         (row.quality_ci[1] - row.quality_ci[0]) / 2, (other.quality_ci[1] - other.quality_ci[0]) / 2
     )
-    if row.quality_how == other.quality_how == "logged":
-        reach = 0.0  # the very same answers
     apart = row.quality - other.quality
     return apart - reach, apart + reach
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 — Typer reads the annotations at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from router.commands import BundleOption, ConfigOption, JsonOption, finish
+
+if TYPE_CHECKING:
+    from training.replay.result import Result
 
 app = typer.Typer()
 
@@ -37,6 +40,16 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for part in given or () for name in part.split(",") if name.strip())
 
 
+def _write(html: Path, result: Result) -> None:
+    from features.errors import BadInput
+    from training.replay.page import html_of
+
+    try:
+        html.write_text(html_of(result), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{html}: can't be written ({error.strerror})") from error
+
+
 @app.command("what-if")
 def what_if(
     log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
@@ -55,6 +68,12 @@ def what_if(
         list[str] | None, typer.Option("--with", metavar="CANDIDATE", help="Bring a candidate in.")
     ] = None,
     cache: Annotated[str, typer.Option(help="on, off, or ttl=300s.")] = "on",
+    budget: Annotated[
+        str | None, typer.Option(help="USD, USD/day, USD/month, USD/user/day: calls beyond are refused.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", help="repo, user, client or task: each policy by these, too.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="First day or time (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Day or time before which it ends (UTC).")] = None,
     reference: Annotated[
@@ -66,6 +85,9 @@ def what_if(
         float | None, typer.Option(help="USD of one decision; default: its CPU time.")
     ] = None,
     frontier: Annotated[bool, typer.Option(help="Sweep the learned policy's knob.")] = True,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report as one page, too.")
+    ] = None,
     bundle: BundleOption = None,
     config: ConfigOption = None,
     json: JsonOption = None,
@@ -85,11 +107,15 @@ def what_if(
         since_ms=_ms("--since", since),
         until_ms=_ms("--until", until),
         reference=reference,
+        budget=budget,
+        group_by=group_by,
         check_noise=check_noise,
         router_usd=router_usd,
         frontier=frontier,
     )
     result = run(log, options, Settings.load(config).having(bundle=bundle))
+    if html is not None:
+        _write(html, result)
     finish(result, json, render)
     if not result.ok:
         raise typer.Exit(1)

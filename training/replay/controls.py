@@ -11,17 +11,21 @@ from training.replay.walk import Manner, constant, walk
 from training.replay.world import play
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.policy import Policy
+    from training.replay.matrix import MatrixJudge
     from training.replay.quality import Judge
     from training.replay.world import Played, World
 
 
-def pins(world: World, barred: np.ndarray) -> dict[str, Entry]:
+def pins(world: World, barred: np.ndarray, told: Callable[[], None]) -> dict[str, Entry]:
     """Every arm alone, the barred ones left out; an arm without a price has no entry."""
     found = {}
     for i, arm in enumerate(world.arms.arms):
         if barred[i]:
             continue
+        told()
         played = constant(world, i)
         if np.isfinite(played.usd).all():
             found[arm.name] = entry_of(f"pin:{arm.name}", played, world.arms, "pin")
@@ -45,7 +49,9 @@ def cheapest(world: World, alone: dict[str, Entry], seed: int) -> Entry:
     return _crossed("cheapest", (of(~half), of(half)), half, world)
 
 
-def best_single(world: World, alone: dict[str, Entry], on: tuple[Judge, Judge], seed: int) -> Entry | None:
+def best_single(
+    world: World, alone: dict[str, Entry], on: tuple[Judge | MatrixJudge, Judge | MatrixJudge], seed: int
+) -> Entry | None:
     """The pin of best supported quality, then least cost, chosen on the other half; None where none is known.
 
     `on` judges the sessions of the half and those of its rest.
@@ -132,6 +138,8 @@ def cascade(world: World, pair: tuple[int, int], noise: float, name: str) -> Ent
 def _some(world: World, rows: np.ndarray, arm: int) -> Played:
     """Play an arm on some of the calls only, its cache seeing nothing of the others."""
     part = world._replace(
+        budget=None,
+        known=None if world.known is None else world.known[rows],
         book=world.book.rows(rows),
         arms=world.arms._replace(logged=world.arms.logged[rows]),
         tokens=world.tokens[rows],
@@ -142,20 +150,3 @@ def _some(world: World, rows: np.ndarray, arm: int) -> Played:
         ),
     )
     return play(part, np.full(int(rows.sum()), arm))
-
-
-def unknown_of_cascade() -> str:
-    """Why a cascade's quality isn't estimated."""
-    return "its answer depends on both candidates at once, which a log of single answers doesn't know"
-
-
-__all__ = [
-    "best_single",
-    "cascade",
-    "cheapest",
-    "learned",
-    "pins",
-    "random_mix",
-    "reference",
-    "unknown_of_cascade",
-]

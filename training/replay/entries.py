@@ -33,6 +33,7 @@ class Entry(msgspec.Struct, kw_only=True):
     played: Any = None  # the route, where it is one
     knob: float | None = None
     router_usd: float = 0.0
+    refused: int = 0
 
     @property
     def total(self) -> float:
@@ -57,6 +58,7 @@ def entry_of(name: str, played: Played, arms: Arms, role: str = "policy", said: 
         role=role,
         said=said,
         played=played,
+        refused=played.refused,
     )
 
 
@@ -74,6 +76,7 @@ def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, sai
     one, two = (_chances(entry, len(arms.arms)) for entry in (first, second))
     blend = {key: (1 - weight) * first.parts[key] + weight * second.parts[key] for key in first.parts}
     names = {*first.share, *second.share}
+    share = {n: (1 - weight) * first.share.get(n, 0.0) + weight * second.share.get(n, 0.0) for n in names}
     return Entry(
         name=name,
         usd=(1 - weight) * first.usd + weight * second.usd,
@@ -81,7 +84,7 @@ def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, sai
         read=(1 - weight) * first.read + weight * second.read,
         switches=(1 - weight) * first.switches + weight * second.switches,
         unsafe=(1 - weight) * first.unsafe + weight * second.unsafe,
-        share={n: (1 - weight) * first.share.get(n, 0.0) + weight * second.share.get(n, 0.0) for n in names},
+        share={n: part for n, part in share.items() if part},
         target=(1 - weight) * one + weight * two,
         role="control",
         said=said,

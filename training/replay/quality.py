@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from training.estimators import scores as of
 from training.estimators.estimate import estimate, interval
 from training.estimators.model import table_model
+from training.estimators.paired import paired, share_of_logged
 
 if TYPE_CHECKING:
     from training.estimators.estimate import Missing
@@ -27,6 +29,8 @@ class Quality(NamedTuple):
     how: str | None = None  # logged, dr, paired, combined
     why: str | None = None
     missing: Missing | None = None  # shadow calls that would bring it to a useful width
+    gain: float | None = None  # over what it is held against, on the same decisions
+    gain_ci: tuple[float, float] | None = None
 
 
 class Judge:
@@ -57,7 +61,21 @@ class Judge:
             ess = answer.support.ess + answer.support.pairs_ess
             return Quality(ess=ess, why=answer.refused, missing=answer.missing)
         ess = found.ess or 0.0
-        return Quality(found.quality, found.quality_ci, ess, True, found.name, missing=answer.missing)
+        said = Quality(found.quality, found.quality_ci, ess, True, found.name, missing=answer.missing)
+        return self._gained(said, chances) if known.any() else said
+
+    def _gained(self, said: Quality, target: np.ndarray) -> Quality:
+        """The same with what it gains over the logged answers, score by score."""
+        log = self.log
+        scores = np.zeros(log.n)
+        share = {"dr": 1.0, "paired": 0.0}.get(said.how or "")
+        share = share_of_logged(log, target) if share is None else share
+        if share:
+            scores += share * of.doubly_robust(log, target, self.model)
+        if share < 1:
+            scores += (1 - share) * paired(log, target, self.model)
+        found = interval(scores - of.heard(log) * np.nan_to_num(log.reward), log.cluster)
+        return said._replace(gain=found.mean, gain_ci=(found.low, found.high))
 
     def _chances(self, target: np.ndarray) -> np.ndarray:
         if target.ndim == 2:
@@ -78,4 +96,4 @@ class Judge:
             )
         found = interval(rewards, cluster)
         ends = (max(0.0, found.low), min(1.0, found.high))
-        return Quality(found.mean, ends, float(labels), True, "logged")
+        return Quality(found.mean, ends, float(labels), True, "logged", gain=0.0, gain_ci=(0.0, 0.0))

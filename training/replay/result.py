@@ -22,6 +22,8 @@ class Row(msgspec.Struct, kw_only=True):
     quality: float | None = None  # mean success of the decisions that had a choice
     quality_ci: Ends | None = None
     quality_how: str | None = None  # logged, dr, paired, combined or exact
+    quality_gain: float | None = None  # over the logged policy's (of a matrix: the reference's)
+    quality_gain_ci: Ends | None = None  # on the same decisions
     switches: float
     unsafe_switches: float  # made where a tool loop had begun or state was bound to a provider
     ess: float

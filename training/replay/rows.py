@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from training.replay.result import Ends
 
 
-def rows_of(entries: list[Entry], options: Options) -> list[Row]:
-    """Rows in the order of the entries, the logged policy first."""
+def rows_of(entries: list[Entry], base: str, options: Options) -> list[Row]:
+    """Rows in the order of the entries; savings are beside the entry named `base`."""
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
+    known.sort(key=lambda entry: entry.name != base)
     usd = np.stack([entry.usd + entry.router_usd / len(entry.usd) for entry in known])
     ends = spread(usd, options.draws, options.seed)
     place = {id(entry): i for i, entry in enumerate(known)}
@@ -52,6 +53,8 @@ def _row(entry: Entry, today: float, total: Ends | None, saving: Ends | None) ->
         quality=said.quality,
         quality_ci=said.ci,
         quality_how=said.how,
+        quality_gain=said.gain,
+        quality_gain_ci=said.gain_ci,
         switches=entry.switches,
         unsafe_switches=entry.unsafe,
         ess=said.ess,
@@ -60,6 +63,7 @@ def _row(entry: Entry, today: float, total: Ends | None, saving: Ends | None) ->
         missing=None if said.missing is None else to_builtins(said.missing),
         share=dict(sorted(entry.share.items(), key=lambda item: -item[1])),
         parts=entry.parts,
+        refused=entry.refused,
         cached_tokens=entry.read,
         router_usd=entry.router_usd,
     )

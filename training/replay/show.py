@@ -60,7 +60,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     unsafe = f"\n({row.unsafe_switches:,.0f} unsafe)" if row.unsafe_switches else ""
     return (
         "unknown" if row.cost_usd is None else usd(row.cost_usd) + _ends(row.cost_usd_ci, usd),
-        "" if row.saving is None else f"{row.saving:+.1%}" + _ends(row.saving_ci, _percent),
+        "" if not row.saving else f"{row.saving:+.1%}" + _ends(row.saving_ci, _percent),
         "unknown" if row.quality is None else f"{row.quality:.1%}" + _ends(row.quality_ci, _percent),
         f"{row.ess:,.0f}",
         f"{row.switches:,.0f}{unsafe}",

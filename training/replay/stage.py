@@ -14,8 +14,11 @@ from router.offline import bundle_folder
 from training.replay.arms import Arms, arms_of, barred, excluded, spoken
 from training.replay.beliefs import Beliefs, beliefs_of, lengths, lengths_ahead, prompts
 from training.replay.book import Book, read_book
+from training.replay.budget import budget_of
 from training.replay.caches import caches_of, fare
+from training.replay.court import Court
 from training.replay.evidence import Decisions, Evidence, evidence_of, read_decisions, reference_of
+from training.replay.matrix import Matrix, matrix_of, staged
 from training.replay.money import Rates, rates_of
 from training.replay.pricing import clock_of, priced_at
 from training.replay.world import World
@@ -38,6 +41,12 @@ class Stage(NamedTuple):
     evidence: Evidence
     barred: np.ndarray
     lengths: dict[str, str]
+    matrix: Matrix | None = None
+
+    @property
+    def court(self) -> Court:
+        """Where policies are judged."""
+        return Court(self.evidence, self.world.reference, self.matrix)
 
 
 def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -> Stage:
@@ -108,13 +117,23 @@ def _draws(book: Book) -> np.ndarray:
     return np.array([(xxhash.xxh3_64_intdigest(i.encode()) >> 1) / 2**63 for i in book.frame["request_id"]])
 
 
+def as_matrix(stage: Stage, usd: np.ndarray) -> Stage:
+    """The stage of an outcome matrix, if the log is one; `usd` (n,) is what each row was billed."""
+    matrix = matrix_of(stage.world.book, stage.world.arms, usd)
+    if matrix is None:
+        return stage
+    return stage._replace(
+        world=staged(stage.world, matrix), matrix=matrix, barred=stage.barred | ~matrix.arms
+    )
+
+
 def as_asked(world: World, options: Options) -> World:
     """The world as the question has it: other prices, other caches, candidates gone."""
     gone = barred(world.arms, options)
     out = world.excluded | gone[None, :]
     if gone[np.unique(world.reference)].any():
         raise BadInput("--without takes the reference away: name another one with --reference")
-    world = world._replace(excluded=out)
+    world = world._replace(excluded=out, budget=budget_of(options.budget, world.book))
     if options.cache != "on":
         world = world._replace(caches=caches_of(world.book, world.arms, options.cache))
     if options.prices is not None:
@@ -122,5 +141,5 @@ def as_asked(world: World, options: Options) -> World:
             clock = clock_of(options.prices)
             book, ahead = world.book, lengths_ahead(world.tokens, world.beliefs)
             rates = (rates_of(book, world.arms, sizes, clock) for sizes in (world.tokens, ahead))
-            world = world._replace(rates=next(rates), ahead=next(rates))
+            world = world._replace(rates=next(rates), ahead=next(rates), known=None)
     return world

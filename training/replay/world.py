@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from training.replay.arms import Arms
     from training.replay.beliefs import Beliefs
     from training.replay.book import Book
+    from training.replay.budget import Budget
     from training.replay.caches import Caches, Fare
     from training.replay.money import Rates
 
@@ -33,6 +34,8 @@ class World(NamedTuple):
     reference: np.ndarray  # (n,) int
     draw: np.ndarray  # (n,) in 0..1, by the request id as served
     scale: np.ndarray  # (S,) what a session's bill is of the price table's
+    known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
+    budget: Budget | None = None
 
 
 class Played(NamedTuple):
@@ -46,6 +49,7 @@ class Played(NamedTuple):
     switches: int
     unsafe: int
     chances: np.ndarray | None = None  # (n, k) float32 of the arms; None: the route's own, for sure
+    refused: int = 0  # calls that a spent budget turned away
 
     @property
     def total(self) -> float:
@@ -66,7 +70,12 @@ def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> 
         world.output[rows, route],
     )
     scale = world.scale[book.session]
+    if world.known is not None:
+        found, scale = _as_known(found, world.known[rows, route]), np.ones(book.n)
     found = Bill(*(part * scale for part in found))
+    refused = np.zeros(book.n, dtype=bool) if world.budget is None else world.budget.refused(found.total)
+    if refused.any():
+        found = Bill(*(np.where(refused, 0.0, part) for part in found))
     moved = _moved(book, route)
     return Played(
         route=route,
@@ -77,7 +86,18 @@ def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> 
         switches=int(moved.sum()),
         unsafe=int((moved & book.locked).sum()),
         chances=chances,
+        refused=int(refused.sum()),
     )
+
+
+def _as_known(found: Bill, usd: np.ndarray) -> Bill:
+    """Parts of the price table's bill that add up to what is known to have been paid (n,)."""
+    listed = found.total
+    priced = np.isfinite(listed) & (listed > 0)
+    scale = np.where(priced, usd / np.where(priced, listed, 1.0), 0.0)
+    parts = [np.where(priced, part * scale, 0.0) for part in found]
+    parts[-1] = np.where(priced, parts[-1], usd)
+    return Bill(*parts)
 
 
 def _moved(book: Book, route: np.ndarray) -> np.ndarray:
