@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from features.errors import BadInput
-from training.judge.bulk import judge_pair, run_pairs
+from training.judge import bulk
+from training.judge.bulk import _judge_chunk, _judged, judge_pair, run_pairs
 from training.judge.pair import run
 from training.judge.result import collect
 from training.judge.show import render
@@ -102,6 +105,22 @@ def test_pairs_with_a_base(tmp_path):
         ("L2", True),
         ("unknown", False),
     ]
+
+
+def test_a_killed_process_costs_no_verdict():
+    chunks = [([(A, B, None), (A, None, None)], True)] * 6
+    judged = _judged(chunks, 2)
+    found = [next(judged)]
+    multiprocessing.active_children()[0].kill()
+    found += judged
+    assert found == [_judge_chunk(chunk) for chunk in chunks]
+
+
+def test_a_pair_that_kills_its_process_is_unknown(monkeypatch):
+    dying = {"mp_context": multiprocessing.get_context("spawn"), "initializer": os._exit, "initargs": (1,)}
+    monkeypatch.setattr(bulk, "_pool", lambda workers: ProcessPoolExecutor(workers, **dying))
+    (verdict,) = bulk._one_by_one([(A, B, None)], True)
+    assert (verdict.level, verdict.reason) == ("unknown", "judging it ended the process")
 
 
 def test_json_has_the_keys_of_the_contract(tmp_path):

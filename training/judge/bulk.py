@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ CHUNK = 64  # pairs handed to a process at a time
 INLINE = 200  # fewer pairs aren't worth a second process
 
 Pair = tuple[str | None, str | None, str | None]
+Chunk = tuple[list[Pair], bool]  # with whether files are set aside
 
 
 def run_pairs(table: Path, *, set_aside: bool = True, processes: int | None = None) -> JudgedPairs:
@@ -45,16 +48,41 @@ def run_pairs(table: Path, *, set_aside: bool = True, processes: int | None = No
     return collect(verdicts)
 
 
-def _judged(chunks: list[tuple[list[Pair], bool]], workers: int) -> Iterator[list[Verdict]]:
-    """Verdicts chunk by chunk, in order."""
+def _judged(chunks: list[Chunk], workers: int) -> Iterator[list[Verdict]]:
+    """Verdicts chunk by chunk, in order, also when a process dies."""
     if workers == 1:
         yield from map(_judge_chunk, chunks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_judge_chunk, chunks)
+    done = 0
+    while done < len(chunks):
+        with _pool(workers) as pool, suppress(BrokenProcessPool):
+            for found in pool.map(_judge_chunk, chunks[done:]):
+                done += 1
+                yield found
+        if done < len(chunks):  # one of those in work, perhaps this one
+            done += 1
+            yield _one_by_one(*chunks[done - 1])
 
 
-def _judge_chunk(chunk: tuple[list[Pair], bool]) -> list[Verdict]:
+def _one_by_one(pairs: list[Pair], set_aside: bool) -> list[Verdict]:
+    """Verdicts on pairs of which one may have killed its process (parsers are native): that is *unknown*."""
+    found: list[Verdict] = []
+    while len(found) < len(pairs):
+        with _pool(1) as pool:
+            try:
+                for pair in pairs[len(found) :]:
+                    found += pool.submit(_judge_chunk, ([pair], set_aside)).result()
+            except BrokenProcessPool:
+                found.append(Verdict(level="unknown", reason="judging it ended the process"))
+    return found
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes, which share nothing with this one's threads."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
+def _judge_chunk(chunk: Chunk) -> list[Verdict]:
     """Verdicts on some pairs, in order."""
     pairs, set_aside = chunk
     return [judge_pair(*pair, set_aside=set_aside) for pair in pairs]
