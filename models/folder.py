@@ -140,12 +140,12 @@ def write_bundle(
 def install_bundle(built: Path, target: Path) -> None:
     """Put a bundle that was built beside `target`, on the same disk, in its place in one step.
 
-    Raises BadInput when the target holds anything that isn't a bundle's.
+    What was there is left beside `built`, whose folder is the caller's to take away. Raises BadInput when the
+    target holds anything that isn't a bundle's.
     """
     for file in kept_beside(target):
         shutil.copy2(file, built)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
-        _swap(built, target, Path(work) / "old")
+    _swap(built, target, built.with_name(f"{built.name}.old"))
 
 
 def kept_beside(target: Path) -> list[Path]:

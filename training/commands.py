@@ -173,7 +173,7 @@ def retrain(
     """Ingest what is new, label, train and gate, for cron: nothing new, nothing done. Exit 1 at a gate."""
     from models.prior import PRIOR_ENCODER
     from router.gateway.settings import Settings
-    from training.record import render_retraining, retrain_and_promote
+    from training.retrain import render_retraining, retrain_and_promote
 
     settings = Settings.load(config)
     place = _store(store, settings) if promote_it else None

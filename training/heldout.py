@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Z_95 = 1.96
 CURVE_BINS = 10
+RESAMPLED = 400  # of groups, for an interval
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,8 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     log_loss_minus_pin: float  # a pin believes each candidate's own rate, whatever the request
     log_loss_minus_pin_ci: tuple[float, float]
     tokens_sum_ratio: float | None  # predicted over actual output tokens
+    success_ci: dict[str, tuple[float, float]] = {}  # 95 % over groups of log_loss, brier and auc
+    table_ci: dict[str, tuple[float, float]] = {}
     curve: list[tuple[float, float]] = []  # (mean prediction, share of successes) of ten bins of equal count
     table_curve: list[tuple[float, float]] = []
 
@@ -90,9 +93,35 @@ def scored(heads: Fitted, newest: Examples, said: Believed, seed: int) -> HeldOu
         log_loss_minus_pin=over_pin,
         log_loss_minus_pin_ci=pin_ci,
         tokens_sum_ratio=_tokens_ratio(heads.tokens, newest),
+        success_ci=score_intervals(newest.success, said.p, newest.group),
+        table_ci=score_intervals(newest.success, said.table, newest.group),
         curve=_curve(newest.success, said.p),
         table_curve=_curve(newest.success, said.table),
     )
+
+
+def score_intervals(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> dict[str, tuple[float, float]]:
+    """95 % intervals of log_loss, brier and auc of p (n,) against y (n,), by the bootstrap over groups (n,).
+
+    The percentile bootstrap. A score that the labels, or a single group, don't allow is left out.
+    """
+    names, where = np.unique(group, return_inverse=True)
+    if len(names) < 2:
+        return {}
+    values, tie = np.unique(p, return_inverse=True)
+    positive, loss, square = y >= 0.5, log_loss(p, y), (p - y) ** 2
+    drawn: dict[str, list[float]] = {"log_loss": [], "brier": [], "auc": []}
+    rng = np.random.default_rng(0)
+    for counts in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLED):
+        weight = counts[where].astype(np.float64)
+        drawn["log_loss"].append(float(weight @ loss / weight.sum()))
+        drawn["brier"].append(float(weight @ square / weight.sum()))
+        good, bad = (np.bincount(tie, weight * which, len(values)) for which in (positive, ~positive))
+        if good.any() and bad.any():
+            below = np.cumsum(bad) - bad / 2
+            drawn["auc"].append(float(good @ below / (good.sum() * bad.sum())))
+    ends = {name: np.quantile(found, [0.025, 0.975]) for name, found in drawn.items() if found}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def _over(loss: np.ndarray, control: np.ndarray, newest: Examples) -> tuple[float, tuple[float, float]]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 TRAINED = Provenance(kind="trained")
+SCRATCH = ".samediff-tmp"  # what the folder that a bundle is made in ends with
 
 
 class Steps(Protocol):
@@ -243,9 +244,11 @@ def _beside(out: Path) -> Iterator[Path]:
     """A folder beside the target, gone afterwards; a disk that is full or forbidden is said in one line."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        with tempfile.TemporaryDirectory(SCRATCH, f".{out.name}-", out.parent) as scratch:
             yield Path(scratch)
     except OSError as error:
+        if error.filename and not Path(error.filename).absolute().is_relative_to(out.parent.absolute()):
+            raise BadInput(f"{error.filename}: {error.strerror}; nothing was written to {out}") from error
         raise BadInput(
             f"{out}: can't be written ({error.strerror or error}); make space, or choose another --out"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     before: str | None
     version: str | None = None  # of the registered model, where the registry knows it
+    version_known: bool | None = None  # whether it does; null: without MLflow
 
 
 def promote(store: str, bundle: Path | None, version: str | None, registry: Registry | None) -> InForce:
@@ -60,20 +62,24 @@ def rollback(store: str, registry: Registry | None) -> InForce:
 def _in_force(place: Store, digest: str, registry: Registry | None, *, back: bool) -> InForce:
     try_out(place.load(digest))
     found = None if registry is None else registry.of_digest(digest)
-    if registry is not None and found is not None:
-        registry.crown(found)
     now_ms = time.time_ns() // 1_000_000
+    if registry is not None:
+        registry.crown(found, f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC")
     pointer = place.back(now_ms) if back else place.point(digest, now_ms)
     return InForce(
         store=place.place,
         digest=pointer.digest,
         before=next(iter(pointer.before), None),
         version=None if found is None else found.number,
+        version_known=None if registry is None else found is not None,
     )
 
 
 def render(result: InForce) -> Iterator[RenderableType]:
-    """One line for people."""
-    version = "" if result.version is None else f", version {result.version} and champion in MLflow"
-    before = "nothing" if result.before is None else result.before[:12]
-    yield f"[green]in force[/] {result.digest[:12]}{version} · before it {before} · store {result.store}"
+    """What is in force now and what was before, for people."""
+    before = "nothing was before it" if result.before is None else f"before it {result.before[:12]}"
+    yield f"[green]in force[/] {result.digest[:12]} at {result.store}; {before}"
+    if result.version is not None:
+        yield f"version {result.version} is the champion in MLflow"
+    elif result.version_known is not None:
+        yield "it is no version of MLflow's, so nothing is champion there"

@@ -95,7 +95,7 @@ def publish(
         provenance.seed,
     )
     manifest = Manifest(
-        samediff_version=_own_version(),
+        samediff_version=own_version(),
         kind=provenance.kind,
         feature_hash=feature_hash(dim, encoder_digest),
         n_features=n_features,
@@ -191,7 +191,8 @@ def _encoder_of(folder: Path | None) -> tuple[int, str | None]:
     return card.dim, card.digest
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """The version of samediff that is running; 0 where it was never installed."""
     try:
         return version("samediff")
     except PackageNotFoundError:  # run from a clone that was never installed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import xxhash
@@ -19,18 +21,18 @@ from models.prior import PRIOR_ENCODER
 from training.examples import DEFAULT_KNOBS, Knobs
 from training.figures import calibration_page
 from training.log import LogStore
-from training.pipeline import TRAINED, train
-from training.registry import installed
+from training.pipeline import SCRATCH, TRAINED, train
+from training.registry import DATA_TAG, DIGEST_TAG, FEATURES_TAG, installed
 from training.trainreport import TrainReport, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
-    from training.registry import Registry, Run
-
-LOCK = ".retrain.lock"
+    from features.records import RecordKind
+    from training.registry import Registry
+    from training.tracking import Run
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +57,16 @@ class FlatTraining(TrainReport, frozen=True, kw_only=True):
     recorded: Recorded = Recorded()
 
 
-class Retraining(msgspec.Struct, frozen=True, kw_only=True):
-    """What `samediff retrain` did; `training` is null where the log holds nothing new."""
-
-    new_rows: int
-    new_outcomes: int
-    data_digest: str
-    training: Training | None = None
-    promoted: str | None = None  # digest that is in force now
+def lineage_of(log: Path, encoder: Path, knobs: Knobs) -> dict[str, str]:
+    """What a bundle comes from: the digest and size of the log, the features, and which heads it serves."""
+    if not log.is_dir():
+        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
+    store, card = LogStore(log), read_card(encoder)
+    lineage = {"command": "samediff train", "data": data_digest(store)}
+    lineage["requests"] = str(_rows(store, "request"))
+    if knobs.certified:
+        lineage["heads"] = "certified"
+    return lineage | {"features": feature_hash(card.dim, card.digest)}
 
 
 def recorded_train(
@@ -72,45 +76,49 @@ def recorded_train(
     *,
     encoder: Path = PRIOR_ENCODER,
     knobs: Knobs = DEFAULT_KNOBS,
+    lineage: dict[str, str] | None = None,
 ) -> Training:
     """Train and write the bundle, and write down how it came to be; without a registry nothing is recorded.
 
     The registry is asked first: one that is down stops the training before any work.
     """
-    lineage = {"command": "samediff train"}
-    if not log.is_dir():
-        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
-    lineage["data"] = data_digest(LogStore(log))
-    if knobs.certified:
-        lineage["heads"] = "certified"
-    card = read_card(encoder)
-    lineage["features"] = feature_hash(card.dim, card.digest)
+    lineage = lineage or lineage_of(log, encoder, knobs)
     said = msgspec.structs.replace(TRAINED, lineage=lineage)
-    with _alone(out.with_name(f".{out.name}.lock"), f"{out}: another training is making this bundle"):
+    with alone(out.with_name(f".{out.name}.lock"), f"{out}: another training is making this bundle"):
+        sweep(out)
         if registry is None:
             report = train(log, out, encoder=encoder, provenance=said, knobs=knobs)
             why = "--no-mlflow" if installed() else "mlflow isn't installed: pip install 'samediff[train]'"
             return Training(report=report, recorded=Recorded(why_not=why))
-        with registry.run({"data_digest": lineage["data"], "feature_hash": lineage["features"]}) as run:
-            return _recorded(
-                run,
-                registry,
-                lambda: train(log, out, encoder=encoder, provenance=said, knobs=knobs, told=run),
-                knobs,
-            )
+        with registry.run(out.name, _tags(lineage)) as run:
+            registry.learned_from(run, log, lineage["data"], {"requests": int(lineage["requests"])})
+            run.params({name: str(value) for name, value in msgspec.to_builtins(knobs).items()})
+            report = train(log, out, encoder=encoder, provenance=said, knobs=knobs, told=run)
+            _write_down(run, report)
+            return Training(report=report, recorded=_registered(registry, run, report))
 
 
-def _recorded(run: Run, registry: Registry, work: Callable[[], TrainReport], knobs: Knobs) -> Training:
-    """Do the work, write it down, and register what passed its gates."""
-    run.params({name: str(value) for name, value in msgspec.to_builtins(knobs).items()})
-    report = work()
-    _write_down(run, report)
-    version = None
-    if report.digest is not None:
+def _tags(lineage: dict[str, str]) -> dict[str, str]:
+    """What a run and a version can be found by."""
+    return {DATA_TAG: lineage["data"], FEATURES_TAG: lineage["features"]}
+
+
+def _registered(registry: Registry, run: Run, report: TrainReport) -> Recorded:
+    """Register the bundle if there is one."""
+    recorded = Recorded(tracking_uri=registry.shown, run_id=run.run_id)
+    if report.digest is None:
+        return recorded
+    bundle = Bundle.load(report.bundle)
+    tags = {DIGEST_TAG: bundle.digest, **_tags(bundle.manifest.lineage)}
+    columns = (bundle.manifest.n_features, len(bundle.profiles))
+    try:
         with run.step("register"):
-            version = _register(registry, run, Path(report.bundle))
-    recorded = Recorded(tracking_uri=registry.shown, run_id=run.run_id, version=version)
-    return Training(report=report, recorded=recorded)
+            version = registry.register(run, Path(report.bundle), tags, columns=columns)
+    except BadInput as error:
+        raise BadInput(
+            f"bundle {bundle.digest[:12]} is at {report.bundle}, but not registered: {error}"
+        ) from error
+    return msgspec.structs.replace(recorded, version=version.number)
 
 
 def _write_down(run: Run, report: TrainReport) -> None:
@@ -125,6 +133,9 @@ def _write_down(run: Run, report: TrainReport) -> None:
         run.params({"held_out_rows": held.rows, "held_out_groups": held.groups})
         metrics["ece_by_chance"] = held.ece_by_chance
         metrics["learned_ece_low"], metrics["learned_ece_high"] = held.ece_ci
+        for name, ends in (("learned", held.success_ci), ("table", held.table_ci)):
+            for score, (low, high) in ends.items():
+                metrics |= {f"{name}_{score}_low": low, f"{name}_{score}_high": high}
         for control in ("table", "pin"):
             low, high = getattr(held, f"log_loss_minus_{control}_ci")
             mean = getattr(held, f"log_loss_minus_{control}")
@@ -143,17 +154,19 @@ def _write_down(run: Run, report: TrainReport) -> None:
     if report.parity is not None:
         metrics |= {"parity_max_abs_dp": report.parity.max_abs_dp, "parity_rows": report.parity.rows}
     run.metrics({name.replace("'", ""): value for name, value in metrics.items()})
+    failed = [gate.name for gate in report.gates if not gate.passed]
+    lines = [f"- {'pass' if gate.passed else '**FAIL**'} {gate.name}: {gate.said}" for gate in report.gates]
+    said = "no bundle was written" if report.digest is None else f"bundle `{report.digest[:12]}`"
+    run.note("\n".join([said, "", *lines]), {"gates": f"failed: {', '.join(failed)}" if failed else "passed"})
     run.document("report.json", msgspec.to_builtins(report))
     if held is not None:
         run.figure("calibration.html", calibration_page(held, report.slices))
 
 
-def _register(registry: Registry, run: Run, out: Path) -> str:
-    bundle = Bundle.load(out)
-    columns = (bundle.manifest.n_features, len(bundle.profiles))
-    tags = {"bundle_digest": bundle.digest, "feature_hash": bundle.feature_hash}
-    tags["data_digest"] = bundle.manifest.lineage["data"]
-    return registry.register(run, out, tags, columns=columns).number
+def _rows(log: LogStore, kind: RecordKind) -> int:
+    import polars as pl
+
+    return int(log.scan(kind).select(pl.len()).collect().item())
 
 
 def data_digest(log: LogStore) -> str:
@@ -167,59 +180,6 @@ def data_digest(log: LogStore) -> str:
         summed = frame.select(pl.len(), pl.struct(names).hash(seed=0).sum().alias("sum")).collect()
         parts.append(f"{kind}:{summed.row(0)}")
     return xxhash.xxh3_128_hexdigest("|".join(parts).encode())
-
-
-def retrain(
-    log: Path,
-    out: Path,
-    registry: Registry | None,
-    *,
-    sources: Sequence[str] = (),
-    encoder: Path = PRIOR_ENCODER,
-    knobs: Knobs = DEFAULT_KNOBS,
-) -> Retraining:
-    """Ingest what is new, label, train and gate; nothing new since `out` was trained: nothing is done.
-
-    Raises BadInput when another retrain is on the same log.
-    """
-    from training.ingest import run as ingest
-    from training.labels.label import run as label
-
-    held = f"{log}: another `samediff retrain` is on this log"
-    with _alone(log.with_name(f"{log.name}{LOCK}"), held):
-        told: Any = ingest(list(sources), log, encoder=encoder) if sources else None
-        if not log.is_dir():
-            raise BadInput(f"{log}: no such log; name its sources with --from")
-        labelled = label(log)
-        data = data_digest(LogStore(log))
-        found = Retraining(
-            new_rows=0 if told is None else told.kept,
-            new_outcomes=labelled.added,
-            data_digest=data,
-        )
-        if _trained_on(out) == (data, knobs.certified):
-            return found
-        training = recorded_train(log, out, registry, encoder=encoder, knobs=knobs)
-        return msgspec.structs.replace(found, training=training)
-
-
-def retrain_and_promote(
-    log: Path,
-    out: Path,
-    registry: Registry | None,
-    *,
-    sources: Sequence[str],
-    encoder: Path,
-    store: str | None,
-    knobs: Knobs = DEFAULT_KNOBS,
-) -> Retraining:
-    """As `retrain`; with a store the bundle is put in force if its gates passed."""
-    from training.promote import promote
-
-    result = retrain(log, out, registry, sources=sources, encoder=encoder, knobs=knobs)
-    if store is None or result.training is None or result.training.report.digest is None:
-        return result
-    return msgspec.structs.replace(result, promoted=promote(store, out, None, registry).digest)
 
 
 def flat(training: Training) -> FlatTraining:
@@ -243,28 +203,16 @@ def render_training(training: Training) -> Iterator[RenderableType]:
         )
 
 
-def render_retraining(result: Retraining) -> Iterator[RenderableType]:
-    """What was new, and what came of it."""
-    yield f"{result.new_rows:,} new requests, {result.new_outcomes:,} new outcomes"
-    if result.training is None:
-        yield "nothing new since this bundle was trained: nothing done"
-        return
-    yield from render_training(result.training)
-    if result.promoted:
-        yield f"[green]in force[/] {result.promoted[:12]}"
-
-
-def _trained_on(out: Path) -> tuple[str | None, bool] | None:
-    """Data digest of the bundle that is there, and whether as certified; None where none can be used."""
-    try:
-        lineage = Bundle.load(out).manifest.lineage
-    except BadInput:
-        return None
-    return lineage.get("data"), lineage.get("heads") == "certified"
+def sweep(out: Path) -> None:
+    """Take away what killed trainings of a bundle have left beside it; nobody else may be at it."""
+    ours = re.compile(rf"\.{re.escape(out.name)}-[a-z0-9_]{{8}}{re.escape(SCRATCH)}")
+    for left in out.parent.iterdir() if out.parent.is_dir() else ():
+        if ours.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
-def _alone(file: Path, held: str) -> Iterator[None]:
+def alone(file: Path, held: str) -> Iterator[None]:
     """Keep others out; BadInput with what `held` says when another is in."""
     with contextlib.ExitStack() as stack:
         try:

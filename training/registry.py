@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import BadInput, MissingExtra
+from training.tracking import PROCESS_TAG, Run, end_the_dead, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +25,8 @@ MODEL = "samediff"
 EXPERIMENT = "samediff"
 DEFAULT = "sqlite:///mlflow.db"
 CHALLENGER, CHAMPION = "challenger", "champion"
-DIGEST_TAG, DATA_TAG = "bundle_digest", "data_digest"
+DIGEST_TAG, DATA_TAG, FEATURES_TAG = "bundle_digest", "data_digest", "feature_hash"
+SINCE_TAG, UNTIL_TAG = "in_force_since", "in_force_until"  # of a version, UTC
 _BUNDLE = "bundle"
 _FILE = "sqlite:///"
 
@@ -36,47 +37,6 @@ class Version(NamedTuple):
     number: str
     digest: str
     run_id: str
-
-
-class Run:
-    """One training as it is written down."""
-
-    def __init__(self, client: Any, experiment: str, run_id: str) -> None:
-        self._client = client
-        self._experiment = experiment
-        self.run_id = run_id
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """A step of the pipeline as a nested run with its seconds."""
-        tags = {"mlflow.parentRunId": self.run_id}
-        child = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
-        started, status = time.perf_counter(), "FAILED"
-        try:
-            yield
-            status = "FINISHED"
-        finally:
-            self._client.log_metric(child, "seconds", time.perf_counter() - started)
-            self._client.set_terminated(child, status)
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Write down what was chosen."""
-        for name, value in values.items():
-            self._client.log_param(self.run_id, name, value)
-
-    def metrics(self, values: Mapping[str, float | None]) -> None:
-        """Write down what was measured; what isn't known isn't written."""
-        for name, value in values.items():
-            if value is not None:
-                self._client.log_metric(self.run_id, name, float(value))
-
-    def document(self, name: str, value: Any) -> None:
-        """Keep a report as JSON beside the run."""
-        self._client.log_dict(self.run_id, value, name)
-
-    def figure(self, name: str, svg: str) -> None:
-        """Keep a picture beside the run."""
-        self._client.log_text(self.run_id, svg, name)
 
 
 class Registry:
@@ -110,18 +70,25 @@ class Registry:
         return {"artifact_location": (file.parent / "mlartifacts").as_uri()}
 
     @contextmanager
-    def run(self, tags: Mapping[str, str]) -> Iterator[Run]:
-        """A run that ends FINISHED, or FAILED with what went wrong out of it."""
+    def run(self, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """A run that ends as its work does; before it the runs of killed trainings are ended."""
+        own = {PROCESS_TAG: this_process(), "mlflow.source.name": "samediff train", **tags}
         with self._asked():
-            run_id = self._client.create_run(self._experiment, tags=dict(tags)).info.run_id
-        status = "FAILED"
-        try:
-            with self._asked():
-                yield Run(self._client, self._experiment, run_id)
-            status = "FINISHED"
-        finally:
-            with self._asked():
-                self._client.set_terminated(run_id, status)
+            end_the_dead(self._client, self._experiment)
+            run_id = self._client.create_run(self._experiment, tags=own, run_name=name).info.run_id
+        with Run(self._mlflow, self._experiment, run_id, self._asked).going() as run:
+            yield run
+
+    def learned_from(self, run: Run, log: Path, digest: str, counts: Mapping[str, int]) -> None:
+        """Note the log that a run learns from as its data set."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput
+
+        said = json.dumps(dict(counts))
+        data = Dataset(log.name, digest, "local", json.dumps({"uri": str(log.absolute())}), profile=said)
+        with self._asked():
+            self._client.log_inputs(run.run_id, [DatasetInput(data)])
 
     def register(
         self, run: Run, bundle: Path, tags: Mapping[str, str], *, columns: tuple[int, int]
@@ -185,6 +152,14 @@ class Registry:
         versions = sorted((_version(v) for v in found), key=lambda v: int(v.number))
         return versions[-1] if versions else None
 
+    def holds(self, digest: str) -> bool:
+        """Whether a bundle was registered by a run that went to its end."""
+        found = self.of_digest(digest)
+        if found is None:
+            return False
+        with self._asked():
+            return str(self._client.get_run(found.run_id).info.status) == "FINISHED"
+
     def bundle(self, version: Version) -> Path:
         """The folder of a version's bundle, copied here if it lies elsewhere."""
         with self._asked(), _quiet():
@@ -192,10 +167,20 @@ class Registry:
         folder = Path(model) / "artifacts"
         return next(file.parent for file in sorted(folder.rglob("manifest.json")))
 
-    def crown(self, version: Version) -> None:
-        """Move the alias `champion` to a version."""
+    def crown(self, version: Version | None, at: str) -> None:
+        """Move the alias `champion` to a version, or away where none is in force; `at` is said of both."""
+        before = self.version(CHAMPION)
+        if before == version:
+            return
         with self._asked():
-            self._client.set_registered_model_alias(MODEL, CHAMPION, version.number)
+            if version is not None:
+                self._client.set_registered_model_alias(MODEL, CHAMPION, version.number)
+                self._client.set_model_version_tag(MODEL, version.number, SINCE_TAG, at)
+                self._client.delete_model_version_tag(MODEL, version.number, UNTIL_TAG)
+            elif before is not None:
+                self._client.delete_registered_model_alias(MODEL, CHAMPION)
+            if before is not None:
+                self._client.set_model_version_tag(MODEL, before.number, UNTIL_TAG, at)
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
@@ -303,6 +288,8 @@ def installed() -> bool:
 
 def _mlflow() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Seconds and times after which a server counts as down; MLflow's own are 120 and 7, a quarter of an hour.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:

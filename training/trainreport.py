@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +46,6 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(report: TrainReport) -> Iterator[RenderableType]:
     """The report for people: what was learned from, how good it is beside the table, the gates."""
-    from rich.table import Table
-
     counts = report.counts
     yield (
         f"{counts.requests} requests: {counts.labelled} labelled, {counts.unlabelled} unknown, "
@@ -62,14 +61,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     if report.paired_rows:
         yield f"{report.paired_rows:,} outcomes of newcomers were held against known models' on the same task"
     if report.held_out is not None:
-        held = report.held_out
-        table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows")
-        for column in ("", "log-loss", "Brier", "ECE", "AUC"):
-            table.add_column(column, justify="left" if not column else "right")
-        for name, score in (("learned", held.success), ("table alone", held.table)):
-            auc = "–" if score.auc is None else f"{score.auc:.3f}"
-            table.add_row(name, f"{score.log_loss:.4f}", f"{score.brier:.4f}", f"{score.ece:.3f}", auc)
-        yield table
+        yield _scores(report.held_out)
     yield from said(report.slices)
     for certificate in report.certificates:
         yield f"certificate: {certificate.said}"
@@ -83,6 +75,24 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
     how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
     yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
+
+
+def _scores(held: HeldOut) -> Table:
+    """Scores on the newest groups with their intervals, the table alone beside them."""
+    from rich.table import Table
+
+    table = Table(title=f"held out: the newest {held.groups} groups, {held.rows} rows (95 % over groups)")
+    for column in ("", "log-loss", "Brier", "ECE", "AUC"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, score, ends in (
+        ("learned", held.success, {**held.success_ci, "ece": held.ece_ci}),
+        ("table alone", held.table, held.table_ci),
+    ):
+        keys = ("log_loss", "brier", "ece", "auc")
+        values = [getattr(score, key) for key in keys]
+        table.add_row(name, *("–" if value is None else f"{value:.4f}" for value in values))
+        table.add_row("", *("{:.3f}–{:.3f}".format(*ends[key]) if key in ends else "" for key in keys))
+    return table
 
 
 def _types_said(report: TrainReport) -> Iterator[str]:
