@@ -68,5 +68,15 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"at tau = {self.tau:g}, {most}, with {1 - self.delta:.0%} confidence "
             f"({share:.0%} go to a cheaper candidate; of {at.known} whose outcome is known {at.worse:g} were "
-            f"worse, {self.groups} groups)"
+            f"worse, {self.groups} groups){self._since}"
+        )
+
+    @property
+    def _since(self) -> str:
+        """What became of the heads that it was made for."""
+        if not self.refitted:
+            return ""
+        policy = f"learned:certified={self.risk}"
+        return (
+            f"; the bundle's heads are fitted anew on these rows too: to be held to it, train with {policy}"
         )

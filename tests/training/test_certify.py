@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +32,9 @@ def test_what_is_safe_is_certified_with_enough_rows_and_not_with_few() -> None:
     assert found.tau == min(TAUS)
     assert found.policy == "learned:max_loss=1,tau=0.5"
     assert "with 95% confidence" in found.said
+    assert found.said.endswith("groups)")
+    anew = msgspec.structs.replace(found, refitted=True)
+    assert anew.said.endswith("train with learned:certified=worse_if_cheap")
     few = certify(routed(rng, 60, 0.0), "worse_if_cheap")
     assert few.tau is None
     assert few.policy is None
