@@ -26,7 +26,7 @@ class Decisions(NamedTuple):
     """What our own receipts say of the calls; one row for each call that has one."""
 
     frame: pl.DataFrame  # row, chosen, reference, policy, locks, arms, decide_ms
-    named: tuple[str, ...]  # candidates that had a chance
+    named: tuple[str, ...]  # candidates that had a chance, or were asked by shadow calls
 
 
 class Evidence(NamedTuple):
@@ -50,8 +50,16 @@ def read_decisions(log: Path, book: Book) -> Decisions:
     found = rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
     had = found.select(pl.col("arms").explode(empty_as_null=True).struct.unnest()) if len(found) else None
     chance = set() if had is None else set(had.filter(pl.col("propensity") > 0)["candidate"].to_list())
-    wanted = {name for name in (*chance, *found["reference"].drop_nulls().unique()) if name is not None}
+    told = (*chance, *found["reference"].drop_nulls().unique(), *_asked_again(log))
+    wanted = {name for name in told if name is not None}
     return Decisions(found, tuple(sorted(wanted)))
+
+
+def _asked_again(log: Path) -> list[str]:
+    """Candidates that shadow calls asked."""
+    pairs = LogStore(log).scan("outcome").filter(is_pair(), pl.col("sampling_probability") > 0)
+    found: list[str] = pairs.select(pl.col("candidate").unique()).collect()["candidate"].to_list()
+    return found
 
 
 def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evidence:

@@ -152,7 +152,7 @@ def _swept(stage: Stage, progress: Progress) -> list[Entry]:
     found: list[Entry] = []
     for loss in SWEEP:
         policy = parse_policy(f"learned:max_loss={loss:g}")
-        entry = entry_of(policy.name, walk(stage.world, policy), stage.world.arms, "sweep")
+        entry = entry_of(f"learned:max_loss={loss:g}", walk(stage.world, policy), stage.world.arms, "sweep")
         entry.knob = loss
         progress.advance()
         if not any(entry.total == other.total and entry.share == other.share for other in found):

@@ -61,6 +61,7 @@ def _bill(result: Result) -> Iterator[str]:
 def _frontier(result: Result) -> Iterator[str]:
     """Cost against quality, as far as quality is known."""
     rows = [row for row in result.policies if row.quality is not None and row.cost_usd is not None]
+    rows = [row for row in rows if row.quality_how != "exact" or row.role != "logged"]
     if len({row.cost_usd for row in rows}) < 2:
         yield text("Cost and quality", "h2")
         yield text(
@@ -123,11 +124,11 @@ def _table(result: Result) -> Iterator[str]:
     ]
     yield table(head, rows, {result.advised or ""})
     yield text(
-        "Cost is simulated along each route's own caches, quality is estimated; the gain is in points, on the "
-        "same decisions.",
+        "Cost is simulated along each route's own caches, quality is estimated; the gain is in points over "
+        "what is logged, on the same decisions.",
         kind="soft",
     )
-    yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role == "control")
+    yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role != "pin")
 
 
 def _ends(ends: Ends | None, form: Any) -> str:

@@ -20,7 +20,7 @@ from training.spend.calls import read_calls
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.replay.world import Played, World
+    from training.replay.world import World
 
 WITHIN = 0.02
 MIN_GROUP = 5  # sessions of a harness and model whose factor is believed
@@ -133,9 +133,11 @@ def _by_group(
     return scale
 
 
-def reproduce(world: World, bills: Bills) -> tuple[Reproduction, Played]:
-    """Replay the logged route and hold it against the bill."""
+def reproduce(world: World, bills: Bills, *, known: bool = False) -> Reproduction:
+    """Replay the logged route against the bill; `known`: what each answer cost is all that there is."""
     book = world.book
+    if known:
+        world = world._replace(known=np.repeat(bills.usd[:, None], len(world.arms.arms), axis=1))
     played = play(world, world.arms.logged)
     told = np.isfinite(book.cached)
     billed = book.of_session(np.nan_to_num(bills.usd))
@@ -164,7 +166,9 @@ def reproduce(world: World, bills: Bills) -> tuple[Reproduction, Played]:
         says="",
     )
     result.says = _said(result)
-    return result, played
+    if known:
+        result.says += "; an outcome matrix, whose answers cost what the log says"
+    return result
 
 
 def _status(error: float | None, explained: float | None, ends: tuple[float, float] | None) -> str:

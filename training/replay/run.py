@@ -37,10 +37,11 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     stage = set_up(log, options, settings, asked.specs)
     bills = bills_of(log, stage.world)
     stage = stage._replace(world=stage.world._replace(scale=bills.scale))
-    check, _ = reproduce(stage.world, bills)
+    played = as_matrix(stage, bills.usd)
+    check = reproduce(stage.world, bills, known=played.matrix is not None)
     result = _first(log, check, stage)
     if check.ok:
-        stage = as_matrix(stage, bills.usd)
+        stage = played
         stage = stage._replace(world=as_asked(stage.world, options))
         _told(result, stage, asked)
     result.seconds = round(time.monotonic() - started, 3)

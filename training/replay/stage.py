@@ -60,6 +60,8 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
     tokens = prompts(book, arms)
     rates = rates_of(book, arms, tokens)
     unpriced = rates.at[np.arange(book.n), arms.logged] < 0
+    if _is_matrix(book, arms, rates):  # what each answer cost is told by the log itself
+        unpriced &= np.isnan(book.recorded)
     if unpriced.all():
         raise BadInput(f"{log}: {prices.why_unknown(*_first_model(book))}")
     if unpriced.any():
@@ -74,6 +76,19 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
     return Stage(
         world, catalog, bundle, decisions, evidence_of(log, book, arms, decisions), barred(arms, options), how
     )
+
+
+def _is_matrix(book: Book, arms: Arms, rates: Rates) -> bool:
+    return (
+        matrix_of(book, arms, np.where(np.isnan(book.recorded), _listed(book, arms, rates), 1.0)) is not None
+    )
+
+
+def _listed(book: Book, arms: Arms, rates: Rates) -> np.ndarray:
+    """USD (n,) of every logged call by list price, as if nothing were cached."""
+    own = rates.of(np.arange(book.n), arms.logged)
+    found: np.ndarray = book.prompt * own[:, 0] + book.output * own[:, 1]
+    return found
 
 
 def _first_model(book: Book) -> tuple[str, str | None]:
@@ -91,8 +106,7 @@ def _world(
 ) -> World:
     tokens, output = sizes
     caches = caches_of(book, arms)
-    own = rates.of(np.arange(book.n), arms.logged)
-    listed = book.prompt * own[:, 0] + book.output * own[:, 1]
+    listed = _listed(book, arms, rates)
     return World(
         book=book,
         arms=arms,
