@@ -75,6 +75,7 @@ class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     read_x: float | None = None
     stored_by_the_hour: bool = False
     answers: bool = False
+    bucket: str | None = None
     lru: bool = False
     hits: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()

@@ -82,13 +82,14 @@ def _automatic(envelope: _Body) -> dict[str, Any]:
 
 
 def _markers(holders: list[Any]) -> list[Any]:
-    """The cache_control markers of content blocks, in their order."""
+    """The cache_control markers of content blocks and of those within results, in their order."""
     found = []
     for holder in holders:
         content = holder.get("content")
         if isinstance(content, list):
-            blocks = (block.get("cache_control") for block in content if isinstance(block, dict))
-            found += [marker for marker in blocks if marker is not None]
+            blocks = [block for block in content if isinstance(block, dict)]
+            found += [b["cache_control"] for b in blocks if b.get("cache_control") is not None]
+            found += _markers([b for b in blocks if b.get("type") == "tool_result"])
     return found
 
 

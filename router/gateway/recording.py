@@ -56,6 +56,7 @@ class Call(NamedTuple):
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
+    control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
 
 
 class Trace:

@@ -9,7 +9,7 @@ import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.decide import CallContext
 from router.drift import DRIFT_FLAG
+from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
@@ -108,7 +109,7 @@ class Gateway:
 
     def decide(self, reading: Reading, headers: Mapping[str, str], client: str) -> Call:
         """Decide where a request goes; BadInput if it can go nowhere."""
-        request, body = reading.request, reading.body
+        request = reading.request
         started = time.perf_counter()
         now_ms = _now_ms()
         place = self.sessions.place(request, headers, client, reading.chain)
@@ -131,6 +132,7 @@ class Gateway:
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)
+        more = self._added(reading, receipt, deployment, tags)
         self.recent.append(receipt)
         free = request.model in self.decider.catalog.aliases
         policy = receipt.policy if free else "pin"  # a client may pin to any name
@@ -139,13 +141,16 @@ class Gateway:
         self.metrics.add("samediff_decide_milliseconds_count")
         call = Call(
             request=request,
-            body=with_model(body, reading.head, deployment.model),
+            body=with_model(reading.body, reading.head, deployment.model, more.inserts),
+            control=more.kind,
             receipt=receipt,
             deployment=deployment,
             place=place,
             answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
             headers=headers,
-            body_for=lambda other: with_model(body, reading.head, other.model),
+            body_for=lambda other: with_model(
+                reading.body, reading.head, other.model, self._added(reading, receipt, other, tags).inserts
+            ),
         )
         self.offsets.decided(call, tags)
         return call
@@ -161,6 +166,18 @@ class Gateway:
         target = catalog.resolve(request.model, request.dialect)
         asked = {d.id: d for d in target.deployments} if target else {}
         return (asked or catalog.deployments)[receipt.deployment or ""]
+
+    def _added(
+        self, reading: Reading, receipt: DecisionRecord, deployment: Deployment, tags: Mapping[str, Any]
+    ) -> Added:
+        """What keeps a prompt in the cache of a deployment, for a client that doesn't ask for it."""
+        if not self.settings.cache_control:
+            return Added()
+        asked = asked_by(reading.request, control=True)
+        rules = cache_rules(deployment, receipt.ts_ms, asked)
+        tokens = split_of(next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)).tokens
+        bucket = bucket_of(tags.get("tenant"), reading.request.user, receipt.session_id)
+        return added(Prompt(reading.body, reading.head, tokens, bucket), deployment, rules, asked)
 
     def decided(self, call: Call) -> None:
         """Write the decision down before anything is spent on it."""
@@ -181,6 +198,8 @@ class Gateway:
     def began(self, call: Call) -> None:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
         self.sessions.began(call.place, call.answer, call.receipt.ts_ms, self._stored(call))
+        if call.control:
+            self.metrics.add("samediff_cache_control_total", kind=call.control)
 
     def heard(self, call: Call, answer: WireResponse) -> None:
         """Learn from an answer that is through: what a next request may build on, and its token counts."""
