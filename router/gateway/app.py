@@ -45,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             await follower.stop()
         await gateway.upstream.close()
         await gateway.offsets.stop()
+        gateway.repeats.close()
         gateway.journal.close()
 
     app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

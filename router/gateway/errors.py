@@ -20,6 +20,12 @@ class TooLarge(BadInput):
     """The request body is over the limit."""
 
 
+class Refused(BadInput):
+    """A request that can't be taken as it is; each kind has its own status."""
+
+    status = 400
+
+
 class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
@@ -44,7 +50,9 @@ _TYPES: dict[int, tuple[str, str]] = {
     402: ("insufficient_quota", "billing_error"),
     404: ("invalid_request_error", "not_found_error"),
     408: ("invalid_request_error", "timeout_error"),
+    409: ("invalid_request_error", "invalid_request_error"),
     413: ("invalid_request_error", "request_too_large"),
+    422: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
@@ -71,6 +79,8 @@ def said_of(kind: str, status: int | None) -> tuple[int, str]:
 
 def status_of(error: BadInput) -> int:
     """HTTP status of an input error."""
+    if isinstance(error, Refused):
+        return error.status
     known = {UnknownModel: 404, Stalled: 408, TooLarge: 413, Unavailable: 503}
     return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
 

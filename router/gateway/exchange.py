@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
     from router.gateway.recording import Trace
+    from router.gateway.shared import Shared
+    from router.gateway.translate import Translation
 
 _PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
 # A stream that begins with an error of one of these types is no answer: what its status would have been.
@@ -44,6 +46,7 @@ class Outgoing(NamedTuple):
     own: Mapping[str, str]  # headers of ours on the answer
     began: Callable[[], None]
     heard: Callable[[WireResponse], None]
+    translation: Translation | None = None  # where the deployment speaks another dialect
 
 
 class Exchange(NamedTuple):
@@ -57,6 +60,7 @@ class Exchange(NamedTuple):
     attempts: Attempts
     prepare: Callable[[Target], Outgoing]  # to any other
     ended: Callable[[Trace], None]
+    shared: Shared | None = None  # with those who send the same request again
 
     def outgoing(self, target: Target) -> Outgoing:
         """The request as a deployment gets it; BadInput if it can't be sent there."""

@@ -25,6 +25,7 @@ HELP = {
     "samediff_breakers_opened_total": "Times that a failing deployment was left alone.",
     "samediff_deployments_out": "Deployments that aren't called now, by state.",
     "samediff_in_flight": "Upstream calls under way, by endpoint.",
+    "samediff_repeated_total": "Requests given the answer of the same one before: joined or over already.",
     "samediff_cancelled_total": "Requests whose client left before the end.",
     "samediff_refused_total": "Requests refused, by status.",
     "samediff_journal_records_total": "Records handed to the journal.",

@@ -15,12 +15,14 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts, Target
+from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
 from router.gateway.failover import attempts_of, towards
 from router.gateway.forward import Forwarded
 from router.gateway.outcomes import read_outcomes
+from router.gateway.shared import Repeated
 from router.gateway.splice import with_model
 from router.gateway.upstream import address, request_headers
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from features.wire import Dialect
     from router.catalog import Deployment
+    from router.gateway.idempotency import Claim
     from router.gateway.recording import Call
     from router.gateway.service import Gateway, Reading
     from router.gateway.settings import Settings
@@ -43,16 +46,31 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         arrived = time.perf_counter()
+        claim = exchange = None
         try:
             body = await read_body(request, gateway.settings)
+            claim = await gateway.repeats.claim(request.headers, request.url.path, body)
+            if claim is not None and claim.joined:
+                return _repeated(gateway, dialect, claim)
             call = gateway.decide(await gateway.read(dialect, body), request.headers, _host(request))
             exchange = _answering(gateway, call, request, arrived)
+            exchange = exchange._replace(shared=claim and claim.shared)
         except BadInput as error:
             return refusal(gateway, dialect, error)
+        finally:
+            if claim is not None and not claim.joined and exchange is None:
+                claim.shared.close(came_through=False)
         gateway.decided(call)
         return Forwarded(gateway.upstream, exchange)
 
     return endpoint
+
+
+def _repeated(gateway: Gateway, dialect: Dialect, claim: Claim) -> Response:
+    """Answer a request with what is said, or was, to the one that it repeats."""
+    gateway.metrics.add("samediff_repeated_total", how="over" if claim.shared.done else "joined")
+    said = "the request that this one repeats came to nothing; ask again"
+    return Repeated(claim.shared, error_response(dialect, 409, said, f"req_{uuid.uuid4().hex}"))
 
 
 def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -> Exchange:
@@ -72,13 +90,16 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
 
 
 def _outgoing(gateway: Gateway, call: Call, request: Request) -> Outgoing:
+    headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
+    translated = call.translation is not None
     return Outgoing(
-        url=address(call.deployment, request.url.query),
-        headers=request_headers(call.deployment, request.headers.raw, gateway.environ),
+        url=address(call.deployment, "" if translated else request.url.query),
+        headers=crossed(headers, call.deployment) if translated else headers,
         body=call.body,
         own=own_headers(call),
         began=partial(gateway.began, call),
         heard=partial(gateway.heard, call),
+        translation=call.translation,
     )
 
 
@@ -281,6 +302,11 @@ def own_headers(call: Call) -> dict[str, str]:
         "x-samediff-candidate": call.deployment.candidate,
         "x-samediff-deployment": call.deployment.id,
         "x-samediff-policy": receipt.policy,
+        **(
+            {LOST_HEADER: ", ".join(call.translation.lost)}
+            if call.translation and call.translation.lost
+            else {}
+        ),
     }
 
 

@@ -25,11 +25,13 @@ from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
+from router.gateway.idempotency import Repeats
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
 from router.gateway.retries import Retries
+from router.gateway.sealed import SealedAnswers
 from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
 from router.offline import load_decider
@@ -88,6 +90,7 @@ class Gateway:
         self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
         self.retries = Retries()
         self.health = Health(settings.breaker)
+        self.repeats = Repeats(settings.idempotency, _kept_answers(settings))
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
         self.refused: str | None = None  # what the store has in force and can't be taken, and why
@@ -288,6 +291,15 @@ class Gateway:
 def _beside(journal: Path) -> Path:
     """Where offsets are kept: no file of the journal's own, which are all its readers'."""
     return journal.with_name(f"{journal.name}.offsets.json")
+
+
+def _kept_answers(settings: Settings) -> SealedAnswers | None:
+    """Where keyed answers outlive the process; nowhere if no word of a conversation may be kept."""
+    wanted = settings.idempotency
+    if not (wanted.enabled and wanted.disk) or settings.log.prompts == "none":
+        return None
+    journal = Path(settings.log.journal)
+    return SealedAnswers(journal.with_name(f"{journal.name}.answers.sqlite"), wanted.keep_s)
 
 
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:
