@@ -373,6 +373,7 @@ BAD = [
     ({"self_share": 0.0}, 2, "--self-share"),
     ({"per_request": "x"}, 2, "--per-request 'x'"),
     ({"limits": Limits(concurrency=0)}, 2, "--concurrency"),
+    ({"limits": Limits(timeout_s=float("nan"))}, 2, "--timeout"),
     ({"budget": "0.0001"}, 1, "dearer than --per-request"),
 ]
 

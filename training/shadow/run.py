@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple
@@ -94,7 +95,8 @@ def _aim(
         raise BadInput("give the candidates to ask, such as --candidates claude-sonnet-5-5,claude-haiku-5-5")
     if not 0 < options.self_share <= 1:
         raise BadInput(f"--self-share {options.self_share} must be above 0 and at most 1")
-    if options.max_output_tokens < 1 or options.limits.concurrency < 1 or options.limits.timeout_s <= 0:
+    waits = 0 < options.limits.timeout_s < math.inf  # NaN isn't
+    if options.max_output_tokens < 1 or options.limits.concurrency < 1 or not waits:
         raise BadInput("--max-output-tokens, --concurrency and --timeout must be positive")
     reference = options.reference or most_served(log, catalog)
     for name in (reference, *options.candidates):
