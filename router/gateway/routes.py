@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts, Target
-from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
@@ -90,16 +89,13 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
 
 
 def _outgoing(gateway: Gateway, call: Call, request: Request) -> Outgoing:
-    headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
-    translated = call.translation is not None
     return Outgoing(
-        url=address(call.deployment, "" if translated else request.url.query),
-        headers=crossed(headers, call.deployment) if translated else headers,
+        url=address(call.deployment, request.url.query),
+        headers=request_headers(call.deployment, request.headers.raw, gateway.environ),
         body=call.body,
         own=own_headers(call),
         began=partial(gateway.began, call),
         heard=partial(gateway.heard, call),
-        translation=call.translation,
     )
 
 
@@ -302,11 +298,6 @@ def own_headers(call: Call) -> dict[str, str]:
         "x-samediff-candidate": call.deployment.candidate,
         "x-samediff-deployment": call.deployment.id,
         "x-samediff-policy": receipt.policy,
-        **(
-            {LOST_HEADER: ", ".join(call.translation.lost)}
-            if call.translation and call.translation.lost
-            else {}
-        ),
     }
 
 
