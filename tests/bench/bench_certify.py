@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.certificate import Certificate, Risk, Tried
 
 TAIL = 0.05 / len(TAUS)
-SPLITS = 40
+SPLITS = 20
 
 
 def simulated(runs: int) -> None:
