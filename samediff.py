@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 
 # Where each command lives, in the order in which `--help` shows them.
 COMMANDS = {
-    **dict.fromkeys(("ingest", "label", "train", "retrain", "promote", "rollback"), "training.commands"),
+    **dict.fromkeys(("ingest", "label"), "training.commands"),
+    **dict.fromkeys(("train", "retrain", "promote", "rollback"), "training.lifecycle"),
     **dict.fromkeys(("evaluate", "diff", "shadow", "encoder"), "training.commands"),
     "cost": "training.spend.command",
     "what-if": "training.replay.command",

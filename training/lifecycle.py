@@ -1,0 +1,158 @@
+"""The commands of a bundle's life: train, retrain, promote, roll back; each is imported when called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.commands import ConfigOption, JsonOption, finish
+
+if TYPE_CHECKING:
+    from router.gateway.settings import Settings
+    from training.examples import Knobs
+    from training.registry import Registry
+
+app = typer.Typer()
+
+EncoderOption = Annotated[
+    Path | None, typer.Option(help="Folder of the encoder the log was ingested with; default: the prior's.")
+]
+NoMlflowOption = Annotated[
+    bool, typer.Option("--no-mlflow", help="Record nothing: the bundle is all that is written.")
+]
+NoAliasOption = Annotated[
+    bool, typer.Option("--no-mlflow", help="Leave MLflow, and its alias `champion`, alone.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder or URL of published bundles; default: `store` in samediff.toml."),
+]
+
+
+def _registry(settings: Settings, *, no_mlflow: bool) -> Registry | None:
+    """The registry of the settings; None with --no-mlflow, or where MLflow lacks and none is named."""
+    from training.registry import Registry, installed, named
+
+    if no_mlflow or not (installed() or named(settings.mlflow)):
+        return None
+    return Registry(settings.mlflow)
+
+
+def _store(given: str | None, settings: Settings) -> str:
+    from features.errors import BadInput
+
+    store = given or settings.store
+    if store is None:
+        raise BadInput("which store? name it with --store, or as `store` in samediff.toml")
+    return store
+
+
+def _knobs(settings: Settings) -> Knobs:
+    """The default knobs; a policy that demands a certificate gets the heads that were certified."""
+    from router.policy import parse_policy
+    from training.examples import Knobs
+
+    return Knobs(certified=parse_policy(settings.policy).certified is not None)
+
+
+@app.command()
+def train(
+    log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")],
+    encoder: EncoderOption = None,
+    no_mlflow: NoMlflowOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Train on a log and write a bundle, if it passes its gates; exit 1, and no bundle, if it doesn't.
+
+    MLflow records the run: ./mlflow.db, or what `mlflow` in samediff.toml or MLFLOW_TRACKING_URI names.
+    """
+    from models.prior import PRIOR_ENCODER
+    from router.gateway.settings import Settings
+    from training.record import flat, recorded_train, render_training
+
+    settings = Settings.load(config)
+    registry, knobs = _registry(settings, no_mlflow=no_mlflow), _knobs(settings)
+    training = recorded_train(log, out, registry, encoder=encoder or PRIOR_ENCODER, knobs=knobs)
+    finish(flat(training), json, lambda _: render_training(training))
+    if training.report.digest is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def retrain(
+    log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")],
+    sources: Annotated[
+        list[str] | None, typer.Option("--from", metavar="SOURCE", help="Ingest this first; repeatable.")
+    ] = None,
+    promote_it: Annotated[
+        bool, typer.Option("--promote", help="Publish the bundle if its gates pass.")
+    ] = False,
+    store: StoreOption = None,
+    encoder: EncoderOption = None,
+    no_mlflow: NoMlflowOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Ingest what is new, label, train and gate, for cron; nothing new since: nothing done, exit 0.
+
+    Exit 1 when a gate fails: the bundle that is there stays. --promote leaves alone what was rolled back.
+    """
+    from models.prior import PRIOR_ENCODER
+    from router.gateway.settings import Settings
+    from training.retrain import render_retraining, retrain_and_promote
+
+    settings = Settings.load(config)
+    place = _store(store, settings) if promote_it else None
+    registry = _registry(settings, no_mlflow=no_mlflow)
+    chosen = encoder or PRIOR_ENCODER
+    result = retrain_and_promote(
+        log, out, registry, sources=sources or (), encoder=chosen, store=place, knobs=_knobs(settings)
+    )
+    finish(result, json, render_retraining)
+    if result.training is not None and result.training.report.digest is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def promote(
+    store: StoreOption = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="This bundle's folder instead.")] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="This version of the model in MLflow instead.")
+    ] = None,
+    no_mlflow: NoAliasOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Publish a bundle: what follows the store serves it from then on, without a restart.
+
+    Unless one is named, it is the challenger: what the last training registered that passed its gates.
+    """
+    from router.gateway.settings import Settings
+    from training.promote import promote as put_in_force
+    from training.promote import render
+
+    settings = Settings.load(config)
+    registry = _registry(settings, no_mlflow=no_mlflow)
+    finish(put_in_force(_store(store, settings), bundle, version, registry), json, render)
+
+
+@app.command()
+def rollback(
+    store: StoreOption = None,
+    no_mlflow: NoAliasOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Publish again what the store had in force before the last promotion."""
+    from router.gateway.settings import Settings
+    from training.promote import render
+    from training.promote import rollback as put_back
+
+    settings = Settings.load(config)
+    finish(put_back(_store(store, settings), _registry(settings, no_mlflow=no_mlflow)), json, render)
