@@ -9,13 +9,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from features.cache import Split
-from router.cost import expected_cost
+from router.cost import output_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from features.cache import CacheRules
+    from features.cache import CacheRules, Split
     from router.prices import Rates
 
 # What a turn adds to the prompt and how long it takes, in 27 recorded agent sessions (bench_cache.py DATA).
@@ -65,6 +64,7 @@ class _Menu(NamedTuple):
     reference_turn: Decimal
     left: Prospect | None  # who holds the session now
     left_turn: Decimal
+    left_cold: Decimal | None
     counted: bool  # turns left are known of every arm that has a price, so that arms stay comparable
     retried: bool  # and so are retries
 
@@ -83,7 +83,8 @@ def outlooks(arms: Sequence[Prospect], last_candidate: str | None, reference: st
     left, left_turn = next((p for p in priced if p[0].candidate == last_candidate), (None, _NOTHING))
     counted = bool(priced) and all(arm.turns_left is not None for arm, _ in priced)
     retried = bool(priced) and all(arm.retry_rate is not None for arm, _ in priced)
-    menu = _Menu(best, best_turn, left, left_turn, counted, retried)
+    cold = None if left is None else cold_turn(left)
+    menu = _Menu(best, best_turn, left, left_turn, cold, counted, retried)
     return [
         Outlook() if turn is None else _ahead(arm, turn, menu) for arm, turn in zip(arms, turns, strict=True)
     ]
@@ -129,30 +130,36 @@ def length_ahead(tokens: int, turns_left: float | None) -> int:
 
 
 def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
-    """USD of a turn that adds its share to a prompt of which `held` tokens are in the cache."""
-    rules = arm.rules
-    if rules is None or arm.split.why == "unmarked" or held < rules.floor_tokens:
+    """USD of a turn that adds its share to a prompt of which `held` tokens are in the cache.
+
+    The sum of `router.cost.expected_cost`, rounded once.
+    """
+    rules, rates = arm.rules, arm.rates
+    if rates is None or arm.output_tokens is None:
+        return None
+    hits, rate = 1.0, rates.input
+    if rules is None or arm.split.why == "unmarked":
         held = 0
-    new = length - held + GROWTH_TOKENS
-    kept = None if rules is None or arm.split.why == "unmarked" else rules.lifetime(arm.lifetime)
-    billed = kept is not None and kept.write_x is not None
-    hourly = billed and rules is not None and rules.hourly(arm.lifetime)
-    hits = 1.0 if rules is None or rules.hits is None else rules.hits[0] / rules.hits[1]
-    short, long, fresh = (0, new, 0) if hourly else (new, 0, 0) if billed else (0, 0, new)
-    cost = expected_cost(arm.rates, Split(held, short, long, fresh, hits, 1.0, 0, "warm"), arm.output_tokens)
-    return None if cost is None else cost.total
+    else:
+        if rules.hits is not None:
+            hits = rules.hits[0] / rules.hits[1]
+        if rules.lifetime(arm.lifetime).write_x is not None:
+            rate = rates.write_1h if rules.hourly(arm.lifetime) else rates.write
+        held = held if held >= rules.floor_tokens else 0
+    read = held * (Decimal(round(hits * 1_000_000)).scaleb(-6))
+    prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
+    return prompt.scaleb(-6).quantize(_PLACE) + output_usd(rates, arm.output_tokens)
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
     """Expected USD of the turn in which the session comes back to the arm it leaves."""
     left = menu.left
-    cold = None if left is None else cold_turn(left)
-    if left is None or cold is None:
+    if left is None or menu.left_cold is None:
         return None
     alive = 0.0
     if left.rules is not None and left.age_ms is not None and back_ms is not None:
         alive = left.rules.lifetime(left.lifetime).alive(left.age_ms + back_ms)
-    return _times(p_back * alive, menu.left_turn) + _times(p_back * (1 - alive), cold)
+    return _times(p_back * alive, menu.left_turn) + _times(p_back * (1 - alive), menu.left_cold)
 
 
 def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -> Decimal | None:

@@ -19,6 +19,7 @@ Match = Literal["prefix", "marked", "named"]
 Mode = Literal["any", "implicit", "explicit"]
 
 TABLE = Path(__file__).with_name("rules.toml")
+DAY_MS = 86_400_000
 # Certainty left for each doubt of a row; a guess: no source says how often rows are wrong.
 DOUBT = 0.9
 # Sellers that pass calls on: the maker's rules hold, but which upstream, and so which cache, is open.
@@ -114,11 +115,10 @@ def rules_for(
     `explicit`: the client placed markers or named a cache. Sold by an aggregator, or by a seller unknown, the
     maker's rules are taken with a doubt. None where no row fits: unknown, see `why_no_rules`.
     """
-    day = None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, tz=UTC).date()
-    seller = _seller(provider)
+    since_1970 = None if at_ms is None else int(at_ms // DAY_MS)
     if table is None:
-        return _find_shipped(seller, model, day, explicit)
-    return _find(seller, model, day, explicit, table)
+        return _find_shipped(provider, model, since_1970, explicit)
+    return _find(_seller(provider), model, _date(since_1970), explicit, table)
 
 
 @lru_cache(maxsize=1)
@@ -185,8 +185,13 @@ def _seller(provider: str | None) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _find_shipped(seller: str | None, model: str, day: date | None, explicit: bool) -> CacheRules | None:
-    return _find(seller, model, day, explicit, read_rules())
+def _find_shipped(provider: str | None, model: str, day: int | None, explicit: bool) -> CacheRules | None:
+    return _find(_seller(provider), model, _date(day), explicit, read_rules())
+
+
+def _date(day: int | None) -> date | None:
+    """The date of a number of days since 1970, UTC."""
+    return None if day is None else datetime.fromtimestamp(day * DAY_MS / 1000, tz=UTC).date()
 
 
 def _find(
