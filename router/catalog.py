@@ -6,7 +6,7 @@ import hashlib
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,15 +16,27 @@ from router.catalogrows import SNAPSHOT, Alias, Candidate, Deployment, Endpoint
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from features.wire.types import Dialect
 
-__all__ = ["Alias", "Candidate", "Catalog", "Deployment", "Endpoint", "Target"]
+__all__ = ["Alias", "Candidate", "Catalog", "Deployment", "Dialects", "Endpoint", "Target"]
 
 DEFAULT_CATALOG = Path(__file__).with_name("catalog.toml")
 # A client's own words go into headers and the log as a model name, so they must look like one.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,199}", re.ASCII)
 _TABLES = ("endpoints", "candidates", "aliases")
 Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+# Whether clients reach deployments of another dialect: never, where none of their own does, or in any order.
+Dialects = Literal["same", "prefer_same", "any"]
+# Of the two other dialects, the one that says more of what a client of this one says.
+_NEAREST: dict[Dialect, Dialect] = {
+    "openai_chat": "openai_responses",
+    "anthropic_messages": "openai_responses",
+    "openai_responses": "openai_chat",
+}
 
 
 class Target(NamedTuple):
@@ -42,6 +54,7 @@ class Catalog(NamedTuple):
     aliases: dict[str, Alias]
     deployments: dict[str, Deployment]
     digest: str
+    dialects: Dialects = "same"  # whether deployments of another dialect than the client's are found
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Catalog:
@@ -55,8 +68,19 @@ class Catalog(NamedTuple):
         return _build(shown, tables)
 
     def deployments_of(self, candidate: str, dialect: Dialect) -> list[Deployment]:
-        """Deployments of a candidate that speak a dialect, in the order of its endpoints."""
-        return [d for d in self.deployments.values() if d.candidate == candidate and d.dialect == dialect]
+        """Deployments of a candidate for clients of a dialect, in the order of its endpoints.
+
+        Those that speak the dialect come first, or are the only ones, as `dialects` says.
+        """
+        return self._within_reach((d for d in self.deployments.values() if d.candidate == candidate), dialect)
+
+    def _within_reach(self, found: Iterable[Deployment], dialect: Dialect) -> list[Deployment]:
+        if self.dialects == "same":
+            return [d for d in found if d.dialect == dialect]
+        reached = [d if d.dialect == dialect else d.abroad() for d in found]
+        if self.dialects == "prefer_same":
+            reached.sort(key=lambda d: (d.dialect != dialect, d.dialect != _NEAREST[dialect]))
+        return reached
 
     def resolve(self, model: str, dialect: Dialect) -> Target | None:
         """Find what a client means by a model: an alias, a candidate, a seller's name for one, or nothing.
@@ -65,14 +89,17 @@ class Catalog(NamedTuple):
         """
         if model in self.aliases:
             return Target(model)
-        spoken = [d for d in self.deployments.values() if d.dialect == dialect]
+        spoken = self._within_reach(self.deployments.values(), dialect)
         found = [d for d in spoken if d.candidate == model] or [d for d in spoken if d.model == model]
         if not found and _PLAIN_NAME.fullmatch(model):
-            found = [
-                _deployment(Candidate(id=model, endpoints={}), model, name, endpoint, dialect)
+            row = Candidate(id=model, endpoints={})
+            accepted = (
+                _deployment(row, model, name, endpoint, spoken_there)
                 for name, endpoint in self.endpoints.items()
-                if dialect in endpoint.base_urls and any(fnmatchcase(model, p) for p in endpoint.accepts)
-            ]
+                for spoken_there in endpoint.base_urls
+                if any(fnmatchcase(model, p) for p in endpoint.accepts)
+            )
+            found = self._within_reach(accepted, dialect)
         return Target(None, tuple(d for d in found if d.candidate == found[0].candidate)) if found else None
 
     def why_unknown(self, model: str, dialect: Dialect) -> str:
@@ -206,6 +233,7 @@ def _deployment(row: Candidate, model: str, name: str, endpoint: Endpoint, diale
         limits=endpoint.limits,
         since=max((d for d in (row.since, endpoint.since) if d), default=None),
         until=min((d for d in (row.until, endpoint.until) if d), default=None),
+        versions=row.versions,
     )
 
 

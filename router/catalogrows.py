@@ -24,12 +24,40 @@ RESIDENCY_HEADER = "x-samediff-residency"  # where a request's data may be, such
 SNAPSHOT = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2})(?:-v\d+(?::\d+)?)?$")
 
 
+def _in_order(since: date | None, until: date | None) -> None:
+    if since is not None and until is not None and since >= until:
+        raise ValueError("`from` isn't before `until`")
+
+
 class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The checkpoint that an endpoint serves under a name which doesn't say it, and how that is known."""
 
     checkpoint: str
     evidence: str  # a contract, a page, a digest of weights
     checked: date
+
+
+class Versions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which versions may be served under a candidate's name, and what is done about any other."""
+
+    since: date | None = msgspec.field(default=None, name="from")  # by the date in a version's name
+    until: date | None = None  # exclusive
+    accept: tuple[str, ...] = ()  # patterns of names that are as good
+    mismatch: Literal["record", "leave"] = "record"  # leave: that deployment is left alone for a while
+    train: bool = False  # whether to learn from what another version answered
+
+    def __post_init__(self) -> None:
+        """Refuse dates that are the wrong way round."""
+        _in_order(self.since, self.until)
+
+    def covers(self, day: date) -> bool | None:
+        """Whether a version of this day will do; None where no range says so."""
+        if self.since is None and self.until is None:
+            return None
+        return (self.since is None or self.since <= day) and (self.until is None or day < self.until)
+
+    def __str__(self) -> str:
+        return f"from {self.since or 'ever'} until {self.until or 'ever'}"
 
 
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +71,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
     bytes_per_token: float | None = None  # of a request's JSON, overrides the ratio of the model's family
     pins: dict[str, Pin] = {}  # endpoint -> checkpoint
+    versions: Versions = Versions()
     fallbacks: tuple[str, ...] = ()  # candidates that may answer where none of its deployments does
     since: date | None = msgspec.field(default=None, name="from")
     until: date | None = None  # not called from this day on
@@ -117,11 +146,16 @@ class Deployment(NamedTuple):
     limits: Limits = Limits()
     since: date | None = None
     until: date | None = None
+    versions: Versions = Versions()
 
     @property
     def endpoint(self) -> str:
         """Name of its endpoint, whose account and limits it shares."""
         return self.id[: -len(self.candidate) - len(self.dialect) - 2]
+
+    def abroad(self) -> Deployment:
+        """The same for a client of another dialect, whose own credential means nothing there."""
+        return self._replace(passthrough=False)
 
     def reachable(self, environ: Mapping[str, str]) -> bool:
         """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""
@@ -157,8 +191,3 @@ class Deployment(NamedTuple):
             "not_in_force": "; by the catalogue's dates it isn't in force now",
         }
         return reasons.get(reason or "", "")
-
-
-def _in_order(since: date | None, until: date | None) -> None:
-    if since is not None and until is not None and since >= until:
-        raise ValueError("`from` isn't before `until`")

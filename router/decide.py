@@ -88,6 +88,7 @@ class CallContext(NamedTuple):
     cache_control: bool = False  # whether we ask for caching where the client doesn't
     retry_rates: Mapping[str, float] | None = None  # deployment -> share of its answers that break off
     down: frozenset[str] = frozenset()  # deployments not to be called now if there is another
+    same_dialect: bool = False  # what is asked can't be said in another
 
 
 class Given(NamedTuple):
@@ -150,6 +151,11 @@ class Decider:
             names, reference = self._alias(request)
             deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
         facts, embedding = self._read(request, context, reference)
+        if not target.deployments and (context.same_dialect or _bound(request, facts)):
+            deployments = {
+                name: [d for d in found if d.dialect == request.dialect]
+                for name, found in deployments.items()
+            }
         asked = asked_by(request, control=context.cache_control)
         sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
         options = [self._option(name, deployments[name], request, context, sent) for name in names]
@@ -318,6 +324,11 @@ class Decider:
             cache_version=rules_digest(),
             catalog_digest=self.catalog.digest,
         )
+
+
+def _bound(request: WireRequest, facts: Facts) -> bool:
+    """Whether a conversation rests on what only providers of its own dialect have, or is to."""
+    return request.stored or facts.provider_bound == 1
 
 
 def _constraints(given: Given) -> list[str]:

@@ -80,7 +80,7 @@ def load_decider(settings: Settings) -> Decider:
     prices.use(settings.prices)
     return Decider(
         _good_bundle(settings),
-        Catalog.load(settings.catalog),
+        Catalog.load(settings.catalog)._replace(dialects=settings.dialects),
         parse_policy(settings.policy),
         environ=os.environ,
     )

@@ -28,6 +28,7 @@ class _Body(msgspec.Struct):
     tool_choice: Any = None
     reasoning: Any = None
     text: Any = None
+    store: Any = None
     prompt: Any = None  # a template kept by the provider; it may stand in for the input
     previous_response_id: Any = None
     conversation: Any = None
@@ -80,6 +81,7 @@ def parse_request(body: bytes) -> WireRequest:
         cache_markers=tool_markers + (cache_key is not None),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         previous_response_id=earlier,
+        stored=envelope.store is not False,  # the provider's default is to
         session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))
         or plain.string(talk)
         or cache_key,

@@ -77,6 +77,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_markers: int = 0  # cache_control blocks or prompt_cache_key set by the client
     cache_lifetime: str | None = None  # that the client asks its cache to live, in the provider's words
     previous_response_id: str | None = None
+    stored: bool = False  # the answer is to be kept by its provider, and may be gone on from by its id
     session_id: str | None = (
         None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)
     )

@@ -36,7 +36,10 @@ def attempts_of(gateway: Gateway, call: Call) -> Attempts:
 def towards(call: Call, deployment: Deployment) -> Call:
     """The same call as another deployment gets it."""
     assert call.body_for is not None
-    return answered_by(call, deployment)._replace(body=call.body_for(deployment))
+    assert call.translation_for is not None
+    made = call.translation_for(deployment)
+    body = call.body_for(deployment) if made is None else made.body
+    return answered_by(call, deployment)._replace(body=body, translation=made)
 
 
 def answered_by(call: Call, deployment: Deployment) -> Call:

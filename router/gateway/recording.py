@@ -13,7 +13,7 @@ from features.editfacts import facts_of_answer
 from features.records import AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
-from router.drift import DRIFT_FLAG, drift
+from router.drift import ALLOWED_FLAG, DRIFT_FLAG, drift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from router.catalog import Deployment
     from router.gateway.attempts import Target
     from router.gateway.sessions import Answer, Place
+    from router.gateway.translate import Translation
 
 # How clients introduce themselves, and what we call them in the log.
 _HARNESSES = (
@@ -41,6 +42,7 @@ _TAGS = {
 }
 _MAX_TAG = 200
 _VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
+TRANSLATED_FLAG = "translated"  # into another dialect and back
 FALLBACK_FLAG = "another_candidate_answered"  # than the one decided on, which could not be reached
 BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
 
@@ -56,6 +58,8 @@ class Call(NamedTuple):
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
+    translation: Translation | None = None  # where its provider speaks another dialect
+    translation_for: Callable[[Deployment], Translation | None] | None = None
     control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
 
 
@@ -103,7 +107,9 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         deployment.model, deployment.provider, usage, receipt.ts_ms, tier, region=deployment.region
     )
     if drift(deployment, answer.model) is not None:
-        flags.append(DRIFT_FLAG)
+        flags.append(ALLOWED_FLAG if deployment.versions.train else DRIFT_FLAG)
+    if call.translation is not None:
+        flags.append(TRANSLATED_FLAG)
     if deployment.candidate != receipt.chosen:
         flags.append(FALLBACK_FLAG)
     harness, version = harness_of(call.headers.get("user-agent", ""))

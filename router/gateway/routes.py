@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts, Target
+from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
@@ -89,13 +90,16 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
 
 
 def _outgoing(gateway: Gateway, call: Call, request: Request) -> Outgoing:
+    headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
+    translated = call.translation is not None
     return Outgoing(
-        url=address(call.deployment, request.url.query),
-        headers=request_headers(call.deployment, request.headers.raw, gateway.environ),
+        url=address(call.deployment, "" if translated else request.url.query),
+        headers=crossed(headers, call.deployment) if translated else headers,
         body=call.body,
         own=own_headers(call),
         began=partial(gateway.began, call),
         heard=partial(gateway.heard, call),
+        translation=call.translation,
     )
 
 
@@ -292,12 +296,13 @@ async def read_body(request: Request, settings: Settings) -> bytes:
 
 def own_headers(call: Call) -> dict[str, str]:
     """Headers that every routed answer carries."""
-    receipt = call.receipt
+    receipt, lost = call.receipt, call.translation.lost if call.translation else ()
     return {
         "x-samediff-request-id": receipt.request_id,
         "x-samediff-candidate": call.deployment.candidate,
         "x-samediff-deployment": call.deployment.id,
         "x-samediff-policy": receipt.policy,
+        **({LOST_HEADER: ", ".join(lost)} if lost else {}),
     }
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter, deque
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +21,8 @@ from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.decide import CallContext
-from router.drift import DRIFT_FLAG
 from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
+from router.gateway.crossing import Crossing, cross
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
@@ -32,8 +33,10 @@ from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
 from router.gateway.retries import Retries
 from router.gateway.sealed import SealedAnswers
+from router.gateway.served import Served
 from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
+from router.gateway.translate import Untranslatable
 from router.offline import load_decider
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from router.decide import Decider
     from router.gateway.sessions import Place
     from router.gateway.settings import Settings
+    from router.gateway.translate import Translation
     from router.gateway.upstream import Upstream
 
 LARGE_BYTES = 2 * 2**20  # bodies from here on take tens of milliseconds to read
@@ -90,6 +94,7 @@ class Gateway:
         self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
         self.retries = Retries()
         self.health = Health(settings.breaker)
+        self.served = Served()
         self.repeats = Repeats(settings.idempotency, _kept_answers(settings))
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
@@ -131,7 +136,7 @@ class Gateway:
             retry_rates=self.retries.rates(self.decider.catalog.deployments),
             down=self.health.down(time.monotonic()),
         )
-        receipt = self.decider.decide(request, context)
+        receipt, translation = self._sayable(reading, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)
@@ -144,8 +149,12 @@ class Gateway:
         self.metrics.add("samediff_decide_milliseconds_count")
         call = Call(
             request=request,
-            body=with_model(reading.body, reading.head, deployment.model, more.inserts),
-            control=more.kind,
+            body=translation.body
+            if translation
+            else with_model(reading.body, reading.head, deployment.model, more.inserts),
+            control=None if translation else more.kind,
+            translation=translation,
+            translation_for=partial(cross, self._crossing(reading, context), self.decider.catalog),
             receipt=receipt,
             deployment=deployment,
             place=place,
@@ -168,7 +177,25 @@ class Gateway:
         catalog = self.decider.catalog
         target = catalog.resolve(request.model, request.dialect)
         asked = {d.id: d for d in target.deployments} if target else {}
-        return (asked or catalog.deployments)[receipt.deployment or ""]
+        found = (asked or catalog.deployments)[receipt.deployment or ""]
+        return found if found.dialect == request.dialect else found.abroad()
+
+    def _crossing(self, reading: Reading, context: CallContext) -> Crossing:
+        cached = self.settings.cache_control
+        return Crossing(reading.request, reading.body, context.request_id, context.now_ms, cached)
+
+    def _sayable(self, reading: Reading, context: CallContext) -> tuple[DecisionRecord, Translation | None]:
+        """Decide; what can't be said in the dialect decided on is decided again among those of its own."""
+        request, decider = reading.request, self.decider
+        receipt = decider.decide(request, context)
+        asked = self._crossing(reading, context)
+        try:
+            return receipt, cross(asked, decider.catalog, self._deployment(request, receipt))
+        except Untranslatable:
+            if request.model not in decider.catalog.aliases:
+                raise
+            self.metrics.add("samediff_untranslatable_total")
+            return decider.decide(request, context._replace(same_dialect=True)), None
 
     def _added(
         self, reading: Reading, receipt: DecisionRecord, deployment: Deployment, tags: Mapping[str, Any]
@@ -225,6 +252,13 @@ class Gateway:
             self.retries.note(record.deployment, broken=record.status == "truncated")
         self._count(record)
         self._count_attempts(trace)
+        drifted = self.served.note(call.deployment, record.model_served)
+        if drifted is not None:
+            self.metrics.add(
+                "samediff_drift_total", candidate=self._label(record.candidate), kind=drifted.kind
+            )
+            if drifted.kind != "moved" and call.deployment.versions.mismatch == "leave":
+                self.health.leave(call.deployment, time.monotonic())
 
     def _label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""
@@ -241,8 +275,6 @@ class Gateway:
         )
         for kind in ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"):
             add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
-        if DRIFT_FLAG in (record.flags or ()):
-            add("samediff_drift_total", candidate=candidate)
         if record.cost_usd is None:
             add("samediff_cost_unknown_total", candidate=candidate)
         else:

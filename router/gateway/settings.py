@@ -10,6 +10,7 @@ import msgspec
 
 from features.errors import BadInput
 from features.records import Prompts
+from router.catalog import Dialects
 from router.gateway.attempts import RetrySettings
 from router.gateway.health import BreakerSettings
 from router.gateway.idempotency import IdempotencySettings
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     catalog: str | None = None  # None: the catalogue that ships
     prices: str | None = None  # a file of your own over the published prices
     policy: str = "learned:max_loss=0.02"
+    dialects: Dialects = "prefer_same"  # whether deployments of other dialects are reached
     cache_control: bool = True  # ask for caching where a client doesn't; false: bodies go out as they came
     max_body_mib: float = 32.0
     client_s: float = 30.0  # that a client may take for a request's head, and between two pieces of its body

@@ -322,7 +322,7 @@ def test_what_no_other_dialect_can_say_is_refused_in_one_line(client, more, says
             "openai_chat",
             "anthropic_messages",
             {"response_format": {"type": "json_object"}},
-            ("response_format json_object, which is asked for in words",),
+            ("response_format json_object - asked for in words",),
         ),
     ],
 )

@@ -181,7 +181,7 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
     system = list(talk.system)
     if talk.schema is not None and talk.schema.schema is None:
         system.append(JSON_PLEASE)
-        talk.lose("response_format json_object, which is asked for in words")
+        talk.lose("response_format json_object - asked for in words")
     if system:
         body["system"] = "\n\n".join(system)
     body["messages"] = _turns(talk)
@@ -198,7 +198,7 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
         body["output_config"] = {**body.get("output_config", {}), **formatted}
     if stop := [sequence for sequence in talk.stop if sequence.strip()]:
         body["stop_sequences"] = stop
-    if talk.marked and target.provider == "anthropic":
+    if (talk.marked or target.cached) and target.provider == "anthropic":
         body["cache_control"] = {"type": "ephemeral"}
     body |= sampling(talk, target)
     talk.lose(*(key for key in talk.alike if key != "prompt_cache_key"))
@@ -250,7 +250,7 @@ def _reasoning(talk: Talk, target: Target, limit: int) -> dict[str, Any]:
     if target.provider == "anthropic" and not _OLDER.search(target.model):
         told = _EFFORTS.get(effort, "medium")
         if told != effort:
-            talk.lose(f"effort {effort}, sent as {told}")
+            talk.lose(f"effort {effort} - sent as {told}")
         return {"thinking": {"type": "adaptive"}, "output_config": {"effort": told}}
     budget = min(_BUDGETS.get(effort, 8_192), limit - 1)
     if budget < _BUDGETS["minimal"] or (target.provider == "anthropic" and talk.in_tool_loop):

@@ -26,6 +26,7 @@ class Reader:
     def __init__(self) -> None:
         self.told: list[Event] = []
         self.over = False
+        self.complete = False
         self.called = False  # a tool
         self._began = False
         self._count = 0
@@ -100,7 +101,8 @@ class Reader:
     def _last(self, event: Ended | Broke) -> None:
         if not self.over:
             self.over = True
-            if isinstance(event, Ended):
+            self.complete = isinstance(event, Ended)
+            if self.complete:
                 self._begin("", "")
             self.told.append(event)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_NAME = 64  # of a tool, the shortest limit among the dialects
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
+_UNSHOWN = re.compile(r"[^\w. -]", re.ASCII)
 MAX_LOST = 40  # names that are kept; a client may invent fields without end
 
 
@@ -171,8 +172,9 @@ class Talk:
     def lose(self, *names: str) -> None:
         """Note what is left out."""
         for name in names:
-            if name not in self.lost and len(self.lost) < MAX_LOST:
-                self.lost.append(name[:60])
+            shown = _UNSHOWN.sub("_", name[:60])  # it goes into a header
+            if shown not in self.lost and len(self.lost) < MAX_LOST:
+                self.lost.append(shown)
 
     def say(self, role: Literal["system", "user", "assistant"], pieces: Iterable[Piece]) -> None:
         """Add to the conversation; the same speaker goes on in the same turn."""
@@ -197,6 +199,7 @@ class Target(NamedTuple):
     provider: str
     model: str
     max_output_tokens: int | None = None  # of the candidate, where it is known
+    cached: bool = False  # ask for caching though the client doesn't
 
 
 def arguments_of(text: str) -> dict[str, Any] | None:

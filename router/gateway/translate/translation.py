@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from features.errors import BadInput
-from features.wire import plain
+from features.wire import StreamReader, parse_response, plain
 from features.wire.sse import EventCutter
 from router.gateway.translate import chat, messages, responses
 from router.gateway.translate.answer import MAX_HELD_CHARS, Answer, Broke
@@ -73,6 +73,7 @@ class Translation:
 
     def __init__(self, client: Dialect, target: Target, talk: Talk, asked: Asked, body: bytes) -> None:
         self.client = client
+        self.target = target
         self.upstream: Dialect = target.dialect
         self.body = body
         self.lost = tuple(talk.lost)
@@ -110,6 +111,14 @@ class Translation:
         error = failure(self.client, status, message, self._asked.request_id)
         return Whole(status, "application/json", encode(error))
 
+    def read(self, body: bytes, content_type: str) -> WireResponse:
+        """A whole answer as its own dialect has it."""
+        if content_type != SSE:
+            return parse_response(self.upstream, body)
+        reader = StreamReader(self.upstream)
+        reader.feed(body)
+        return reader.response()
+
     def seen(self, answer: WireResponse) -> WireResponse:
         """An answer, read in the upstream's dialect, as the client's next request will quote it."""
         parts = tuple(
@@ -144,6 +153,11 @@ class StreamTranslation:
         self._quiet = PING if client == "anthropic_messages" else KEEP_ALIVE
         self._begun = False
         self.over = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._reader.complete
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the upstream's; what can be told of them."""

@@ -1,0 +1,68 @@
+"""Requests that go to a provider of another dialect: what they become there, and which headers go along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from router.gateway.translate import Target, Translation, translate
+from router.gateway.translate.translation import SSE, refuse_ours
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
+
+    from features.wire import WireRequest
+    from router.catalog import Catalog, Deployment
+    from router.gateway.translate import Whole
+
+LOST_HEADER = "x-samediff-left-out"  # names what a translation couldn't say, and the model wasn't told
+_OF_A_DIALECT = ("anthropic-", "openai-", "x-stainless-")
+_IDS = (b"request-id", b"x-request-id")  # Anthropic's, OpenAI's
+_OF_THE_BODY = (b"content-type", b"content-encoding")
+_VERSION = "2023-06-01"
+
+
+class Crossing(NamedTuple):
+    """A request that may go to other dialects: its body as the client wrote it, and who asks when."""
+
+    request: WireRequest
+    body: bytes
+    request_id: str
+    now_ms: int
+    cached: bool  # ask for caching where the client doesn't
+
+
+def cross(asked: Crossing, catalog: Catalog, deployment: Deployment) -> Translation | None:
+    """The translation for a deployment, None where it speaks the client's dialect; or Untranslatable."""
+    if deployment.dialect == asked.request.dialect:
+        refuse_ours(asked.request.previous_response_id)
+        return None
+    row = catalog.candidates.get(deployment.candidate)
+    target = Target(
+        deployment.dialect,
+        deployment.provider,
+        deployment.model,
+        None if row is None else row.max_output_tokens,
+        cached=asked.cached,
+    )
+    return translate(asked.request.dialect, asked.body, target, asked.request_id, asked.now_ms // 1000)
+
+
+def crossed(headers: CIMultiDict[str], deployment: Deployment) -> CIMultiDict[str]:
+    """Headers for a provider of another dialect: none of the client's dialect's own."""
+    for name in [name for name in headers if name.lower().startswith(_OF_A_DIALECT)]:
+        headers.popall(name, None)
+    if deployment.dialect == "anthropic_messages":
+        headers["anthropic-version"] = _VERSION
+    return headers
+
+
+def returned(
+    headers: list[tuple[bytes, bytes]], translation: Translation, whole: Whole | None
+) -> list[tuple[bytes, bytes]]:
+    """Headers of the answer for the client: what its body is now, and its own name for the request's id."""
+    theirs, ours = _IDS if translation.client != "anthropic_messages" else _IDS[::-1]
+    kept = [(name, value) for name, value in headers if name not in _OF_THE_BODY]
+    named = dict(kept)
+    if ours not in named and theirs in named:
+        kept.append((ours, named[theirs]))
+    return [*kept, (b"content-type", (SSE if whole is None else whole.media_type).encode())]
