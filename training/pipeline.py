@@ -271,6 +271,7 @@ def _report(work: Work, out: Path, *, written: bool = False) -> TrainReport:
         report,
         candidates=[msgspec.to_builtins(profile) for profile in published.manifest.candidates],
         trees=work.heads.success.learned.booster is not None,
+        linear=work.heads.success.learned.linear is not None,
         output_lengths_known=published.manifest.tokens is not None,
         types=published.manifest.types,
         paired_rows=int(work.heads.success.metrics["paired_rows"]),

@@ -34,6 +34,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     certificates: list[Certificate] = []
     candidates: list[dict[str, Any]] = []
     trees: bool | None = None
+    linear: bool | None = None
     output_lengths_known: bool | None = (
         None  # without them no cost is, and every request goes to its reference
     )
@@ -50,7 +51,8 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     yield (
         f"{counts.requests} requests: {counts.labelled} labelled, {counts.unlabelled} unknown, "
         f"{counts.one_sided} with evidence that could only go one way, "
-        f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder; "
+        f"{counts.no_candidate} without a model, {counts.other_encoder} embedded by another encoder, "
+        f"{counts.drifted} answered by another version than was to be served; "
         f"{counts.candidates} candidates, {counts.groups} groups by {counts.grouped_by}"
     )
     if counts.imputed_output_tokens:
@@ -73,7 +75,9 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
         return
     if not report.output_lengths_known:
         yield "! no output_tokens are known, so no cost is: `auto` gives every request to its reference"
-    how = "table + trees" if report.trees else "the table alone: trees did not beat it out of fold"
+    learners = [name for name, speaks in (("trees", report.trees), ("linear part", report.linear)) if speaks]
+    alone = "the table alone: learners did not beat it out of fold"
+    how = " + ".join(["table", *learners]) if learners else alone
     yield f"bundle {report.digest[:12]} written to {report.bundle} ({how})"
 
 

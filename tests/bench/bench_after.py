@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,12 @@ SECOND = "polydev_hybrid_claude-haiku-4-5"  # the cheapest model among them, by 
 OWN = tuple(name for name in EDIT_NAMES if name not in AGREEMENT)
 SIZE = ("added_lines", "removed_lines", "added_tokens", "removed_tokens", "code_files", "hunks")
 ALONE = {"base rate of the agent": (), "size alone": SIZE, "own edit": OWN}
+# Pairs of ways whose difference in AUC is printed with its own interval, (second, way) each.
+HELD = (
+    (("", "own edit"), ("", "size alone")),
+    (("any", "own edit and agreement"), ("", "own edit")),
+    (("any", "own edit and agreement"), ("any", "agreement alone")),
+)
 BESIDE = {
     "same files as another": ("others_touch", "others_overlap"),
     "agreement alone": AGREEMENT,
@@ -118,7 +124,7 @@ class Report:
     """Lines as they come."""
 
     def __init__(self) -> None:
-        self.lines: list[dict[str, object]] = []
+        self.lines: list[dict[str, Any]] = []
 
     def add(self, target: str, second: str, way: str, rows: AfterRows, p: np.ndarray) -> None:
         """One line: AUC of scores p (n,) against the rows' target."""
@@ -126,12 +132,30 @@ class Report:
         value, ci, each = within(y, p, rows.group)
         ece = calibration_error(y, p) if way != "oracle" else None
         said = {"target": target, "second": second, "way": way, "rows": len(y), "base": float(y.mean())}
-        self.lines.append(said | {"auc": value, "ci": ci, "ece": ece, "by_repository": each})
+        names, count = np.unique(rows.group, return_counts=True)
+        rows_of = dict(zip(map(str, names), map(int, count), strict=True))
+        self.lines.append(
+            said | {"auc": value, "ci": ci, "ece": ece, "by_repository": each, "rows_of": rows_of}
+        )
         print(
             f"{target:18} {second:10} {way:26} {len(y):5} rows, base {y.mean():.3f}  "
             f"AUC {value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})" + ("" if ece is None else f"  ECE {ece:.3f}"),
             flush=True,
         )
+
+    def differences(self, target: str) -> None:
+        """Differences between ways, paired by repository, weighted by the rows of the first."""
+        lines = {(line["second"], line["way"]): line for line in self.lines if line["target"] == target}
+        for one, other in HELD:
+            mine, theirs = lines[one]["by_repository"], lines[other]["by_repository"]
+            shared = [name for name in mine if name in theirs]
+            gain = np.array([mine[name] - theirs[name] for name in shared])
+            weight = np.array([lines[one]["rows_of"][name] for name in shared], dtype=float)
+            drawn = np.random.default_rng(0).integers(0, len(gain), size=(DRAWS, len(gain)))
+            means = (gain[drawn] * weight[drawn]).sum(axis=1) / weight[drawn].sum(axis=1)
+            low, high = np.percentile(means, [2.5, 97.5])
+            between = " over ".join(" ".join(filter(None, way)) for way in (one, other))
+            print(f"{target}: {between} {gain @ weight / weight.sum():+.3f} ({low:+.3f} to {high:+.3f})")
 
 
 def ask(report: Report, target: str, second: str, rows: AfterRows, ways: dict[str, tuple[str, ...]]) -> None:
@@ -164,6 +188,7 @@ def main() -> None:
         for said, second in (("haiku 4.5", SECOND), ("any", None)):
             ask(report, target, said, rows_of_diffs(requests, known, beside(requests, second)), BESIDE)
         report.add(target, "all", "oracle", told(rows, ()), of_task(rows, known))
+        report.differences(target)
     if args.every:
         for target in ("same, judged", "same, naive label"):
             for second in sorted({name for request in requests for name in request.answers}):

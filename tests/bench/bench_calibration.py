@@ -113,7 +113,7 @@ def outer(rows: Examples) -> list[np.ndarray]:
 
 def kinds(data: Path) -> None:
     """Print the loss of each kind of calibration."""
-    for one in (CRB, BFCL, ULAB, PRO, OPEN):
+    for one in (CRB, BFCL, PRO, OPEN):
         found = loaded(data, one)
         for share in (1.0, 0.1):
             rows = found.rows

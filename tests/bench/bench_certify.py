@@ -110,7 +110,7 @@ def _compare(mine: Certificate, other: Certificate, seen: Seen) -> None:
         if ours.tau == mine.tau:
             seen.kept.append((harm or 0.0) <= mine.level)
             seen.routed.append(theirs.cheap / theirs.requests)
-    seen.least.append(min(tried.bound for tried in mine.grid))
+    seen.least.append(min((tried.bound for tried in mine.grid if tried.known), default=1.0))
 
 
 def _harm(tried: Tried, risk: Risk) -> float | None:

@@ -52,7 +52,7 @@ def judged(n: int, call: str, level: str, candidate: str = CHEAP) -> OutcomeReco
 def logged(folder, n: int = 200, seed: int = 0) -> LogStore:
     """Own answers, mostly the reference's, with their success; beside each a cheap one, the same if small."""
     rng = np.random.default_rng(seed)
-    size = rng.lognormal(3.0, 1.0, n).round()
+    size = rng.lognormal(3.0, 1.0, n).round() + 1
     same = rng.random(n) < 1 / (1 + np.exp(1.5 * (np.log(size) - 2.5)))
     own = [
         {
@@ -120,4 +120,7 @@ def test_a_judged_log_trains_heads_that_the_bundle_serves(tmp_path) -> None:
     assert after is not None
     assert after.judge_answer(CHEAP, edit(2.0)).p_same > after.judge_answer(CHEAP, edit(900.0)).p_same + 0.2
     shown = [line for line in render(report) if isinstance(line, str)]
+    speaking = [name for name, speaks in (("trees", report.trees), ("linear part", report.linear)) if speaks]
+    how = " + ".join(["table", *speaking]) if speaking else "the table alone: learners did not beat it"
+    assert how in shown[-1]
     assert any(line.startswith("after the answer, same: log-loss") and "AUC" in line for line in shown)
