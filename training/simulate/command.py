@@ -41,6 +41,11 @@ def simulate(
     arms: Annotated[
         str | None, typer.Option(metavar="X=0.9,Y=0.8", help="Arms and their mean success; reference first.")
     ] = None,
+    asks: Annotated[float, typer.Option(help="Asks of a session, on average.")] = 3.0,
+    turns_of_ask: Annotated[
+        float,
+        typer.Option("--turns-of-ask", help="Calls of an ask, on average; the first is decided freely."),
+    ] = 5.0,
     drift: Annotated[
         float, typer.Option(help="Log-odds that the arms but the reference gain over the log.")
     ] = 0.0,
@@ -76,6 +81,8 @@ def simulate(
     if to is None:
         raise BadInput("where to? name the log's folder with --to, or ask for --power")
     traffic = Traffic(
+        asks=asks,
+        turns=turns_of_ask,
         days=days,
         users=users,
         labelled=labelled,
