@@ -14,6 +14,7 @@ from features.sessionkind import kind_name
 from features.vector import featurize_frame
 from router.catalog import Catalog
 from router.describe import descriptor_of
+from router.drift import DRIFT_FLAG
 from router.prices import rates
 from training.audit import Oddities, audited
 from training.fit import Examples
@@ -42,7 +43,7 @@ _COLUMNS = (
 class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the log became examples.
 
-    requests = labelled + unlabelled + one_sided + no_candidate + other_encoder.
+    requests = labelled + unlabelled + one_sided + no_candidate + other_encoder + drifted.
     """
 
     requests: int
@@ -62,6 +63,7 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True):
     odd: Oddities = Oddities()
     typed_by: str = "told"  # "kind": no request tells a task type, so the kind of its call stands in
     types: dict[str, int] = {}  # labelled requests of each task type
+    drifted: int = 0  # answered by another version than was to be served
     censored_requests: int = 0  # whose session may have run on after the log: calls and turns left unknown
 
 
@@ -82,6 +84,7 @@ class Labelled(NamedTuple):
     one_sided: int
     no_candidate: int
     other_encoder: int
+    drifted: int
     censored: int
     odd: Oddities
 
@@ -103,7 +106,9 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
         candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
     ).with_columns(_whole_output())
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
-    named = labelled.filter(pl.col("candidate").is_not_null())
+    drifted = pl.col("flags").list.contains(DRIFT_FLAG).fill_null(value=False)
+    kept = labelled.filter(~drifted)
+    named = kept.filter(pl.col("candidate").is_not_null())
     evident = named.filter(pl.col("value").is_not_null())
     # Learning from rows that one only hears of when they went one way would learn that all of them do.
     known = evident.filter(pl.col("target").is_not_null())
@@ -120,8 +125,9 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
         requests=len(requests),
         unlabelled=len(named) - len(evident),
         one_sided=len(evident) - len(known),
-        no_candidate=len(labelled) - len(named),
+        no_candidate=len(kept) - len(named),
         other_encoder=len(known) - len(rows),
+        drifted=len(labelled) - len(kept),
         censored=to_come.censored,
         odd=odd,
     )
@@ -156,6 +162,7 @@ def featurized(labelled: Labelled, embedding_dim: int) -> Dataset:
         one_sided=labelled.one_sided,
         no_candidate=labelled.no_candidate,
         other_encoder=labelled.other_encoder,
+        drifted=labelled.drifted,
         without_embedding=rows["embedding"].null_count(),
         candidates=len(candidates),
         groups=group.n_unique(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.gateway.attempts import Attempts, Target
     from router.gateway.recording import Trace
     from router.gateway.shared import Shared
+    from router.gateway.translate import Translation
 
 _PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
 # A stream that begins with an error of one of these types is no answer: what its status would have been.
@@ -45,6 +46,7 @@ class Outgoing(NamedTuple):
     own: Mapping[str, str]  # headers of ours on the answer
     began: Callable[[], None]
     heard: Callable[[WireResponse], None]
+    translation: Translation | None = None  # where the deployment speaks another dialect
 
 
 class Exchange(NamedTuple):

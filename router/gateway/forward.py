@@ -17,6 +17,7 @@ from starlette.responses import Response
 from features.errors import BadInput
 from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure, failure_of
+from router.gateway.crossing import returned
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
 from router.gateway.exchange import Patience, stillborn
 from router.gateway.leaving import gone
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from features.wire import WireResponse
+    from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Target
     from router.gateway.exchange import Exchange
     from router.gateway.health import Ticket
+    from router.gateway.translate import Whole
     from router.gateway.upstream import Upstream
 
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
@@ -154,10 +156,12 @@ class Forwarded(Response):
             attempts.told(target, ticket, allowance(answer.headers, now_s), time.monotonic())
             failure = failure_of(answer.status, answer.headers, now_s, ours=target.ours)
             chunks, first = answer.content.iter_any(), b""
-            events = answer.content_type == "text/event-stream"
+            events = answer.content_type == "text/event-stream" and (
+                self._asked.stream or out.translation is None
+            )
             if events and answer.status < 400:
                 first = await anext(chunks, b"")
-                failure = stillborn(self._asked.dialect, first)
+                failure = stillborn(self._dialect, first)
             patience.end()
             if failure is not None:
                 self._failed(target, ticket, failure)
@@ -204,23 +208,32 @@ class Forwarded(Response):
     ) -> None:
         """Pass events on as they come, the first of them here already; each is read after it was sent."""
         trace, dialect = self._trace, self._asked.dialect
-        reader = StreamReader(dialect)
+        reader = StreamReader(self._dialect)
+        translated = None if self._out.translation is None else self._out.translation.stream()
         readable = answer.headers.get("content-encoding", "identity") == "identity"
         try:
             await self._start(answer, send)
             while chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                told = chunk if translated is None else translated.feed(chunk)
+                if told:
+                    await send({"type": "http.response.body", "body": told, "more_body": True})
                 if trace.first_byte_ms is None:
                     trace.first_byte_ms = self._elapsed()
                 if readable:
                     self._read(reader, chunk)
                 chunk = await anext(chunks, b"")
-            if readable and not reader.finished and trace.status == "ok":
+            if translated is not None and (told := translated.end()):
+                await send({"type": "http.response.body", "body": told, "more_body": True})
+            finished = reader.finished if translated is None else translated.complete
+            if readable and not finished and trace.status == "ok":
                 trace.status = "truncated"
         except (aiohttp.ClientError, TimeoutError) as error:
             trace.status = "truncated"
             trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
-            broken = error_event(dialect, "the provider broke off its answer", self._asked.request_id)
+            said = "the provider broke off its answer"
+            broken = error_event(dialect, said, self._asked.request_id)
+            if translated is not None:
+                broken = translated.broken(said)
             await send({"type": "http.response.body", "body": broken, "more_body": True})
             answer.close()
         finally:
@@ -237,6 +250,8 @@ class Forwarded(Response):
 
     def _take(self, answer: WireResponse) -> None:
         """Keep the answer, as much of it as there will be."""
+        if self._out.translation is not None:
+            answer = self._out.translation.seen(answer)
         self._trace.answer = answer
         if self._trace.status != "error":
             self._out.heard(answer)
@@ -253,6 +268,9 @@ class Forwarded(Response):
                 break
         body = b"".join(pieces)
         over = size > MAX_WHOLE_BYTES
+        if self._out.translation is not None:
+            await self._whole_translated(answer, b"" if over else body, send)
+            return
         await self._start(answer, send, None if over else size)
         trace.first_byte_ms = self._elapsed()
         if over:
@@ -269,23 +287,51 @@ class Forwarded(Response):
         if answer.status >= 400:
             trace.error_kind = told.error or f"http_{answer.status}"
 
-    async def _start(self, answer: aiohttp.ClientResponse, send: Send, length: int | None = None) -> None:
+    async def _whole_translated(self, answer: aiohttp.ClientResponse, body: bytes, send: Send) -> None:
+        """Pass on an answer in the client's dialect; one that can't be read is an error of the provider's."""
+        trace, made = self._trace, self._out.translation
+        assert made is not None
+        whole = made.whole(answer.status, body, answer.content_type)
+        if whole.status >= 400:
+            trace.status = "error"
+            trace.error_kind = trace.error_kind or f"http_{whole.status}"
+        await self._start(answer, send, len(whole.body), whole)
+        trace.first_byte_ms = self._elapsed()
+        await self._end(send, whole.body)
+        self._take(made.read(body, answer.content_type))
+
+    async def _start(
+        self,
+        answer: aiohttp.ClientResponse,
+        send: Send,
+        length: int | None = None,
+        whole: Whole | None = None,
+    ) -> None:
         """Commit the status: from here on nothing can switch."""
         headers = response_headers(answer)
+        status = answer.status if whole is None else whole.status
+        if self._out.translation is not None:
+            headers = returned(headers, self._out.translation, whole)
         headers += [
             (name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()
         ]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
-        if answer.status < 400:
+        if status < 400:
             self._out.began()
         self._committed = True
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
 
     def _own(self) -> dict[str, str]:
         """Headers of ours, and how often was asked where that was more than once."""
         made = self._attempts.made
         return {**self._out.own, "x-samediff-attempts": str(made)} if made > 1 else {**self._out.own}
+
+    @property
+    def _dialect(self) -> Dialect:
+        """Dialect of the deployment that is asked now."""
+        made = self._out.translation
+        return self._asked.dialect if made is None else made.upstream
 
     def _elapsed(self) -> float:
         return (time.perf_counter() - self._asked.arrived) * 1000

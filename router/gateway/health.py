@@ -176,6 +176,13 @@ class Health:
         line.rests_until = max(line.rests_until, now + min(seconds, self._settings.rest_max_s))
         self._out.add(ticket.line)
 
+    def leave(self, deployment: Deployment, now: float) -> None:
+        """Leave a deployment alone for long, though it answers."""
+        line = self._line(deployment.id)
+        line.trips += 1
+        line.open_until = now + self._settings.open_max_s
+        self._out.add(deployment.id)
+
     def told(self, ticket: Ticket, allowance: Allowance, now: float) -> None:
         """Take in what the provider says is left of the account's limits."""
         account, most = self._accounts[ticket.account], self._settings.rest_max_s

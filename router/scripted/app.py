@@ -151,6 +151,7 @@ class _Serving:
     def _reply(self, talk: Conversation, step: FilledStep, fault: Fault | None, key: str) -> Response:
         tokens = count(talk, step, self._cache.shared_bytes(key, talk))
         reply = make_reply(talk, step, tokens, self._script.chunk_chars)
+        reply = reply._replace(model=self._script.serves.get(talk.model, talk.model))
         writer = _WRITERS[talk.dialect]
         headers = {
             "request-id" if talk.dialect == "anthropic_messages" else "x-request-id": f"req_{reply.id}"

@@ -102,6 +102,7 @@ class Script(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fi
     models: dict[str, list[Step]] = {}
     faults: dict[str, list[Fault]] = {}  # by place, in order; they come before a step's own
     rules: list[Rule] = []
+    serves: dict[str, str] = {}  # model asked for -> model that the answer names
     offers: tuple[str, ...] = ("scripted-large", "scripted-small")  # GET /v1/models
     chunk_chars: int = 24  # of text or of tool arguments per streamed event
     cache_floor_tokens: int = 1024  # shorter shared prefixes are not cached

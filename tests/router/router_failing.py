@@ -41,8 +41,8 @@ reference = {{ openai_chat = "big", anthropic_messages = "big" }}
 
 
 @contextmanager
-def running(place, bundle, upstream, text):
-    (place / "catalog.toml").write_text(rows(upstream.url))
+def running(place, bundle, upstream, text, catalog=None):
+    (place / "catalog.toml").write_text(catalog or rows(upstream.url))
     log = f'[log]\njournal = "{place / "journal"}"\nflush_s = 0.1\n'
     head = f'catalog = "{place / "catalog.toml"}"\nbundle = "{bundle}"\npolicy = "pin:big"\nport = 0\n'
     (place / "samediff.toml").write_text(head + log + text)

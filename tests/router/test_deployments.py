@@ -196,3 +196,43 @@ def test_a_price_file_in_the_settings_is_in_force_and_in_the_receipt(tmp_path, b
     assert cost[1] == 2 * cost[0]
     with pytest.raises(BadInput, match="its price_version is"):
         recompute(receipt, decider)
+
+
+RANGES = """
+[endpoints.openai.base_urls]
+openai_chat = "http://x/v1"
+[candidates."gpt-5.4".versions]
+from = 2026-03-01
+until = 2026-06-01
+accept = ["house/*"]
+mismatch = "leave"
+"""
+
+
+@pytest.mark.parametrize(
+    ("served", "kind"),
+    [
+        ("gpt-5.4", None),  # it doesn't say
+        ("gpt-5.4-2026-03-05", None),
+        ("gpt-5.4-2026-06-01", "checkpoint"),
+        ("gpt-5.4-2026-99-99", "model"),  # no date
+        ("gpt-5.4-mini-2026-03-05", "model"),
+        ("house/gpt", None),
+    ],
+)
+def test_versions_of_a_range_will_do(tmp_path, served, kind) -> None:
+    (tmp_path / "own.toml").write_text(RANGES)
+    deployment = Catalog.load(tmp_path / "own.toml").deployments["openai/gpt-5.4/openai_chat"]
+    found = drift(deployment, served)
+    assert (found and found.kind) == kind
+    assert kind != "checkpoint" or found.expected == "from 2026-03-01 until 2026-06-01"
+
+
+def test_versions_that_cannot_be_are_refused(tmp_path) -> None:
+    for text, said in (
+        ("from = 2026-02-01\nuntil = 2026-01-01", "`from` isn't before `until`"),
+        ("mismatch = 'panic'", "Invalid enum value 'panic'"),
+    ):
+        (tmp_path / "own.toml").write_text(f'[candidates."gpt-5.4".versions]\n{text}')
+        with pytest.raises(BadInput, match=said):
+            Catalog.load(tmp_path / "own.toml")
