@@ -193,7 +193,9 @@ class Registry:
         except ModuleNotFoundError as error:  # a database's driver
             raise BadInput(f"MLflow at {self.shown}: needs {error.name}; pip install {error.name}") from error
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            said = str(error).strip().split("\n", 1)[0][:200]
+            # Whoever meets a full disk has no use for SQLAlchemy's advice to its programmers before it.
+            lines = [line for line in str(error).strip().splitlines() if "autoflush block" not in line]
+            said = next(iter(lines), type(error).__name__)[:200]
             raise BadInput(
                 f"MLflow at {self.shown}: {said}; see that it is there and writable, or use --no-mlflow"
             ) from error
@@ -268,7 +270,7 @@ def _quiet() -> Iterator[None]:
     """Leave out what MLflow says to people who log models by hand."""
     logger = logging.getLogger("mlflow")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(record=True):  # some of them get past a filter
             yield
@@ -299,5 +301,5 @@ def _mlflow() -> Any:
     except ImportError as error:
         raise MissingExtra("mlflow", "train") from error
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its errors are raised, too, and said in one line
     return mlflow
