@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from features.context import model_family
 from features.names import candidate_name
 from features.vector import featurize_frame
 from models.batch import predict_many
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 BATCH = 20_000  # calls whose features are in memory
 MIN_CALLS = 30  # of a candidate in the log, before the lengths of its answers speak for it
+EARLY, ROUNDS = 6, 20  # turns told apart at the beginning of a session; rounds of fitting
+RATIOS = (0.1, 10.0)  # of two candidates' answers; what lies beyond is no belief
 
 
 class Beliefs(NamedTuple):
@@ -110,39 +113,74 @@ def _view(arm: Arm, learned: Learned, effort: float | None, ts_ms: int) -> Candi
     return CandidateView(known, pair[0], pair[1], said)
 
 
-def lengths(book: Book, arms: Arms, beliefs: Beliefs) -> tuple[np.ndarray, dict[str, str]]:
+def lengths(
+    book: Book, arms: Arms, beliefs: Beliefs, *, own_bundle: bool
+) -> tuple[np.ndarray, dict[str, str]]:
     """Output tokens of every call on every arm (n, k), and in words how each arm's were told.
 
-    What was logged stays. Another arm's answer is the logged one times what the bundle says of the two; where
-    it says nothing, times the ratio of their mean answers in the log; without enough of those, as long.
+    What was logged stays. Another arm's answer is the logged one times what a bundle of one's own says of the
+    two; else times the ratio of their answers in the log, to calls alike; else by the prior; else as long.
     """
     rows, k = np.arange(book.n), len(arms.arms)
     calls = np.bincount(arms.logged, minlength=k)
-    mean = np.bincount(arms.logged, weights=book.output, minlength=k) / np.maximum(calls, 1)
+    mean = _usual(book, arms)
     own = beliefs.output[rows, arms.logged]
     out = np.repeat(book.output[:, None], k, axis=1)
+    enough = (calls >= MIN_CALLS) & (mean > 0)
     how: dict[str, str] = {}
     for i, arm in enumerate(arms.arms):
-        ratio = beliefs.output[:, i] / own
-        by_bundle = np.isfinite(ratio) & (own > 0)
-        enough = (calls >= MIN_CALLS) & (mean > 0)
-        by_log = np.where(
-            enough[arms.logged] & bool(enough[i]), mean[i] / np.maximum(mean[arms.logged], 1), 1.0
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            said = beliefs.output[:, i] / own
+        by_bundle = np.isfinite(said) & (own > 0)
+        by_log = enough[arms.logged] & bool(enough[i])
+        by_bundle &= ~by_log | own_bundle
+        of_log = mean[i] / np.maximum(mean[arms.logged], 1e-9)
         others = arms.logged != i
-        out[:, i] *= np.where(others, np.where(by_bundle, ratio, by_log), 1.0)
+        ratio = np.where(by_bundle, np.clip(np.nan_to_num(said), *RATIOS), np.where(by_log, of_log, 1.0))
+        out[:, i] *= np.where(others, ratio, 1.0)
         words = {
-            "the bundle": (others & by_bundle).sum(),
-            "the log's mean answers": (others & ~by_bundle & enough[arms.logged] & bool(enough[i])).sum(),
-            "as long as logged": (others & ~by_bundle & ~(enough[arms.logged] & bool(enough[i]))).sum(),
+            "the bundle": int((others & by_bundle).sum()),
+            "their answers in the log": int((others & ~by_bundle & by_log).sum()),
+            "as long as logged": int((others & ~by_bundle & ~by_log).sum()),
         }
         how[arm.name] = max(words, key=lambda word: words[word]) if others.any() else "as logged"
     return out, how
 
 
+def _usual(book: Book, arms: Arms) -> np.ndarray:
+    """How long each arm's answers (k,) are beside others' to calls of the same kind, in any one unit.
+
+    Answers are taken as arm × kind (type of task, tool loop, early or late in the session): Poisson's
+    likelihood, by iterative proportional fitting, so that who gets the long tasks doesn't pass for wordy.
+    """
+    k = len(arms.arms)
+    turn = np.arange(book.n) - book.starts[book.session]
+    types = np.unique(book.frame["task_type"].fill_null("").to_numpy(), return_inverse=True)[1]
+    loop = np.nan_to_num(book.fact("in_tool_loop")).astype(np.int64)
+    kind = np.unique((types * 2 + loop) * EARLY + np.minimum(turn, EARLY - 1), return_inverse=True)[1]
+    of_arm, of_kind = np.ones(k), np.ones(int(kind.max()) + 1)
+    for _ in range(ROUNDS):
+        expected = np.bincount(kind, weights=of_arm[arms.logged], minlength=len(of_kind))
+        of_kind = np.bincount(kind, weights=book.output, minlength=len(of_kind)) / np.maximum(expected, 1e-9)
+        expected = np.bincount(arms.logged, weights=of_kind[kind], minlength=k)
+        of_arm = np.bincount(arms.logged, weights=book.output, minlength=k) / np.maximum(expected, 1e-9)
+    return of_arm
+
+
 def prompts(book: Book, arms: Arms) -> np.ndarray:
-    """Prompt tokens of every call on every arm (n, k): the log's count, by how finely each family cuts."""
-    ratio = np.array([arm.bytes_per_token for arm in arms.arms])
+    """Prompt tokens of every call on every arm (n, k): the log's count, by how finely each family cuts.
+
+    Bytes per token are those that the log itself shows of a family's calls, else the usual ones.
+    """
+    known = np.isfinite(book.fact("body_bytes")) & (book.prompt > 0) & ~book.run
+    families, of_arm = np.unique([model_family(arm.model) for arm in arms.arms], return_inverse=True)
+    family = of_arm[arms.logged[known]]
+    calls = np.bincount(family, minlength=len(families))
+    size = np.bincount(family, weights=book.fact("body_bytes")[known], minlength=len(families))
+    tokens = np.bincount(family, weights=book.prompt[known], minlength=len(families))
+    usual = np.array([arm.bytes_per_token for arm in arms.arms])
+    enough = calls >= MIN_CALLS
+    ratio = np.where(enough[of_arm], (size / np.maximum(tokens, 1))[of_arm], usual)
     found: np.ndarray = book.prompt[:, None] * (ratio[arms.logged][:, None] / ratio[None, :])
     return found
 

@@ -13,6 +13,7 @@ import polars as pl
 from features.errors import BadInput
 from training.dataset import candidates_of
 from training.labels import resolve
+from training.labels.resolve import SHADOW
 from training.log import STATE_FILE, LogStore
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ _COLUMNS = (
     *("dialect", "model_served", "model_requested", "candidate", "provider", "effort", "service_tier"),
     *("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
     *("output_tokens", "reasoning_tokens", "reasoning_in_output", "cost_usd", "cost_source", "flags"),
-    *("tools_called", "finish_reason"),
+    *("tools_called", "finish_reason", "source"),
 )
 FACTS = (
     *("context_tokens_est", "max_output_tokens", "n_tools", "n_images", "json_schema", "thinking"),
-    *("effort", "in_tool_loop", "provider_bound", "cache_markers"),
+    *("body_bytes", "effort", "in_tool_loop", "provider_bound", "cache_markers"),
 )
 SUMS_OF_CALLS = ("run_totals", "over_window")  # flags of rows that tell of no single call
 _NO_BILL = ("response_cache_hit", "no_tokens")
@@ -136,6 +137,7 @@ def _any_of(flags: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
 def _playable(log: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """The rows that can be played, and how many can't for which reason."""
     reasons = {
+        "they are shadow calls, nobody's traffic": pl.col("source") == SHADOW,
         "no model is named": pl.col("candidate").is_null(),
         "no model was called, or no tokens are counted": pl.col("no_bill"),
         "their input isn't known": pl.col("prompt").is_null() | (pl.col("prompt") < 0),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.replay.controls import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     """Lines that hold for this log and this question."""
-    book = stage.world.book
+    book, names = stage.world.book, stage.world.arms.names
     if stage.matrix is not None:
         yield (
             f"this log is an outcome matrix: {stage.matrix.n:,} tasks that every candidate answered, so "
@@ -34,6 +36,9 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     silent = stage.world.caches.silent & ~book.run
     if silent.any() and stage.matrix is None:
         yield f"{int(silent.sum()):,} calls are of sessions whose log tells of no cache: none is assumed"
+    apart = [n for n, share in zip(names, stage.world.excluded.mean(axis=0), strict=True) if share > NEVER]
+    if apart and stage.matrix is None:
+        yield f"{_some(apart)} can't serve most calls (another dialect, tools, context): not played alone"
     guessed = [name for name, how in stage.lengths.items() if how == "as long as logged"]
     if guessed:
         yield f"answers of {_some(guessed)} are taken as long as the logged ones: nothing says otherwise"

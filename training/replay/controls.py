@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from training.replay.quality import Judge
     from training.replay.world import Played, World
 
+NEVER = 0.5  # of the calls that a candidate can't serve: pinned to it, the reference would answer most
+
 
 def pins(world: World, barred: np.ndarray, told: Callable[[], None]) -> dict[str, Entry]:
-    """Every arm alone, the barred ones left out; an arm without a price has no entry."""
+    """Every arm alone; barred ones, those without a price and those that could never serve have no entry."""
     found = {}
     for i, arm in enumerate(world.arms.arms):
-        if barred[i]:
-            continue
         told()
+        if barred[i] or world.excluded[:, i].mean() > NEVER:
+            continue
         played = constant(world, i)
         if np.isfinite(played.usd).all():
             found[arm.name] = entry_of(f"pin:{arm.name}", played, world.arms, "pin")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from training.estimators import scores as of
-from training.estimators.estimate import estimate, interval
+from training.estimators.estimate import MIN_ESS, estimate, interval
 from training.estimators.model import table_model
 from training.estimators.paired import paired, share_of_logged
 
@@ -59,7 +61,7 @@ class Judge:
         found = answer.quality
         if found is None or found.quality is None:
             ess = answer.support.ess + answer.support.pairs_ess
-            return Quality(ess=ess, why=answer.refused, missing=answer.missing)
+            return Quality(ess=ess, why=answer.refused, missing=_enough(answer.missing, ess, call_usd))
         ess = found.ess or 0.0
         said = Quality(found.quality, found.quality_ci, ess, True, found.name, missing=answer.missing)
         return self._gained(said, chances) if known.any() else said
@@ -97,3 +99,11 @@ class Judge:
         found = interval(rewards, cluster)
         ends = (max(0.0, found.low), min(1.0, found.high))
         return Quality(found.mean, ends, float(labels), True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
+
+
+def _enough(missing: Missing | None, ess: float, call_usd: float | None) -> Missing | None:
+    """The shadow calls that are missing, no fewer than make enough effective decisions: each is about one."""
+    if missing is None:
+        return None
+    pairs = max(missing.pairs, math.ceil(MIN_ESS - ess))
+    return replace(missing, pairs=pairs, usd=None if call_usd is None else pairs * call_usd)

@@ -71,7 +71,7 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
         tokens = prompts(book, arms)
         rates = rates_of(book, arms, tokens)
     beliefs = beliefs_of(log, book, arms, bundle)
-    output, how = lengths(book, arms, beliefs)
+    output, how = lengths(book, arms, beliefs, own_bundle=bundle.kind == "trained")
     world = _world(book, arms, (tokens, output), rates, beliefs, (decisions, options))
     return Stage(
         world, catalog, bundle, decisions, evidence_of(log, book, arms, decisions), barred(arms, options), how
