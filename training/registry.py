@@ -28,6 +28,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 DIGEST_TAG, DATA_TAG, FEATURES_TAG = "bundle_digest", "data_digest", "feature_hash"
 SINCE_TAG, UNTIL_TAG = "in_force_since", "in_force_until"  # of a version, UTC
 _BUNDLE = "bundle"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page shows trainings, not prompts
 _FILE = "sqlite:///"
 
 
@@ -54,7 +55,7 @@ class Registry:
             self._experiment = (
                 found.experiment_id
                 if found
-                else self._client.create_experiment(EXPERIMENT, **self._artifacts())
+                else self._client.create_experiment(EXPERIMENT, tags=_KIND, **self._artifacts())
             )
 
     @property
