@@ -28,6 +28,7 @@ def write_log(
     arms=(STRONG, CHEAP),
     seed=0,
     pairs=0.0,
+    pace_ms=3_600_000,
     **fields,
 ):
     """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should."""
@@ -39,7 +40,7 @@ def write_log(
         for t in range(turns):
             free = rng.random() < epsilon
             arm = arms[int(rng.integers(len(arms)))] if free else arms[0]
-            now = START_MS + s * 3_600_000 + t * 20_000
+            now = START_MS + s * pace_ms + t * 20_000
             prompt += int(rng.integers(500, 3_000))
             one = _request(f"s{s}", t, now, arm, (prompt, sent.get(arm, 0)), fields)
             sent[arm] = prompt

@@ -1,0 +1,182 @@
+"""The replay: does it meet recorded bills and a simulated truth, and how fast is it beside a plain loop?
+
+    python tests/bench/bench_replay.py DATA [--simulate TURNS] [--speed TURNS]
+
+DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet (see
+bench_bill.py for their columns). `--simulate` makes a log whose truth is known (`samediff simulate`) and
+holds every pin's replayed cost and estimated quality against it. `--speed` replays a made-up log of so many calls
+under ten policies and reports calls a second of CPU and the peak of memory, beside a loop over a pandas frame
+that knows one policy, one cache and one price.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import polars as pl
+from bench_bill import AGENTS, RAILS, SOURCES, VEXP, rails_names
+
+from router import prices
+from router.gateway.settings import Settings
+from training.ingest import run as ingest
+from training.log import LogStore, day_of
+from training.replay.options import Options
+from training.replay.run import run
+
+ARMS = ("claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5")
+DAY_MS = 86_400_000
+COPY = 20_000  # calls of the log that is copied day by day
+
+
+def main() -> None:
+    """Print the tables that were asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--simulate", type=int)
+    parser.add_argument("--speed", type=int)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        if options.data is not None:
+            reproduction(options.data, Path(place))
+        if options.simulate is not None:
+            truth(options.simulate, Path(place))
+        if options.speed is not None:
+            speed(options.speed, Path(place))
+
+
+def reproduction(data: Path, place: Path) -> None:
+    """Every set replayed under its own route."""
+    print(
+        "| set | sessions | billed | replayed | error | 95 % | explained | median session | cached |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in (AGENTS, VEXP, RAILS):
+        source, log = data / f"{name}.parquet", place / name
+        own = rails_names(source, place) if name == RAILS else None
+        prices.use(own)
+        ingest([source], log, form="table", maps=SOURCES[name])
+        settings = msgspec.structs.replace(Settings(), prices=None if own is None else str(own))
+        found = run(log, Options(frontier=False), settings)
+        low, high = found.relative_error_ci or (float("nan"),) * 2
+        print(
+            f"| {name} | {found.sessions} | ${found.billed_usd:,.2f} | ${found.replayed_usd:,.2f} | "
+            f"{found.relative_error:+.2%} | {low:+.1%} to {high:+.1%} | "
+            f"{found.explained_relative_error:+.2%} | "
+            f"{found.session_median_error:.1%} | "
+            f"{found.cached_tokens_replayed / max(found.cached_tokens_billed, 1) - 1:+.2%} |"
+        )
+    prices.use(None)
+
+
+def truth(turns: int, place: Path) -> None:
+    """A simulated team's log: what every pin would have cost and how good it would have been is known."""
+    from typer.testing import CliRunner
+
+    import samediff
+
+    log = place / "team"
+    done = CliRunner().invoke(samediff.app, ["simulate", "--to", str(log), "--turns", str(turns)])
+    assert done.exit_code == 0, done.output
+    known = json.loads(Path(f"{log}.truth.json").read_text())["policies"]
+    found = run(log, Options(frontier=False), Settings())
+    print(f"\n{turns:,} simulated turns: {found.reproduction_says}")
+    print("| policy | true cost | replayed − true | true quality, as told | estimated |")
+    print("|---|---|---|---|---|")
+    seen = set()
+    for one in known:
+        row = found.row(one["name"])
+        if row is None or row.cost_usd is None or one["name"] in seen:
+            continue
+        seen.add(one["name"])
+        usd = float(one["cost_usd"])
+        quality = "refused" if row.quality_ci is None else "{:.1%} to {:.1%}".format(*row.quality_ci)
+        told = f"{row.cost_usd / usd - 1:+.1%} | {one['quality_told']:.1%} | {quality}"
+        print(f"| {one['name']} | ${usd:,.2f} | {told} |")
+
+
+def speed(turns: int, place: Path) -> None:
+    """One run with ten policies, and the loop."""
+    log = grown(turns, place / "grown")
+    mixes = tuple(f"mix:{ARMS[0]}={w},{ARMS[2]}={10 - w}" for w in range(1, 5))
+    learned = tuple(f"learned:max_loss={loss}" for loss in (0.0, 0.05, 0.1))
+    pins = tuple(f"pin:{arm}" for arm in ARMS)
+    start, wall = time.process_time(), time.monotonic()
+    found = run(log, Options(policies=(*mixes, *learned, *pins), frontier=False), Settings())
+    cpu, wall = time.process_time() - start, time.monotonic() - wall
+    played = len(found.policies)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"\n{found.calls:,} calls, {played} policies (10 asked for, the rest controls), {len(found.arms)} "
+        f"candidates: {cpu:.0f} s CPU ({wall:.0f} s), {found.calls * played / cpu:,.0f} calls × policies a "
+        f"second of CPU, {found.calls / cpu:,.0f} calls a second for all; peak {peak:.2f} GB"
+    )
+    start = time.process_time()
+    usd, rows = plain(log, min(turns, 200_000))
+    took = time.process_time() - start
+    print(f"plain loop over a pandas frame, a pin, {rows:,} calls: {rows / took:,.0f} a second (${usd:,.2f})")
+    )
+
+
+def grown(turns: int, place: Path) -> Path:
+    """A log of so many calls: one made-up day, copied day by day under other names."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
+    from replay_logs import write_log
+
+    per = min(turns, COPY)
+    seedling = write_log(
+        place.with_name("seedling"), sessions=per // 20, turns=20, pace_ms=40_000, decided=False
+    )
+    base = LogStore(seedling).scan("request").drop("day").collect()
+    (place / "requests").mkdir(parents=True)
+    (place / "samediff-log.json").write_bytes((seedling / "samediff-log.json").read_bytes())
+    for copy in range(max(1, turns // per)):
+        renamed = [(pl.col(name) + f"#{copy}").alias(name) for name in ("request_id", "session_id")]
+        day = base.with_columns(*renamed, ts_ms=pl.col("ts_ms") + copy * DAY_MS)
+        for (name,), part in day.group_by(
+            pl.col("ts_ms").map_elements(day_of, return_dtype=pl.String).alias("day")
+        ):
+            folder = place / "requests" / f"day={name}"
+            folder.mkdir(exist_ok=True)
+            part.drop("day", strict=False).write_parquet(folder / f"{copy}.parquet")
+    return place
+
+
+def plain(log: Path, most: int) -> tuple[float, int]:
+    """A pin's cost by a loop over rows: one dictionary for the cache, one price for all."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        LogStore(log)
+        .scan("request")
+        .select("session_id", "ts_ms", "cached_tokens", "cache_write_tokens", "output_tokens")
+        .head(most)
+        .collect()
+        .to_dict(as_series=False)
+    ).sort_values(["session_id", "ts_ms"])
+    rates = prices.rates(ARMS[0], "anthropic", int(frame["ts_ms"].iloc[0]))
+    assert rates is not None
+    last: dict[str, tuple[int, int]] = {}
+    total = 0.0
+    for _, row in frame.iterrows():
+        tokens = int(row["cached_tokens"] + row["cache_write_tokens"])
+        sent = last.get(row["session_id"])
+        read = sent[0] if sent and tokens >= sent[0] >= 4_096 and row["ts_ms"] - sent[1] < 300_000 else 0
+        total += (
+            read * float(rates.cached)
+            + (tokens - read) * float(rates.write)
+            + row["output_tokens"] * float(rates.output)
+        )
+        last[row["session_id"]] = tokens, row["ts_ms"]
+    return total / 1e6, len(frame)
+
+
+if __name__ == "__main__":
+    main()
