@@ -2,11 +2,11 @@
 
     python tests/bench/bench_replay.py DATA [--simulate TURNS] [--speed TURNS]
 
-DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet (see
-bench_bill.py for their columns). `--simulate` makes a log whose truth is known (`samediff simulate`) and
-holds every pin's replayed cost and estimated quality against it. `--speed` replays a made-up log of so many calls
-under ten policies and reports calls a second of CPU and the peak of memory, beside a loop over a pandas frame
-that knows one policy, one cache and one price.
+DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet (their
+columns: bench_bill.py). `--simulate` makes a log whose truth is known (`samediff simulate`) and holds every
+pin's replayed cost and estimated quality against it. `--speed` replays a made-up log of so many calls under
+ten policies and reports calls a second of CPU and the peak of memory, beside a loop over a pandas frame that
+knows one policy, one cache and one price.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def main() -> None:
 
 def reproduction(data: Path, place: Path) -> None:
     """Every set replayed under its own route."""
-    print(
-        "| set | sessions | billed | replayed | error | 95 % | explained | median session | cached |"
-    )
+    print("| set | sessions | billed | replayed | error | 95 % | explained | median session | cached |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in (AGENTS, VEXP, RAILS):
         source, log = data / f"{name}.parquet", place / name
@@ -120,7 +118,6 @@ def speed(turns: int, place: Path) -> None:
     usd, rows = plain(log, min(turns, 200_000))
     took = time.process_time() - start
     print(f"plain loop over a pandas frame, a pin, {rows:,} calls: {rows / took:,.0f} a second (${usd:,.2f})")
-    )
 
 
 def grown(turns: int, place: Path) -> Path:
