@@ -70,7 +70,8 @@ class Catalog(NamedTuple):
     def deployments_of(self, candidate: str, dialect: Dialect) -> list[Deployment]:
         """Deployments of a candidate for clients of a dialect, in the order of its endpoints.
 
-        Those that speak the dialect come first, or are the only ones, as `dialects` says.
+        Those that speak the dialect come first, or are the only ones, as `dialects` says; an endpoint that
+        speaks it is asked in no other.
         """
         return self._within_reach((d for d in self.deployments.values() if d.candidate == candidate), dialect)
 
@@ -78,9 +79,13 @@ class Catalog(NamedTuple):
         if self.dialects == "same":
             return [d for d in found if d.dialect == dialect]
         reached = [d if d.dialect == dialect else d.abroad() for d in found]
-        if self.dialects == "prefer_same":
-            reached.sort(key=lambda d: (d.dialect != dialect, d.dialect != _NEAREST[dialect]))
-        return reached
+        if self.dialects == "any":
+            return reached
+        reached.sort(key=lambda d: (d.dialect != dialect, d.dialect != _NEAREST[dialect]))
+        nearest: dict[tuple[str, str], Deployment] = {}  # an endpoint is asked in one dialect only
+        for deployment in reached:
+            nearest.setdefault((deployment.endpoint, deployment.candidate), deployment)
+        return list(nearest.values())
 
     def resolve(self, model: str, dialect: Dialect) -> Target | None:
         """Find what a client means by a model: an alias, a candidate, a seller's name for one, or nothing.

@@ -200,12 +200,12 @@ def written(place):
     return {(kind, record.get("request_id")) for kind, record in journal_of(place)}
 
 
-def test_a_model_of_another_dialect_is_not_called_unknown(gateway) -> None:
+def test_a_model_of_another_dialect_wants_a_key_of_ours(gateway) -> None:
     body = {"model": "gpt-5.4", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
-    answer = httpx2.post(f"{gateway.url}/v1/messages", json=body)
-    assert answer.status_code == 404
-    said = "is not served in the dialect anthropic_messages here, only in openai_chat, openai_responses"
-    assert said in answer.json()["error"]["message"]
+    headers = {"x-api-key": "a client's key for Anthropic, which is none for OpenAI"}
+    answer = httpx2.post(f"{gateway.url}/v1/messages", json=body, headers=headers)
+    assert answer.status_code == 503
+    assert "set OPENAI_API_KEY" in answer.json()["error"]["message"]
 
 
 def test_a_guessed_dialect_is_said_to_be_one(gateway) -> None:
