@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.gateway.attempts import Attempts, Target
     from router.gateway.recording import Trace
     from router.gateway.shared import Shared
+    from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
 
 _PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
@@ -60,6 +61,7 @@ class Exchange(NamedTuple):
     attempts: Attempts
     prepare: Callable[[Target], Outgoing]  # to any other
     ended: Callable[[Trace], None]
+    faults: Callable[[WireResponse], list[ToolFault]] | None = None  # such an answer is asked for again
     shared: Shared | None = None  # with those who send the same request again
 
     def outgoing(self, target: Target) -> Outgoing:

@@ -23,6 +23,7 @@ from router.gateway.exchange import Patience, stillborn
 from router.gateway.leaving import gone
 from router.gateway.ratelimits import allowance
 from router.gateway.recording import Trace
+from router.gateway.toolcheck import FAULT_FLAG
 from router.gateway.upstream import response_headers
 
 if TYPE_CHECKING:
@@ -169,8 +170,9 @@ class Forwarded(Response):
                     return failure
             if events:
                 await self._stream(answer, first, chunks, send)
-            else:
-                await self._whole(answer, chunks, send)
+            elif (rejected := await self._whole(answer, chunks, send)) is not None:
+                attempts.answered(ticket, time.monotonic())
+                return rejected
             if failure is None:
                 self._judge(target, ticket)
         return None
@@ -256,7 +258,9 @@ class Forwarded(Response):
         if self._trace.status != "error":
             self._out.heard(answer)
 
-    async def _whole(self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send) -> None:
+    async def _whole(
+        self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send
+    ) -> Failure | None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
         trace = self._trace
         pieces: list[bytes] = []
@@ -270,7 +274,9 @@ class Forwarded(Response):
         over = size > MAX_WHOLE_BYTES
         if self._out.translation is not None:
             await self._whole_translated(answer, b"" if over else body, send)
-            return
+            return None
+        if (rejected := self._rejected(answer.status, b"" if over else body)) is not None:
+            return rejected
         await self._start(answer, send, None if over else size)
         trace.first_byte_ms = self._elapsed()
         if over:
@@ -278,7 +284,7 @@ class Forwarded(Response):
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._end(send)
-            return
+            return None
         await self._end(send, body)
         told = parse_response(self._asked.dialect, body)
         if any(part.kind == "tool_call" for part in told.parts):
@@ -286,6 +292,20 @@ class Forwarded(Response):
         self._take(told)
         if answer.status >= 400:
             trace.error_kind = told.error or f"http_{answer.status}"
+        return None
+
+    def _rejected(self, status: int, body: bytes) -> Failure | None:
+        """A whole answer that its client can't carry out, if it may be asked for again; it is paid for."""
+        faults = self._asked.faults
+        if faults is None or status >= 400 or self._attempts.next(time.monotonic()) is None:
+            return None
+        told = parse_response(self._asked.dialect, body)
+        if not faults(told):
+            return None
+        assert self._trace.target is not None
+        self._trace.spent.append((self._trace.target.deployment, told))
+        self._trace.error_kind = FAULT_FLAG
+        return Failure(FAULT_FLAG)
 
     async def _whole_translated(self, answer: aiohttp.ClientResponse, body: bytes, send: Send) -> None:
         """Pass on an answer in the client's dialect; one that can't be read is an error of the provider's."""

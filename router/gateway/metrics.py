@@ -27,6 +27,7 @@ HELP = {
     "samediff_deployments_out": "Deployments that aren't called now, by state.",
     "samediff_in_flight": "Upstream calls under way, by endpoint.",
     "samediff_repeated_total": "Requests given the answer of the same one before: joined or over already.",
+    "samediff_broken_tool_calls_total": "Tool calls that can't be carried out, by candidate and kind.",
     "samediff_cancelled_total": "Requests whose client left before the end.",
     "samediff_refused_total": "Requests refused, by status.",
     "samediff_journal_records_total": "Records handed to the journal.",

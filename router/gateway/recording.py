@@ -14,13 +14,18 @@ from features.records import AttemptRecord, DecisionRecord, Prompts, RequestReco
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
 from router.drift import ALLOWED_FLAG, DRIFT_FLAG, drift
+from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
+
+    import msgspec
 
     from router.catalog import Deployment
     from router.gateway.attempts import Target
     from router.gateway.sessions import Answer, Place
+    from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
 
 # How clients introduce themselves, and what we call them in the log.
@@ -43,6 +48,7 @@ _TAGS = {
 _MAX_TAG = 200
 _VERSION = re.compile(r"/v?(\d[\w.\-]*)|\b(\d+\.\d+\.\d+)\b")
 TRANSLATED_FLAG = "translated"  # into another dialect and back
+PAID_FLAG = "paid_more_than_once"  # its cost is of several answers, its tokens are of the last
 FALLBACK_FLAG = "another_candidate_answered"  # than the one decided on, which could not be reached
 BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
 
@@ -60,6 +66,7 @@ class Call(NamedTuple):
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
     translation: Translation | None = None  # where its provider speaks another dialect
     translation_for: Callable[[Deployment], Translation | None] | None = None
+    tools: msgspec.Raw | None = None  # as the client offers them
     control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
 
 
@@ -75,6 +82,8 @@ class Trace:
         self.latency_ms: float | None = None
         self.attempts = 0
         self.answer: WireResponse | None = None
+        self.spent: list[tuple[Deployment, WireResponse]] = []  # answers that were thrown away
+        self.faults: list[ToolFault] = []  # in the tool calls of the one that wasn't
         self.target: Target | None = None  # asked last
         self.opened = 0  # breakers that opened over it
         self.tries: list[AttemptRecord] = []
@@ -112,6 +121,11 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         flags.append(TRANSLATED_FLAG)
     if deployment.candidate != receipt.chosen:
         flags.append(FALLBACK_FLAG)
+    if trace.faults:
+        flags.append(FAULT_FLAG)
+    if trace.spent:
+        cost = _with_spent(cost, call, trace)
+        flags.append(PAID_FLAG)
     harness, version = harness_of(call.headers.get("user-agent", ""))
     return RequestRecord(
         request_id=receipt.request_id,
@@ -150,6 +164,18 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         **_counts(usage),
         **_contents(call, answer, prompts),
     )
+
+
+def _with_spent(cost: Decimal | None, call: Call, trace: Trace) -> Decimal | None:
+    """Cost of a request with that of the answers to it that were thrown away; None where one is unknown."""
+    for deployment, answer in trace.spent:
+        tier = answer.service_tier or call.request.service_tier
+        where = (deployment.model, deployment.provider)
+        more = prices.price_usd(
+            *where, counted(answer)[0], call.receipt.ts_ms, tier, region=deployment.region
+        )
+        cost = None if cost is None or more is None else cost + more
+    return cost
 
 
 def counted(answer: WireResponse) -> tuple[Usage, list[str]]:

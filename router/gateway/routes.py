@@ -86,6 +86,7 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
         attempts=attempts_of(gateway, call),
         prepare=prepare,
         ended=partial(gateway.ended, call),
+        faults=partial(gateway.faults, call) if gateway.settings.tools.check == "retry" else None,
     )
 
 

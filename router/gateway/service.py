@@ -36,6 +36,7 @@ from router.gateway.sealed import SealedAnswers
 from router.gateway.served import Served
 from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
+from router.gateway.toolcheck import ToolChecks
 from router.gateway.translate import Untranslatable
 from router.offline import load_decider
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from router.decide import Decider
     from router.gateway.sessions import Place
     from router.gateway.settings import Settings
+    from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
     from router.gateway.upstream import Upstream
 
@@ -95,6 +97,7 @@ class Gateway:
         self.retries = Retries()
         self.health = Health(settings.breaker)
         self.served = Served()
+        self.checks = ToolChecks()
         self.repeats = Repeats(settings.idempotency, _kept_answers(settings))
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
@@ -160,6 +163,7 @@ class Gateway:
             place=place,
             answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
             headers=headers,
+            tools=reading.head.values.get("tools"),
             body_for=lambda other: with_model(
                 reading.body, reading.head, other.model, self._added(reading, receipt, other, tags).inserts
             ),
@@ -246,10 +250,13 @@ class Gateway:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
         if trace.target is not None:
             call = answered_by(call, trace.target.deployment)
+        if self.settings.tools.check != "off" and trace.answer is not None and trace.answer.complete:
+            trace.faults = self.faults(call, trace.answer)
         record = request_record(call, trace, self.settings.log.prompts)
         self.journal.add("request", record)
         if record.status in ("ok", "truncated") and record.deployment is not None:
-            self.retries.note(record.deployment, broken=record.status == "truncated")
+            broken = record.status == "truncated" or bool(trace.faults)
+            self.retries.note(record.deployment, broken=broken)
         self._count(record)
         self._count_attempts(trace)
         drifted = self.served.note(call.deployment, record.model_served)
@@ -259,6 +266,14 @@ class Gateway:
             )
             if drifted.kind != "moved" and call.deployment.versions.mismatch == "leave":
                 self.health.leave(call.deployment, time.monotonic())
+
+    def faults(self, call: Call, answer: WireResponse) -> list[ToolFault]:
+        """What is wrong with an answer's tool calls, counted."""
+        found = self.checks.faults(call.request, call.tools, answer.parts)
+        for fault in found:
+            candidate = self._label(call.deployment.candidate)
+            self.metrics.add("samediff_broken_tool_calls_total", candidate=candidate, kind=fault.kind)
+        return found
 
     def _label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""

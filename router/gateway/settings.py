@@ -14,6 +14,7 @@ from router.catalog import Dialects
 from router.gateway.attempts import RetrySettings
 from router.gateway.health import BreakerSettings
 from router.gateway.idempotency import IdempotencySettings
+from router.gateway.toolcheck import ToolSettings
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    tools: ToolSettings = ToolSettings()
 
     @classmethod
     def load(cls, path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -1,0 +1,107 @@
+"""Tool calls held against the request's own schemas: what is no JSON, breaks its schema or was never offered.
+
+Schemas come from clients, so they are read by a validator that runs no code of theirs (jsonschema-rs), with
+patterns of linear time and without fetching what they refer to. Each is compiled once, by its digest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jsonschema_rs import Validator
+
+    from features.wire import Part, WireRequest
+
+KEPT = 4_096  # schemas
+MAX_SCHEMA_BYTES = 256 * 2**10  # of a tool's definition; a larger one is not checked
+FaultKind = Literal["not_json", "schema", "unknown_tool"]
+FAULT_FLAG = "broken_tool_call"  # in the log's record of the call
+
+
+class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is done about tool calls that the client could not carry out."""
+
+    check: Literal["off", "log", "retry"] = "log"  # retry: an answer that isn't streamed is asked for again
+
+
+class ToolFault(NamedTuple):
+    """What is wrong with a call; no word of its arguments."""
+
+    tool: str
+    kind: FaultKind
+
+
+class ToolChecks:
+    """Validators by the digest of their tool's definition; None for one that can't be checked."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, Validator | None] = OrderedDict()
+
+    def faults(
+        self, request: WireRequest, tools: msgspec.Raw | None, parts: Iterable[Part]
+    ) -> list[ToolFault]:
+        """What is wrong with the tool calls of an answer; `tools` is the request's own list, as JSON."""
+        calls = [part for part in parts if part.kind == "tool_call" and part.name]
+        if not calls or not request.tools:
+            return []
+        offered = {tool.name: tool for tool in request.tools}
+        found = []
+        for part in calls:
+            tool = offered.get(part.name or "")
+            if tool is None:
+                found.append(ToolFault(part.name or "", "unknown_tool"))
+                continue
+            if tool.digest not in self._known:
+                sized = tool.digest and tool.bytes <= MAX_SCHEMA_BYTES
+                self._learn(tool.digest, _schema_of(tool.name, tools) if sized else None)
+            kind = _fault(self._known[tool.digest], part.text)
+            if kind is not None:
+                found.append(ToolFault(tool.name, kind))
+        return found
+
+    def _learn(self, digest: int, schema: dict[str, Any] | None) -> None:
+        self._known[digest] = None if schema is None else _validator(schema)
+        if len(self._known) > KEPT:
+            self._known.popitem(last=False)
+
+
+def _validator(schema: dict[str, Any]) -> Validator | None:
+    """Compile a schema; None where it is no schema, or refers to another place."""
+    import jsonschema_rs
+
+    options = jsonschema_rs.RegexOptions(size_limit=2**20, dfa_size_limit=2**20)
+    try:
+        return jsonschema_rs.validator_for(schema, offline=True, pattern_options=options)
+    except (ValueError, TypeError, RecursionError, jsonschema_rs.ReferencingError):
+        return None
+
+
+def _fault(validator: Validator | None, arguments: str) -> FaultKind | None:
+    if validator is None:
+        return None
+    try:
+        value = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return "not_json"
+    return None if validator.is_valid(value) else "schema"
+
+
+def _schema_of(name: str, tools: msgspec.Raw | None) -> dict[str, Any] | None:
+    """The schema of a tool's arguments, in whichever dialect it is offered; None for one without."""
+    try:
+        listed = [] if tools is None else msgspec.json.decode(tools, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    for tool in listed:
+        inner = tool.get("function")
+        said = inner if isinstance(inner, dict) else tool
+        if said.get("name") == name:
+            schema = said.get("input_schema", said.get("parameters"))
+            return schema if isinstance(schema, dict) else None
+    return None
