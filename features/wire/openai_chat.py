@@ -190,9 +190,10 @@ def usage(block: Any) -> Usage | None:
     cached = _first(
         inside.get("cached_tokens"), block.get("prompt_cache_hit_tokens"), block.get("cached_tokens")
     )
-    written = plain.count(inside.get("cache_write_tokens"))
+    written, prompt = plain.count(inside.get("cache_write_tokens")), plain.count(block.get("prompt_tokens"))
     return Usage(
-        input_tokens_uncached=apart(plain.count(block.get("prompt_tokens")), cached, written),
+        input_tokens_uncached=apart(prompt, cached, written),
+        cache_beside_prompt=prompt is not None and prompt < (cached or 0) + (written or 0),
         cached_tokens=cached,
         cache_write_tokens=written,
         output_tokens=plain.count(block.get("completion_tokens")),

@@ -199,8 +199,10 @@ def usage(block: Any) -> Usage | None:
         return None
     inside = plain.child(block, "input_tokens_details")
     cached, written = plain.count(inside.get("cached_tokens")), plain.count(inside.get("cache_write_tokens"))
+    prompt = plain.count(block.get("input_tokens"))
     return Usage(
-        input_tokens_uncached=apart(plain.count(block.get("input_tokens")), cached, written),
+        input_tokens_uncached=apart(prompt, cached, written),
+        cache_beside_prompt=prompt is not None and prompt < (cached or 0) + (written or 0),
         cached_tokens=cached,
         cache_write_tokens=written,
         output_tokens=plain.count(block.get("output_tokens")),

@@ -99,6 +99,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None  # inside output_tokens for all three dialects
+    cache_beside_prompt: bool = False  # its cache figures exceed its prompt, so they can't be parts of it
 
 
 class WireResponse(msgspec.Struct, frozen=True, kw_only=True):

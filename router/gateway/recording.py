@@ -11,6 +11,7 @@ from features.cache import PREFIXES_KEPT
 from features.diffs.answers import answer_digests
 from features.editfacts import facts_of_answer
 from features.records import AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
+from features.usagedoubts import contradictions
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
 from router.drift import ALLOWED_FLAG, DRIFT_FLAG, drift
@@ -115,6 +116,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     cost = prices.price_usd(
         deployment.model, deployment.provider, usage, receipt.ts_ms, tier, region=deployment.region
     )
+    flags += contradictions(usage)
     if drift(deployment, answer.model) is not None:
         flags.append(ALLOWED_FLAG if deployment.versions.train else DRIFT_FLAG)
     if call.translation is not None:

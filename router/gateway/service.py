@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from features.assemble import trajectory_of
 from features.context import LastTurn
 from features.errors import BadInput
+from features.usagedoubts import CONTRADICTIONS
 from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
@@ -290,6 +291,8 @@ class Gateway:
         )
         for kind in ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"):
             add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
+        for flag in CONTRADICTIONS.keys() & set(record.flags or ()):
+            add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
         if record.cost_usd is None:
             add("samediff_cost_unknown_total", candidate=candidate)
         else:

@@ -299,3 +299,12 @@ def test_records_keep_their_types(tmp_path):
     run(tmp_path, encoded(row(1)))
     (kept,) = LogStore(tmp_path / "log").scan("request").drop("day", "facts").collect().to_dicts()
     assert msgspec.convert(kept, RequestRecord).request_id == "r1"
+
+
+def test_usage_that_contradicts_itself_is_kept_flagged_and_counted(tmp_path):
+    said = {"input_tokens_uncached": 10, "output_tokens": 5, "reasoning_tokens": 900}
+    odd = row(0, **said, reasoning_in_output=True)
+    apart = row(1, **said, reasoning_in_output=False)
+    result = run(tmp_path, encoded(odd, apart))
+    assert (result.kept, result.refused) == (2, 0)
+    assert result.flagged["reasoning_over_output"] == 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from features.records import RequestRecord
+from features.usagedoubts import CONTRADICTIONS, contradictions
 from features.wire.types import Usage
 from training.sources.base import NO_TIME, Record
 from training.sources.values import EARLIEST_MS, LATEST_MS, MOST_TOKENS
@@ -31,6 +32,7 @@ TOKEN_FIELDS = (
 
 # What each flag means, for the closing table.
 FLAGS = {
+    **CONTRADICTIONS,
     "negative_tokens": "a negative token count, or more cached than input, taken as unknown (is the input "
     "without its cached part? then say --map input_tokens_uncached=COLUMN)",
     "absurd_tokens": "a token count over ten thousand million, taken as unknown",
@@ -76,6 +78,8 @@ def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], 
     if record.ts_ms > now_ms + AHEAD_MS:
         flags.append("future_timestamp")
     record = msgspec.structs.replace(record, **changes) if changes else record
+    if record.reasoning_in_output:
+        flags += contradictions(billed_usage(record))
     flags += _doubts_of_price(record, known_model)
     return (
         record if flags == (record.flags or []) else msgspec.structs.replace(record, flags=sorted(set(flags)))

@@ -146,9 +146,10 @@ def usage_fields(dialect: Dialect, usage: Any) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = msgspec.structs.asdict(read)
     fields["reasoning_in_output"] = True if read.reasoning_tokens is not None else None
+    flags = ["cache_over_prompt"] if fields.pop("cache_beside_prompt") else []
     if has_negative(usage):
-        fields["flags"] = ["negative_tokens"]
-    return fields
+        flags.append("negative_tokens")
+    return fields | {"flags": flags} if flags else fields
 
 
 def has_negative(usage: Any) -> bool:
