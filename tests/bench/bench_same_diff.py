@@ -18,6 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -69,6 +71,7 @@ def against_gold(rows: list[dict], levels: list[str]) -> None:
             print(
                 f"  {label}: P(success | same) {wilson(sum(marked), len(marked))}; P(same | success) {wilson(sum(marked), int(wins))}"
             )
+        print(f"  judge minus naive in P(same | success), tasks drawn anew: {recall_gain(here)}")
     print("level given success / failure:")
     for outcome in (1.0, 0.0):
         counts = Counter(found for row, found in zip(rows, levels, strict=True) if row["success"] == outcome)
@@ -82,6 +85,20 @@ def against_gold(rows: list[dict], levels: list[str]) -> None:
             print(
                 f"  same but failed: {row['task_id']} {row['submission']} {found}, naive {row['same_as_gold']}"
             )
+
+
+def recall_gain(here: list[tuple[dict, str]], draws: int = 2000) -> str:
+    """How many more successes the judge calls the same than the naive label does, with its 95 % interval."""
+    tasks = sorted({row["task_id"] for row, _ in here})
+    at = {task: i for i, task in enumerate(tasks)}
+    gained, wins = np.zeros(len(tasks)), np.zeros(len(tasks))
+    for row, found in here:
+        if row["success"] == 1:
+            wins[at[row["task_id"]]] += 1
+            gained[at[row["task_id"]]] += (found in SAME) - bool(row["same_as_gold"])
+    weight = np.random.default_rng(0).multinomial(len(tasks), np.full(len(tasks), 1 / len(tasks)), draws)
+    low, high = np.quantile((weight @ gained) / (weight @ wins), [0.025, 0.975])
+    return f"{gained.sum() / wins.sum():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def between_agents(rows: list[dict]) -> None:
