@@ -68,7 +68,7 @@ def render(report: TrainReport) -> Iterator[RenderableType]:
     for certificate in report.certificates:
         yield f"certificate: {certificate.said}"
     if report.held_out is not None and not report.certificates:
-        yield "no certificate: the best candidate is the cheapest, or fewer than two with a price have outcomes"
+        yield "no certificate: the best candidate is the cheapest, or fewer than two have prices and outcomes"
     yield from _after_said(report)
     for gate in report.gates:
         yield f"{'[green]pass[/]' if gate.passed else '[red]FAIL[/]'}  {gate.name}: {gate.said}"
