@@ -19,6 +19,8 @@ from router.receipt import recompute
 from training.labels.resolve import resolve, shadowed
 from training.log import STATE_FILE, LogStore
 from training.pipeline import train
+from training.replay.options import Options
+from training.replay.run import run as what_if
 from training.simulate.team import new_team
 from training.simulate.traffic import Traffic, scripts
 from training.simulate.world import World
@@ -133,6 +135,19 @@ def test_labels_and_pairs_say_what_was_told(log: tuple[LogStore, Made, pl.DataFr
     assert 0.85 < (pairs["target"] == pairs["success"]).mean() < 1  # 5 % noise
 
 
+def test_what_if_meets_the_truth(log: tuple[LogStore, Made, pl.DataFrame]) -> None:
+    """A replay knows neither the providers' tokenizers nor the other arms' answers; its costs are near."""
+    store, result, _ = log
+    answer = what_if(store.path, Options(policies=("pin:glm-5",), frontier=False), Settings())
+    assert answer.reproduction == "met"
+    assert answer.free_decisions == result.policies[0].asks
+    for truth in result.policies:
+        row = answer.row(truth.name)
+        if row is not None and truth.name.startswith("pin:"):
+            assert row.cost_usd == pytest.approx(float(truth.cost_usd or 0), rel=0.1)
+            assert row.quality is None  # 200 asks prove nothing
+
+
 def test_train_reads_it(log: tuple[LogStore, Made, pl.DataFrame], tmp_path: Path) -> None:
     store, _, _ = log
     report = train(store.path, tmp_path / "bundle")
@@ -185,3 +200,11 @@ def test_own_arms_are_served_under_an_alias_of_their_own(tmp_path: Path) -> None
     result = msgspec.json.decode(done.stdout)
     assert [p["name"] for p in result["policies"]][1:3] == ["pin:claude-opus-4-6", "pin:claude-haiku-4-5"]
     assert set(LogStore(tmp_path / "log").scan("request").collect()["model_requested"]) >= {"auto"}
+
+
+def test_power_needs_no_log() -> None:
+    words = ["simulate", "--power", "--sizes", "400", "--runs", "1", "--session", "2", "--json", "-"]
+    done = CliRunner().invoke(samediff.app, words, catch_exceptions=False)
+    rows = msgspec.json.decode(done.stdout)
+    assert {row["decisions"] for row in rows} == {400}
+    assert all((row["half_width"] is None) == (row["refused"] == 1) for row in rows)
