@@ -288,3 +288,13 @@ def test_the_variable_names_the_file_where_no_settings_do(monkeypatch, tmp_path)
     monkeypatch.delenv(prices.OWN_FILE)
     prices.use(None)
     assert prices.rates("moon-1") is None
+
+
+def test_a_price_from_the_future_is_none_yet(own) -> None:
+    row = (
+        "[[price]]\nprovider = 'our-rack'\nmodels = ['newcomer']\ninput = 1\noutput = 2\nfrom = 2099-01-01\n"
+    )
+    file = own(row + ROW)
+    assert prices.rates("newcomer", "our-rack", ms(2026, 11, 18, 12)) is None
+    assert prices.rates("newcomer", "our-rack", ms(2099, 1, 1, 0)) is not None
+    assert str(file) in prices.why_unknown("newcomer", "our-rack")
