@@ -82,14 +82,18 @@ def test_a_registry_that_never_answers_is_waited_for_so_long_and_no_longer(place
     assert "or use --no-mlflow" in err
 
 
-def test_mlflow_is_told_to_wait_a_minute_and_not_a_quarter_of_an_hour(monkeypatch, place):
+def test_mlflow_is_told_to_wait_a_minute_and_not_a_quarter_of_an_hour(
+    monkeypatch, place
+):  # and to leave stdout alone
     for name in ("TIMEOUT", "MAX_RETRIES"):
         monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as TIMES
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT as SECONDS
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT as SILENT
 
     registry(place)
     assert SECONDS.get() * (1 + TIMES.get()) <= 60
+    assert SILENT.get()
 
 
 @contextmanager
