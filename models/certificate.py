@@ -76,7 +76,5 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         """What became of the heads that it was made for."""
         if not self.refitted:
             return ""
-        policy = f"learned:certified={self.risk}"
-        return (
-            f"; the bundle's heads are fitted anew on these rows too: to be held to it, train with {policy}"
-        )
+        policy = f'policy = "learned:certified={self.risk}"'
+        return f"; the bundle is fitted anew on all rows: to be held to this, train and serve with {policy}"

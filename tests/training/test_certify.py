@@ -34,7 +34,7 @@ def test_what_is_safe_is_certified_with_enough_rows_and_not_with_few() -> None:
     assert "with 95% confidence" in found.said
     assert found.said.endswith("groups)")
     anew = msgspec.structs.replace(found, refitted=True)
-    assert anew.said.endswith("train with learned:certified=worse_if_cheap")
+    assert anew.said.endswith('train and serve with policy = "learned:certified=worse_if_cheap"')
     few = certify(routed(rng, 60, 0.0), "worse_if_cheap")
     assert few.tau is None
     assert few.policy is None
