@@ -1,8 +1,8 @@
 """What cache control is worth to a client that marks nothing: python tests/bench/bench_control.py DATA.
 
 The recorded agent sessions on claude-opus-4-6, three ways at list price: every prompt uncached, as a client
-without markers pays; with our markers (`cache_control = true`), by the simulator; and as recorded, by a client
-with its own. Writes aren't in that log, so that they are priced as input there. The interval is over sessions.
+without markers pays; with our markers (`cache_control = true`), by the simulator; and as recorded, by one
+with its own. Writes aren't in that log, so they are priced as input there. The interval is over sessions.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def main() -> None:
     sums = [each.sum() for each in by]
     print(
         f"{len(rows)} calls of {len(by[0])} sessions, input alone: unmarked ${sums[0]:.2f}, with our markers "
-        f"${sums[1]:.2f} ({1 - sums[1] / sums[0]:.1%} less, {low:.1%} to {high:.1%}), as recorded ${sums[2]:.2f}; "
-        f"every session cheaper: {bool((by[1] < by[0]).all())}"
+        f"${sums[1]:.2f} ({1 - sums[1] / sums[0]:.1%} less, {low:.1%} to {high:.1%}), "
+        f"as recorded ${sums[2]:.2f}; every session cheaper: {bool((by[1] < by[0]).all())}"
     )
 
 
