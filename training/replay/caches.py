@@ -68,7 +68,7 @@ def caches_of(book: Book, arms: Arms, wanted: str = "on") -> Caches:
     """Rules of every arm's cache; `wanted` is on, off, or ttl=SECONDS (or 5m, 1h)."""
     lifetime_s = parse_cache(wanted)
     rules: dict[str, tuple[int, CacheRules]] = {}
-    at = np.full((book.n, len(arms.arms)), -1, dtype=np.int64)
+    at = np.full((book.n, len(arms.arms)), -1, dtype=np.int16)
     told = book.of_session(np.isfinite(book.cached).astype(float)) > 0
     silent = ~told[book.session]
     hourly = (book.of_session(np.nan_to_num(book.written_1h)) > 0)[book.session]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from training.replay.arms import Arms
     from training.replay.world import Played
 
-QUALITY_DIGITS = 6
+TOLD = ("logged", "policy", "reference")  # roles and names whose routes are told about turn by turn
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -42,8 +42,8 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 def entry_of(name: str, played: Played, arms: Arms, role: str = "policy", said: str | None = None) -> Entry:
-    """Report a route."""
-    target = played.route if played.chances is None else played.chances
+    """Report a route; its turns are kept of those only that are told about in full."""
+    target = played.route.astype(np.int16) if played.chances is None else played.chances
     calls = np.bincount(played.route, minlength=len(arms.arms)) / max(len(played.route), 1)
     share = {arm: float(part) for arm, part in zip(arms.names, calls, strict=True) if part}
     return Entry(
@@ -57,7 +57,7 @@ def entry_of(name: str, played: Played, arms: Arms, role: str = "policy", said: 
         target=target,
         role=role,
         said=said,
-        played=played,
+        played=played if role in TOLD or name in TOLD else None,
         refused=played.refused,
     )
 

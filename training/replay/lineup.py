@@ -55,6 +55,8 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
         learned = controls.learned(world, parse_policy(_learned(asked.settings)))
         progress.advance(len(learned))
         named = [_asked_for(stage, spec, asked) for spec in asked.specs]
+        for entry in (*named[1:], *(learned.values() if named else ())):
+            entry.played = None  # a route is told of the first alone
         progress.advance(len(named))
         sweep = _swept(stage, progress) if options.frontier else []
     for entry in (*learned.values(), *sweep):
@@ -62,7 +64,8 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
     for entry, spec in zip(named, asked.specs, strict=True):
         entry.router_usd = router if spec.policy is not None and spec.policy.kind == "learned" else 0.0
     found = [_logged(stage), *named, *learned.values(), *_controls(stage, alone, learned["learned"], options)]
-    found += [*alone.values(), *sweep]
+    asked_for = {entry.name for entry in named}
+    found += [entry for entry in (*alone.values(), *sweep) if entry.name not in asked_for]
     return (
         found
         if stage.matrix is None

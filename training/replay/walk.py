@@ -42,7 +42,8 @@ def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
     rulebook = Rulebook.of(world.caches.rules)
     state = _State.of(book.sessions, k)
     route = np.zeros(book.n, dtype=np.int64)
-    chances = np.zeros((book.n, k), dtype=np.float32)
+    drawn = policy.kind == "mix" or bool(policy.explore)
+    chances = np.zeros((book.n, k), dtype=np.float32) if drawn else None
     length = np.diff(book.starts)
     order = np.argsort(-length, kind="stable")  # the longest sessions first: those left are a prefix
     left = np.searchsorted(-length[order], -np.arange(1, length.max() + 1), side="right")
@@ -65,9 +66,9 @@ def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
         arm = chosen.arm
         if manner.by_session and turn:
             arm = np.where(world.excluded[rows, state.last[sessions]], arm, state.last[sessions])
-        route[rows], chances[rows] = arm, chosen.chances
-        if manner.by_session and turn:
-            chances[rows] = np.eye(k)[arm]
+        route[rows] = arm
+        if chances is not None:
+            chances[rows] = np.eye(k)[arm] if manner.by_session and turn else chosen.chances
         state.note(world, rulebook, (rows, sessions), arm)
     return play(world, route, chances)
 
