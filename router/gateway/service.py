@@ -206,8 +206,8 @@ class Gateway:
         self, reading: Reading, receipt: DecisionRecord, deployment: Deployment, tags: Mapping[str, Any]
     ) -> Added:
         """What keeps a prompt in the cache of a deployment, for a client that doesn't ask for it."""
-        if not self.settings.cache_control:
-            return Added()
+        if not self.settings.cache_control or deployment.dialect != reading.request.dialect:
+            return Added()  # a translation asks for its own
         asked = asked_by(reading.request, control=True)
         rules = cache_rules(deployment, receipt.ts_ms, asked)
         tokens = split_of(next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)).tokens
