@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from router.gateway.attempts import Target
     from router.gateway.exchange import Exchange
     from router.gateway.health import Ticket
-    from router.gateway.translate import Whole
+    from router.gateway.translate import StreamTranslation, Whole
     from router.gateway.upstream import Upstream
 
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
@@ -209,7 +209,7 @@ class Forwarded(Response):
         self, answer: aiohttp.ClientResponse, chunk: bytes, chunks: AsyncIterator[bytes], send: Send
     ) -> None:
         """Pass events on as they come, the first of them here already; each is read after it was sent."""
-        trace, dialect = self._trace, self._asked.dialect
+        trace = self._trace
         reader = StreamReader(self._dialect)
         translated = None if self._out.translation is None else self._out.translation.stream()
         readable = answer.headers.get("content-encoding", "identity") == "identity"
@@ -229,19 +229,25 @@ class Forwarded(Response):
             finished = reader.finished if translated is None else translated.complete
             if readable and not finished and trace.status == "ok":
                 trace.status = "truncated"
+                if translated is None and reader.response().finish_reason is None:
+                    await self._say_broken(send)
         except (aiohttp.ClientError, TimeoutError) as error:
             trace.status = "truncated"
             trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
-            said = "the provider broke off its answer"
-            broken = error_event(dialect, said, self._asked.request_id)
-            if translated is not None:
-                broken = translated.broken(said)
-            await send({"type": "http.response.body", "body": broken, "more_body": True})
+            await self._say_broken(send, translated)
             answer.close()
         finally:
             if trace.answer is None:
                 self._take(reader.response())
         await self._end(send)
+
+    async def _say_broken(self, send: Send, translated: StreamTranslation | None = None) -> None:
+        """Tell the reader of a stream that nothing more comes, though it isn't over."""
+        said = "the provider broke off its answer"
+        broken = error_event(self._asked.dialect, said, self._asked.request_id)
+        if translated is not None:
+            broken = translated.broken(said)
+        await send({"type": "http.response.body", "body": broken, "more_body": True})
 
     def _read(self, reader: StreamReader, chunk: bytes) -> None:
         reader.feed(chunk)

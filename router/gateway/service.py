@@ -37,7 +37,7 @@ from router.gateway.sealed import SealedAnswers
 from router.gateway.served import Served
 from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
-from router.gateway.toolcheck import ToolChecks
+from router.gateway.toolcheck import FAULT_FLAG, ToolChecks
 from router.gateway.translate import Untranslatable
 from router.offline import load_decider
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from features.cache import Chain
-    from features.records import DecisionRecord, OutcomeRecord, RequestRecord
+    from features.records import AttemptRecord, DecisionRecord, OutcomeRecord, RequestRecord
     from features.trajectory import Trajectory
     from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
@@ -307,7 +307,7 @@ class Gateway:
         known, add = self.decider.catalog.deployments, self.metrics.add
         for tried in trace.tries:
             deployment = tried.deployment if tried.deployment in known else OTHER
-            add("samediff_attempts_total", deployment=deployment, result=tried.error_kind or "ok")
+            add("samediff_attempts_total", deployment=deployment, result=_came_of(tried))
         if trace.opened:
             add("samediff_breakers_opened_total", trace.opened)
         if trace.target is not None and trace.target.deployment.id != trace.tries[0].deployment:
@@ -355,6 +355,15 @@ def _kept_answers(settings: Settings) -> SealedAnswers | None:
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:
     """Tell whether a choice goes back to a client: it asked now, or is locked to what it asked for before."""
     return not free or (bool(receipt.locks) and place.after is not None and place.after.by_client)
+
+
+def _came_of(tried: AttemptRecord) -> str:
+    """What came of one upstream call, in words of ours."""
+    if tried.error_kind in (*ERROR_KINDS, FAULT_FLAG):
+        return tried.error_kind
+    if tried.http_status in range(400, 600):
+        return f"http_{tried.http_status}"
+    return OTHER if tried.error_kind else "ok"
 
 
 def _failure(record: RequestRecord) -> str:

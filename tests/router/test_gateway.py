@@ -267,6 +267,7 @@ def test_odd_streams_pass_through_and_are_marked(gateway, place, mark) -> None:
     answer = post(gateway, "/v1/chat/completions", chat_body(mark, stream=True))
     assert answer.status_code == 200
     assert records(place, answer).status == ("truncated" if mark == "FAULT-END" else "ok")
+    assert ("broke off" in answer.text) == (mark == "FAULT-END")
 
 
 @pytest.mark.parametrize("mark", ["FAULT-STALL", "FAULT-SILENT"])

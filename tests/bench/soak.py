@@ -1,0 +1,258 @@
+"""A soak: minutes of clients of every kind in front of deployments that fail in every way.
+
+Run: python tests/bench/soak.py [MINUTES=10] [BUNDLE=models/prior]. Three deployments answer with 429, 500,
+resets, stalls, half bodies, cut streams and late first bytes by turns; clients read slowly, vanish before or
+in the middle of an answer, send a keyed request twice. What is counted is printed, and it is asserted that
+every request that was waited for ended in an answer or in an error that said so; that no body was answered
+twice upstream; that the journal has a decision and a record of every request and lost none; that no call and
+no connection is left over; that memory is flat. Exit 1 if any of it fails. Loopback only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
+
+from router_failing import rows
+from router_servers import journal_of, start_gateway, start_upstream
+
+CLIENTS = 8
+WORDS = "an answer of some length that is streamed in many pieces " * 40
+SETTINGS = """
+[retry]
+backoff_s = 0.05
+wait_s = 1.0
+first_byte_s = 1.0
+[breaker]
+open_s = 0.5
+open_max_s = 2.0
+rest_max_s = 1.0
+[upstream]
+read_s = 2.0
+"""
+FAULTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"status": 429, "retry_after_s": 0.2},
+    {"status": 500},
+    {"status": 529},
+    {"then": "drop"},
+    {"then": "drop", "after_events": 0},
+    {"then": "drop", "after_events": 5},
+    {"then": "end", "after_events": 5},
+    {"then": "error", "after_events": 5},
+    {"then": "garbage", "after_events": 3},
+    {"then": "stall", "after_events": 4},
+    {"delay_ms": 3_000},
+    {"event_delay_ms": 3},
+)
+PATHS = ("/v1/chat/completions", "/v1/messages")
+ENDS = (b"[DONE]", b"message_stop", b"event: error", b'"error"')
+
+
+class Heard(NamedTuple):
+    """What one request came to, as its client saw it."""
+
+    kind: str  # how the client behaved
+    outcome: str
+    request_id: str
+    replayed: bool = False
+
+
+async def faults(session: aiohttp.ClientSession, upstream: str, luck: random.Random) -> None:
+    """Change what goes wrong, several times a second; now and then all is well."""
+    while True:
+        for at in ("east", "west", "south"):
+            wrong = luck.choice(FAULTS) if luck.random() < 0.6 else {}
+            listed = [{**wrong, "times": luck.randint(1, 6)}] if wrong else []
+            async with session.put(f"{upstream}/_faults/{at}", json=listed) as answer:
+                await answer.read()
+        await asyncio.sleep(0.25)
+
+
+async def one(session: aiohttp.ClientSession, url: str, number: int, luck: random.Random) -> Heard:
+    """Make one request in one client's way, and say what came of it."""
+    kind = luck.choices(("plain", "slow", "leaves at once", "leaves midway", "keyed"), (6, 1, 1, 1, 1))[0]
+    path, stream = luck.choice(PATHS), luck.random() < 0.7
+    body = {
+        "model": luck.choice(("auto", "big")),
+        "stream": stream,
+        "messages": [{"role": "user", "content": f"Question {number}: {'why? ' * luck.randint(1, 2_000)}"}],
+    }
+    if path == "/v1/messages":
+        body["max_tokens"] = 4_000
+    headers = {"idempotency-key": f"soak-{number}"} if kind == "keyed" else {}
+    ask = session.post(f"{url}{path}", json=body, headers=headers)
+    try:
+        if kind == "leaves at once":
+            async with asyncio.timeout(luck.uniform(0.001, 0.05)):
+                return await read(kind, ask, luck)
+        if kind == "keyed":
+            first, second = await asyncio.gather(
+                read(kind, ask, luck),
+                read(kind, session.post(f"{url}{path}", json=body, headers=headers), luck),
+            )
+            return first if second.replayed else second if first.replayed else first._replace(outcome="TWICE")
+        return await read(kind, ask, luck)
+    except TimeoutError:
+        return Heard(kind, "left", "")
+
+
+async def read(kind: str, ask: Any, luck: random.Random) -> Heard:
+    """Read an answer to its end, slowly or not at all; an end that says nothing is a loss."""
+    try:
+        async with ask as answer:
+            name = answer.headers.get("x-samediff-request-id", "")
+            replayed = "x-samediff-replayed" in answer.headers
+            said = b""
+            async for chunk in answer.content.iter_chunked(512 if kind == "slow" else 65536):
+                said += chunk
+                if kind == "slow":
+                    await asyncio.sleep(0.004)
+                if kind == "leaves midway" and luck.random() < 0.3:
+                    answer.close()
+                    return Heard(kind, "left", name, replayed)
+            if answer.status >= 400:
+                known = b'"error"' in said and b"message" in said
+                return Heard(kind, f"error {answer.status}" if known else "LOST: no error", name, replayed)
+            if answer.content_type == "text/event-stream" and not any(end in said for end in ENDS):
+                return Heard(kind, "LOST: no end", name, replayed)
+            broken = b"broke off" in said or b"event: error" in said or b'"type":"server_error"' in said
+            return Heard(kind, "told it broke off" if broken else "answered", name, replayed)
+    except aiohttp.ClientError as error:
+        return Heard(kind, f"connection: {type(error).__name__}", "")
+
+
+async def client(
+    session: aiohttp.ClientSession, url: str, until: float, seed: int, heard: list[Heard]
+) -> None:
+    """One client, one request after another."""
+    luck = random.Random(seed)
+    number = seed * 10_000_000
+    while time.monotonic() < until:
+        number += 1
+        heard.append(await one(session, url, number, luck))
+
+
+async def drive(minutes: float, url: str, upstream: str, pid: int) -> tuple[list[Heard], list[float]]:
+    """Run all clients for so long; what they heard, and the gateway's memory in MiB over time."""
+    heard: list[Heard] = []
+    memory: list[float] = []
+    until = time.monotonic() + minutes * 60
+    connector = aiohttp.TCPConnector(limit=0, force_close=False)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
+        failing = asyncio.create_task(faults(session, upstream, random.Random(0)))
+        clients = [asyncio.create_task(client(session, url, until, n + 1, heard)) for n in range(CLIENTS)]
+        while time.monotonic() < until:
+            await asyncio.sleep(min(2.0, minutes * 2))
+            memory.append(resident_mib(pid))
+        await asyncio.gather(*clients)
+        failing.cancel()
+        for at in ("east", "west", "south"):
+            async with session.put(f"{upstream}/_faults/{at}", json=[]) as answer:
+                await answer.read()
+    return heard, memory
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def sockets(pid: int) -> int:
+    """Open sockets of a process."""
+    return sum("socket" in str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink())
+
+
+def main() -> int:
+    """Run it and judge it."""
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    bundle = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("models/prior")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        upstream = start_upstream({"steps": [{"text": WORDS}], "chunk_chars": 60}, folder)
+        gateway = start_gateway(
+            folder,
+            bundle.resolve(),
+            upstream.url,
+            "--policy",
+            "pin:big",
+            environ={f"{at}_KEY": "made-up" for at in ("EAST", "WEST", "SOUTH")},
+            catalog=rows(upstream.url),
+            settings=SETTINGS,
+        )
+        try:
+            wrong = judged(minutes, folder, gateway, upstream)
+        finally:
+            gateway.stop()
+            upstream.stop()
+    for line in wrong:
+        print("FAILED:", line)
+    return 1 if wrong else 0
+
+
+def judged(minutes: float, folder: Path, gateway: Any, upstream: Any) -> list[str]:
+    """Drive, print what was counted, and return what should not have been."""
+    pid = gateway.process.pid
+    quiet = sockets(pid)
+    heard, memory = asyncio.run(drive(minutes, gateway.url, upstream.url, pid))
+    time.sleep(3.0)
+    counts = Counter((one.kind, one.outcome) for one in heard)
+    for (kind, outcome), n in sorted(counts.items()):
+        print(f"{kind:16s} {outcome:28s} {n:6d}")
+    metrics = asyncio.run(fetched(f"{gateway.url}/metrics")).decode()
+    for line in metrics.splitlines():
+        if line.startswith(
+            ("samediff_attempts", "samediff_failovers", "samediff_breakers", "samediff_repeated")
+        ):
+            print(line)
+    entries = json.loads(asyncio.run(fetched(f"{upstream.url}/_requests")))
+    answered = Counter(e["body_xxh64"] for e in entries if e.get("status") == 200 and e.get("fault") is False)
+    kept = journal_of(folder)
+    decisions = Counter(r["request_id"] for k, r in kept if k == "decision")
+    requests = Counter(r["request_id"] for k, r in kept if k == "request")
+    waited = {one.request_id for one in heard if one.request_id}
+    third = max(1, len(memory) // 3)
+    first, last = max(memory[third : 2 * third]), max(memory[-third:])
+    print(f"{len(heard)} requests, {len(entries)} upstream calls, {len(requests)} records")
+    print(
+        f"memory {min(memory):.0f} to {max(memory):.0f} MiB; middle third {first:.0f}, last third {last:.0f}"
+    )
+    print(f"sockets {quiet} before, {sockets(pid)} after")
+    left = [x for x in metrics.splitlines() if x.startswith("samediff_in_flight{") and not x.endswith(" 0")]
+    checks = {
+        "requests lost without an error": sum(n for (_, o), n in counts.items() if o.startswith("LOST")),
+        "connections that broke": sum(n for (_, o), n in counts.items() if o.startswith("connection")),
+        "keyed requests answered twice": sum(n for (_, o), n in counts.items() if o == "TWICE"),
+        "bodies answered twice upstream": sum(n > 1 for n in answered.values()),
+        "requests without a record": len(waited - set(requests)),
+        "decisions without a record": len(set(decisions) ^ set(requests)),
+        "requests with two records": sum(n > 1 for n in (*requests.values(), *decisions.values())),
+        "records dropped": int("samediff_journal_dropped_total 0" not in metrics),
+        "calls left under way": len(left),
+        "connections left open": max(0, sockets(pid) - quiet - 64),
+        "memory that grew, over 8 %": int(last > 1.08 * first),
+    }
+    return [f"{what}: {n}" for what, n in checks.items() if n]
+
+
+async def fetched(url: str) -> bytes:
+    """GET a page."""
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return await answer.read()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
