@@ -82,9 +82,7 @@ def test_a_registry_that_never_answers_is_waited_for_so_long_and_no_longer(place
     assert "or use --no-mlflow" in err
 
 
-def test_mlflow_is_told_to_wait_a_minute_and_not_a_quarter_of_an_hour(
-    monkeypatch, place
-):  # and to leave stdout alone
+def test_mlflow_is_told_to_wait_a_minute_and_to_leave_stdout_alone(monkeypatch, place):
     for name in ("TIMEOUT", "MAX_RETRIES"):
         monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as TIMES
