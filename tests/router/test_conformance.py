@@ -21,6 +21,7 @@ from router.conformance.run import PATHS, Plan, run
 from router.conformance.wire import ends, problem
 
 ALWAYS = {"ZAI_API_KEY": "k", "MOONSHOT_API_KEY": "k", "OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
+ALWAYS["OPENROUTER_API_KEY"] = "k"
 CALL, NUMBER = b'"tool_calls":[{"index":%d', b'"sequence_number":%d'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 SAME = {"openai_chat": "kimi-k2.5", "anthropic_messages": "kimi-k2.5", "openai_responses": "gpt-5.4"}
@@ -51,6 +52,29 @@ def test_our_gateway_passes_in_one_dialect(trial, surface) -> None:
     found = report(server.url, port, surface, SAME[surface])
     assert [(row.case, row.detail) for row in found.rows if not row.ok] == []
     assert found.passed > 50
+
+
+# surface -> (model, dialect in which alone its provider can be asked)
+OTHER = [
+    ("openai_chat", "claude-haiku-5-5", "messages"),
+    ("anthropic_messages", "gpt-5.4", "responses"),
+    ("anthropic_messages", "qwen3-max", "chat"),
+    ("openai_responses", "glm-5", "chat"),
+    ("openai_responses", "claude-haiku-5-5", "messages"),
+]
+BETWEEN = (
+    "whole t", "tool call", "no JSON", "unicode", "empty", "comments", "mid-stream", "terminal", "dropped",
+    "truncated JSON", "HTML", "error 4", "request:", "client leaves",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("surface", "model", "upstream"), OTHER)
+def test_our_gateway_passes_between_dialects(trial, surface, model, upstream) -> None:
+    server, port = trial
+    found = report(server.url, port, surface, model, BETWEEN)
+    assert [(row.case, row.detail) for row in found.rows if not row.ok] == []
+    assert {row.upstream for row in found.rows if row.upstream} == {upstream}
+    assert found.passed > 25
 
 
 @pytest.mark.parametrize("dialect", SAME)
