@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ def advise(rows: Sequence[Row], base: str = "logged") -> Advice:
         return Advice(base, f"{stay}: nothing else was played.")
     if not today.supported:
         return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, today)}")
-    pins = [row for row in rows if row.role == "pin" and _good(row, today)]
+    asked = sum(row.supported and _changes(row, today) for row in rows)
+    good = [row for row in rows if row.role in ("pin", "policy") and _good(row, today, asked)]
+    pins = [row for row in good if is_pin(row)]
     best = min(pins, key=lambda row: (row.cost_usd or 0.0, row.name), default=None)
     rival = best or today
-    routers = [row for row in rows if row.role == "policy" and _good(row, today)]
-    routers = [row for row in routers if _beats(row, rival) and _beats_mix(row, named.get("random_mix"))]
+    routers = [row for row in good if not is_pin(row) and _beats(row, rival)]
+    routers = [row for row in routers if _beats_mix(row, named.get("random_mix"))]
     chosen = min(routers, key=lambda row: (row.cost_usd or 0.0, row.name), default=best)
     if chosen is not None:
         return Advice(chosen.name, _do(chosen, today))
@@ -67,12 +70,24 @@ def _root(a: float, b: float) -> float:
     return float((a * a + b * b) ** 0.5)
 
 
-def _good(row: Row, today: Row) -> bool:
-    """Whether it saves beyond its interval and loses no more than MARGIN of success."""
-    if not row.supported or row.saving_ci is None or row.share == today.share:
+def is_pin(row: Row) -> bool:
+    """Whether one candidate answers everything."""
+    return row.name.startswith("pin:")
+
+
+def _good(row: Row, today: Row, asked: int) -> bool:
+    """Whether it saves beyond its interval and loses at most MARGIN of success, being one of `asked`.
+
+    The best of many looks better than it is, so the interval of each is as wide as holds for all at once.
+    """
+    if not row.supported or row.saving_ci is None or row.share == today.share or row.unsafe_switches:
         return False
     apart = difference(row, today)
-    return row.saving_ci[0] > 0 and apart is not None and apart[0] >= -MARGIN and not row.unsafe_switches
+    if apart is None:
+        return False
+    middle, reach = (apart[0] + apart[1]) / 2, (apart[1] - apart[0]) / 2
+    wide = reach * NormalDist().inv_cdf(1 - 0.025 / max(asked, 1)) / NormalDist().inv_cdf(0.975)
+    return row.saving_ci[0] > 0 and middle - wide >= -MARGIN
 
 
 def _beats(row: Row, base: Row) -> bool:
@@ -92,7 +107,7 @@ def _beats_mix(row: Row, mix: Row | None) -> bool:
 
 def _do(row: Row, today: Row) -> str:
     pin = row.name.removeprefix("pin:")
-    head = f"Pin {pin}" if row.role == "pin" else f"Use {row.name}"
+    head = f"Pin {pin}" if is_pin(row) else f"Use {row.name}"
     apart = difference(row, today)
     quality = (
         ""

@@ -93,7 +93,7 @@ class Judge:
         if labels < MIN_LABELS or sessions < MIN_SESSIONS:
             return Quality(
                 ess=float(labels),
-                why=f"{labels:,} of its answers in {sessions:,} sessions have a known outcome, "
+                why=f"{labels:,} of the logged answers in {sessions:,} sessions have a known outcome, "
                 f"{MIN_LABELS} in {MIN_SESSIONS} are needed",
             )
         found = interval(rewards, cluster)

@@ -1,0 +1,121 @@
+"""The recommendation says what the rows say: no more, no less, and names the pin where the pin is enough."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.replay.advise import MARGIN, advise, is_pin
+from training.replay.result import Row
+
+
+def row(name, cost, gain=0.0, *, role="policy", reach=0.01, supported=True, switches=0.0, **more):
+    """A policy of this cost beside a logged one of 100, `gain` better in success."""
+    saving = 1 - cost / 100
+    known = {
+        "quality": 0.8 + gain,
+        "quality_ci": (0.8 + gain - reach, 0.8 + gain + reach),
+        "quality_gain": gain,
+        "quality_gain_ci": (gain - reach, gain + reach),
+        "quality_how": "dr",
+    }
+    return Row(
+        name=name,
+        role=role,
+        cost_usd=cost,
+        saving=saving,
+        saving_ci=(saving - 0.01, saving + 0.01),
+        switches=switches,
+        unsafe_switches=0.0,
+        ess=1_000.0 if supported else 10.0,
+        supported=supported,
+        why=None if supported else "10 effective decisions are known, 400 are needed",
+        share={name: 1.0},
+        **(known if supported else {}),
+        **more,
+    )
+
+
+def logged(supported=True):
+    return row("logged", 100.0, role="logged", reach=0.0, supported=supported)
+
+
+def test_a_pin_that_is_as_good_and_cheaper_is_advised():
+    found = advise([logged(), row("pin:small", 40.0, 0.0, role="pin")])
+    assert found.policy == "pin:small"
+    assert found.sentence.startswith("Pin small: it saves 60% (59% to 61%)")
+
+
+def test_a_router_must_beat_the_pin_and_the_mix():
+    pin, mix = row("pin:small", 40.0, role="pin"), row("random_mix", 30.0, -0.1, role="control")
+    assert advise([logged(), pin, mix, row("learned", 45.0)]).policy == "pin:small"
+    assert advise([logged(), pin, mix, row("learned", 20.0)]).policy == "learned"
+    no_better = row("random_mix", 20.0, 0.05, role="control")
+    assert advise([logged(), pin, no_better, row("learned", 20.0)]).policy == "pin:small"
+
+
+def test_what_loses_more_than_the_margin_is_not_advised():
+    found = advise([logged(), row("pin:small", 40.0, -0.05, role="pin")])
+    assert found.policy == "logged"
+    assert found.sentence.startswith("Stay with what is logged")
+    assert "success -6.0 to -4.0 points" in found.sentence
+
+
+def test_what_is_not_supported_is_not_advised_but_its_price_is_told():
+    unknown = row(
+        "pin:small", 40.0, role="pin", supported=False, missing={"half_width": 0.03, "pairs": 390, "usd": 4.2}
+    )
+    found = advise([logged(), unknown])
+    assert found.policy is None
+    assert found.sentence == (
+        "Not enough evidence to change anything. pin:small would cost 60% (59% to 61%) less, but nothing "
+        "shows that its diffs are as good; 390 shadow calls (≈ $4.20) would tell it to ±3%."
+    )
+
+
+def test_without_outcomes_of_what_is_logged_nothing_is_advised():
+    found = advise([logged(supported=False), row("pin:small", 40.0, role="pin")])
+    assert found.policy is None
+    assert found.sentence.startswith("Not enough evidence: 10 effective decisions")
+
+
+def test_nothing_that_saves_means_staying():
+    found = advise([logged(), row("pin:big", 150.0, 0.0, role="pin")])
+    assert found.policy == "logged"
+    assert found.sentence.endswith("Nothing that was played would cost less.")
+
+
+@given(
+    pins=st.lists(
+        st.tuples(st.floats(1, 300), st.floats(-0.2, 0.15), st.floats(0, 0.1), st.booleans()), max_size=8
+    ),
+    routers=st.lists(
+        st.tuples(st.floats(1, 300), st.floats(-0.2, 0.15), st.floats(0, 0.1), st.booleans()), max_size=3
+    ),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_number_in_the_sentence_stands_in_the_rows(pins, routers):
+    rows = [logged()]
+    rows += [
+        row(f"pin:p{i}", cost, gain, reach=reach, supported=known, role="pin")
+        for i, (cost, gain, reach, known) in enumerate(pins)
+    ]
+    rows += [
+        row(f"learned:max_loss=0.0{i}", cost, gain, reach=reach, supported=known)
+        for i, (cost, gain, reach, known) in enumerate(routers)
+    ]
+    found = advise(rows)
+    if found.policy in (None, "logged"):
+        assert found.sentence.startswith(("Not enough evidence", "Stay with what is logged"))
+        return
+    chosen = next(r for r in rows if r.name == found.policy)
+    assert chosen.supported
+    assert chosen.saving_ci[0] > 0
+    assert chosen.quality_gain_ci[0] >= -MARGIN
+    assert found.sentence.startswith("Pin " if is_pin(chosen) else "Use learned")
+    assert f"it saves {chosen.saving:.0%}" in found.sentence
+    told = re.search(r"difference ([+-][\d.]+) to ([+-][\d.]+) points", found.sentence)
+    assert [float(t) for t in told.groups()] == pytest.approx(
+        [end * 100 for end in chosen.quality_gain_ci], abs=0.051
+    )
