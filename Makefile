@@ -31,10 +31,10 @@ test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 run/clients/.done:
-	npm install --silent --no-audit --no-fund --prefix run/clients @anthropic-ai/claude-code @openai/codex
+	npm install --silent --no-audit --no-fund --prefix run/clients @anthropic-ai/claude-code @openai/codex opencode-ai
 	@touch $@
 
-test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code and Codex (installs them from npm)
+test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code, Codex and OpenCode (installs them from npm)
 	SAMEDIFF_CLIENTS=$(CURDIR)/run/clients/node_modules/.bin $(BIN)/python -m pytest -m clients
 
 lint: $(VENV)/.dev  ## style and the one-way rule

@@ -1,8 +1,9 @@
-"""A real Claude Code or Codex in a home of its own, set to a repository with a failing test.
+"""A real agent in a home of its own, set to a repository with a failing test.
 
-Needs SAMEDIFF_CLIENTS, a folder with the executables `claude` and `codex` installed from npm.
+Needs SAMEDIFF_CLIENTS, a folder with the executables `claude`, `codex` and `opencode` installed from npm.
 """
 
+import json
 import os
 import subprocess
 
@@ -57,6 +58,27 @@ def codex(base, home, model):
     config = CODEX_CONFIG.format(base=base, model=model or "gpt-5.2-codex")
     (home / ".codex" / "config.toml").write_text(config)
     return ["codex", "exec", "--skip-git-repo-check", TASK], {"OPENAI_API_KEY": "made-up"}
+
+
+def opencode(base, home, model):
+    """Command and environment of OpenCode, which speaks Chat Completions to a provider of one's own."""
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "local",
+        "options": {"baseURL": f"{base}/v1", "apiKey": "made-up"},
+        "models": {model or "glm-5": {"name": model or "glm-5"}},
+    }
+    config = {
+        "provider": {"local": provider},
+        "share": "disabled",
+        "autoupdate": False,
+        "permission": "allow",
+    }
+    (home / ".config" / "opencode").mkdir(parents=True)
+    (home / ".config" / "opencode" / "opencode.json").write_text(json.dumps(config))
+    return ["opencode", "run", "-m", f"local/{model or 'glm-5'}", TASK], {
+        "OPENCODE_DISABLE_MODELS_FETCH": "1"
+    }
 
 
 def work(drive, base, folder, model=None):
