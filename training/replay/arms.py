@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from features.cache.rules import plain_name
 from features.context import TokenRatios
@@ -96,7 +97,8 @@ def arms_of(book: Book, catalog: Catalog, bundle: Bundle, options: Options, name
     arms = tuple(arm for key, arm in found.items() if arm.logged or key not in gone)
     places = {key_of(arm.name): i for i, arm in enumerate(arms)}
     of_name = {name: places[key_of(name)] for name in logged}
-    return Arms(arms, np.array([of_name[name] for name in candidates.to_list()], dtype=np.int64))
+    at = candidates.replace_strict(of_name, return_dtype=pl.Int64)
+    return Arms(arms, at.to_numpy())
 
 
 def _without(found: dict[str, Arm], options: Options) -> set[str]:

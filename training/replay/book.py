@@ -33,6 +33,10 @@ FACTS = (
     *("body_bytes", "effort", "in_tool_loop", "provider_bound", "cache_markers"),
 )
 SUMS_OF_CALLS = ("run_totals", "over_window")  # flags of rows that tell of no single call
+NAMES = (  # that a replay reads as such
+    *("place", "request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
+    *("model_served", "model_requested", "candidate", "provider", "service_tier"),
+)
 _NO_BILL = ("response_cache_hit", "no_tokens")
 _CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
 GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task"}
@@ -81,8 +85,14 @@ class Book(NamedTuple):
 
     def without(self, which: np.ndarray, why: str) -> Book:
         """The calls but these (n,) bool, which are counted, and the sessions that are left."""
-        left_out = {**self.left_out, why: int(which.sum())}
-        return _columns(self.frame.filter(pl.Series(~which)), left_out)
+        kept = self.rows(~which)
+        sizes = np.diff(kept.starts)
+        session = np.repeat(np.arange(int((sizes > 0).sum())), sizes[sizes > 0])
+        return kept._replace(
+            session=session,
+            starts=np.append(0, np.cumsum(sizes[sizes > 0])),
+            left_out={**self.left_out, why: int(which.sum())},
+        )
 
     def of_session(self, values: np.ndarray) -> np.ndarray:
         """Sums (S,) of the values (n,) of each session's calls."""
@@ -176,7 +186,7 @@ def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
     matrix = facts.fill_null(float("nan")).to_numpy()
     loop, bound = (matrix[:, FACTS.index(name)] == 1 for name in ("in_tool_loop", "provider_bound"))
     return Book(
-        frame=frame,
+        frame=frame.select(NAMES),
         session=session,
         starts=np.append(np.flatnonzero(new), len(frame)),
         ts_ms=frame["ts_ms"].to_numpy(),
