@@ -84,7 +84,7 @@ def _automatic(envelope: _Body) -> dict[str, Any]:
 def _markers(holders: list[Any]) -> list[Any]:
     """The cache_control markers of content blocks and of those within results, in their order."""
     found = []
-    for holder in holders:
+    for holder in plain.objects(holders):
         content = holder.get("content")
         if isinstance(content, list):
             blocks = [block for block in content if isinstance(block, dict)]

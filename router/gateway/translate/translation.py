@@ -55,6 +55,7 @@ _BODIES: dict[Dialect, Callable[[Answer, Asked], dict[str, Any]]] = {
     "anthropic_messages": messages_body,
     "openai_responses": responses_body,
 }
+_ODD = (AttributeError, KeyError, TypeError, ValueError)  # what reading the wrong kind of value raises
 SSE = "text/event-stream"
 KEEP_ALIVE = b":\n\n"  # a comment: the provider is at work on something that isn't shown
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -92,7 +93,7 @@ class Translation:
         if content_type == SSE:
             _cut(body, reader)
         elif (plain_body := plain.decode_event(body)) is not None:
-            reader.whole(plain_body)
+            _taken(reader, reader.whole, plain_body)
         events = reader.take()
         broke = next((event for event in events if isinstance(event, Broke)), None)
         if broke is not None or not reader.over:
@@ -140,7 +141,17 @@ def _event(reader: Reader, data: bytes) -> None:
     if data.strip() == b"[DONE]":
         reader.done()
     elif (event := plain.decode_event(data)) is not None:
-        reader.event(event)
+        _taken(reader, reader.event, event)
+    else:
+        reader.broke({"message": "an event of the provider's is not JSON"}, 502)
+
+
+def _taken(reader: Reader, take: Callable[[dict[str, Any]], None], value: dict[str, Any]) -> None:
+    """Take an event or a body; one that isn't the dialect's own ends the answer."""
+    try:
+        take(value)
+    except _ODD:
+        reader.broke({"message": "the provider's answer is none that its dialect knows"}, 502)
 
 
 class StreamTranslation:
@@ -194,7 +205,10 @@ def translate(client: Dialect, body: bytes, target: Target, request_id: str, now
     request = plain.decode_event(body)
     if request is None:
         raise BadInput("the request body is not a JSON object")
-    talk = _READ[client](request)
+    try:
+        talk = _READ[client](request)
+    except _ODD as error:  # a number where an object belongs, or the like
+        raise Untranslatable(f"the request does not have the shape of {client}") from error
     if talk.forced is not None and talk.forced not in {tool.name for tool in talk.tools}:
         raise Untranslatable("tool_choice: the tool that must be called can't be had from another provider")
     written = _WRITE[target.dialect](talk, target)
