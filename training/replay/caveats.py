@@ -54,8 +54,20 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
         yield "a bundle trained on these very calls is flattered by them: replay later ones (--since)"
     if options.budget is not None:
         yield "quality is of answered calls only; those that the budget refuses are counted beside it"
+    together = _at_once(stage)
+    if together and stage.matrix is None:
+        yield f"{together:,} of {book.sessions:,} sessions overlap in time: their caches are kept apart"
     if len(book.starts) - 1 < 2:
         yield "one session: no interval can be told"
+
+
+def _at_once(stage: Stage) -> int:
+    """How many sessions begin before one that began earlier has ended."""
+    book = stage.world.book
+    begun, ended = book.ts_ms[book.starts[:-1]], book.ts_ms[book.starts[1:] - 1]
+    order = np.argsort(begun, kind="stable")
+    latest = np.maximum.accumulate(ended[order])[:-1]
+    return int((begun[order][1:] < latest).sum())
 
 
 def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
