@@ -30,7 +30,7 @@ class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
 
-ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused"]
+ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused", "hedge_lost"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 

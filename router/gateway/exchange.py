@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
+    from router.gateway.hedge import Hedge
     from router.gateway.recording import Trace
     from router.gateway.shared import Shared
     from router.gateway.toolcheck import ToolFault
@@ -62,6 +63,7 @@ class Exchange(NamedTuple):
     prepare: Callable[[Target], Outgoing]  # to any other
     ended: Callable[[Trace], None]
     faults: Callable[[WireResponse], list[ToolFault]] | None = None  # such an answer is asked for again
+    hedge: Hedge | None = None
     shared: Shared | None = None  # with those who send the same request again
 
     def outgoing(self, target: Target) -> Outgoing:

@@ -6,10 +6,14 @@ asked to be routed. State that is bound to a provider stays with its seller and 
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router.gateway.attempts import Attempts, Target
+from router.gateway.hedge import Hedge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +35,29 @@ def attempts_of(gateway: Gateway, call: Call) -> Attempts:
         request_id=call.receipt.request_id,
         tokens=0.0 if arm is None else arm.input_tokens_est or 0.0,
     )
+
+
+def hedge_of(gateway: Gateway, call: Call) -> Hedge | None:
+    """When to ask another deployment too: for calls outside of tool loops, if there is money for it."""
+    hedges, facts = gateway.hedges, call.receipt.facts
+    if not hedges.on or facts is None or facts.in_tool_loop == 1:
+        return None
+    after_s = hedges.late_s(call.deployment.id)
+    return None if after_s is None else Hedge(after_s, partial(_rival, gateway, call))
+
+
+def _rival(gateway: Gateway, call: Call) -> tuple[Target, Attempts] | None:
+    """Another deployment of the same candidate that works, and one attempt at it, from hedging's budget."""
+    now = time.monotonic()
+    others = (t for t in _others(gateway, call) if not t.fallback)
+    target = next((t for t in others if gateway.health.state(t.deployment, now) == "ok"), None)
+    arm = next((arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen), None)
+    cost = None if arm is None or arm.cost_usd is None else float(arm.cost_usd)
+    if target is None or not gateway.hedges.spend(cost, now):
+        return None
+    gateway.metrics.add("samediff_hedged_total")
+    once = msgspec.structs.replace(gateway.settings.retry, attempts=1)
+    return target, Attempts(gateway.health, once, target, list, request_id=call.receipt.request_id)
 
 
 def towards(call: Call, deployment: Deployment) -> Call:

@@ -20,6 +20,7 @@ from router.gateway.attempts import Failure, failure_of
 from router.gateway.crossing import returned
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
 from router.gateway.exchange import Patience, stillborn
+from router.gateway.hedge import Race
 from router.gateway.leaving import gone
 from router.gateway.ratelimits import allowance
 from router.gateway.recording import Trace
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from router.gateway.attempts import Target
     from router.gateway.exchange import Exchange
     from router.gateway.health import Ticket
+    from router.gateway.hedge import Hedge
     from router.gateway.translate import StreamTranslation, Whole
     from router.gateway.upstream import Upstream
 
@@ -54,6 +56,8 @@ class Forwarded(Response):
         self._trace = Trace()
         self._committed = False  # the status has gone out
         self._through = False  # and so has everything else
+        self._race: Race | None = None  # where another is asked too
+        self._lead = self  # who answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange with upstream until the answer is through or everyone who wants it has left."""
@@ -63,10 +67,9 @@ class Forwarded(Response):
         try:
             await self._forward(scope, receive, shared.tee(send))
         finally:
-            shared.close(came_through=self._trace.status == "ok")
+            shared.close(came_through=self._lead._trace.status == "ok")
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = self._trace
         exchange = asyncio.create_task(self._exchange(scope, receive, send))
         leaving = asyncio.create_task(self._everyone_gone(receive))
         stopping = False
@@ -74,15 +77,15 @@ class Forwarded(Response):
             await asyncio.wait({exchange, leaving}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:  # the server stops and has waited long enough
             stopping = True
-        if not exchange.done() and not self._through:
-            trace.status = "cancelled"
+        if not exchange.done() and not self._lead._through:
+            self._lead._trace.status = "cancelled"
             exchange.cancel()
         leaving.cancel()
         await asyncio.wait({exchange, leaving})
-        trace.latency_ms = self._elapsed()
-        self._asked.ended(trace)
-        if stopping and not self._through:
-            await self._say_goodbye(scope, receive, send)
+        self._lead._trace.latency_ms = self._elapsed()
+        self._asked.ended(self._lead._trace)
+        if stopping and not self._lead._through:
+            await self._lead._say_goodbye(scope, receive, send)
         elif not exchange.cancelled():
             exchange.result()
 
@@ -108,6 +111,58 @@ class Forwarded(Response):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an answer on, or say that there is none."""
+        if self._asked.hedge is None:
+            answered, failure = await self._ask_in_turn(send)
+        else:
+            answered, failure = await self._ask_late(self._asked.hedge, send)
+        if not answered:
+            await self._give_up(failure, scope, receive, send)
+
+    async def _ask_late(self, hedge: Hedge, send: Send) -> tuple[bool, Failure | None]:
+        """Ask, and ask another too if nothing has come when it should have; the loser is cancelled."""
+        mine = asyncio.create_task(self._ask_in_turn(send))
+        racers = {mine: self}
+        try:
+            await asyncio.wait(racers, timeout=hedge.after_s)
+            found = None if mine.done() or self._committed else hedge.rival()
+            if found is None:
+                return await mine
+            target, attempts = found
+            first = self._asked.prepare(target)
+            rival = Forwarded(self._upstream, self._asked._replace(attempts=attempts, first=first))
+            self._race = rival._race = Race()
+            racers[asyncio.create_task(rival._ask_in_turn(send))] = rival
+            return await self._winner(racers, self._race)
+        finally:
+            for task in racers:
+                task.cancel()
+            await asyncio.wait(racers)
+
+    async def _winner(
+        self, racers: dict[asyncio.Task[tuple[bool, Failure | None]], Forwarded], race: Race
+    ) -> tuple[bool, Failure | None]:
+        """Wait for the first of two attempts to answer; failing without an answer isn't winning."""
+        decided = asyncio.create_task(race.decided.wait())
+        pending = set(racers)
+        while race.winner is None and pending:
+            done, _ = await asyncio.wait({*pending, decided}, return_when=asyncio.FIRST_COMPLETED)
+            pending -= done
+        decided.cancel()
+        mine, theirs = racers
+        won = theirs if race.winner is racers[theirs] else mine
+        lost = mine if won is theirs else theirs
+        self._lead = racers[won]
+        if not lost.done():
+            racers[lost]._trace.error_kind = "hedge_lost"
+            lost.cancel()
+            await asyncio.wait({lost})
+        try:
+            return await won
+        finally:
+            self._lead._trace.raced(racers[mine]._trace, racers[theirs]._trace)
+
+    async def _ask_in_turn(self, send: Send) -> tuple[bool, Failure | None]:
         """Ask one deployment after another, until one answers or none is left to ask."""
         failure: Failure | None = None
         while (step := self._attempts.next(time.monotonic())) is not None:
@@ -117,8 +172,8 @@ class Forwarded(Response):
                 continue
             failure = await self._attempt(step.target, send)
             if failure is None:
-                return
-        await self._give_up(failure, scope, receive, send)
+                return True, None
+        return False, failure
 
     async def _attempt(self, target: Target, send: Send) -> Failure | None:
         """Ask one deployment and pass its answer on; returns a failure that its client doesn't see."""
@@ -334,6 +389,8 @@ class Forwarded(Response):
         whole: Whole | None = None,
     ) -> None:
         """Commit the status: from here on nothing can switch."""
+        if self._race is not None and not self._race.won_by(self):
+            raise asyncio.CancelledError
         headers = response_headers(answer)
         status = answer.status if whole is None else whole.status
         if self._out.translation is not None:

@@ -28,6 +28,7 @@ HELP = {
     "samediff_in_flight": "Upstream calls under way, by endpoint.",
     "samediff_repeated_total": "Requests given the answer of the same one before: joined or over already.",
     "samediff_broken_tool_calls_total": "Tool calls that can't be carried out, by candidate and kind.",
+    "samediff_hedged_total": "Late calls that another deployment was asked to answer too.",
     "samediff_cancelled_total": "Requests whose client left before the end.",
     "samediff_refused_total": "Requests refused, by status.",
     "samediff_journal_records_total": "Records handed to the journal.",

@@ -95,6 +95,12 @@ class Trace:
         self.attempts += 1
         self.http_status = self.error_kind = None
 
+    def raced(self, mine: Trace, theirs: Trace) -> None:
+        """Take in the attempts of two that raced, of which this is one: it answers."""
+        self.tries = [*mine.tries, *theirs.tries]
+        self.attempts = mine.attempts + theirs.attempts
+        self.opened = mine.opened + theirs.opened
+
     def end(self, took_ms: float) -> None:
         """Nothing more comes from it."""
         assert self.target is not None

@@ -19,7 +19,7 @@ from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
-from router.gateway.failover import attempts_of, towards
+from router.gateway.failover import attempts_of, hedge_of, towards
 from router.gateway.forward import Forwarded
 from router.gateway.outcomes import read_outcomes
 from router.gateway.shared import Repeated
@@ -86,6 +86,7 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
         attempts=attempts_of(gateway, call),
         prepare=prepare,
         ended=partial(gateway.ended, call),
+        hedge=hedge_of(gateway, call),
         faults=partial(gateway.faults, call) if gateway.settings.tools.check == "retry" else None,
     )
 

@@ -27,6 +27,7 @@ from router.gateway.crossing import Crossing, cross
 from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
+from router.gateway.hedge import Hedges
 from router.gateway.idempotency import Repeats
 from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
@@ -99,6 +100,7 @@ class Gateway:
         self.health = Health(settings.breaker)
         self.served = Served()
         self.checks = ToolChecks()
+        self.hedges = Hedges(settings.hedge)
         self.repeats = Repeats(settings.idempotency, _kept_answers(settings))
         self.recent: deque[DecisionRecord] = deque(maxlen=SHOWN)
         self.ready = False
@@ -260,6 +262,8 @@ class Gateway:
             self.retries.note(record.deployment, broken=broken)
         self._count(record)
         self._count_attempts(trace)
+        if self.hedges.on and trace.attempts == 1 and trace.first_byte_ms is not None:
+            self.hedges.note(call.deployment.id, trace.first_byte_ms / 1000)
         drifted = self.served.note(call.deployment, record.model_served)
         if drifted is not None:
             self.metrics.add(

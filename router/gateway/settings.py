@@ -13,6 +13,7 @@ from features.records import Prompts
 from router.catalog import Dialects
 from router.gateway.attempts import RetrySettings
 from router.gateway.health import BreakerSettings
+from router.gateway.hedge import HedgeSettings
 from router.gateway.idempotency import IdempotencySettings
 from router.gateway.toolcheck import ToolSettings
 from router.tomlfile import read_toml
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     breaker: BreakerSettings = BreakerSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     tools: ToolSettings = ToolSettings()
+    hedge: HedgeSettings = HedgeSettings()
 
     @classmethod
     def load(cls, path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

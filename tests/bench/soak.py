@@ -41,7 +41,11 @@ open_max_s = 2.0
 rest_max_s = 1.0
 [upstream]
 read_s = 2.0
+[idempotency]
+max_mib = 2.0
 """
+# What is remembered is bounded; bounds that are reached in a minute show that it is.
+ENVIRON = {"SAMEDIFF_SESSIONS": "200", **{f"{at}_KEY": "made-up" for at in ("EAST", "WEST", "SOUTH")}}
 FAULTS: tuple[dict[str, Any], ...] = (
     {},
     {"status": 429, "retry_after_s": 0.2},
@@ -189,7 +193,7 @@ def main() -> int:
             upstream.url,
             "--policy",
             "pin:big",
-            environ={f"{at}_KEY": "made-up" for at in ("EAST", "WEST", "SOUTH")},
+            environ=ENVIRON,
             catalog=rows(upstream.url),
             settings=SETTINGS,
         )

@@ -101,7 +101,7 @@ def test_one_who_joined_gets_it_all_though_the_first_leaves(gateway, upstream, t
             )
         )
         second.start()
-        wait_for(lambda: "joined" in httpx2.get(f"{gateway.url}/metrics").text)
+        wait_for(lambda: 'how="joined"' in httpx2.get(f"{gateway.url}/metrics").text)
     second.join()
     assert "[DONE]" in answers[0].text
     assert asked(upstream) == ["south"]
