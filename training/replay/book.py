@@ -29,10 +29,14 @@ _COLUMNS = (
     *("tools_called", "finish_reason", "source"),
 )
 FACTS = (
-    *("context_tokens_est", "max_output_tokens", "n_tools", "n_images", "json_schema", "thinking"),
+    *("max_output_tokens", "n_tools", "n_images", "json_schema", "thinking"),
     *("body_bytes", "effort", "in_tool_loop", "provider_bound", "cache_markers"),
 )
 SUMS_OF_CALLS = ("run_totals", "over_window")  # flags of rows that tell of no single call
+_SPENT = (
+    *("input_tokens_uncached", "output_tokens", "reasoning_tokens", "reasoning_in_output", "cost_usd"),
+    *("cost_source", "flags", "tools_called", "finish_reason", "whole"),
+)
 NAMES = (  # that a replay reads as such
     *("place", "request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
     *("model_served", "model_requested", "candidate", "provider", "service_tier"),
@@ -109,20 +113,23 @@ def read_book(log: Path, options: Options) -> Book:
         scan = scan.filter(pl.col("ts_ms") >= options.since_ms)
     if options.until_ms is not None:
         scan = scan.filter(pl.col("ts_ms") < options.until_ms)
-    facts = [pl.col("facts").struct.field(name).alias(f"fact_{name}") for name in FACTS]
-    frame = scan.select("place", *_COLUMNS, *facts).collect()
+    fact = pl.col("facts").struct
+    facts = [fact.field(name).cast(pl.Float32).alias(f"fact_{name}") for name in FACTS]
+    frame = _counted(
+        scan.select("place", *_COLUMNS, *facts, whole=fact.field("context_tokens_est"))
+    ).collect()
     if frame.is_empty():
         raise BadInput(f"{log}: no requests in it (of that time); `samediff ingest SOURCE --to {log}` first")
     frame = frame.with_columns(candidate=candidates_of(frame))
     labels = resolve(frame, store.scan("outcome").collect())
     frame = frame.with_columns(reward=labels["target"])
-    frame, left_out = _playable(log, _counted(frame))
+    frame, left_out = _playable(log, frame)
     frame = frame.sort(pl.col("ts_ms").min().over("session_id"), "session_id", "ts_ms", "turn", "request_id")
     return _columns(_loops(frame), left_out)
 
 
-def _counted(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add the whole prompt, the output as it is billed, and whether a row sums up several calls."""
+def _counted(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Columns of a replay: the whole prompt, the output as it is billed, what a row sums up, what it cost."""
     parts = pl.col("cached_tokens").fill_null(0) + pl.col("cache_write_tokens").fill_null(0)
     told = pl.col("input_tokens_uncached") + parts
     apart = pl.col("reasoning_in_output").eq_missing(other=False)
@@ -131,13 +138,18 @@ def _counted(frame: pl.DataFrame) -> pl.DataFrame:
         0
     )
     flags = pl.col("flags").fill_null([])
-    whole = pl.when(pl.col("cached_tokens").is_null()).then(pl.col("fact_context_tokens_est").cast(pl.Int64))
+    whole = pl.when(pl.col("cached_tokens").is_null()).then(pl.col("whole").cast(pl.Int64))
+    calls = pl.col("tools_called").list.len().fill_null(0) > 0
     return frame.with_columns(
         prompt=pl.coalesce(told, whole),
         output=pl.when(~unsaid).then(output),
+        paid=pl.when(pl.col("cost_source").is_in(["log", "provider"])).then(
+            pl.col("cost_usd").cast(pl.Float64)
+        ),
         run=_any_of(flags, SUMS_OF_CALLS),
         no_bill=_any_of(flags, _NO_BILL),
-    )
+        calls_tools=calls | pl.col("finish_reason").is_in(list(_CALLS_TOOLS)).fill_null(value=False),
+    ).drop(_SPENT)
 
 
 def _any_of(flags: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
@@ -167,11 +179,9 @@ def _playable(log: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, i
 
 def _loops(frame: pl.DataFrame) -> pl.DataFrame:
     """Fill in tool loops where no facts tell: the turn before called tools, so this one answers them."""
-    told = pl.col("tools_called").list.len().fill_null(0) > 0
-    told |= pl.col("finish_reason").is_in(list(_CALLS_TOOLS)).fill_null(value=False)
-    before = told.shift(1).over("session_id").fill_null(value=False) & ~pl.col("run")
+    before = pl.col("calls_tools").shift(1).over("session_id").fill_null(value=False) & ~pl.col("run")
     return frame.with_columns(
-        fact_in_tool_loop=pl.col("fact_in_tool_loop").fill_null(before.cast(pl.Float64))
+        fact_in_tool_loop=pl.col("fact_in_tool_loop").fill_null(before.cast(pl.Float32))
     )
 
 
@@ -179,10 +189,7 @@ def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
     ids = frame["session_id"]
     new = (ids != ids.shift(1)).fill_null(value=True).to_numpy()
     session = np.cumsum(new) - 1
-    facts = frame.select(pl.col(f"fact_{name}").cast(pl.Float64) for name in FACTS)
-    paid = frame.select(
-        usd=pl.when(pl.col("cost_source").is_in(["log", "provider"])).then(pl.col("cost_usd"))
-    )
+    facts = frame.select(f"fact_{name}" for name in FACTS)
     matrix = facts.fill_null(float("nan")).to_numpy()
     loop, bound = (matrix[:, FACTS.index(name)] == 1 for name in ("in_tool_loop", "provider_bound"))
     return Book(
@@ -196,7 +203,7 @@ def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
         written_1h=_floats(frame["cache_write_1h_tokens"]),
         output=_floats(frame["output"]),
         run=frame["run"].to_numpy(),
-        recorded=_floats(paid["usd"]),
+        recorded=_floats(frame["paid"]),
         facts=matrix,
         locked=loop | bound,
         reward=_floats(frame["reward"]),
