@@ -113,7 +113,11 @@ def count_tokens(gateway: Gateway) -> Endpoint:
         arrived = time.perf_counter()
         try:
             body = await read_body(request, gateway.settings)
-            exchange = _counting(gateway, await gateway.read(dialect, body), request, arrived)
+            reading = await gateway.read(dialect, body)
+            deployment = _counter(gateway, reading.request.model, dialect)
+            if deployment.dialect != dialect:
+                return _estimated(gateway, reading, deployment)
+            exchange = _counting(gateway, reading, deployment, request, arrived)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         return Forwarded(gateway.upstream, exchange)
@@ -121,10 +125,18 @@ def count_tokens(gateway: Gateway) -> Endpoint:
     return endpoint
 
 
-def _counting(gateway: Gateway, reading: Reading, request: Request, arrived: float) -> Exchange:
+def _estimated(gateway: Gateway, reading: Reading, deployment: Deployment) -> Response:
+    """Answer a count that nobody makes in the dialect: as decisions estimate it, and said to be so."""
+    tokens = gateway.decider.ratios.estimate(deployment.model, reading.request.body_bytes)
+    own = {**_counting_headers(deployment), "x-samediff-policy": "count_tokens_estimate"}
+    return _json({"input_tokens": round(tokens)}, headers=own)
+
+
+def _counting(
+    gateway: Gateway, reading: Reading, deployment: Deployment, request: Request, arrived: float
+) -> Exchange:
     """Make the exchange of a count: nothing is spent on it, and nothing written down."""
     dialect = reading.request.dialect
-    deployment = _counter(gateway, reading.request.model, dialect)
     own = _counting_headers(deployment)
     first = Outgoing(
         url=address(deployment, request.url.query, "/count_tokens"),
