@@ -208,3 +208,14 @@ def test_power_needs_no_log() -> None:
     rows = msgspec.json.decode(done.stdout)
     assert {row["decisions"] for row in rows} == {400}
     assert all((row["half_width"] is None) == (row["refused"] == 1) for row in rows)
+
+
+def test_arms_fail_each_on_their_own(log: tuple[LogStore, Made, pl.DataFrame]) -> None:
+    """Were luck one for all arms, the likeliest would succeed wherever any does, and a table be an oracle."""
+    _, _, matrix = log
+    by_task = (
+        matrix.sort("p_success")
+        .group_by("task_id")
+        .agg(pl.col("success").last(), any=pl.col("success").max())
+    )
+    assert by_task["any"].mean() > by_task["success"].mean() + 0.02

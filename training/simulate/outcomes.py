@@ -9,7 +9,7 @@ import xxhash
 
 from features.records import OutcomeRecord, RequestRecord
 from router import prices
-from training.simulate.play import told
+from training.simulate.play import good_at, told
 from training.simulate.providers import Provider, latency_ms, usd
 from training.simulate.talk import DIALECT
 
@@ -61,7 +61,7 @@ def shadow_calls(
             continue
         call = _call(team, script, first, name)
         yield "request", call
-        good = bool(ask.luck < ask.p[arm]) != (ask.wrong < team.traffic.noise)
+        good = good_at(ask, arm) != bool(ask.wrong[arm] < team.traffic.noise)
         detail = {"role": "candidate", "call": call.request_id, "cost_usd": str(call.cost_usd)}
         yield (
             "outcome",

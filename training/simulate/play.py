@@ -81,12 +81,17 @@ def play(team: Team, script: Script) -> Iterator[Served]:
             talk.hears(said, verdict)
 
 
+def good_at(ask: Ask, arm: int) -> bool:
+    """Whether an arm truly succeeds."""
+    return bool(ask.luck[arm] < ask.p[arm])
+
+
 def told(ask: Ask, arm: int, traffic: Traffic) -> bool | None:
     """What is heard of an ask that an arm answers: success or not, not always true; None: nothing."""
-    good = bool(ask.luck < ask.p[arm])
+    good = good_at(ask, arm)
     if ask.told >= traffic.labelled or (not good and ask.hushed < traffic.silent_failures):
         return None
-    return good != (ask.wrong < traffic.noise)
+    return good != bool(ask.wrong[arm] < traffic.noise)
 
 
 def recorded(served: Served) -> RequestRecord:

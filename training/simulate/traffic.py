@@ -63,17 +63,17 @@ class Step(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """What a person asks, and what comes of it with each arm: success where `luck` < `p`."""
+    """What a person asks, and what comes of it with each arm: success where its `luck` < its `p`."""
 
     kind: str
     p: np.ndarray  # (k,)
     size_bytes: int
     pause_ms: int
     steps: tuple[Step, ...]
-    luck: float
+    luck: np.ndarray  # (k,): what arms have in common lies in p
     told: float  # < labelled: its outcome is told
     hushed: float  # < silent_failures: unless it failed
-    wrong: float  # < noise: what is told is the opposite
+    wrong: np.ndarray  # (k,) < noise: what is told is the opposite
     asked_again: float  # < pairs: of all other arms
 
 
@@ -144,7 +144,8 @@ def _ask(kind: str, p: np.ndarray, size: float, traffic: Traffic, rng: np.random
     )
     rows = zip(*(column.tolist() for column in columns), strict=True)
     steps = tuple(Step(round(a), round(b), round(c), d, e) for a, b, c, d, e in rows)
-    luck, told, hushed, wrong, again = rng.random(5).tolist()
+    told, hushed, again = rng.random(3).tolist()
+    luck, wrong = rng.random((2, len(p)))
     asked = round(_SIZE_BYTES[0] * np.exp(_SIZE_BYTES[1] * size))
     pause = round(float(_spread(rng, _PAUSE_S, 1)[0]) * 1000)
     return Ask(kind, p, asked, pause, steps, luck, told, hushed, wrong, again)

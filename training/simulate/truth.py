@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from training.simulate.play import play, told
+from training.simulate.play import good_at, play, told
 from training.simulate.providers import Provider, usd
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Witness:
             "group": script.repo,
             "category": ask.kind,
             "model": self._team.arms[arm],
-            "success": float(ask.luck < ask.p[arm]),
+            "success": float(good_at(ask, arm)),
             "p_success": float(ask.p[arm]),
             "told": told(ask, arm, self._team.traffic),
             "input_tokens": sum(
