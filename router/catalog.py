@@ -54,6 +54,7 @@ class Catalog(NamedTuple):
     aliases: dict[str, Alias]
     deployments: dict[str, Deployment]
     digest: str
+    reached: dict[tuple[str, str, str], tuple[Deployment, ...]]  # what `deployments_of` has found
     dialects: Dialects = "same"  # whether deployments of another dialect than the client's are found
 
     @classmethod
@@ -67,13 +68,18 @@ class Catalog(NamedTuple):
             tables = own if own.get("replace") else _overlay(tables, own)
         return _build(shown, tables)
 
-    def deployments_of(self, candidate: str, dialect: Dialect) -> list[Deployment]:
+    def deployments_of(self, candidate: str, dialect: Dialect) -> tuple[Deployment, ...]:
         """Deployments of a candidate for clients of a dialect, in the order of its endpoints.
 
         Those that speak the dialect come first, or are the only ones, as `dialects` says; an endpoint that
         speaks it is asked in no other.
         """
-        return self._within_reach((d for d in self.deployments.values() if d.candidate == candidate), dialect)
+        key = (self.dialects, candidate, dialect)
+        known = self.reached.get(key)
+        if known is None:
+            own = (d for d in self.deployments.values() if d.candidate == candidate)
+            known = self.reached[key] = tuple(self._within_reach(own, dialect))
+        return known
 
     def _within_reach(self, found: Iterable[Deployment], dialect: Dialect) -> list[Deployment]:
         if self.dialects == "same":
@@ -158,7 +164,7 @@ def _build(shown: str, tables: dict[str, Any]) -> Catalog:
     _check_aliases(shown, aliases, candidates)
     rows = [endpoints, candidates, aliases]
     digest = hashlib.sha256(msgspec.json.encode(rows, order="deterministic")).hexdigest()[:16]
-    return Catalog(candidates, endpoints, aliases, deployments, digest)
+    return Catalog(candidates, endpoints, aliases, deployments, digest, {})
 
 
 def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> dict[str, Row]:

@@ -163,6 +163,8 @@ class Deployment(NamedTuple):
 
     def in_force(self, ts_ms: int) -> bool:
         """Whether a call at this time falls between its effective dates (UTC, `until` exclusive)."""
+        if self.since is None and self.until is None:
+            return True
         day = datetime.fromtimestamp(ts_ms / 1000, tz=UTC).date()
         return (self.since is None or self.since <= day) and (self.until is None or day < self.until)
 

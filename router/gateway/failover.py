@@ -89,8 +89,13 @@ def _others(gateway: Gateway, call: Call) -> list[Target]:
     bound = call.receipt.facts is not None and call.receipt.facts.provider_bound == 1
     found = [_target(gateway, d) for d in _of(gateway, call, call.deployment.candidate)]
     if bound:
-        home = (call.deployment.provider, call.deployment.account)
-        return [t for t in found if (t.deployment.provider, t.deployment.account) == home]
+        home = call.deployment
+        return [
+            t
+            for t in found
+            if (t.deployment.provider, t.deployment.account, t.deployment.dialect)
+            == (home.provider, home.account, home.dialect)
+        ]
     for name in _fallbacks(gateway, call):
         found += [_target(gateway, d, fallback=True) for d in _of(gateway, call, name)]
     return found
@@ -101,7 +106,7 @@ def _of(gateway: Gateway, call: Call, candidate: str) -> Iterator[Deployment]:
     request, catalog = call.request, gateway.decider.catalog
     asked = catalog.resolve(request.model, request.dialect)
     if asked is not None and asked.deployments:
-        known = [d for d in asked.deployments if d.candidate == candidate]
+        known = tuple(d for d in asked.deployments if d.candidate == candidate)
     else:
         known = catalog.deployments_of(candidate, request.dialect)
     for deployment in known:

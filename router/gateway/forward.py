@@ -170,9 +170,11 @@ class Forwarded(Response):
                 self._attempts.waits(step.wait_s)
                 await asyncio.sleep(step.wait_s)
                 continue
-            failure = await self._attempt(step.target, send)
-            if failure is None:
+            failed = await self._attempt(step.target, send)
+            if failed is None:
                 return True, None
+            if failure is None or failed.kind != "refused":  # which says nothing of why it was asked at all
+                failure = failed
         return False, failure
 
     async def _attempt(self, target: Target, send: Send) -> Failure | None:
