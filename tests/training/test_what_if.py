@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import samediff
 from features.errors import BadInput
+from training.replay.reproduce import status_of
 
 CONTRACT = {
     "billed_usd", "replayed_usd", "relative_error", "session_median_error", "cached_tokens_billed",
@@ -130,6 +131,23 @@ def test_one_session_has_no_interval(tmp_path):
     result = what_if(write_log(tmp_path / "log", sessions=1))
     assert row(result, "logged")["cost_usd_ci"] is None
     assert any(line.startswith("one session") for line in result["caveats"])
+
+
+@pytest.mark.parametrize(
+    ("errors", "ends", "sessions", "status"),
+    [
+        ((0.01, 0.01, 0.0), (0.0, 0.02), 50, "met"),
+        ((-0.04, -0.01, -0.04), (-0.06, -0.03), 50, "explained"),  # the rest is sold by others
+        ((0.06, 0.06, 0.0), None, 1, "within_noise"),  # by its counts it is met, and one can't tell of caches
+        ((0.06, 0.06, 0.05), None, 1, "failed"),  # not even by its counts
+        ((0.40, 0.40, 0.0), None, 1, "failed"),
+        ((0.06, 0.06, 0.0), (-0.01, 0.13), 50, "within_noise"),
+        ((0.06, 0.06, 0.0), (0.05, 0.07), 50, "failed"),
+        ((None, None, None), None, 5, "failed"),
+    ],
+)
+def test_when_a_bill_counts_as_met(errors, ends, sessions, status):
+    assert status_of(errors, ends, sessions) == status
 
 
 def test_one_arm_is_said(tmp_path):

@@ -48,6 +48,7 @@ class Result(msgspec.Struct, kw_only=True):
     relative_error: float | None
     relative_error_ci: Ends | None
     explained_relative_error: float | None
+    counted_relative_error: float | None  # by the counts of the log, no cache simulated: the prices alone
     session_median_error: float | None
     cached_tokens_billed: float
     cached_tokens_replayed: float

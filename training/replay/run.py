@@ -86,6 +86,7 @@ def _first(log: Path, check: Reproduction, stage: Stage) -> Result:
         relative_error=check.relative_error,
         relative_error_ci=check.relative_error_ci,
         explained_relative_error=check.explained_relative_error,
+        counted_relative_error=check.counted_relative_error,
         session_median_error=check.session_median_error,
         cached_tokens_billed=check.cached_tokens_billed,
         cached_tokens_replayed=check.cached_tokens_replayed,
