@@ -63,8 +63,8 @@ def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) ->
 
 def _rates(deployment: Deployment, ts_ms: int, tokens: int, service_tier: str | None) -> prices.Rates | None:
     """Rates of a deployment for a prompt of that length."""
-    model, provider = deployment.model, deployment.provider
-    return prices.rates(model, provider, ts_ms, tokens, service_tier, region=deployment.region)
+    model, provider, tier = deployment.model, deployment.provider, deployment.tier or service_tier
+    return prices.rates(model, provider, ts_ms, tokens, tier, region=deployment.region)
 
 
 class Learned:

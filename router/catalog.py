@@ -245,6 +245,7 @@ def _deployment(row: Candidate, model: str, name: str, endpoint: Endpoint, diale
         since=max((d for d in (row.since, endpoint.since) if d), default=None),
         until=min((d for d in (row.until, endpoint.until) if d), default=None),
         versions=row.versions,
+        asks=tuple(row.asks.items()),
     )
 
 

@@ -13,6 +13,7 @@ from features.wire.types import Dialect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Knob = Literal["service_tier", "speed"]  # each has prices of its own
 Capability = Literal["tools", "parallel_tools", "json_schema", "images", "thinking"]
 # Why a deployment can't be called at all, for this caller or now; nothing routes around it, a pin neither.
 Barred = Literal["no_key", "tenant", "residency", "not_in_force"]
@@ -71,6 +72,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     capabilities: tuple[Capability, ...] | None = None  # None = unknown, held against nobody
     bytes_per_token: float | None = None  # of a request's JSON, overrides the ratio of the model's family
     pins: dict[str, Pin] = {}  # endpoint -> checkpoint
+    asks: dict[Knob, str] = {}  # fields put into the body, such as service_tier = "flex"
     versions: Versions = Versions()
     fallbacks: tuple[str, ...] = ()  # candidates that may answer where none of its deployments does
     since: date | None = msgspec.field(default=None, name="from")
@@ -86,6 +88,8 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         for name in ("context_tokens", "max_output_tokens", "bytes_per_token"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name}: {value:g} must be over 0")
+        if len(self.asks) > 1:
+            raise ValueError("asks: prices are known by service_tier or by speed, not by both")
         _in_order(self.since, self.until)
 
 
@@ -147,6 +151,12 @@ class Deployment(NamedTuple):
     since: date | None = None
     until: date | None = None
     versions: Versions = Versions()
+    asks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tier(self) -> str | None:
+        """The tier or speed that it asks for, as prices name it."""
+        return self.asks[0][1] if self.asks else None
 
     @property
     def endpoint(self) -> str:

@@ -214,7 +214,8 @@ class Decider:
         used = last_used(session.cache, cache_key(deployment))
         age = None if used is None else max(0.0, float(context.now_ms - used))
         retried = None if context.retry_rates is None else context.retry_rates.get(deployment.id)
-        return Option(name, deployment, split, barred[at], age, retried)
+        excluded = barred[at] or ("service_tier" if _other_tier(deployment, request) else None)
+        return Option(name, deployment, split, excluded, age, retried)
 
     def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
@@ -344,6 +345,14 @@ def _constraints(given: Given) -> list[str]:
         "cache_lifetime": given.asked.lifetime,
     }
     return [f"{name}={value}" for name, value in said.items() if value is not None]
+
+
+def _other_tier(deployment: Deployment, request: WireRequest) -> bool:
+    """Tell whether a deployment asks for a tier that its client doesn't want, or that can't be asked for."""
+    if deployment.tier is None:
+        return False
+    own = request.service_tier
+    return deployment.dialect != request.dialect or (own is not None and own != deployment.tier)
 
 
 def _warmest(

@@ -111,7 +111,8 @@ def _of(gateway: Gateway, call: Call, candidate: str) -> Iterator[Deployment]:
         known = catalog.deployments_of(candidate, request.dialect)
     for deployment in known:
         barred = deployment.barred(call.headers, call.receipt.ts_ms, gateway.environ)
-        if barred is None and deployment.id != call.deployment.id:
+        sayable = not deployment.asks or deployment.dialect == request.dialect  # a tier isn't translated
+        if barred is None and sayable and deployment.id != call.deployment.id:
             yield deployment
 
 

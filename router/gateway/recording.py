@@ -118,7 +118,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
     request, receipt, deployment = call.request, call.receipt, call.deployment
     answer = trace.answer or WireResponse(complete=False)
     usage, flags = counted(answer)
-    tier = answer.service_tier or request.service_tier
+    tier = answer.service_tier or deployment.tier or request.service_tier
     cost = prices.price_usd(
         deployment.model, deployment.provider, usage, receipt.ts_ms, tier, region=deployment.region
     )
@@ -177,7 +177,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
 def _with_spent(cost: Decimal | None, call: Call, trace: Trace) -> Decimal | None:
     """Cost of a request with that of the answers to it that were thrown away; None where one is unknown."""
     for deployment, answer in trace.spent:
-        tier = answer.service_tier or call.request.service_tier
+        tier = answer.service_tier or deployment.tier or call.request.service_tier
         where = (deployment.model, deployment.provider)
         more = prices.price_usd(
             *where, counted(answer)[0], call.receipt.ts_ms, tier, region=deployment.region

@@ -30,6 +30,7 @@ from router.gateway.health import Health
 from router.gateway.hedge import Hedges
 from router.gateway.idempotency import Repeats
 from router.gateway.journal import Journal
+from router.gateway.knobs import asked_for
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
@@ -155,9 +156,7 @@ class Gateway:
         self.metrics.add("samediff_decide_milliseconds_count")
         call = Call(
             request=request,
-            body=translation.body
-            if translation
-            else with_model(reading.body, reading.head, deployment.model, more.inserts),
+            body=translation.body if translation else _spliced(reading, deployment, more),
             control=None if translation else more.kind,
             translation=translation,
             translation_for=partial(cross, self._crossing(reading, context), self.decider.catalog),
@@ -167,9 +166,7 @@ class Gateway:
             answer=place.answer(receipt.chosen, by_client=_by_client(receipt, place, free=free)),
             headers=headers,
             tools=reading.head.values.get("tools"),
-            body_for=lambda other: with_model(
-                reading.body, reading.head, other.model, self._added(reading, receipt, other, tags).inserts
-            ),
+            body_for=lambda other: _spliced(reading, other, self._added(reading, receipt, other, tags)),
         )
         self.offsets.decided(call, tags)
         return call
@@ -345,6 +342,12 @@ class Gateway:
 def _beside(journal: Path) -> Path:
     """Where offsets are kept: no file of the journal's own, which are all its readers'."""
     return journal.with_name(f"{journal.name}.offsets.json")
+
+
+def _spliced(reading: Reading, deployment: Deployment, more: Added) -> bytes:
+    """The body as it goes out to a deployment of its own dialect."""
+    inserts = (*asked_for(reading.body, reading.head, deployment), *more.inserts)
+    return with_model(reading.body, reading.head, deployment.model, inserts)
 
 
 def _kept_answers(settings: Settings) -> SealedAnswers | None:
