@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.bundle import CandidateView
+from models.certificate import Certificate
+from router.certified import held_to
 from router.policy import Arm, Situation, choose, parse_policy
-from training.replay.choices import Seen, choose_many
+from training.replay.choices import Certified, Seen, choose_many, held_many
 
 NAMES = ("b", "a", "d", "c")
 SPECS = (
@@ -62,3 +65,26 @@ def test_many_choices_are_the_served_choice(spec, rows):
         assert NAMES[found.arm[i]] == served.chosen
         chances = {name: p for name, p in zip(NAMES, found.chances[i], strict=True) if p}
         assert chances == pytest.approx({n: p for n, p in served.propensities.items() if p})
+
+
+@given(rows=st.lists(requests, min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_what_a_certificate_leaves_is_what_it_leaves_served(rows):
+    certificate = Certificate(
+        risk="worse_of_all", level=0.02, delta=0.05, reference="a", tau=0.55, grid=(), groups=1,
+        candidates=("d", "b", "a"),
+    )  # fmt: skip
+    p = np.array([[np.nan if arm[1] is None else arm[1] for arm in row[0]] for row in rows])
+    gone = np.array([[arm[0] for arm in row[0]] for row in rows])
+    reference = np.array([row[1] for row in rows])
+    zero = np.zeros(len(rows))
+    seen = Seen(gone, p, p, p, reference, reference, zero == 1, zero)
+    found = held_many(Certified(0.55, (2, 0), 1), seen)
+    views = [CandidateView(name, None, None) for name in NAMES]
+    for i, (listed, _, _, _, _) in enumerate(rows):
+        arms = [
+            Arm(name, "gone" if out else None, success, None)
+            for name, (out, success, _, _) in zip(NAMES, listed, strict=True)
+        ]
+        left = held_to(certificate, arms, views, NAMES[reference[i]])
+        assert [None if np.isnan(x) else x for x in found.p[i]] == [arm.p_success for arm in left]

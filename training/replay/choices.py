@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from models.certificate import Certificate
     from router.policy import Policy
+    from training.replay.arms import Arms
 
 
 class Seen(NamedTuple):
@@ -32,6 +34,38 @@ class Chosen(NamedTuple):
     arm: np.ndarray
     chances: np.ndarray
     locked: np.ndarray
+
+
+class Certified(NamedTuple):
+    """A certificate: its threshold, its arms from the cheapest on, and its reference; -1 is none."""
+
+    tau: float
+    order: tuple[int, ...]
+    reference: int
+
+
+def certified_by(certificate: Certificate, arms: Arms) -> Certified:
+    """The certificate with its candidates as arms."""
+    found = (arms.find(name) for name in certificate.candidates if name != certificate.reference)
+    own = arms.find(certificate.reference)
+    return Certified(
+        certificate.tau or 1.0, tuple(i for i in found if i is not None), -1 if own is None else own
+    )
+
+
+def held_many(certified: Certified, seen: Seen) -> Seen:
+    """`router.certified.held_to`: only the arm that the certificate would choose keeps its p."""
+    rows = np.arange(len(seen.p))
+    able = ~seen.excluded
+    chosen = np.full(len(rows), -1)
+    for arm in reversed(certified.order):
+        chosen = np.where(able[:, arm] & (np.nan_to_num(seen.p[:, arm]) >= certified.tau), arm, chosen)
+    chosen = np.where(seen.reference == certified.reference, chosen, -1)
+    kept = np.zeros(seen.p.shape, dtype=bool)
+    kept[rows, seen.reference] = True
+    kept[rows[chosen >= 0], chosen[chosen >= 0]] = True
+    kept |= ~able[rows, seen.reference][:, None]  # without its reference a certificate says nothing
+    return seen._replace(p=np.where(kept, seen.p, np.nan))
 
 
 def choose_many(policy: Policy, seen: Seen, names: tuple[str, ...]) -> Chosen:

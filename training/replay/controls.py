@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.policy import Policy
+    from training.replay.choices import Certified
     from training.replay.matrix import MatrixJudge
     from training.replay.quality import Judge
     from training.replay.world import Played, World
@@ -88,9 +89,16 @@ def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | 
     return mixed("random_mix", cheap, dear, weight, world.arms, said)
 
 
-def learned(world: World, policy: Policy, name: str = "learned") -> dict[str, Entry]:
+def learned(
+    world: World, policy: Policy, certified: Certified | None, name: str = "learned"
+) -> dict[str, Entry]:
     """The learned policy as served, held to its first choice of a session, and blind to caches."""
-    manners = {name: Manner(), "sticky_session": Manner(by_session=True), "blind": Manner(blind=True)}
+    served = Manner(certified=certified)
+    manners = {
+        name: served,
+        "sticky_session": served._replace(by_session=True),
+        "blind": served._replace(blind=True),
+    }
     roles = {name: "policy"}
     said = {
         name: policy.name,

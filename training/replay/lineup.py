@@ -9,16 +9,18 @@ from msgspec.structs import replace
 
 from features.errors import BadInput
 from models.bundle import Bundle
+from router.certified import held
 from router.offline import bundle_folder
 from router.policy import parse_policy
 from training.progress import Progress
 from training.replay import controls
 from training.replay import matrix as of_matrix
 from training.replay.beliefs import beliefs_of
+from training.replay.choices import Certified, certified_by
 from training.replay.entries import Entry, entry_of, halves
 from training.replay.matrix import MatrixJudge
 from training.replay.specs import DEFAULT_LEARNED, Spec
-from training.replay.walk import constant, walk
+from training.replay.walk import Manner, constant, walk
 from training.replay.world import play
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
         alone = controls.pins(world, stage.barred, progress.advance)
         if not alone:
             raise BadInput("--without takes every candidate away that has a price")
-        learned = controls.learned(world, parse_policy(_learned(asked.settings)))
+        learned = controls.learned(world, *_held(parse_policy(_learned(asked.settings)), stage, stage.bundle))
         progress.advance(len(learned))
         named = [_asked_for(stage, spec, asked) for spec in asked.specs]
         for entry in (*named[1:], *(learned.values() if named else ())):
@@ -134,13 +136,23 @@ def _asked_for(stage: Stage, spec: Spec, asked: Asked) -> Entry:
         pair = arms.at(spec.cascade[0], where), arms.at(spec.cascade[1], where)
         return _cascade(stage, pair, asked.options.check_noise, spec.name)
     assert spec.policy is not None
+    bundle = stage.bundle
     if spec.bundle is not None:
         bundle = Bundle.load(bundle_folder(asked.settings.having(bundle=spec.bundle)))
         world = world._replace(beliefs=beliefs_of(asked.log, world.book, arms, bundle))
     policy = spec.policy
     if policy.kind == "pin" and policy.candidate is not None and not policy.explore:
         return entry_of(spec.name, constant(world, arms.at(policy.candidate, where)), arms)
-    return entry_of(spec.name, walk(world, _known_by(policy, arms, where)), arms)
+    played, certified = _held(_known_by(policy, arms, where), stage, bundle)
+    return entry_of(spec.name, walk(world, played, Manner(certified=certified)), arms)
+
+
+def _held(policy: Policy, stage: Stage, bundle: Bundle) -> tuple[Policy, Certified | None]:
+    """The policy as its bundle's certificate lets it be played, as `Decider` does."""
+    found = held(policy, bundle.manifest)
+    if found.certificate is None:
+        return found.policy, None
+    return found.policy, certified_by(found.certificate, stage.world.arms)
 
 
 def _known_by(policy: Policy, arms: Arms, where: str) -> Policy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from training.replay.choices import Seen, choose_many
+from training.replay.choices import Certified, Seen, choose_many, held_many
 from training.replay.foresight import Facing, Held, Rulebook, blind, expected
 from training.replay.world import Played, play
 
@@ -24,6 +24,7 @@ class Manner(NamedTuple):
 
     blind: bool = False  # as if there were no caches
     by_session: bool = False  # what the first turn chose stays
+    certified: Certified | None = None  # what its certificate leaves it
 
 
 AS_SERVED = Manner()
@@ -62,6 +63,8 @@ def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
             book.locked[rows],
             world.draw[rows],
         )
+        if manner.certified is not None:
+            seen = held_many(manner.certified, seen)
         chosen = choose_many(policy, seen, world.arms.names)
         arm = chosen.arm
         if manner.by_session and turn:
