@@ -31,7 +31,7 @@ class RetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """How often a request is sent, and how long it may wait before its first byte has gone to the client."""
 
     attempts: int = 3  # upstream calls; 1 = what fails is passed on
-    deadline_s: float = 120.0  # after a request arrived no further call is begun
+    deadline_s: float = 300.0  # after a request arrived no further call is begun
     backoff_s: float = 0.25  # before a deployment is asked again; twice that each time, less up to half
     wait_s: float = 5.0  # for a deployment that rests or is full, where there is no other
     stay_s: float = 2.0  # for the one whose cache holds the prefix, rather than go elsewhere
@@ -135,13 +135,18 @@ class Attempts:
         first = self._targets[0]
         if not self.made and self.health.state(first.deployment, now, self.tokens) in ("ok", "probe"):
             return Step(first, 0.0)
-        if self.made >= self.settings.attempts or now > self._began + self.settings.deadline_s:
+        if self._over(now):
             return None
         delays = [(self._delay(target, now), target) for target in self._all()]
         delay, best = min(delays, key=self._rank)
         if delay <= max(0.0, self.settings.wait_s - self._waited):
             return Step(best, delay)
         return self._last_resort(now)
+
+    def _over(self, now: float) -> bool:
+        """Whether no further call may be made."""
+        late = self._began is not None and now > self._began + self.settings.deadline_s
+        return late or self.made >= self.settings.attempts
 
     def _all(self) -> list[Target]:
         if self._others is not None:
@@ -184,7 +189,7 @@ class Attempts:
 
     def elsewhere(self, target: Target, now: float) -> bool:
         """Whether there is another deployment that could be asked instead of this one."""
-        return self.made < self.settings.attempts and any(
+        return not self._over(now) and any(
             self._delay(other, now) <= self.settings.wait_s for other in self._all() if other is not target
         )
 

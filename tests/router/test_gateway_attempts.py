@@ -150,3 +150,13 @@ def test_what_counts_as_a_failure_of_the_deployment(status, ours, counts) -> Non
     found = failure_of(status, {"retry-after": "2"}, 0.0, ours=ours)
     assert (found is not None) == counts
     assert found is None or found.retry_after_s == 2.0
+
+
+def test_one_who_is_late_is_given_up_only_while_there_is_time_to_ask_another() -> None:
+    attempts = start(EAST, [WEST], RetrySettings(deadline_s=60.0))
+    assert attempts.next(0.0).target is EAST
+    attempts.begin(EAST, 0.0)
+    assert attempts.elsewhere(EAST, 59.0)
+    assert not attempts.elsewhere(EAST, 61.0)
+    assert not start(EAST, []).elsewhere(EAST, 1.0)
+    assert RetrySettings().first_byte_s < RetrySettings().deadline_s
