@@ -32,10 +32,13 @@ test: $(VENV)/.dev  ## run the tests
 
 run/clients/.done:
 	npm install --silent --no-audit --no-fund --prefix run/clients @anthropic-ai/claude-code @openai/codex opencode-ai
+	-$(PYTHON) -m venv run/clients/aider && run/clients/aider/bin/pip install -q aider-chat
+	-$(PYTHON) -m venv run/clients/mini && run/clients/mini/bin/pip install -q mini-swe-agent mcp
 	@touch $@
 
-test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code, Codex and OpenCode (installs them from npm)
-	SAMEDIFF_CLIENTS=$(CURDIR)/run/clients/node_modules/.bin $(BIN)/python -m pytest -m clients
+test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code, Codex, OpenCode, aider and mini-swe-agent (npm, PyPI)
+	SAMEDIFF_CLIENTS=$(CURDIR)/run/clients/node_modules/.bin:$(CURDIR)/run/clients/aider/bin:$(CURDIR)/run/clients/mini/bin \
+		$(BIN)/python -m pytest -m clients
 
 lint: $(VENV)/.dev  ## style and the one-way rule
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
 """A real agent in a home of its own, set to a repository with a failing test.
 
-Needs SAMEDIFF_CLIENTS, a folder with the executables `claude`, `codex` and `opencode` installed from npm.
+Needs SAMEDIFF_CLIENTS, folders (with ":" between) of the executables `claude`, `codex` and `opencode` from
+npm, `aider` and `mini` from PyPI; who isn't there is left out.
 """
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -14,6 +16,16 @@ NEED_CLIENTS = [
     pytest.mark.clients,
     pytest.mark.skipif(CLIENTS is None, reason="SAMEDIFF_CLIENTS names no folder of clients"),
 ]
+
+
+def executable(name):
+    """Where a client is installed; the test that wants it is skipped if nowhere."""
+    found = shutil.which(name, path=CLIENTS)
+    if found is None:
+        pytest.skip(f"{name} is in no folder of SAMEDIFF_CLIENTS")
+    return found
+
+
 TASK = "Fix the failing test in this repository"
 CODEX_CONFIG = """
 model = "{model}"
@@ -81,6 +93,47 @@ def opencode(base, home, model):
     }
 
 
+LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it looks for prices on the net first
+
+
+def aider(base, home, model):
+    """Command and environment of aider, which edits by text and runs the test after each edit."""
+    flags = [
+        "--yes-always",
+        "--no-check-update",
+        "--no-show-model-warnings",
+        "--no-auto-commits",
+        "--no-pretty",
+    ]
+    flags += ["--analytics-disable", "--no-show-release-notes", "--edit-format", "diff", "--map-tokens", "0"]
+    test = ["--auto-test", "--test-cmd", "python3 test_calc.py"]
+    command = ["aider", "--model", f"openai/{model}", *flags, *test, "--message", TASK, "calc.py"]
+    return command, {**LITELLM, "OPENAI_API_BASE": f"{base}/v1", "OPENAI_API_KEY": "made-up"}
+
+
+def mini(base, home, model):
+    """Command and environment of mini-swe-agent, which has one tool: a shell."""
+    command = [
+        "mini",
+        "-t",
+        TASK,
+        "-y",
+        "--exit-immediately",
+        "-m",
+        f"openai/{model}",
+        "-o",
+        str(home / "o.json"),
+    ]
+    return command, {
+        **LITELLM,
+        "OPENAI_API_BASE": f"{base}/v1",
+        "OPENAI_API_KEY": "made-up",
+        "MSWEA_CONFIGURED": "true",
+        "MSWEA_COST_TRACKING": "ignore_errors",
+        "MSWEA_GLOBAL_CONFIG_DIR": str(home),
+    }
+
+
 def work(drive, base, folder, model=None):
     """Let a client work through the task; (repository, finished process)."""
     home = folder / "home"
@@ -90,7 +143,7 @@ def work(drive, base, folder, model=None):
     # An edit within the second, of the same length, would leave Python with what it compiled before.
     fresh = {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [os.path.join(CLIENTS, name), *arguments],
+        [executable(name), *arguments],
         cwd=repository,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", **fresh, **environ},
         stdin=subprocess.DEVNULL,

@@ -6,12 +6,35 @@ import sys
 
 import httpx2
 import pytest
-from real_clients import NEED_CLIENTS, claude, codex, opencode, work
+from real_clients import NEED_CLIENTS, aider, claude, codex, mini, opencode, work
 from router_servers import ROOT, journal_of, start_gateway, start_upstream
 
 pytestmark = NEED_CLIENTS
 KEYS = {f"{seller}_API_KEY": "ours" for seller in ("ANTHROPIC", "OPENAI", "ZAI", "OPENROUTER")}
+EDIT = "calc.py\n```python\n<<<<<<< SEARCH\n    return {}\n=======\n    return {}\n>>>>>>> REPLACE\n```\n"
+
+
+def shell(command):
+    return {"text": "Next.", "calls": [{"name": "bash", "arguments": {"command": command}}]}
+
+
+# Its prompt shows answers of an assistant's, so turns can't be counted: the failed test tells the second.
+AIDER = {
+    "rules": [{"when": {"contains": "AssertionError"}, "steps": [{"text": EDIT.format("a * b", "a + b")}]}],
+    "steps": [{"text": EDIT.format("a - b", "a * b")}],
+}
+MINI = {
+    "steps": [
+        shell("cat calc.py"),
+        shell("python3 test_calc.py"),
+        shell("sed -i 's/a - b/a + b/' calc.py"),
+        shell("python3 test_calc.py"),
+        shell("echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"),
+    ]
+}
 CLIENTS = {
+    "aider": (aider, AIDER),
+    "mini": (mini, MINI),
     "claude_code": (claude, "claude_code_fix"),
     "codex": (codex, "codex_fix"),
     "opencode": (opencode, "claude_code_fix"),
@@ -32,6 +55,8 @@ ROUTES = [
 
 def script_of(name, faults=()):
     """A shipped script with faults laid over its steps."""
+    if isinstance(name, dict):
+        return name
     script = json.loads((ROOT / "router" / "scripted" / f"{name}.json").read_text())
     for step, fault in faults:
         script["steps"][step]["fault"] = fault
@@ -57,6 +82,22 @@ def done_by(harness, policy, bundle, folder, faults=()):
     )
     assert tested.stdout == b"ok\n"
     return changed.stdout, done, journal_of(folder), [s["path"] for s in seen if s["method"] == "POST"]
+
+
+@pytest.mark.parametrize("harness", ["aider", "mini"])
+@pytest.mark.parametrize(
+    ("candidate", "path"), [("glm-5", "/v1/chat/completions"), ("claude-haiku-5-5", "/v1/messages")]
+)
+def test_agents_on_litellm_do_their_task_through_the_gateway(
+    harness, candidate, path, bundle_folder, tmp_path
+) -> None:
+    changed, done, journal, paths = done_by(harness, f"pin:{candidate}", bundle_folder, tmp_path)
+    assert FIXED in changed
+    assert set(paths) == {path}
+    requests = [r for k, r in journal if k == "request"]
+    assert {(r["candidate"], r["status"]) for r in requests} == {(candidate, "ok")}
+    assert len(requests) >= (2 if harness == "aider" else 5)
+    print(f"\n{harness} by {candidate} at {path}: {len(requests)} calls, {done.stdout.strip()[-80:]!r}")
 
 
 @pytest.mark.parametrize(("harness", "candidate", "path"), ROUTES)
