@@ -61,6 +61,7 @@ class Failure(NamedTuple):
     kind: str
     status: int | None = None
     retry_after_s: float | None = None
+    again: bool = True  # False: its provider says that asking again is of no use
 
     @property
     def rests(self) -> bool:
@@ -70,7 +71,7 @@ class Failure(NamedTuple):
     @property
     def lasting(self) -> bool:
         """Whether asking the same deployment again at once is of no use."""
-        return self.status in _LASTING
+        return not self.again or self.status in _LASTING
 
 
 _LASTING = frozenset({401, 402, 404})
@@ -85,7 +86,8 @@ def failure_of(status: int, headers: Mapping[str, str], now_s: float, *, ours: b
     if status < 400 or (status == 401 and not ours):
         return None
     if status in _PASSING or status in _LASTING:
-        return Failure(f"http_{status}", status, retry_after_s(headers, now_s))
+        again = headers.get("x-should-retry") != "false"
+        return Failure(f"http_{status}", status, retry_after_s(headers, now_s), again)
     return None
 
 
@@ -116,11 +118,13 @@ class Attempts:
         *,
         request_id: str = "",
         tokens: float = 0.0,
+        bound: bool = False,
     ) -> None:
         self.health = health
         self.made = 0
         self.tokens = tokens  # of the prompt
         self.settings = settings
+        self._bound = bound  # to what a provider keeps of it, which may be gone
         self._targets = [first]
         self._others: Callable[[], Sequence[Target]] | None = others
         self._tried: dict[str, _Tried] = {}
@@ -241,7 +245,8 @@ class Attempts:
             if target.ours:
                 self.health.rest(ticket, asked or 0.0, now)
             return False
-        if (tried.tries > 1 and not ticket.probe) or (failure.status == 402 and not target.ours):
+        theirs = (failure.status == 402 and not target.ours) or (failure.status == 404 and self._bound)
+        if theirs or (tried.tries > 1 and not ticket.probe):
             return False
         return self.health.failed(ticket, now, self.jitter(), at_once=failure.status == 402)
 

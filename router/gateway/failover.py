@@ -30,10 +30,11 @@ def attempts_of(gateway: Gateway, call: Call) -> Attempts:
     return Attempts(
         gateway.health,
         gateway.settings.retry,
-        _target(gateway, call.deployment, warm=warm),
+        target_of(gateway, call.deployment, warm=warm),
         partial(_others, gateway, call),
         request_id=call.receipt.request_id,
         tokens=0.0 if arm is None else arm.input_tokens_est or 0.0,
+        bound=_bound(call),
     )
 
 
@@ -76,9 +77,10 @@ def answered_by(call: Call, deployment: Deployment) -> Call:
     return call._replace(deployment=deployment, answer=call.answer._replace(candidate=deployment.candidate))
 
 
-def _target(
+def target_of(
     gateway: Gateway, deployment: Deployment, *, warm: bool = False, fallback: bool = False
 ) -> Target:
+    """A deployment to be asked, and whether the account that it is asked on is ours."""
     keyed = deployment.key_env is not None and bool(gateway.environ.get(deployment.key_env))
     ours = keyed or not deployment.passthrough
     return Target(deployment, warm, fallback, ours)
@@ -86,9 +88,8 @@ def _target(
 
 def _others(gateway: Gateway, call: Call) -> list[Target]:
     """Every other deployment that may answer, best first."""
-    bound = call.receipt.facts is not None and call.receipt.facts.provider_bound == 1
-    found = [_target(gateway, d) for d in _of(gateway, call, call.deployment.candidate)]
-    if bound:
+    found = [target_of(gateway, d) for d in _of(gateway, call, call.deployment.candidate)]
+    if _bound(call):
         home = call.deployment
         return [
             t
@@ -97,8 +98,13 @@ def _others(gateway: Gateway, call: Call) -> list[Target]:
             == (home.provider, home.account, home.dialect)
         ]
     for name in _fallbacks(gateway, call):
-        found += [_target(gateway, d, fallback=True) for d in _of(gateway, call, name)]
+        found += [target_of(gateway, d, fallback=True) for d in _of(gateway, call, name)]
     return found
+
+
+def _bound(call: Call) -> bool:
+    """Whether a request goes on from what a provider keeps or has signed."""
+    return call.receipt.facts is not None and call.receipt.facts.provider_bound == 1
 
 
 def _of(gateway: Gateway, call: Call, candidate: str) -> Iterator[Deployment]:

@@ -14,12 +14,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
-from router.gateway.attempts import Attempts, Target
+from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
 from router.gateway.errors import Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
-from router.gateway.failover import attempts_of, hedge_of, towards
+from router.gateway.failover import attempts_of, hedge_of, target_of, towards
 from router.gateway.forward import Forwarded
 from router.gateway.outcomes import read_outcomes
 from router.gateway.shared import Repeated
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from features.wire import Dialect
     from router.catalog import Deployment
+    from router.gateway.attempts import Target
     from router.gateway.idempotency import Claim
     from router.gateway.recording import Call
     from router.gateway.service import Gateway, Reading
@@ -152,7 +153,7 @@ def _counting(
         stream=False,
         arrived=arrived,
         first=first,
-        attempts=Attempts(gateway.health, gateway.settings.retry, Target(deployment), list),
+        attempts=Attempts(gateway.counting, gateway.settings.retry, target_of(gateway, deployment), list),
         prepare=lambda _: first,
         ended=lambda _: None,
     )

@@ -99,6 +99,7 @@ class Gateway:
         self.offsets = LiveOffsets(_beside(Path(settings.log.journal)), self.decider.bundle)
         self.retries = Retries()
         self.health = Health(settings.breaker)
+        self.counting = Health(settings.breaker)  # of tokens, which not everyone who answers does
         self.served = Served()
         self.checks = ToolChecks()
         self.hedges = Hedges(settings.hedge)

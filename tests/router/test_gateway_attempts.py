@@ -160,3 +160,8 @@ def test_one_who_is_late_is_given_up_only_while_there_is_time_to_ask_another() -
     assert not attempts.elsewhere(EAST, 61.0)
     assert not start(EAST, []).elsewhere(EAST, 1.0)
     assert RetrySettings().first_byte_s < RetrySettings().deadline_s
+
+
+def test_a_provider_that_says_not_to_retry_is_not_asked_again() -> None:
+    said = failure_of(500, {"x-should-retry": "false"}, 0.0, ours=True)
+    assert names(run(start(EAST, [WEST]), lambda _: said)) == ["east", "west"]

@@ -279,3 +279,24 @@ def test_a_fallback_that_is_none_is_refused(tmp_path) -> None:
         (tmp_path / "c.toml").write_text(f'[candidates.glm-5]\nfallbacks = ["{name}"]')
         with pytest.raises(BadInput, match=f"candidates.glm-5.fallbacks: '{name}' {said}"):
             Catalog.load(tmp_path / "c.toml")
+
+
+def test_who_cannot_count_tokens_can_answer_all_the_same(gateway, upstream) -> None:
+    body = {"model": "big", "messages": [{"role": "user", "content": "Fix it"}]}
+    for _ in range(4):  # no place of the upstream counts: its paths are without a route
+        assert httpx2.post(f"{gateway.url}/v1/messages/count_tokens", json=body).status_code == 404
+    assert gateway.gateway.health.down(0.0) == frozenset()
+    assert ask(gateway, path="/v1/messages").headers["x-samediff-deployment"].startswith("east/")
+
+
+def test_a_state_that_is_gone_is_no_fault_of_its_deployment(gateway, upstream) -> None:
+    fail(upstream, "east", {"status": 404})
+    thought = {"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}
+    for _ in range(3):
+        messages = [
+            {"role": "user", "content": "Fix it"},
+            {"role": "assistant", "content": [thought, {"type": "text", "text": "Look."}]},
+            {"role": "user", "content": "go on"},
+        ]
+        assert ask(gateway, "big", path="/v1/messages", messages=messages).status_code == 404
+    assert gateway.gateway.health.down(0.0) == frozenset()
