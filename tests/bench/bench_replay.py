@@ -26,7 +26,7 @@ from bench_bill import AGENTS, RAILS, SOURCES, VEXP, rails_names
 from router import prices
 from router.gateway.settings import Settings
 from training.ingest import run as ingest
-from training.log import LogStore, day_of
+from training.log import FOLDERS, LogStore, day_of
 from training.replay.options import Options
 from training.replay.reproduce import Reproduction, bills_of, reproduce
 from training.replay.run import run
@@ -142,21 +142,23 @@ def grown(turns: int, place: Path) -> Path:
     from replay_logs import write_log
 
     per = min(turns, COPY)
-    seedling = write_log(
-        place.with_name("seedling"), sessions=per // 20, turns=20, pace_ms=40_000, decided=False
-    )
-    base = LogStore(seedling).scan("request").drop("day").collect()
-    (place / "requests").mkdir(parents=True)
+    seedling = place.with_name("seedling")
+    write_log(seedling, sessions=per // 20, turns=20, pace_ms=40_000)
+    place.mkdir(parents=True)
     (place / "samediff-log.json").write_bytes((seedling / "samediff-log.json").read_bytes())
-    for copy in range(max(1, turns // per)):
-        renamed = [(pl.col(name) + f"#{copy}").alias(name) for name in ("request_id", "session_id")]
-        day = base.with_columns(*renamed, ts_ms=pl.col("ts_ms") + copy * DAY_MS)
-        for (name,), part in day.group_by(
-            pl.col("ts_ms").map_elements(day_of, return_dtype=pl.String).alias("day")
-        ):
-            folder = place / "requests" / f"day={name}"
-            folder.mkdir(exist_ok=True)
-            part.drop("day", strict=False).write_parquet(folder / f"{copy}.parquet")
+    for kind, folder in FOLDERS.items():
+        base = LogStore(seedling).scan(kind).drop("day").collect()
+        for copy in range(max(1, turns // per)):
+            names = [n for n in ("request_id", "session_id", "outcome_id") if n in base.columns]
+            day = base.with_columns(
+                *(pl.col(n) + f"#{copy}" for n in names), ts_ms=pl.col("ts_ms") + copy * DAY_MS
+            )
+            for (name,), part in day.group_by(
+                pl.col("ts_ms").map_elements(day_of, return_dtype=pl.String).alias("day")
+            ):
+                there = place / folder / f"day={name}"
+                there.mkdir(parents=True, exist_ok=True)
+                part.drop("day", strict=False).write_parquet(there / f"{copy}.parquet")
     return place
 
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from training.replay.book import Book
 
 _SUM = 1e-6
+_LOCKED = (pl.col("locks").list.len().fill_null(0) > 0).alias("locked")
 
 
 class Decisions(NamedTuple):
     """What our own receipts say of the calls; one row for each call that has one."""
 
-    frame: pl.DataFrame  # row, chosen, reference, policy, locks, arms, decide_ms
+    frame: pl.DataFrame  # row, reference, decide_ms, locked, arms (candidate and propensity)
     named: tuple[str, ...]  # candidates that had a chance, or were asked by shadow calls
 
 
@@ -42,10 +43,12 @@ class Evidence(NamedTuple):
 def read_decisions(log: Path, book: Book) -> Decisions:
     """The receipts of the calls that are played; an empty frame where there are none."""
     rows = book.frame.select("request_id").with_row_index("row")
+    arm = pl.element().struct
+    chances = pl.struct(arm.field("candidate"), arm.field("propensity"))
     scan = (
         LogStore(log)
         .scan("decision")
-        .select("request_id", "chosen", "reference", "policy", "locks", "arms", "decide_ms")
+        .select("request_id", "reference", "decide_ms", _LOCKED, pl.col("arms").list.eval(chances))
     )
     found = rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
     had = found.select(pl.col("arms").explode(empty_as_null=True).struct.unnest()) if len(found) else None
@@ -69,7 +72,7 @@ def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evid
     locked = book.locked.copy()
     if len(decisions.frame):
         rows = decisions.frame["row"].to_numpy()
-        locked[rows] = (decisions.frame["locks"].list.len().fill_null(0) > 0).to_numpy()
+        locked[rows] = decisions.frame["locked"].to_numpy()
         _chances(propensity, arms, decisions.frame)
     taken = propensity[np.arange(book.n), arms.logged]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
