@@ -104,7 +104,7 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
     to_come = left(requests)
     requests = requests.with_columns(
         candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
-    ).with_columns(_whole_output())
+    ).with_columns(whole_output())
     labelled = pl.concat([requests, resolve(requests, log.scan("outcome").collect())], how="horizontal")
     drifted = pl.col("flags").list.contains(DRIFT_FLAG).fill_null(value=False)
     kept = labelled.filter(~drifted)
@@ -133,7 +133,7 @@ def labelled_rows(log: LogStore, encoder_digest: str | None) -> Labelled:
     )
 
 
-def _whole_output() -> pl.Expr:
+def whole_output() -> pl.Expr:
     """Output tokens as they are billed: reasoning that a harness counts apart is output too."""
     apart = pl.col("reasoning_in_output").not_().fill_null(value=False)
     added = pl.when(apart).then(pl.col("reasoning_tokens").fill_null(0)).otherwise(0)

@@ -17,10 +17,9 @@ import numpy as np
 import polars as pl
 
 from features.vector import featurize_frame
-from training.dataset import candidates_of, price_pair
+from training.dataset import candidates_of, price_pair, whole_output
 from training.examples import Examples, Knobs, assign_folds
 from training.fit import fit_amount
-from training.heldout import rows_of
 from training.log import LogStore
 from training.sessions import left
 
@@ -33,7 +32,7 @@ def examples_of(logs: list[Path]) -> tuple[Examples, dict[str, np.ndarray], int]
     requests: pl.DataFrame = pl.concat(frames, how="diagonal_relaxed")
     to_come = left(requests)
     rows = requests.with_columns(
-        candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
+        whole_output(), candidate=candidates_of(requests), calls_left=to_come.calls, turns_left=to_come.turns
     ).filter(pl.col("candidate").is_not_null())
     names = ("output_tokens", "reasoning_tokens", "calls_left", "turns_left")
     amounts = {n: rows[n].cast(pl.Float64).fill_null(float("nan")).to_numpy() for n in names}
@@ -55,11 +54,11 @@ def measured(examples: Examples, amount: np.ndarray) -> str:
     known = np.isfinite(amount)
     if known.sum() < 50:
         return f"{int(known.sum())} rows: too few"
-    examples, amount = rows_of(examples, known), amount[known]
+    examples, amount = examples.some(known), amount[known]
     fold = assign_folds(examples.group, 5, 0)
     corrected, plain, r2, by_mean = np.zeros(len(amount)), np.zeros(len(amount)), [], 0
     for f in range(int(fold.max()) + 1):
-        inside, outside = rows_of(examples, fold != f), rows_of(examples, fold == f)
+        inside, outside = examples.some(fold != f), examples.some(fold == f)
         head = fit_amount(inside, amount[fold != f], KNOBS)
         if head is None:
             continue
