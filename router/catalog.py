@@ -100,8 +100,9 @@ class Catalog(NamedTuple):
         """
         if model in self.aliases:
             return Target(model)
-        spoken = self._within_reach(self.deployments.values(), dialect)
-        found = [d for d in spoken if d.candidate == model] or [d for d in spoken if d.model == model]
+        everywhere = self.deployments.values()
+        found = self._within_reach((d for d in everywhere if d.candidate == model), dialect)
+        found = found or self._within_reach((d for d in everywhere if d.model == model), dialect)
         if not found and _PLAIN_NAME.fullmatch(model):
             row = Candidate(id=model, endpoints={})
             accepted = (
