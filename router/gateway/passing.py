@@ -1,0 +1,214 @@
+"""One answer passed on to its client: streamed event by event, or whole, in the client's own dialect.
+
+What it was is read from the bytes as they go by. The status goes out once there is something to say, and from
+then on nothing can switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+from starlette.responses import Response
+
+from features.wire import StreamReader, parse_response
+from router.gateway.attempts import Failure
+from router.gateway.crossing import returned
+from router.gateway.errors import error_event
+from router.gateway.recording import Trace
+from router.gateway.toolcheck import FAULT_FLAG
+from router.gateway.upstream import response_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Send
+
+    from features.wire import Dialect, WireResponse
+    from router.gateway.exchange import Exchange
+    from router.gateway.hedge import Race
+    from router.gateway.translate import StreamTranslation, Whole
+
+MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
+
+
+class Passing(Response):
+    """What has gone out of one exchange, and how more goes."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.status_code = 200
+        self.background = None
+        self._asked = exchange
+        self._attempts = exchange.attempts
+        self._out = exchange.first
+        self._trace = Trace()
+        self._committed = False  # the status has gone out
+        self._through = False  # and so has everything else
+        self._race: Race | None = None  # where another is asked too
+
+    async def _end(self, send: Send, last: bytes = b"") -> None:
+        """Send the end of the answer; a client that leaves from here on has got it all."""
+        self._through = True
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _stream(
+        self, answer: aiohttp.ClientResponse, chunk: bytes, chunks: AsyncIterator[bytes], send: Send
+    ) -> None:
+        """Pass events on as they come, the first of them here already; each is read after it was sent."""
+        trace = self._trace
+        reader = StreamReader(self._dialect)
+        translated = None if self._out.translation is None else self._out.translation.stream()
+        readable = answer.headers.get("content-encoding", "identity") == "identity"
+        try:
+            await self._start(answer, send)
+            while chunk:
+                told = chunk if translated is None else translated.feed(chunk)
+                if told:
+                    await send({"type": "http.response.body", "body": told, "more_body": True})
+                if trace.first_byte_ms is None:
+                    trace.first_byte_ms = self._elapsed()
+                if readable:
+                    self._read(reader, chunk)
+                chunk = await anext(chunks, b"")
+            if translated is not None and (told := translated.end()):
+                await send({"type": "http.response.body", "body": told, "more_body": True})
+            finished = reader.finished if translated is None else translated.complete
+            if readable and not finished and trace.status == "ok":
+                trace.status = "truncated"
+                told_so_far = reader.response()
+                if translated is None and told_so_far.finish_reason is None and told_so_far.error is None:
+                    await self._say_broken(send)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            trace.status = "truncated"
+            trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
+            await self._say_broken(send, translated)
+            answer.close()
+        finally:
+            if trace.answer is None:
+                self._take(reader.response())
+        await self._end(send)
+
+    async def _say_broken(self, send: Send, translated: StreamTranslation | None = None) -> None:
+        """Tell the reader of a stream that nothing more comes, though it isn't over."""
+        said = "the provider broke off its answer"
+        broken = error_event(self._asked.dialect, said, self._asked.request_id)
+        if translated is not None:
+            broken = translated.broken(said)
+        await send({"type": "http.response.body", "body": broken, "more_body": True})
+
+    def _read(self, reader: StreamReader, chunk: bytes) -> None:
+        reader.feed(chunk)
+        if self._trace.first_tool_call_ms is None and reader.tool_call_begun:
+            self._trace.first_tool_call_ms = self._elapsed()
+        if self._trace.answer is None and reader.finished:
+            self._take(reader.response())
+
+    def _take(self, answer: WireResponse) -> None:
+        """Keep the answer, as much of it as there will be."""
+        if self._out.translation is not None:
+            answer = self._out.translation.seen(answer)
+        self._trace.answer = answer
+        if self._trace.status != "error":
+            self._out.heard(answer)
+
+    async def _whole(
+        self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send
+    ) -> Failure | None:
+        """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
+        trace = self._trace
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > MAX_WHOLE_BYTES:
+                break
+        body = b"".join(pieces)
+        over = size > MAX_WHOLE_BYTES
+        if self._out.translation is not None:
+            await self._whole_translated(answer, b"" if over else body, send)
+            return None
+        if (rejected := self._rejected(answer.status, b"" if over else body)) is not None:
+            return rejected
+        await self._start(answer, send, None if over else size)
+        trace.first_byte_ms = self._elapsed()
+        if over:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._end(send)
+            return None
+        await self._end(send, body)
+        told = parse_response(self._asked.dialect, body)
+        if any(part.kind == "tool_call" for part in told.parts):
+            trace.first_tool_call_ms = trace.first_byte_ms
+        self._take(told)
+        if answer.status >= 400:
+            trace.error_kind = told.error or f"http_{answer.status}"
+        return None
+
+    def _rejected(self, status: int, body: bytes) -> Failure | None:
+        """A whole answer that its client can't carry out, if it may be asked for again; it is paid for."""
+        faults = self._asked.faults
+        if faults is None or status >= 400 or self._attempts.next(time.monotonic()) is None:
+            return None
+        told = parse_response(self._asked.dialect, body)
+        if not faults(told):
+            return None
+        assert self._trace.target is not None
+        self._trace.spent.append((self._trace.target.deployment, told))
+        self._trace.error_kind = FAULT_FLAG
+        return Failure(FAULT_FLAG)
+
+    async def _whole_translated(self, answer: aiohttp.ClientResponse, body: bytes, send: Send) -> None:
+        """Pass on an answer in the client's dialect; one that can't be read is an error of the provider's."""
+        trace, made = self._trace, self._out.translation
+        assert made is not None
+        whole = made.whole(answer.status, body, answer.content_type)
+        if whole.status >= 400:
+            trace.status = "error"
+            trace.error_kind = trace.error_kind or f"http_{whole.status}"
+        await self._start(answer, send, len(whole.body), whole)
+        trace.first_byte_ms = self._elapsed()
+        await self._end(send, whole.body)
+        self._take(made.read(body, answer.content_type))
+
+    async def _start(
+        self,
+        answer: aiohttp.ClientResponse,
+        send: Send,
+        length: int | None = None,
+        whole: Whole | None = None,
+    ) -> None:
+        """Commit the status: from here on nothing can switch."""
+        if self._race is not None and not self._race.won_by(self):
+            raise asyncio.CancelledError
+        headers = response_headers(answer)
+        status = answer.status if whole is None else whole.status
+        if self._out.translation is not None:
+            headers = returned(headers, self._out.translation, whole)
+        headers += [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()
+        ]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        if status < 400:
+            self._out.began()
+        self._committed = True
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _own(self) -> dict[str, str]:
+        """Headers of ours, and how often was asked where that was more than once."""
+        made = self._attempts.made
+        return {**self._out.own, "x-samediff-attempts": str(made)} if made > 1 else {**self._out.own}
+
+    @property
+    def _dialect(self) -> Dialect:
+        """Dialect of the deployment that is asked now."""
+        made = self._out.translation
+        return self._asked.dialect if made is None else made.upstream
+
+    def _elapsed(self) -> float:
+        return (time.perf_counter() - self._asked.arrived) * 1000
