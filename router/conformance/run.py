@@ -172,17 +172,18 @@ class Kit:
         return None if broke else problem(surface, stream)
 
     async def _cuts(self, surface: Dialect, model: str) -> str | None:
-        """Ask again and again for a stream that is cut at another byte each time."""
-        case = CASES["byte by byte"]._replace(cut=cut_once)
-        length = len(b"".join(stream_of(case, surface)))
-        step = 1 if not self._plan.cuts else max(1, length // self._plan.cuts)
-        wrong = None
-        for at in range(1, length, step):
-            CASES["cut at every boundary"] = case._replace(name="cut at every boundary", at=at)
-            body = request(CASES["cut at every boundary"], surface, model)
-            read = await self._judges.ask(surface, body, {})
+        """Ask again and again for a stream that the provider cuts at another byte each time."""
+        name, wrong, at, step, length = "cut at every boundary", None, 1, 1, 2
+        case = CASES["byte by byte"]._replace(name=name, cut=cut_once)
+        while at < length:
+            CASES[name] = case._replace(at=at)
+            read = await self._judges.ask(surface, request(CASES[name], surface, model), {})
             wrong = wrong or _judged(case, surface, read)
-        del CASES["cut at every boundary"]
+            if at == 1 and name in self._seen.last:  # now it is known which dialect the provider is asked in
+                length = len(b"".join(stream_of(case, self._seen.last[name][0])))
+                step = max(1, length // self._plan.cuts) if self._plan.cuts else 1
+            at += step
+        del CASES[name]
         return wrong
 
     async def _leaves(self, surface: Dialect, model: str) -> str | None:
