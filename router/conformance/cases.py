@@ -176,12 +176,12 @@ ENDINGS = (
     *(
         Case(f"error {status}", status=status, stream=stream, ends="error", statuses=seen, retry_after=wait)
         for status, seen, wait in (
-            (400, (400,), None), (413, (400, 413), None), (429, (429,), "7"), (500, (500, 502, 503), None),
-            (503, (500, 502, 503, 529), "3"), (529, (500, 502, 503, 529), None),
+            (400, (400,), None), (413, (400, 413), None), (429, (429,), "1"), (500, (500, 502, 503), None),
+            (503, (500, 502, 503, 529), None), (529, (500, 502, 503, 529), None),
         )
         for stream in (False,)
     ),
-    Case("error 429 before a stream", status=429, ends="error", statuses=(429,), retry_after="7"),
+    Case("error 429 before a stream", status=429, ends="error", statuses=(429,), retry_after="1"),
 )  # fmt: skip
 REQUESTS = (
     Case("request: tools", text="Ok.", request="tools"),

@@ -130,6 +130,8 @@ class Kit:
         if case.request == "beta":
             headers = {"anthropic-beta" if surface == "anthropic_messages" else "openai-beta": BETA}
         read = await self._judges.ask(surface, body, headers, loose=case.loose)
+        if case.retry_after is not None:  # a gateway may let its provider rest for as long
+            await asyncio.sleep(float(case.retry_after) + 0.1)
         asked = self._seen.last.get(case.name)
         if asked is None:
             return self._made(surface, model, case.name, f"the provider was never asked: {_shown(read)}")
