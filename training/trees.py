@@ -49,6 +49,7 @@ class TreeLearner:
             "lambda_l2": knobs.lambda_l2,
             "max_bin": knobs.max_bin,
             "feature_pre_filter": False,
+            "enable_bundle": False,  # LightGBM 4.7 writes past its histograms on subsets with bundled columns
             "seed": knobs.seed,
             "num_threads": knobs.num_threads if int(live.sum()) * len(matrix) >= _WORTH_THREADS else 1,
             "deterministic": True,

@@ -26,7 +26,7 @@ def render(result: dict[str, Any]) -> Iterator[RenderableType]:
     table.add_column("policy", no_wrap=True)
     for name in ("quality", "95 %", "gain", "$/task", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("mostly by", no_wrap=True)
+    table.add_column("mostly by", overflow="fold")  # the figures stay whole on a narrow terminal
     for entry in result["policies"]:
         advised = entry["name"] in (result["recommended"], result["recommended_if_checked"])
         style = "bold" if advised else ""
