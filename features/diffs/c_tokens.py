@@ -24,11 +24,38 @@ _TOKEN = re.compile(
 )
 _HEADER = re.compile(rb"[ \t]*(<[^>\n]*>)")
 _INCLUDES = (b"include", b"include_next", b"import")
+_RAW_IN_MACRO = re.compile(rb'^[ \t]*#(?:[^\n]|\\\n)*(?<!\w)(?:u8|[uUL])?R"', re.MULTILINE)
+_DEFINED = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+(\w+)\(([^)]*)\)((?:[^\n\\]|\\.)*)", re.MULTILINE | re.DOTALL
+)
+_STRINGIFIES = re.compile(rb"(?<!#)#[ \t]*[A-Za-z_]")
 LINE, END, PARAMETERS = b"\x08", b"\x0e", b"\x0f"
 
 
+def raw_in_macro(source: bytes) -> bool:
+    """Whether a preprocessor line begins a raw string, in which the grammar would see comments."""
+    return b'R"' in source and _RAW_IN_MACRO.search(source) is not None
+
+
+def text_macros(source: bytes) -> frozenset[bytes]:
+    """The macros defined here that turn an argument into a string, or hand theirs to one that does."""
+    if b"#" not in source or b"define" not in source:
+        return frozenset()
+    defined = [(match[1], match[3]) for match in _DEFINED.finditer(source)]
+    found = {name for name, body in defined if _STRINGIFIES.search(body)}
+    while found:
+        words = re.compile(rb"\b(?:" + b"|".join(sorted(found)) + rb")\b")
+        more = {name for name, body in defined if name not in found and words.search(body)}
+        if not more:
+            break
+        found |= more
+    return frozenset(found)
+
+
 def c_tokens(source: bytes, level: int) -> list[bytes] | None:
-    """The tokens of a source at level 1 (comments count) or 2; None where a quote or a comment never ends."""
+    """The tokens of a source at level 1 (comments count) or 2; None if a quote never ends or blanks count."""
+    if text_macros(source):
+        return None  # blanks count in their arguments
     out: list[bytes] = []
     at, fresh, inside = 0, True, False  # at the start of a line, within a preprocessor line
     while at < len(source):

@@ -10,8 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from features.diffs.c_tokens import raw_in_macro, text_macros
+from features.diffs.directives import python_directives
 from features.diffs.grammars import Unparsable
-from features.diffs.python_form import parse, python_form
+from features.diffs.grammars import parse as parse_tree
+from features.diffs.piece_scope import is_code, names_in_functions
+from features.diffs.python_form import parse, tree_form
 from features.diffs.trees import form
 
 if TYPE_CHECKING:
@@ -32,6 +36,14 @@ _STARTS = tuple(
 )
 _OPENERS = {b")": b"w(", b"]": b"[", b"}": b"{"}
 _LEADING = re.compile(rb"^[ \t]*\t", re.MULTILINE)
+# Lines that make no sense without what stands further up, and are code all the same.
+_CUT = re.compile(
+    rb"[)\]}]|(?:case|default|else|catch|finally|public|private|protected|internal|static|async|override|get|set"
+    rb"|readonly|return|break|continue|constructor)\b"
+)
+_COMMENT_AFTER = re.compile(rb"(?:\s+|\A)//.*\Z|\s*/\*.*\*/\s*\Z")
+_CODE_ENDS = tuple(b"{ } ( ) ; [ ]".split())
+_GLUED = re.compile(rb"[\w:]//[^\n]*")
 _PAIRS = {b")": b"(", b"]": b"[", b"}": b"{"}
 
 
@@ -49,10 +61,38 @@ def piece_form(
     if language.name == "python":
         middle, tail = scaffold(text)
         lines = lines_form(text) if level == 1 else []
-        return [*python_form(middle, fresh=fresh, partial=True), b"\x10", *lines_form(tail), *lines]
+        tree = parse(middle)
+        said = python_directives(text) if is_code(tree) else comments_of(text)
+        written = tree_form(tree, middle, fresh=fresh & names_in_functions(tree), partial=True)
+        return [*said, *written, b"\x10", *lines_form(tail), *lines]
     if not language.local_lexing or _maybe_inside(text):
         raise Unparsable("a piece that may begin inside a comment or string")
-    return form(text, language, level, partial=True)
+    if language.tokens and (raw_in_macro(text) or text_macros(text)):
+        raise Unparsable("macros whose text counts")
+    strange = _strange_lines(text, language)
+    level = 1 if strange else level  # a comment may be text as well then
+    glued = _GLUED.findall(text)  # https://…
+    return [*form(text, language, level, partial=True), b"\x10", *strange, *glued]
+
+
+def _strange_lines(text: bytes, language: Language) -> list[bytes]:
+    """The lines that the grammar can't make sense of, whole: they may be lines of a string."""
+    lines, rows = text.replace(b"\r\n", b"\n").split(b"\n"), set[int]()
+    stack = [parse_tree(b"\n".join(lines), language)]
+    while stack:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            rows.update(range(node.start_point[0], node.end_point[0] + 1))
+        stack.extend(
+            child for child in node.children if child.has_error or child.is_error or child.is_missing
+        )
+    strange = (lines[row].strip() for row in sorted(rows) if row < len(lines))
+    return [line for line in strange if line and not _looks_like_code(line)]
+
+
+def _looks_like_code(line: bytes) -> bool:
+    """Whether a line that the grammar can't place is code cut off from what belongs to it, not prose."""
+    return _CUT.match(line) is not None or _COMMENT_AFTER.sub(b"", line).endswith(_CODE_ENDS)
 
 
 def comments_of(text: bytes) -> list[bytes]:

@@ -28,6 +28,10 @@ class TreeWriter(Protocol):
     source: bytes
     at: int
 
+    def reads(self, node: Node) -> bool:
+        """Whether a tool or the program reads this comment."""
+        ...
+
     def inner(self, node: Node) -> list[bytes]:
         """The form of one node by itself."""
         ...
@@ -35,7 +39,6 @@ class TreeWriter(Protocol):
 
 _PYTHON = re.compile(rb"from\s+([\w.]+|\.+[\w.]*)\s+import\s+\(?([^()]*)\)?\Z")
 _PYTHON_PLAIN = re.compile(rb"import\s+([^()]*)\Z")
-_SIDE_EFFECT = re.compile(rb"import\s*['\"]")
 
 
 def ordered(kind: str, children: list[Node], writer: TreeWriter) -> Sequence[Node | Rendered]:
@@ -45,11 +48,15 @@ def ordered(kind: str, children: list[Node], writer: TreeWriter) -> Sequence[Nod
     result: list[Node | Rendered] = []
     run: list[Node] = []
     between: list[Node] = []  # comments after an import: gone if another import follows
+    held = False  # by an attribute, which must not move to another import
     for child in children:
-        if child.type in writer.language.imports and not _has_effect(child, writer):
+        moves = child.type in writer.language.imports and not held and not _has_effect(child, writer)
+        if child.type not in writer.language.comments:
+            held = child.type == "attribute_item"
+        if moves:
             run.append(child)
             between = []
-        elif child.type in writer.language.comments and writer.level > 1 and run and not _read(child):
+        elif child.type in writer.language.comments and writer.level > 1 and run and not _read(child, writer):
             between.append(child)  # at level 2 a comment between two imports doesn't part them
         elif child.type == ";" and run:
             continue
@@ -59,14 +66,14 @@ def ordered(kind: str, children: list[Node], writer: TreeWriter) -> Sequence[Nod
     return [*result, *_run(run, writer), *between]
 
 
-def _read(comment: Node) -> bool:
+def _read(comment: Node, writer: TreeWriter) -> bool:
     """Whether a tool might read this comment."""
-    return (comment.text or b"").startswith((b"//go:", b"#!", b"/*!"))
+    return writer.reads(comment) or (comment.text or b"").startswith((b"//go:", b"#!", b"/*!"))
 
 
 def _has_effect(node: Node, writer: TreeWriter) -> bool:
     """An import for its effect alone keeps its place."""
-    return writer.language.parens and bool(_SIDE_EFFECT.match(node.text or b""))
+    return writer.language.parens and not any(child.type.endswith("_clause") for child in node.named_children)
 
 
 def _run(run: list[Node], writer: TreeWriter) -> list[Node | Rendered]:

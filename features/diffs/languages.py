@@ -52,7 +52,8 @@ _JS = Language(
     name="javascript",
     module="tree_sitter_javascript",
     comments=_set("comment html_comment"),
-    directive=r"^/\*\s*[@#]__|webpack|@jsx|@license|@ts-|eslint|^#!|^///\s*<|@flow|sourceMappingURL",
+    directive=r"^/\*\s*[@#]__|webpack|turbopack|@vite|@jsx|@license|@ts-|eslint|^#!|^///\s*<|@flow"
+    r"|sourceMappingURL|@jest-|@vitest-|@cc_on|@babel|@swc|(c8|istanbul|v8) ignore",
     exact=_set("string_fragment regex hash_bang_line string template_literal_type"),
     commas=_set(
         "arguments array object formal_parameters named_imports export_clause object_pattern array_pattern"
@@ -74,6 +75,7 @@ _JS = Language(
 _C = Language(
     name="c",
     module="tree_sitter_c",
+    directive=r"^/[/*]@|^//\s*(RUN|CHECK[\w-]*|XFAIL|expected-\w+)\b|\{\s*dg-|\\[ \t]*$",
     exact=_set(
         "string_literal char_literal raw_string_literal system_lib_string preproc_arg concatenated_string"
     ),
@@ -87,7 +89,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="python",
         module="tree_sitter_python",
-        directive=r"^#!|^#.*coding[:=]|^#\s*cython:|^#\s*distutils:",
+        directive=r"^#!|^#.*coding[:=]|^#\s*cython:|^#\s*distutils:|^# ///|^# MAGIC|^#SBATCH|^#PBS",
         exact=_set("string"),
         imports=_set("import_statement import_from_statement"),
         quotes={},
@@ -103,7 +105,8 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="go",
         module="tree_sitter_go",
-        directive=r"^//go:|^//line|^//export|^//extern|^//\s*\+build|^//nolint|#cgo|#include|#define",
+        directive=r"^//[a-z0-9]+:[a-z0-9]|^//line|^/\*line|^//export|^//extern|^//\s*\+\w|^//nolint"
+        r"|#cgo|#include|#define|^//\s*swagger:|^//\s*@\w",
         exact=_set("interpreted_string_literal raw_string_literal rune_literal"),
         commas=_set("argument_list literal_value parameter_list type_parameter_list type_arguments"),
         separated=_set("source_file statement_list field_declaration_list interface_type import_spec_list"),
@@ -113,6 +116,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="rust",
         module="tree_sitter_rust",
+        directive=r"^//@|^//\s*~|^//\[.*\]~",
         comments=_set("line_comment block_comment"),
         exact=_set("string_literal raw_string_literal char_literal"),
         commas=_set(
@@ -128,6 +132,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="java",
         module="tree_sitter_java",
+        directive=r"\\u+[0-9a-fA-F]{4}|@deprecated|^/[/*]@",
         comments=_set("line_comment block_comment"),
         exact=_set("string_literal character_literal"),
         commas=_set("array_initializer element_value_array_initializer"),
@@ -140,6 +145,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="csharp",
         module="tree_sitter_c_sharp",
+        directive=r"<auto-?generated",
         exact=_set(
             "string_literal verbatim_string_literal raw_string_literal character_literal"
             " interpolated_string_expression preproc_region preproc_endregion preproc_arg"
@@ -152,7 +158,8 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="ruby",
         module="tree_sitter_ruby",
-        directive=r"^#!|coding[:=]|frozen_string_literal|warn_indent|shareable_constant_value",
+        directive=r"(?i)^#!|coding[:=]|frozen[_-]string[_-]literal|warn[_-]indent"
+        r"|shareable[_-]constant[_-]value|^#\s*typed:",
         exact=_set(
             "string heredoc_body regex subshell symbol_array string_array delimited_symbol uninterpreted"
             " character chained_string heredoc_beginning"
@@ -164,7 +171,10 @@ LANGUAGES: tuple[Language, ...] = (
         name="php",
         module="tree_sitter_php",
         factory="language_php",
-        directive=r"@[A-Z\\]|^#!",
+        directive=r"@[A-Z\\]|^#!|(?:^|[\s*/])@(?!(?:param|returns?|throws?|var|see|link|since|author|copyright"
+        r"|license|package|subpackage|category|version|todo|inherit[dD]oc|phpstan|psalm|phpcs|property|method|mixin"
+        r"|template|extends|implements|example|noinspection)\b)\w|(?m:^[\s/*#]*(?:(?:Template|Plugin|Theme|Block)"
+        r" Name|Template Post Type|Slug|Title|Categories|Inserter|Text Domain|Network|Requires \w+)\s*:)",
         exact=_set("string encapsed_string heredoc nowdoc shell_command_expression text heredoc_body"),
         commas=_set("arguments array_creation_expression formal_parameters"),
         imports=_set("namespace_use_declaration"),
@@ -174,7 +184,9 @@ LANGUAGES: tuple[Language, ...] = (
         name="bash",
         ascii_scanner=True,
         module="tree_sitter_bash",
-        directive=r"^#!",
+        directive=r"^#!|^#(?:SBATCH|PBS|BSUB|COBALT|OAR|MSUB|FLUX|PJM|DW|\$)[ \t:]|^#(?:compdef|autoload)\b"
+        r"|^#\s*(?:chkconfig|processname|config|pidfile|Provides|(?:Required|Should|Default)-St\w+|X-[\w-]+)\s*:"
+        r"|^### (?:BEGIN|END) INIT|^#\s*description:|^#\s*@(?:cmd|arg|option|flag|env|meta|alias|describe)\b",
         exact=_set("string raw_string ansi_c_string heredoc_body heredoc_redirect regex translated_string"),
         spaced=_set("*"),
         tight=frozenset((b";", b"\n", b";;")),
@@ -182,12 +194,13 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="json",
         module="tree_sitter_json",
+        directive=r"",  # strict readers refuse any comment
         exact=_set("string"),
     ),
     Language(
         name="yaml",
         module="tree_sitter_yaml",
-        directive=r"^#cloud-config",
+        directive=r"^#!|^#(?:cloud-|include|part-handler|upstart-job)|^##?\s*template:|\{\{|\{%|renovate:",
         exact=_set("block_scalar double_quote_scalar single_quote_scalar plain_scalar string_scalar"),
         quotes={"double_quote_scalar": "yaml", "single_quote_scalar": "yaml", "block_scalar": "block"},
         commas=_set("flow_sequence flow_mapping"),
@@ -201,7 +214,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language(
         name="html",
         module="tree_sitter_html",
-        directive=r"^<!--\s*(\[if|<!\[|ko\b|/ko\b|#|esi)",
+        directive=r"^<!--\s*(\[|<!\[|ko\b|/ko\b|#|esi|/?wp:|build:|endbuild|inject:|endinject)|\{\{|\{%|<%|<\?",
         exact=_set("raw_text quoted_attribute_value attribute_value"),
         spaced=_set("*"),
     ),
@@ -209,6 +222,7 @@ LANGUAGES: tuple[Language, ...] = (
         name="css",
         module="tree_sitter_css",
         comments=_set("comment js_comment"),
+        directive=r"autoprefixer|rtl:|purgecss|noflip|sourceMappingURL|@preserve",
         exact=_set("string_value"),
         spaced=_set("*"),
         tight=frozenset((b"{", b"}", b";", b":", b",", b">", b"~", b"!important")),
@@ -220,12 +234,15 @@ LANGUAGES: tuple[Language, ...] = (
         module="tree_sitter_sql",
         extra=True,
         comments=_set("comment marginalia"),
-        directive=r"^/\*[!+]|^--\+",
+        directive=r"^/\*[!+]|^--[^\s-]"  # MySQL: 5--3 is 8; changesets of liquibase
+        r"|^(?:--|/\*)\s*(?:\+\s*\w|!?:?name\s*:|:name\b|record_class:|@|migrate:|changeset|rollback|precondition|liquibase)"
+        r"|\{\{|\{%",
         exact=_set("literal identifier"),
     ),
     Language(
         name="julia",
         module="tree_sitter_julia",
+        directive=r"^#!|^# [╔╟╠]",
         extra=True,
         comments=_set("line_comment block_comment"),
         exact=_set(
@@ -239,6 +256,12 @@ LANGUAGES: tuple[Language, ...] = (
     ),
 )
 BY_NAME = {language.name: language for language in LANGUAGES}
+_JSON_WITH_COMMENTS = msgspec.structs.replace(BY_NAME["json"], directive=None)
+_COMMENTED = re.compile(
+    r"\.(?:jsonc|json5|code-workspace)\Z|(?:^|/)(?:[tj]sconfig[^/]*|tslint|biome|deno|devcontainer|turbo|angular|nx"
+    r"|api-extractor|\.eslintrc|\.swcrc|\.babelrc|\.jshintrc)\.json\Z|(?:^|/)\.vscode/[^/]*\.json\Z"
+    r"|(?:^|/)\.(?:eslintrc|swcrc|babelrc|jshintrc)\Z"
+)
 
 _SUFFIXES: dict[str, str] = {
     "python": "py pyi pyw",
@@ -277,6 +300,8 @@ _BY_SHEBANG = {
 
 def language_of(path: str, content: bytes = b"") -> Language | None:
     """The language of a file by its name, else by its first line; None if we have no grammar for it."""
+    if _COMMENTED.search(path):
+        return _JSON_WITH_COMMENTS
     name = path.rsplit("/", 1)[-1]
     found = _BY_FILE.get(name) or (_BY_SUFFIX.get(name.rsplit(".", 1)[-1].lower()) if "." in name else None)
     if found is None and "." not in name and content.startswith(b"#!"):
@@ -297,10 +322,3 @@ def parser_of(name: str) -> Parser | None:
     except ImportError:
         return None
     return Parser(Grammar(getattr(module, language.factory)()))
-
-
-@lru_cache(maxsize=64)
-def directive_of(name: str) -> re.Pattern[str] | None:
-    """The pattern of comments that count as code in a language."""
-    pattern = BY_NAME[name].directive
-    return re.compile(pattern) if pattern else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from features.diffs.directives import has_cells, python_directives
 from features.diffs.grammars import Unparsable
 from features.diffs.python_form import python_form
 from features.diffs.python_pair import python_equal
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
     from features.diffs.languages import Language
     from features.diffs.verdicts import VerdictLevel
+
+# Sources whose last empty lines say something: YAML that keeps them, data after the program, output of PHP.
+_END_COUNTS = re.compile(
+    rb"[|>][1-9]?\+[1-9]?[ \t]*(?:#[^\n]*)?(?:\n[^\n]*)*\n\n\Z|^__(?:END|DATA)__$|\?>\n\n+\Z", re.MULTILINE
+)
 
 Form = Callable[[], list[bytes]]
 
@@ -34,7 +41,9 @@ def _second(content: bytes, language: Language) -> list[bytes]:
     """Level 2: Python by its own parser, for what it can't read and all other languages by the grammar."""
     if language.name == "python":
         try:
-            return [b"py", *python_form(content)]
+            if has_cells(content):
+                return form(content, language, 1)
+            return [b"py", *python_directives(content), *python_form(content)]
         except Unparsable:
             return form(content, language, 2)
     return form(content, language, 2)
@@ -49,6 +58,10 @@ def equal_level(
     """
     known = {} if known is None else known
     if language.name == "python":
+        if python_directives(a) != python_directives(b):
+            return None
+        if has_cells(a) or has_cells(b):
+            return "L1" if TreePair(a, b, language, known).equal(1) else None
         try:
             if not python_equal(a, b):
                 return None
@@ -71,5 +84,9 @@ def _tree_level(a: bytes, b: bytes, language: Language, known: dict[bytes, Node]
 
 def plain_lines(content: bytes) -> list[bytes]:
     """Lines whatever their ends and whatever ends the file: all that is safe without a grammar."""
-    text = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    return text.rstrip(b"\n").split(b"\n")
+    text = content.replace(b"\r\n", b"\n")
+    if not text.startswith((b"\xef\xbb\xbf#!", b"\xef\xbb\xbf<?")):  # a kernel and PHP see it
+        text = text.removeprefix(b"\xef\xbb\xbf")
+    if not _END_COUNTS.search(text):
+        text = text.rstrip(b"\n")
+    return text.split(b"\n")

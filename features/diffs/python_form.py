@@ -13,6 +13,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from features.diffs.frames import names_read, order_read
 from features.diffs.grammars import MAX_GRAMMAR_BYTES, Unparsable
 from features.diffs.python_rules import (
     IMPORTS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_SKIPPED = frozenset(("ctx", "kind", "type_comment", "type_ignores", "simple"))
+_SKIPPED = frozenset(("ctx", "kind", "type_comment", "type_ignores"))
 _NAME_FIELDS = {"ExceptHandler": "name"}
 _INSIDE = frozenset(("body", "elt", "key", "value", "generators"))  # the rest lies outside a scope
 _BODIES = frozenset(("body", "orelse", "finalbody"))
@@ -65,10 +66,11 @@ def tree_form(
     text_read = b"__doc__" in source or b"getdoc" in source
     try:
         writer = _Writer(
-            Scopes(tree, fresh, shared),
+            Scopes(tree, fresh, shared, kept=names_read(tree, source)),
             keep_docs=text_read,
             grammar_docs=b"yacc" in source or b"ply" in source,
         )
+        writer.order_read = order_read(tree, source)
         writer.shared = shared
         writer.partial = partial
         writer.block(tree, tree.body, writer.scopes.module)
@@ -97,6 +99,7 @@ class _Writer:
         self.keep_docs = keep_docs
         self.grammar_docs = grammar_docs  # ply reads its grammar from the docstrings of p_ and t_ functions
         self.partial = False
+        self.order_read = False  # something in the file looks at the order of its definitions
         self.shared: Mapping[int, bytes] = {}
         self.out: list[bytes] = []
         self.numbers: dict[tuple[int, str], int] = {}
@@ -110,7 +113,7 @@ class _Writer:
         if function and not self.partial:
             while kept and isinstance(kept[-1], ast.Return) and is_none(kept[-1].value):
                 kept.pop()
-        if scope.kind != "function":
+        if scope.kind != "function" and not self.order_read and not _made_otherwise(owner):
             kept = ordered_definitions(kept)
         self.out.append(OPEN)
         for imports, run in groupby(kept, key=lambda s: isinstance(s, IMPORTS)):
@@ -182,7 +185,7 @@ class _Writer:
         if isinstance(node, ast.Constant):
             self.out.append(constant(node.value))
             return
-        kind = type(node).__name__
+        kind = "ExprF" if _formatted(node) else type(node).__name__
         outer = self.scopes.of.get(id(node))
         if scope.kind == "module" and outer is not None:
             self.numbers = {key: n for key, n in self.numbers.items() if key[0] == id(scope)}
@@ -245,6 +248,16 @@ class _Writer:
 def _bare(statement: ast.stmt) -> bool:
     """Whether a statement is a constant alone."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _formatted(node: ast.AST) -> bool:
+    """Whether a statement is an f-string alone, which is no docstring whatever is in it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.JoinedStr)
+
+
+def _made_otherwise(owner: ast.AST) -> bool:
+    """Whether a class is made in a way that could read the order of its methods."""
+    return isinstance(owner, ast.ClassDef) and bool(owner.keywords or owner.decorator_list)
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -7,6 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from features.diffs.scopes import Scope
 
 _JUMPS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
@@ -43,7 +45,8 @@ _OPPOSITES: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 def constant(value: object) -> bytes:
     """A constant with its type, so that 1, 1.0 and True differ."""
-    return f"\x0f{type(value).__name__}:{value!r}".encode("utf-8", "surrogatepass")
+    text = hex(value) if type(value) is int else repr(value)  # decimals of long integers are refused
+    return f"\x0f{type(value).__name__}:{text}".encode("utf-8", "surrogatepass")
 
 
 def is_none(value: ast.expr | None) -> bool:
@@ -108,7 +111,8 @@ def ordered_definitions(statements: list[ast.stmt]) -> list[ast.stmt]:
     for plain, run in groupby(statements, key=_is_plain_function):
         group = list(run)
         names = [getattr(node, "name", "") for node in group]
-        if plain and len(set(names)) == len(names):
+        read = {name for node in group for name in _names_at_definition(node)} if plain else set()
+        if plain and len(set(names)) == len(names) and not read & set(names):
             group.sort(key=lambda node: getattr(node, "name", ""))
         out += group
     return out
@@ -118,8 +122,30 @@ def _is_plain_function(node: ast.stmt) -> bool:
     """A function whose definition has no effect but its name: no decorators, constant defaults."""
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.decorator_list:
         return False
-    defaults = [*node.args.defaults, *(value for value in node.args.kw_defaults if value is not None)]
-    return all(isinstance(value, (ast.Constant, ast.Name)) for value in defaults)
+    if not all(isinstance(value, (ast.Constant, ast.Name)) for value in _defaults(node)):
+        return False
+    acts = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+    return not any(isinstance(inner, acts) for note in _annotations(node) for inner in ast.walk(note))
+
+
+def _defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
+    """The default values of a function's parameters."""
+    return [*node.args.defaults, *(value for value in node.args.kw_defaults if value is not None)]
+
+
+def _annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
+    """The annotations of a function, which are evaluated with its definition."""
+    taken = node.args
+    every = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg]
+    found = [argument.annotation for argument in every if argument is not None]
+    return [note for note in (*found, node.returns) if note is not None]
+
+
+def _names_at_definition(node: ast.stmt) -> Iterator[str]:
+    """The names that are looked up when a plain function is defined."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        for part in (*_defaults(node), *_annotations(node)):
+            yield from (inner.id for inner in ast.walk(part) if isinstance(inner, ast.Name))
 
 
 def entries(statements: list[ast.stmt]) -> list[bytes] | None:

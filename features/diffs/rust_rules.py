@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _MACROS = frozenset(
     b" unreachable vec warn write writeln".split()
 )
 
+_TOKEN_READERS = frozenset(b"stringify concat quote quote_spanned parse_quote line_str dbg".split())
+
 
 def lone_expression(node: Node, parent: Node | None) -> Node | None:
     """The expression of `{ expression }` where it could stand alone: a closure's body, an arm's value."""
@@ -35,6 +38,29 @@ def lone_expression(node: Node, parent: Node | None) -> Node | None:
     return None if declares or found.type == "label" else found
 
 
+def _seen_as_text(node: Node) -> bool:
+    """Whether this stands in a macro's definition or in a call of one that looks at its tokens."""
+    around = node.parent
+    while around is not None:
+        if around.type == "macro_definition":
+            return True
+        if around.type == "macro_invocation":
+            name = around.child_by_field_name("macro")
+            text = (name.text or b"").rsplit(b"::", 1)[-1] if name is not None else b""
+            if text in _TOKEN_READERS or _defined_here(text, around):
+                return True
+        around = around.parent
+    return False
+
+
+def _defined_here(name: bytes, node: Node) -> bool:
+    """Whether the file of a node defines this macro, so that its patterns may ask for a comma or for none."""
+    root = node
+    while root.parent is not None:
+        root = root.parent
+    return re.search(rb"macro_rules!\s*" + re.escape(name) + rb"\b", root.text or b"") is not None
+
+
 def comma_is_optional(node: Node) -> bool:
     """Whether a last comma in here says nothing: not in `(x,)`, of macros in calls and in those we know."""
     if node.type in _TUPLES:
@@ -42,9 +68,11 @@ def comma_is_optional(node: Node) -> bool:
     before = node.prev_sibling if node.type == "token_tree" else None
     if before is None:
         return False
-    if node.children[0].type == "[":
-        return True  # of an array
+    if before.type != "!" and _seen_as_text(node):
+        return False
     if before.type == "!":
         name = before.prev_sibling
         return name is not None and (name.text or b"").rsplit(b"::", 1)[-1] in _MACROS
+    if node.children[0].type == "[":
+        return True  # of an array
     return before.type == "identifier" and before.text not in _KEYWORDS

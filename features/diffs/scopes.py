@@ -25,6 +25,7 @@ _FRAME_READERS = frozenset(
         "globals",
         "query",
         "evaluate",
+        "sql",
         "_getframe",
         "currentframe",
         "f_locals",
@@ -68,12 +69,19 @@ class Scope:
 class Scopes:
     """The scopes of one module; `fresh` are module-level names which may be renamed too (for fragments).
 
-    `left_out`: ids of statements in the module or in classes that are never asked about.
+    `left_out`: ids of statements in the module or in classes that are never asked about. `kept`: names that
+    something in the file reads as text, None = any (see `frames.names_read`).
     """
 
     def __init__(
-        self, tree: ast.Module, fresh: frozenset[str] = frozenset(), left_out: Container[int] = ()
+        self,
+        tree: ast.Module,
+        fresh: frozenset[str] = frozenset(),
+        left_out: Container[int] = (),
+        *,
+        kept: frozenset[str] | None = frozenset(),
     ) -> None:
+        self.kept = kept
         self.of: dict[int, Scope] = {}  # id of each node which opens a scope
         self.fresh = fresh
         self.left_out = left_out
@@ -87,6 +95,8 @@ class Scopes:
 
     def renamable(self, scope: Scope, name: str) -> Scope | None:
         """The scope whose variable `name` is, if it may be renamed there."""
+        if self.kept is None or name in self.kept:
+            return None
         home = scope.find(name)
         if home is None or home.kind == "class" or name in home.fixed or name.startswith("__"):
             return None
@@ -130,6 +140,12 @@ class Scopes:
             self._class(node, scope)
         elif isinstance(node, _COMPREHENSIONS):
             self._comprehension(node, scope)
+        elif isinstance(node, ast.NamedExpr):
+            home = scope  # `:=` in a comprehension binds around it
+            while home.kind == "comprehension" and home.parent is not None:
+                home = home.parent
+            self._name(node.target, home)
+            self._visit(node.value, scope)
         else:
             self._other(node, scope)
             for child in ast.iter_child_nodes(node):
@@ -151,12 +167,7 @@ class Scopes:
 
     def _other(self, node: ast.AST, scope: Scope) -> None:
         """Bindings that aren't names in the tree."""
-        if isinstance(node, ast.NamedExpr):
-            home = scope
-            while home.kind == "comprehension" and home.parent is not None:
-                home = home.parent
-            home.plain.add(node.target.id)
-        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+        if isinstance(node, (ast.Global, ast.Nonlocal)):
             self._ban(scope, node.names)
             scope.fixed.update(node.names)
         elif isinstance(node, ast.alias):

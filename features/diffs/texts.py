@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tree_sitter import Node
 
     from features.diffs.languages import Language
@@ -15,7 +17,8 @@ _PLAIN_FORBIDDEN = re.compile(rb"[\\$#'\"`\n\r{]")
 _YAML_ESCAPE = re.compile(rb"['\"\\\n]")
 _JS_ESCAPE = re.compile(rb"\\([\s\S])")
 _MACRO = re.compile(
-    rb"(/\*.*?\*/|//[^\n]*)|(\\\r?\n|\s+)|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\w[\w.]*|<<=|>>=|\.\.\.|->|\+\+|--"
+    rb"(/\*.*?\*/|//[^\n]*)|(\\\r?\n|\s+)|(?:u8|[uUL])?R\"(?P<mark>[^()\\\s]{0,16})\(.*?\)(?P=mark)\""
+    rb"|(?:u8|[uUL])?\"(?:[^\"\\]|\\.)*\"|(?:u8|[uUL])?'(?:[^'\\]|\\.)*'|\w[\w.]*|<<=|>>=|\.\.\.|->|\+\+|--"
     rb"|<<|>>|##|::|[-+*/%&|^<>=!]=|&&|\|\||.",
     re.DOTALL,
 )
@@ -40,11 +43,40 @@ def macro_text(text: bytes, level: int) -> bytes:
     return b" ".join(tokens)
 
 
+def with_end(source: bytes, start: int, end: int) -> bytes:
+    """A block scalar of YAML with the blanks and empty lines at its end, which the grammar leaves out."""
+    rest = source[end:]
+    blanks = rest[: len(rest) - len(rest.lstrip(b" \t\n"))]
+    if len(blanks) < len(rest):
+        blanks = blanks[: blanks.rfind(b"\n") + 1]
+    text = source[start:end] + blanks
+    return text if b"+" in text.partition(b"\n")[0] else text.rstrip(b"\n")
+
+
+def called(node: Node) -> bytes:
+    """The name of the function or macro that a call of C calls; empty if it is more than a name."""
+    function = node.child_by_field_name("function")
+    return (function.text or b"") if function is not None and function.type == "identifier" else b""
+
+
+def idle_statements(children: list[Node]) -> Iterator[Node]:
+    """The empty statements of JavaScript that can go: none that keeps a string from being a directive."""
+    directive = False
+    for child in reversed(children):
+        if child.type == "empty_statement" and not directive:
+            yield child
+        elif child.type not in ("comment", "empty_statement"):
+            named = child.named_children if child.type == "expression_statement" else []
+            directive = len(named) == 1 and named[0].type == "string"
+
+
 def block_scalar(text: bytes, line: bytes) -> bytes:
     """A block scalar of YAML, its indentation counted from the line it belongs to (`line`: up to here)."""
     head, _, body = text.partition(b"\n")
     if any(digit in head for digit in b"123456789#"):
         return text
+    if b"\n" not in text:
+        return head.rstrip()
     lines = body.split(b"\n")
     first = next((part for part in lines if part.strip()), b"")
     indent = len(first) - len(first.lstrip(b" "))
@@ -123,7 +155,7 @@ def kept_whole(node: Node, kind: str, language: Language) -> bool:
     if language.name != "html" or node.type != "element" or not node.named_children:
         return False
     tag = (node.named_children[0].text or b"").lower()
-    return tag.startswith((b"<pre", b"<textarea"))
+    return tag.startswith((b"<pre", b"<textarea", b"<xmp", b"<listing", b"<plaintext"))
 
 
 def lone_parameter(node: Node, parent: Node | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from features.diffs.c_tokens import raw_in_macro
 from features.diffs.grammars import parse
 from features.diffs.trees import Place, Writer, form
 
@@ -44,7 +45,9 @@ class TreePair:
         self.language = language
         self.sources = tuple(source.replace(b"\r\n", b"\n") for source in (a, b))
         roots = [parse(source, language, known) for source in self.sources]
-        self.whole = any(root.has_error for root in roots)  # then nothing is certain to end where it seems to
+        self.whole = any(root.has_error for root in roots) or (
+            language.tokens and any(raw_in_macro(source) for source in self.sources)
+        )  # then nothing is certain to end where it seems to
         self.roots = roots
         self.shared = (frozenset[Place](), frozenset[Place]())
         if not self.whole:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from features.diffs.c_tokens import c_tokens
+from features.diffs.c_tokens import c_tokens, raw_in_macro, text_macros
+from features.diffs.directives import directives_of
 from features.diffs.grammars import Unparsable, parse
 from features.diffs.imports import Rendered, ordered
-from features.diffs.languages import Language, directive_of
 from features.diffs.rust_rules import comma_is_optional, lone_expression
 from features.diffs.texts import (
     block_scalar,
+    called,
     css_number,
+    idle_statements,
     js_string,
     jsx_blank,
     jsx_text,
@@ -27,10 +29,13 @@ from features.diffs.texts import (
     only_string,
     redundant,
     redundant_type,
+    with_end,
 )
 
 if TYPE_CHECKING:
     from tree_sitter import Node
+
+    from features.diffs.languages import Language
 
 MAX_NODES = 2_000_000
 
@@ -50,11 +55,12 @@ def form(source: bytes, language: Language, level: int, *, partial: bool = False
     """
     source = source.replace(b"\r\n", b"\n")
     root = parse(source, language)
-    if root.has_error and not partial:
+    unclear = language.tokens and raw_in_macro(source)
+    if (root.has_error or unclear) and not partial:
         tokens = c_tokens(source, level) if language.tokens else None
         if tokens is not None:
             return [b"tokens", *tokens]
-        if not (language.resilient and _only_local_errors(root)):
+        if unclear or not (language.resilient and _only_local_errors(root)):
             raise Unparsable(f"it doesn't parse as {language.name}")
     writer = Writer(source, language, level)
     writer.write(root)
@@ -91,7 +97,9 @@ class Writer:
         self.space = False  # there was white space or a comment since then
         self.optional: set[int] = set()  # where punctuation was left out
         self.spaced = 1 if "*" in language.spaced else 0
-        self.directive = directive_of(language.name)
+        self.directives = directives_of(language, source)
+        self.text_macros = text_macros(source) if language.tokens else frozenset()
+        self.docs_read = b"__doc__" in source or b"getdoc" in source or b"yacc" in source or b"ply" in source
         self.shared: frozenset[Place] = frozenset()  # nodes written as their text, not walked
 
     def write(self, root: Node) -> list[bytes]:
@@ -121,6 +129,9 @@ class Writer:
             return
         if kind in language.exact or node.is_error or kept_whole(node, kind, language):
             self._token(node, self._exact(node, parent, kind))
+            return
+        if kind == "call_expression" and self.text_macros and called(node) in self.text_macros:
+            self._token(node, b" ".join(self.source[node.start_byte : node.end_byte].split()))
             return
         if self.shared and (node.start_byte, node.end_byte, kind) in self.shared:
             self._token(node, b"\x0b" + self.source[node.start_byte : node.end_byte])
@@ -171,7 +182,12 @@ class Writer:
             stack += [Rendered([], node.end_byte), (lone, parent)]
         elif kind == "jsx_expression" and (blank := jsx_blank(node, parent)) is not None:
             self._shown(node, b"\x07" + blank)
-        elif kind == "expression_statement" and self.language.name == "python" and only_string(node):
+        elif (
+            kind == "expression_statement"
+            and self.language.name == "python"
+            and only_string(node)
+            and not self.docs_read
+        ):
             self.gap(node.start_byte)
             self.at = node.end_byte
         else:
@@ -190,6 +206,8 @@ class Writer:
     def gap(self, start: int) -> None:
         """Account for the bytes before a token: anything but white space is kept, any space is remembered."""
         gap = self.source[self.at : start] if start > self.at else b""
+        if gap and self.language.name == "php" and not gap.strip() and self._sent(gap):
+            self._write(b"\x04" + gap)
         if gap.strip():
             if self.language.resilient:
                 gap = gap.replace(b"\\\n", b"  ")
@@ -203,6 +221,10 @@ class Writer:
                 return
         self.at = max(self.at, start)
         self.space = self.space or bool(gap)
+
+    def _sent(self, gap: bytes) -> bool:
+        """Whether PHP prints these blanks: before its first tag, and after another but for one line end."""
+        return self.at == 0 or (self.last == b"?>" and gap != b"\n")
 
     def _required(self, gap: bytes, end: int) -> bytes:
         """The bytes of a gap without the punctuation that was left out on purpose."""
@@ -232,7 +254,8 @@ class Writer:
                 self._shown(node, shown)
             return
         if kind == "text" and self.language.name == "html":
-            text = b" ".join(text.split())
+            if b"{{" not in text and b"{%" not in text and b"white-space" not in self.source:
+                text = b" ".join(text.split())
         elif kind == "color_value":
             text = text.lower()
         elif kind == "float_value":
@@ -247,8 +270,7 @@ class Writer:
     def _comment(self, node: Node) -> None:
         """A comment counts at level 1, and always when a tool or the compiler reads it."""
         text = self.source[node.start_byte : node.end_byte]
-        read = self.directive is not None and self.directive.search(text.decode("utf-8", "replace"))
-        if read or self.level == 1:
+        if self.reads(node) or self.level == 1:
             self.gap(node.start_byte)
             self.out.append(b"\x06" + b"\n".join(line.strip() for line in text.strip().split(b"\n")))
             self.at = node.end_byte
@@ -256,12 +278,21 @@ class Writer:
             self.gap(node.start_byte)
             self.at, self.space = node.end_byte, self.space or self.language.name != "html"
 
+    def reads(self, node: Node) -> bool:
+        """Whether a tool or the program reads this comment."""
+        text = self.source[node.start_byte : node.end_byte].decode("utf-8", "replace").rstrip("\r")
+        return any(pattern.search(text) for pattern in self.directives)
+
     def _exact(self, node: Node, parent: Node | None, kind: str) -> bytes:
         """The text of a node to the byte, in one quoting where the language has two for the same thing."""
         text = self.source[node.start_byte : node.end_byte]
         if kind == "preproc_arg":
             return macro_text(text, self.level)
+        if kind == "block_scalar":
+            text = with_end(self.source, node.start_byte, node.end_byte)
         rule = self.language.quotes.get(kind) if self.level > 1 else None
+        if rule == "js" and parent is not None and parent.type == "charset_statement":
+            return text  # to be read it has to have double quotes
         if rule is None:
             return text
         if rule == "js":
@@ -292,8 +323,9 @@ class Writer:
             self.optional.update(child.start_byte for child in children if child.type in ("|", "&"))
             return [child for child in children if child.type not in ("|", "&")]
         if kind in ("program", "statement_block") and language.parens:
-            self.optional.update(child.start_byte for child in children if child.type == "empty_statement")
-            return [child for child in children if child.type != "empty_statement"]
+            gone = {child.start_byte for child in idle_statements(children)}
+            self.optional |= gone
+            return [child for child in children if child.start_byte not in gone]
         if kind in language.separated:
             self.optional.update(child.start_byte for child in children if child.type in (";", ","))
             return [child for child in children if child.type not in (";", ",")]
