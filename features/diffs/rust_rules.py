@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _MACROS = frozenset(
     b" unreachable vec warn write writeln".split()
 )
 
+_DEFINITION = re.compile(rb"macro_rules!\s*(\w+)")
 _TOKEN_READERS = frozenset(b"stringify concat quote quote_spanned parse_quote line_str dbg".split())
 
 
@@ -47,18 +49,23 @@ def _seen_as_text(node: Node) -> bool:
         if around.type == "macro_invocation":
             name = around.child_by_field_name("macro")
             text = (name.text or b"").rsplit(b"::", 1)[-1] if name is not None else b""
-            if text in _TOKEN_READERS or _defined_here(text, around):
+            if text in _TOKEN_READERS or text in _defined(_root(around).text or b""):
                 return True
         around = around.parent
     return False
 
 
-def _defined_here(name: bytes, node: Node) -> bool:
-    """Whether the file of a node defines this macro, so that its patterns may ask for a comma or for none."""
-    root = node
-    while root.parent is not None:
-        root = root.parent
-    return re.search(rb"macro_rules!\s*" + re.escape(name) + rb"\b", root.text or b"") is not None
+def _root(node: Node) -> Node:
+    """The topmost node around this one."""
+    while node.parent is not None:
+        node = node.parent
+    return node
+
+
+@lru_cache(maxsize=4)
+def _defined(source: bytes) -> frozenset[bytes]:
+    """The macros that a file defines, whose patterns may ask for a comma or for none."""
+    return frozenset(_DEFINITION.findall(source))
 
 
 def comma_is_optional(node: Node) -> bool:

@@ -7,6 +7,7 @@ should. Bytes which no leaf covers are never lost: unless they are white space t
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import TYPE_CHECKING
 
 from features.diffs.c_tokens import c_tokens, raw_in_macro, text_macros
@@ -333,6 +334,9 @@ class Writer:
 
     def inner(self, node: Node) -> list[bytes]:
         """The form of one node by itself."""
-        writer = Writer(self.source, self.language, self.level)
+        writer = copy(self)  # with what is known of the whole source
+        writer.out, writer.last, writer.space, writer.optional = [], b"", False, set()
+        writer.spaced = 1 if "*" in self.language.spaced else 0
+        writer.shared = frozenset()
         writer.at = node.start_byte
         return writer.write(node)
