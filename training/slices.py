@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from features.vector import feature_names
 from models.manifest import Slice
 from training.metrics import ECE_BINS, calibration_error, paired_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from training.examples import Examples
 
@@ -22,6 +22,7 @@ BANDS = ((0, 8_000), (8_000, 32_000), (32_000, 128_000), (128_000, None))  # con
 DRAWS = 200  # of labels that the predictions themselves would have
 RESAMPLED = 1000  # of groups, for an interval
 Z_95 = 1.96
+TAIL = 0.025  # of an interval, either side
 
 
 def slices(rows: Examples, p: np.ndarray) -> list[Slice]:
@@ -42,6 +43,8 @@ def _slice(kind: str, name: str, rows: Examples, p: np.ndarray, z: float) -> Sli
     by_chance = [calibration_error((rng.random(len(p)) < p).astype(float), p) for _ in range(DRAWS)]
     bias, spread = paired_error(p - rows.success, rows.group)
     several = bool(np.isfinite(spread))
+    chance = float(np.quantile(by_chance, 0.95))
+    ends = error_interval(rows.success, p, rows.group) if several else None
     limit = float(np.mean(by_chance) + z * np.std(by_chance))
     return Slice(
         kind=kind,
@@ -49,8 +52,8 @@ def _slice(kind: str, name: str, rows: Examples, p: np.ndarray, z: float) -> Sli
         rows=len(p),
         groups=len(np.unique(rows.group)),
         ece=error,
-        ece_ci=error_interval(rows.success, p, rows.group) if several else None,
-        ece_by_chance=float(np.quantile(by_chance, 0.95)),
+        ece_ci=(0.0, ends[1]) if ends is not None and error <= chance else ends,
+        ece_by_chance=chance,
         bias=bias,
         bias_ci=(bias - Z_95 * spread, bias + Z_95 * spread) if several else None,
         beyond_chance=error > limit and (not several or abs(bias) > z * spread),
@@ -58,22 +61,52 @@ def _slice(kind: str, name: str, rows: Examples, p: np.ndarray, z: float) -> Sli
 
 
 def error_interval(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the ECE of predictions p (n,) against y (n,) over groups (n,).
+    """95 % interval of the ECE of predictions p (n,) against y (n,) over two or more groups (n,).
 
-    The basic bootstrap in bins of equal count that stay as they are: a resample's ECE has its noise twice,
-    and going back by as much as it went up takes that off again. What is seen always lies inside.
+    An ECE is a sum of absolute values: noise alone raises it, and a bootstrap of it never comes down to 0.
+    So each end is the true error under which an ECE as high, or as low, as the one seen comes of one draw
+    in forty of the bins' noise, by group. What is seen always lies inside.
     """
+    seen, noise = _binned(y, p, group)
+    spread, error = noise.std(axis=0), float(np.abs(seen).sum())
+    # The low end has the error lie where it stands out: there it adds most to what is seen.
+    clear = np.abs(seen) > 2 * spread
+    clear[np.argmax(np.abs(seen) / np.maximum(spread, 1e-12))] = True
+    low = _largest(np.where(clear, seen, 0.0), noise, lambda drawn: float(np.mean(drawn >= error)) < TAIL)
+    # The high end has it lie where noise hides it best: in every bin by as much as that one's noise.
+    high = _largest(spread, noise, lambda drawn: float(np.mean(drawn <= error)) > TAIL)
+    other = _largest(-spread, noise, lambda drawn: float(np.mean(drawn <= error)) > TAIL)
+    return min(low, error), max(high, other, error)
+
+
+def _largest(shape: np.ndarray, noise: np.ndarray, holds: Callable[[np.ndarray], bool]) -> float:
+    """The largest true error, laid over the bins like shape (b,), whose drawn ECEs (RESAMPLED,) hold."""
+    total = float(np.abs(shape).sum())
+    if total == 0.0:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if holds(np.abs(middle / total * shape + noise).sum(axis=1)):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _binned(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of y - p by bin of equal count, over all rows (b,), and draws of its noise (RESAMPLED, b)."""
     names, where = np.unique(group, return_inverse=True)
     bins = min(ECE_BINS, len(p))
     at = np.empty(len(p), dtype=np.int64)
     for number, part in enumerate(np.array_split(np.argsort(p, kind="stable"), bins)):
         at[part] = number
     off = np.bincount(where * bins + at, weights=y - p, minlength=len(names) * bins).reshape(-1, bins)
+    seen = off.sum(axis=0) / len(p)
     drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLED)
-    errors = np.abs(drawn @ off).sum(axis=1) / (drawn @ np.bincount(where))
-    error = float(np.abs(off.sum(axis=0)).sum() / len(p))
-    low, high = (2 * error - float(q) for q in np.quantile(errors, [0.975, 0.025]))
-    return max(low, 0.0), max(high, error)
+    noise = (drawn @ off) / (drawn @ np.bincount(where))[:, None] - seen
+    free = max(len(names) - 1, 1)  # few groups show less noise than there is
+    return seen, noise * float(stdtrit(free, 0.975) / Z_95 * np.sqrt(len(names) / free))
 
 
 def _parts(rows: Examples) -> Iterator[tuple[str, str, np.ndarray]]:

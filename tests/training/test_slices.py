@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from features.vector import feature_names
 from training.examples import Examples
@@ -60,6 +61,27 @@ def test_an_interval_of_the_error_holds_the_true_one() -> None:
         held += low <= 0.08 <= high
         assert low <= calibration_error(y, p) <= high + 1e-9
     assert held >= 51
+
+
+@pytest.mark.parametrize("groups", [12, 100])
+@pytest.mark.parametrize("true", [0.0, 0.01, 0.03])
+def test_an_interval_near_nothing_holds_the_true_error(true: float, groups: int) -> None:
+    rng = np.random.default_rng(6)
+    held = 0
+    for _ in range(40):
+        group = rng.integers(0, groups, 1500)
+        p = rng.uniform(0.2, 0.8, 1500)
+        low, high = error_interval((rng.random(1500) < p - true).astype(float), p, group)
+        held += low <= true <= high
+        assert high < true + 0.08
+    assert held >= 36
+
+
+def test_what_chance_shows_has_an_interval_down_to_nothing() -> None:
+    rows, p = rows_of(np.random.default_rng(7), 3000)
+    found = [s for s in slices(rows, p) if s.ece <= s.ece_by_chance and s.ece_ci is not None]
+    assert found
+    assert all(s.ece_ci is not None and s.ece_ci[0] == 0.0 for s in found)
 
 
 def test_the_interval_of_true_probabilities_is_down_to_nothing() -> None:
