@@ -128,10 +128,13 @@ class Bundle:
         candidates: Sequence[CandidateView],
         task_type: str | None = None,
         posterior: np.ndarray | None = None,
+        *,
+        outside: Sequence[str] | None = None,
     ) -> Predictions:
         """Beliefs about each candidate for one request's features (1, n_features) float32.
 
-        Without a task type its `posterior` mixes the tables, found here where it isn't given.
+        Without a task type its `posterior` mixes the tables; that, and what is `outside`, are found here if
+        they aren't given.
         The interval is Wilson's at 90 %, on the effective rows behind the candidate's table cell. Raises
         BadInput when the features have another width than the bundle was trained on.
         """
@@ -144,7 +147,7 @@ class Bundle:
             posterior = self.types.posterior(features)[0] if posterior is None else posterior
             arms = self._inferred(arms, self.types.base, posterior)
         matrix = model_matrix(features, arms.extra)
-        if self.outside(features, task_type):
+        if self.outside(features, task_type) if outside is None else outside:
             found = self._by_table(arms.extra)
         else:
             found = dict(zip(self._outputs, self._session.run(None, {"X": matrix}), strict=True))

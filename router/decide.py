@@ -258,7 +258,8 @@ class Decider:
             for quoted in quotes
         ]
         posterior = self.bundle.posterior(features, given.task_type)
-        beliefs = self.bundle.predict(features, views, given.task_type, posterior)
+        outside = self.bundle.outside(features, given.task_type)
+        beliefs = self.bundle.predict(features, views, given.task_type, posterior, outside=outside)
         if given.offset is not None:
             beliefs = moved(beliefs, given.offset.log_odds)
         rows = {} if given.pinned else self.catalog.candidates
@@ -269,7 +270,6 @@ class Decider:
             choice = _as_asked(given)
         else:
             choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
-        outside = self.bundle.outside(features, given.task_type)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -13,10 +13,9 @@ from models.descriptors import log_blended
 from training.shadow.sampling import clopper_pearson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from training.examples import Examples
-    from training.fit import SuccessHead
 
 TAUS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 LEVELS: dict[Risk, float] = {"worse_if_cheap": 0.05, "worse_of_all": 0.02}
@@ -24,7 +23,14 @@ DELTA = 0.05
 LEAST_RHO = 0.1  # correlation of harm within a group: a dozen repositories can't show that it is less
 
 
-def certificates(heads: SuccessHead, older: Examples, held: Examples, task: np.ndarray) -> list[Certificate]:
+class Heads(Protocol):
+    """What is believed of success: heads as fitted, or as they are served."""
+
+    def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
+        """P(success) (n,) of each row."""
+
+
+def certificates(heads: Heads, older: Examples, held: Examples, task: np.ndarray) -> list[Certificate]:
     """Certificates of both risks on held-out examples, whose requests are told apart by `task` (n,).
 
     The reference is the candidate that did best on the older rows. [] where nothing is cheaper than it.
@@ -33,7 +39,7 @@ def certificates(heads: SuccessHead, older: Examples, held: Examples, task: np.n
     return [] if rows is None else [certify(rows, risk) for risk in LEVELS]
 
 
-def routed_rows(heads: SuccessHead, older: Examples, held: Examples, task: np.ndarray) -> Routed | None:
+def routed_rows(heads: Heads, older: Examples, held: Examples, task: np.ndarray) -> Routed | None:
     """The held-out requests beside what the heads say of every candidate that has a price."""
     prices = {c: log_blended(p) for c, p in held.prices.items()}
     names = sorted((c for c in prices if np.isfinite(prices[c])), key=lambda c: (prices[c], c))
@@ -53,11 +59,20 @@ def routed_rows(heads: SuccessHead, older: Examples, held: Examples, task: np.nd
         ],
         axis=1,
     )
-    success = np.full(p.shape, np.nan)
-    for at, name in enumerate(names[: reference + 1]):
-        mine = (held.candidate == name) & np.isfinite(held.success)
-        success[request[mine], at] = held.success[mine]
+    success = _mean_outcomes(held, request, names[: reference + 1])
     return Routed(names[: reference + 1], reference, p, success, held.group[first])
+
+
+def _mean_outcomes(held: Examples, request: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Mean success (n, k) of each request by each candidate, NaN where none is known: tries may repeat."""
+    requests = int(request.max()) + 1
+    found = np.full((requests, len(names)), np.nan)
+    for at, name in enumerate(names):
+        mine = (held.candidate == name) & np.isfinite(held.success)
+        tries = np.bincount(request[mine], minlength=requests)
+        total = np.bincount(request[mine], weights=held.success[mine], minlength=requests)
+        found[tries > 0, at] = total[tries > 0] / tries[tries > 0]
+    return found
 
 
 class Routed(NamedTuple):
@@ -103,7 +118,6 @@ def certify(rows: Routed, risk: Risk, *, level: float | None = None, delta: floa
 def _choices(rows: Routed, tau: float) -> np.ndarray:
     """Index (n,) of the candidate that each request goes to."""
     good = rows.p >= tau
-    good[:, rows.reference] = True
     cheap = np.arange(rows.p.shape[1]) < rows.reference  # what is dearer is no saving
     good[:, ~cheap] = False
     first: np.ndarray = np.where(good.any(axis=1), good.argmax(axis=1), rows.reference)

@@ -92,7 +92,9 @@ def test_where_trees_always_knew_the_type_a_request_without_one_gets_the_table(t
         assert bundle.outside(row, unknown) == ["task_type"]
         raw = success.table.values(list(PRICES), [unknown or ""] * len(PRICES), PRICES)
         table = calibrated(success.calibration, raw)
-        assert bundle.predict(row, VIEWS, unknown).p_success == pytest.approx(table, abs=1e-6)
+        for found in (None, ["task_type"]):
+            got = bundle.predict(row, VIEWS, unknown, outside=found)
+            assert got.p_success == pytest.approx(table, abs=1e-6)
 
 
 def test_each_arm_is_predicted_alone_and_in_any_order(fitted, published):

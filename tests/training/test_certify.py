@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student_t
 
-from training.certify import DELTA, LEVELS, TAUS, Routed, certify, upper_bound
+from training.certify import DELTA, LEAST_RHO, LEVELS, TAUS, Routed, certify, routed_rows, upper_bound
+from training.examples import Examples
+from training.shadow.sampling import clopper_pearson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def routed(rng: np.random.Generator, n: int, harm: float, *, groups: int | None = None) -> Routed:
@@ -158,3 +166,46 @@ def test_candidates_dearer_than_the_reference_are_no_saving() -> None:
     rows = routed(rng, 500, 0.0)
     first = rows._replace(reference=0)
     assert all(t.cheap == 0 for t in certify(first, "worse_if_cheap").grid)
+
+
+def test_each_threshold_is_bounded_at_its_share_of_delta() -> None:
+    rows = routed(np.random.default_rng(10), 900, 0.02)
+    for tried in certify(rows, "worse_if_cheap").grid:
+        goes = rows.p[:, 0] >= tried.tau
+        worse = 1.0 - rows.success[goes, 0]
+        assert tried.bound == upper_bound(worse, rows.group[goes], DELTA / len(TAUS))[0]
+        assert tried.bound > upper_bound(worse, rows.group[goes], DELTA)[0]
+
+
+def test_few_groups_cost_the_rows_that_korn_and_graubard_say() -> None:
+    """Five groups of twenty with one failure each show no correlation: the least there may be counts."""
+    group = np.repeat(np.arange(5), 20)
+    values = (np.arange(100) % 20 == 0).astype(float)
+    rows = 100 / (1 + 19 * LEAST_RHO) * (student_t.ppf(0.05, 99) / student_t.ppf(0.05, 4)) ** 2
+    bound, effective = upper_bound(values, group, 0.05)
+    assert LEAST_RHO == 0.1
+    assert effective == pytest.approx(rows)
+    assert bound == pytest.approx(clopper_pearson(0.05 * rows, rows, 0.9)[1])
+
+
+class Certain:
+    """Heads that believe in everybody."""
+
+    def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
+        return np.full(len(list(candidate)), 0.99)
+
+
+def test_repeated_outcomes_of_a_task_are_averaged() -> None:
+    """Three tries of each candidate: that the cheap one's last went well doesn't undo the two before."""
+    held = Examples(
+        features=np.zeros((6, 3), np.float32),
+        candidate=np.repeat(["cheap", "dear"], 3),
+        task_type=np.full(6, ""),
+        success=np.array([0.0, 0.0, 1.0, 1.0, 1.0, np.nan]),
+        output_tokens=np.full(6, np.nan),
+        group=np.full(6, "g"),
+        prices={"cheap": (1.0, 1.0), "dear": (9.0, 9.0)},
+    )
+    rows = routed_rows(Certain(), held, held, np.full(6, "task"))
+    assert rows is not None
+    assert rows.success == pytest.approx(np.array([[1 / 3, 1.0]]))
