@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 
 
 def _set(text: str) -> frozenset[str]:
@@ -57,9 +58,10 @@ def order_read(tree: ast.Module, source: bytes) -> bool:
     )
 
 
-def _words(source: bytes) -> set[str]:
+@lru_cache(maxsize=4)
+def _words(source: bytes) -> frozenset[str]:
     """The telling words of a source, comments and strings included."""
-    return {word.decode() for word in _WORDS.findall(source)}
+    return frozenset(word.decode() for word in _WORDS.findall(source))
 
 
 def _named(node: ast.AST) -> list[str]:

@@ -42,6 +42,7 @@ MAX_NODES = 2_000_000
 
 _CLOSERS = frozenset((b")", b"]", b"}", b">", b"|"))
 _DELIMITER = re.compile(rb"[\"'`\\#]|/\*|//|\*/")
+_APART = re.compile(rb"[ \t]*\n[ \t]*\n")
 _ASSOCIATIVE = frozenset(("union_type", "intersection_type"))  # TypeScript: A | (B | C) and a leading |
 OPEN, CLOSE = b"\x02", b"\x03"
 
@@ -275,6 +276,10 @@ class Writer:
             self.gap(node.start_byte)
             self.out.append(b"\x06" + b"\n".join(line.strip() for line in text.strip().split(b"\n")))
             self.at = node.end_byte
+            if self.language.name == "go" and self.reads(node) and _APART.match(self.source, node.end_byte):
+                self.out.append(
+                    b"\x06apart"
+                )  # an empty line parts `// +build` and cgo's C from what they are of
         else:
             self.gap(node.start_byte)
             self.at, self.space = node.end_byte, self.space or self.language.name != "html"

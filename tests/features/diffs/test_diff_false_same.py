@@ -66,6 +66,7 @@ DIFFERENT = [
     ("a.go", 'package a\n/*\nint add(int a,int b){return a+b;}\n*/\nimport "C"\n', 'package a\n/*\nint add(int a,int b){return a-b;}\n*/\nimport "C"\n'),
     ("a.go", "package a\nfunc ExampleF() {\n\tF()\n\t// Output:\n\t// 1\n}\n", "package a\nfunc ExampleF() {\n\tF()\n\t// Output:\n\t// 2\n}\n"),
     ("a.go", "package a\ntype A struct {\n\t// +kubebuilder:validation:Minimum=1\n\tX int\n}\n", "package a\ntype A struct {\n\t// +kubebuilder:validation:Minimum=9\n\tX int\n}\n"),
+    ("a.go", "// +build linux\n\npackage a\n", "// +build linux\npackage a\n"),
     ("a.sh", "#!/bin/bash\n#SBATCH --mem=4G\nrun\n", "#!/bin/bash\n#SBATCH --mem=400G\nrun\n"),
     ("a.sh", "#!/bin/bash\n# chkconfig: 345 90 10\nrun\n", "#!/bin/bash\n# chkconfig: - 90 10\nrun\n"),
     ("a.sh", "# usage: a\nsed -n 's/^# //p' \"$0\"\n", "# usage: b\nsed -n 's/^# //p' \"$0\"\n"),
