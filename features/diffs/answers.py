@@ -18,7 +18,15 @@ import xxhash
 
 from features.diffs.calls import edit_of_calls, edit_of_text
 from features.diffs.edits import Edit, FileEdit, Op, Replace, Whole
-from features.diffs.fingerprint import changed_lines, counted_files, digest_of, writes_whole
+from features.diffs.fingerprint import (
+    beside,
+    changed_lines,
+    counted_files,
+    digest_of,
+    place_mark,
+    place_of,
+    writes_whole,
+)
 from features.diffs.normal import plain_lines
 from features.diffs.postimage import CannotApply
 from features.diffs.windows import windows
@@ -101,9 +109,10 @@ def _digests(edit: Edit) -> list[str]:
         return [*_joined(("L0", "L1"), [_whole_forms(file) for file in counted]), call]
     try:
         weak = [_weak_forms(file) for file in counted]
+        places = place_mark(counted)
     except CannotApply:
         return [call]
-    return [*_joined(("~L0", "~L1", "undo"), weak), call]
+    return [*_joined(("~L0", "~L1", "undo"), weak), *places, call]
 
 
 def _joined(names: Sequence[str], forms: Sequence[Sequence[str]]) -> list[str]:
@@ -125,9 +134,11 @@ def _whole_forms(file: FileEdit) -> tuple[str, str]:
 
 def _weak_forms(file: FileEdit) -> tuple[str, str, str]:
     """L0, L1 and the way back of a file's changed lines. Raises CannotApply when the base is needed."""
-    exact, plain, back = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
+    exact, plain, back = (xxhash.xxh3_128(place_of(file)) for _ in range(3))
     for window in windows(file, None):
         went, came = changed_lines(window.b, window.a)
+        for digest in (exact, plain, back):
+            digest.update(beside(window, went, came))
         for text in (went, came):
             exact.update(b"\0".join((b"%d" % len(text), text)))
             plain.update(b"\0".join((*plain_lines(text), b"\1")))

@@ -35,6 +35,7 @@ class Hunk(NamedTuple):
 
 
 SPACE, PLUS, MINUS = b" +-"
+STRIPPED = "stripped"  # a note: blank context lines that a hunk lacks were put back
 
 
 class Hunks(NamedTuple):

@@ -18,11 +18,14 @@ from features.diffs.normal import level_forms, plain_lines
 from features.diffs.postimage import CannotApply, after
 from features.diffs.roles import role_of
 from features.diffs.verdicts import SAME_LEVELS, VerdictLevel
-from features.diffs.windows import windows
+from features.diffs.windows import anchors, windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from features.diffs.postimage import Window
+
+PLACE = "~at:"  # before the digest of the line numbers of weak digests that know them
 WEAK = "~"  # before the level of a digest of changed lines alone
 
 
@@ -51,7 +54,7 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     return [
         f"{mark}{level}:{digest_of(entry[number] for entry in forms)}"
         for number, level in enumerate(SAME_LEVELS)
-    ]
+    ] + (place_mark(counted) if weak else [])
 
 
 def agreement(a: Iterable[str], b: Iterable[str]) -> Agreement:
@@ -59,11 +62,14 @@ def agreement(a: Iterable[str], b: Iterable[str]) -> Agreement:
 
     Equal digests say *same*; different ones say nothing.
     """
-    common = {entry.split(":", 1)[0] for entry in set(a) & set(b)}
+    a, b = set(a), set(b)
+    common = {entry.split(":", 1)[0] for entry in a & b}
     if "call" in common:
         return Agreement("L0")
+    at_a, at_b = ({entry for entry in side if entry.startswith(PLACE)} for side in (a, b))
+    elsewhere = bool(at_a and at_b) and at_a != at_b
     for level in SAME_LEVELS:
-        for mark in ("", WEAK):
+        for mark in ("",) if elsewhere else ("", WEAK):
             if mark + level in common:
                 return Agreement(level, weak=bool(mark))
     return Agreement(None)
@@ -93,7 +99,7 @@ def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None
     for level, make in level_forms(content, language_of(file.path, content)):
         try:
             found[level] = _digest_bytes(make())
-        except Unparsable:
+        except (Unparsable, ValueError):  # ValueError: a number of thousands of digits
             continue
     digests, last = [], exact
     for level in SAME_LEVELS:
@@ -105,9 +111,11 @@ def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None
 def _weak_forms(file: FileEdit) -> list[str]:
     """The digest of one file's changed lines at each level."""
     language = language_of(file.path)
-    exact, plain, normal = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
+    exact, plain, normal = (xxhash.xxh3_128(place_of(file)) for _ in range(3))
     for window in windows(file, None):
         went, came = changed_lines(window.b, window.a)
+        for digest in (exact, plain, normal):
+            digest.update(beside(window, went, came))
         for text in (went, came):
             exact.update(b"\0".join((b"%d" % len(text), text)))
             plain.update(b"\0".join((*plain_lines(text), b"\1")))
@@ -121,7 +129,7 @@ def _weak_normal(text: bytes, language: Language | None) -> list[bytes]:
         return plain_lines(text)
     try:
         return [_indentation(text), *comments_of(text), *piece_form(text, language, 2)]
-    except Unparsable:
+    except (Unparsable, ValueError):
         return plain_lines(text)
 
 
@@ -134,13 +142,55 @@ def _indentation(text: bytes) -> bytes:
 def changed_lines(before: bytes, now: bytes) -> tuple[bytes, bytes]:
     """What differs between two texts, in whole lines, without the lines they begin and end with alike."""
     old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
+    start = _start_of(before, now)
     end = 0
     while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
         end += 1
     return b"".join(old[start : len(old) - end]), b"".join(new[start : len(new) - end])
+
+
+def place_of(file: FileEdit) -> bytes:
+    """The anchors by which a file's chunks are found, b"" where none has any."""
+    found = [entry for entry in anchors(file) if entry[0] or entry[1]]
+    return repr(found).encode() if found else b""
+
+
+def beside(window: Window, went: bytes, came: bytes) -> bytes:
+    """The line next to lines that only come or only go, without which they could stand anywhere."""
+    if went and came:
+        return b""
+    whole = window.a if came else window.b
+    at = _start_of(window.b, window.a)
+    lines = whole.splitlines()
+    above = next((line.strip() for line in reversed(lines[:at]) if line.strip()), None)
+    if above is not None:
+        return b"\3" + above + b"\3"
+    count = len((came or went).splitlines())
+    return b"\4" + next((line.strip() for line in lines[at + count :] if line.strip()), b"") + b"\4"
+
+
+def lines_of(file: FileEdit) -> str | None:
+    """The numbers of the base's lines where a file's changes begin, None if the edit doesn't tell them."""
+    found = windows(file, None)
+    if any(window.start == 0 for window in found):
+        return None
+    return f"{file.path}\0{[window.start + _start_of(window.b, window.a) for window in found]}"
+
+
+def place_mark(files: Iterable[FileEdit]) -> list[str]:
+    """The mark of the places where changes begin; [] unless every file tells its line numbers."""
+    places = [lines_of(file) for file in files]
+    known = [place for place in places if place is not None]
+    return [PLACE + digest_of(known)] if len(known) == len(places) else []
+
+
+def _start_of(before: bytes, now: bytes) -> int:
+    """How many lines two texts begin with alike."""
+    old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    return start
 
 
 def digest_of(parts: Iterable[str]) -> str:

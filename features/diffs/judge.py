@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from features.diffs.edits import Edit, FileEdit, Whole, creates
+from features.diffs.edits import STRIPPED, Edit, FileEdit, Whole, creates
 from features.diffs.fragments import lines_form, piece_form
 from features.diffs.grammars import Unparsable
 from features.diffs.languages import Language, language_of
@@ -122,7 +122,7 @@ def _compare(sides: Sides, base: Mapping[str, bytes] | None) -> FileVerdict:
         if side is not None and side.problem:
             raise CannotApply(f"{name}: {side.problem}")
     if a is not None and b is not None and (a.old_path or a.path) == (b.old_path or b.path):
-        same_ops = a.ops == b.ops and a.mode == b.mode
+        same_ops = a.ops == b.ops and a.mode == b.mode and STRIPPED not in a.notes
         if same_ops and base is None:
             return _verdict(sides, "L0", 1.0)
     if base is not None:
@@ -148,7 +148,7 @@ def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
         except CannotApply as why:
             raise CannotApply(f"{name}: {why}") from None
     a, b = contents
-    modes = {side.mode for side in (sides.a, sides.b) if side is not None and not _creates(side)}
+    modes = {_mode(side) for side in (sides.a, sides.b) if side is not None}
     if len(modes) > 1:
         raise CannotApply("mode on one side only")
     if a == b:
@@ -166,6 +166,11 @@ def _whole(sides: Sides, base: Mapping[str, bytes]) -> FileVerdict:
     return _graded(sides, [window], language, reason, known=known)
 
 
+def _mode(file: FileEdit) -> str | None:
+    """The mode that an edit sets; a new file is a plain one unless something else is said."""
+    return None if _creates(file) and file.mode == "100644" else file.mode
+
+
 def _level(
     a: bytes, b: bytes, language: Language | None, known: dict[bytes, Node]
 ) -> tuple[VerdictLevel | None, str | None]:
@@ -178,12 +183,14 @@ def _level(
         return equal_level(a, b, language, known), None
     except Unparsable as why:
         return None, str(why)
+    except ValueError:  # Python reads no number of thousands of digits
+        return None, "a literal that can't be read"
 
 
 def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
-    """Compare windows; the verdict is weak beyond L0."""
+    """Compare windows; the verdict is weak beyond L0, and at L0 too where lines lack their numbers."""
     if all(window.a == window.b for window in found):
-        return _verdict(sides, "L0", 1.0)
+        return _verdict(sides, "L0", 1.0, weak=any(window.start == 0 for window in found))
     if any(b"\0" in text for window in found for text in (window.a, window.b)):
         raise CannotApply("binary files that differ")
     language = language_of(sides.path)
@@ -198,6 +205,8 @@ def _pieces(sides: Sides, found: list[Window]) -> FileVerdict:
             return _verdict(sides, "L1" if first else "L2", 1.0, weak=True)
     except Unparsable as why:
         reason = str(why)
+    except ValueError:
+        reason = "a literal that can't be read"
     return _graded(sides, found, language, reason, weak=True)
 
 

@@ -11,6 +11,7 @@ from features.diffs.edits import (
     MINUS,
     PLUS,
     SPACE,
+    STRIPPED,
     Edit,
     FileEdit,
     Hunk,
@@ -85,10 +86,13 @@ def _file(cursor: _Cursor) -> FileEdit:
     """One file's change: header, then hunks."""
     combined = (cursor.peek() or b"").startswith((b"diff --cc", b"diff --combined"))
     header = _header(cursor)
-    hunks, problem = _hunks(cursor)
+    named = cursor.lines[cursor.at - 1].startswith(b"+++ ")
+    hunks, problem, short = _hunks(cursor)
+    if named and not hunks:
+        problem = problem or "a file header without hunks"
     path, bad_path = clean_path(_text(header.new or header.old or b""))
     old_path = clean_path(_text(header.old))[0] if header.old and header.new else path
-    notes, problem = header.notes, bad_path or problem
+    notes, problem = header.notes | ({STRIPPED} if short else set()), bad_path or problem
     if combined:
         problem = "a combined merge diff"
     elif "binary" in notes:
@@ -157,29 +161,32 @@ def _header(cursor: _Cursor) -> _Header:
     return _Header(old, new, frozenset(notes), mode)
 
 
-def _hunks(cursor: _Cursor) -> tuple[tuple[Hunk, ...], str | None]:
-    """The hunks of one file and what is wrong with them, if anything is."""
+def _hunks(cursor: _Cursor) -> tuple[tuple[Hunk, ...], str | None, bool]:
+    """The hunks of one file, what is wrong with them, if anything is, and whether the last was filled up."""
     hunks: list[Hunk] = []
+    short = False
     while (line := cursor.peek()) is not None and not _starts_file(cursor):
         match = _HUNK.match(line)
         if match is None:
             if line.startswith(b"@@"):
                 cursor.at += 1
-                return tuple(hunks), "a hunk header that can't be read"
+                return tuple(hunks), "a hunk header that can't be read", short
             if line[:1] in (b"+", b"-") and hunks:
-                return tuple(hunks), "a hunk longer than its header says"
+                return tuple(hunks), "a hunk longer than its header says", short
             cursor.at += 1
             continue
         cursor.at += 1
         cursor.hunks += 1
         if cursor.hunks > MAX_HUNKS:
             cursor.at = len(cursor.lines)
-            return tuple(hunks), f"more than {MAX_HUNKS} hunks"
+            return tuple(hunks), f"more than {MAX_HUNKS} hunks", short
+        started = cursor.at
         lines = _body(cursor, int(match[2] or 1), int(match[4] or 1))
         if lines is None:
-            return tuple(hunks), "a truncated hunk"
+            return tuple(hunks), "a truncated hunk", short
+        short = cursor.peek() is None and len(lines) > _written(cursor, started)
         hunks.append(Hunk(int(match[1]) + (match[2] == b"0"), lines))
-    return tuple(hunks), None
+    return tuple(hunks), None, short
 
 
 def _body(cursor: _Cursor, old: int, new: int) -> tuple[tuple[int, bytes], ...] | None:
@@ -188,7 +195,7 @@ def _body(cursor: _Cursor, old: int, new: int) -> tuple[tuple[int, bytes], ...] 
     while old > 0 or new > 0 or (cursor.peek() or b"").startswith(b"\\"):
         line = cursor.peek()
         if line is None:
-            return tuple(lines) + ((SPACE, b"\n"),) * old if _stripped(old, new) else None
+            return tuple(lines) + ((SPACE, b"\n"),) * old if _stripped(lines, old, new) else None
         op = line[0] if line.strip(b"\r") else SPACE  # editors strip the blank of an empty context line
         if op not in _BODY:
             return None
@@ -205,12 +212,18 @@ def _body(cursor: _Cursor, old: int, new: int) -> tuple[tuple[int, bytes], ...] 
     return tuple(lines)
 
 
-def _stripped(old: int, new: int) -> bool:
+def _written(cursor: _Cursor, started: int) -> int:
+    """How many lines of the old and new file stand between a hunk's first line and here."""
+    return sum(not line.startswith(b"\\") for line in cursor.lines[started : cursor.at])
+
+
+def _stripped(lines: list[tuple[int, bytes]], old: int, new: int) -> bool:
     """Whether the end may be missing only because somebody stripped its last, blank context lines.
 
-    They are then put back; a base, or another patch, in which those lines aren't blank will contradict it.
+    They are then put back, and the file marked: only with a base in which they are blank is the edit known.
     """
-    return 0 < old == new <= CONTEXT
+    last = next((back for back, (op, _) in enumerate(reversed(lines)) if op != SPACE), None)
+    return last is not None and 0 < old == new <= CONTEXT - last
 
 
 def _name(raw: bytes) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from features.diffs.edits import MINUS, PLUS, FileEdit, Hunk, Hunks, Locate, Replace
+from features.diffs.edits import MINUS, PLUS, STRIPPED, FileEdit, Hunk, Hunks, Locate, Replace
 from features.diffs.postimage import CannotApply, Window
 
 NEEDS_BASE = "the base file is needed"
@@ -13,10 +13,39 @@ def windows(a: FileEdit | None, b: FileEdit | None) -> list[Window]:
     for side in (a, b):
         if side is not None and side.problem:
             raise CannotApply(side.problem)
+        if side is not None and STRIPPED in side.notes:
+            raise CannotApply("a hunk shorter than its header says, and no base to check it with")
     hunks_a, hunks_b = _only_hunks(a), _only_hunks(b)
     if hunks_a is not None and hunks_b is not None:
         return _by_number(hunks_a, hunks_b)
-    return _by_text(_replacements(a), _replacements(b))
+    found = _by_text(_replacements(a), _replacements(b))
+    _check_anchors(a, b, b"".join(window.before for window in found))
+    return found
+
+
+def anchors(file: FileEdit | None) -> list[tuple[tuple[bytes, ...], bool]]:
+    """Where a file's chunks are looked for, beyond their own lines: anchors, and whether at the end."""
+    ops = file.ops if file is not None else ()
+    return [(op.anchors, op.at_end) for op in ops if isinstance(op, Locate)]
+
+
+def _check_anchors(a: FileEdit | None, b: FileEdit | None, shown: bytes) -> None:
+    """Raise CannotApply where anchors may lead to other lines than the other side changes.
+
+    An anchor that the known lines show says no more than they do; and a text that must occur once is where it
+    is, whatever anchors the other side found it by.
+    """
+    lines = {line.strip() for line in shown.split(b"\n")}
+    left_a, left_b = (
+        [(tuple(anchor for anchor in found if anchor not in lines), end) for found, end in anchors(side)]
+        for side in (a, b)
+    )
+    if a is None or b is None or left_a == left_b:
+        return
+    for anchored, other in ((left_a, b), (left_b, a)):
+        unique = all(isinstance(op, Replace) and not op.every for op in other.ops)
+        if any(found or end for found, end in anchored) and not unique:
+            raise CannotApply(f"anchors that only the base can settle: {NEEDS_BASE}")
 
 
 def _only_hunks(file: FileEdit | None) -> list[Hunk] | None:
