@@ -119,6 +119,9 @@ def _prices(catalog: Catalog, rows: list[Deployment], now_ms: int) -> Iterator[C
     for (model, provider), candidate in sorted(unknown.items()):
         detail = f"candidates.{candidate}: {prices.why_unknown(model, provider)}"
         yield Check("prices", "failed" if candidate in references else "warning", detail)
+    for seller in prices.strangers(endpoint.provider for endpoint in catalog.endpoints.values()):
+        detail = f"[[price]] for provider {seller!r}: no such seller in the price table or the catalogue"
+        yield Check("prices", "warning", f"{detail}; the row prices logs that name it so")
     if not unknown:
         yield Check("prices", "ok", f"{prices.PRICE_VERSION}: all deployments priced")
 

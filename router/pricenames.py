@@ -47,6 +47,12 @@ _ENDINGS = re.compile(
 _REGION = re.compile(r"^(?:(?:us|eu|apac|global|jp|au|us-gov)\.)?(?:anthropic|openai|meta|amazon|qwen|zai)\.")
 
 
+def seller_of(provider: str) -> str:
+    """The price table's name for a seller, of whatever name is used for it."""
+    name = provider.strip().lower()
+    return PROVIDERS.get(name, name)
+
+
 def readings(model: str, provider: str | None) -> Iterator[tuple[str | None, str]]:
     """All (seller, model) readings of a logged name in lower case, best first; no seller = any maker."""
     seller = PROVIDERS.get(provider, provider) if provider else None

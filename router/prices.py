@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from router.pricefile import PRICE_KEYS, Override, PriceFile, load_price_files
-from router.pricenames import readings
+from router.pricenames import readings, seller_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from genai_prices.types import ModelInfo
@@ -202,6 +203,15 @@ def is_known(model: str, provider: str | None = None) -> bool:
 def sold_as(model: str, provider: str | None = None) -> tuple[str | None, str]:
     """The seller whose price it is and the seller's name for the model; None where no seller is known."""
     return _find(model, provider).sold_as[0]
+
+
+def strangers(known: Iterable[str]) -> list[str]:
+    """Sellers that rows are about and neither the published table nor `known` has; slips, mostly."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    there = {seller.id for seller in get_snapshot().providers} | {seller_of(name) for name in known}
+    about = {row.provider for row in _file().overrides if row.provider is not None}
+    return sorted(name for name in about if seller_of(name) not in there)
 
 
 def why_unknown(model: str, provider: str | None, service_tier: str | None = None) -> str:

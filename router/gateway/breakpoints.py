@@ -109,11 +109,14 @@ def _marked(content: msgspec.Raw | None, base: int) -> Marker:
 
 
 def _last_tool(tools: msgspec.Raw | None, base: int) -> Marker:
-    """What marks the last tool."""
+    """What marks the last tool that is sent with the prompt; one loaded later is no part of it."""
     for raw in reversed(_list.decode(tools) if tools is not None else []):
-        if KEY in _object.decode(raw):
+        tool = _object.decode(raw)
+        if KEY in tool:
             raise _ClientsOwn
-        return (_inside(raw, base),)
+        later = tool.get("defer_loading")
+        if tool and (later is None or bytes(later) == b"false"):
+            return (_inside(raw, base),)
     return ()
 
 

@@ -280,6 +280,46 @@ def test_odd_shapes_get_nothing(noise, listed) -> None:
         assert json.loads(with_model(raw, read_head(raw), "auto")) == body
 
 
+odd = st.recursive(
+    st.sampled_from([None, True, 7, 1.5, "", " ", "user", "text", {}, []]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "name", "defer_loading", "é"]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+odd_messages = st.lists(
+    st.one_of(odd, st.fixed_dictionaries({"role": st.just("user"), "content": st.one_of(odd, contents)})),
+    max_size=4,
+)
+
+
+@given(odd_messages, odd, odd, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_an_odd_body_stays_json_and_the_same_but_for_markers(messages, tools, system, good) -> None:
+    turns = [*messages, {"role": "user", "content": "go on"}] if good else messages
+    body = {"model": "auto", "messages": turns, "tools": tools, "system": system}
+    sent = json.loads(marked(body)[1])
+    assert unmarked(sent, body) == body | {"model": "claude-opus-5-5"}
+
+
+def test_no_marker_goes_on_an_empty_tool_or_one_loaded_later() -> None:
+    def tools_sent(*tools):
+        talk = [{"role": "user", "content": "Fix it"}]
+        return json.loads(marked({"model": "auto", "messages": talk, "tools": list(tools)})[1])["tools"]
+
+    later = {"name": "grep", "input_schema": {}, "defer_loading": True}
+    now = {"name": "ls", "input_schema": {}, "defer_loading": False}
+    assert tools_sent({}) == [{}]
+    assert tools_sent(later) == [later]
+    assert tools_sent(TOOL[0], later, {}) == [TOOL[0] | MARK, later, {}]
+    assert tools_sent(TOOL[0], now, later) == [TOOL[0], now | MARK, later]
+
+
 def test_what_we_ask_for_is_ours_only_without_the_clients() -> None:
     words = SimpleNamespace(tools=TOOL, messages=(), cache_markers=1, cache_lifetime=None)
     assert asked_by(words, control=True) == Asked(marked=True)

@@ -147,6 +147,15 @@ def test_an_unknown_price_says_which_file_to_put_it_in(diagnose, seller) -> None
     assert not any("price" in line for line in findings(priced, "failed"))
 
 
+def test_prices_of_a_seller_that_nobody_knows_are_a_warning(diagnose, seller) -> None:
+    row = "models = ['x']\nsource = 'x'\nchecked = 2026-01-01\ninput = 1\n"
+    prices_of = "[[price]]\nprovider = '{}'\n".format
+    slip = diagnose(own_prices=prices_of("anthropci") + row, online=False)
+    assert any("[[price]] for provider 'anthropci'" in line for line in findings(slip, "warning"))
+    right = diagnose(own_prices=prices_of("anthropic") + row, online=False)
+    assert not any("[[price]]" in line for line in findings(right, "warning"))
+
+
 def test_unknown_cache_rules_say_which_file_to_put_them_in(diagnose) -> None:
     strange = diagnose(catalog_of("http://127.0.0.1:9", "x", "command-r-plus").replace("openai'", "cohere'"))
     assert any(

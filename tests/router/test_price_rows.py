@@ -36,6 +36,8 @@ def own(tmp_path):
 
 ROW = "source = 'our contract'\nchecked = 2026-11-01\n"
 
+NO_NUMBERS = ("nan", "inf", "'NaN'", "'sNaN'")
+
 # Wednesday 2026-11-18; windows begin with their first instant and end before their last.
 HOURS = [
     ((2026, 11, 18, 0, 59, 59), "0.66"),
@@ -265,6 +267,19 @@ def test_names_of_ones_own(own) -> None:
             "isn't before",
         ),
         ("[[price]]\nmodels = ['x']\nweekdays = ['sun', 'holiday']\ninput = 1\n" + ROW, "'holiday'"),
+        *((f"[[price]]\nmodels = ['x']\ninput = {x}\n" + ROW, "negative or no number") for x in NO_NUMBERS),
+        ("[[price]]\nmodels = ['x']\ntimes = nan\n" + ROW, "negative or no number"),
+        ("[[price]]\nmodels = ['x']\ninput = 1e30\n" + ROW, "a price is beyond 1,000,000"),
+        ("[[price]]\nmodels = ['x']\ninput = 1e400\n" + ROW, "a price is beyond 1,000,000"),
+        ("[[price]]\nmodels = ['x']\ntimes = 1001\n" + ROW, "`times` is beyond 1,000"),
+        ("[[price]]\nmodels = []\ninput = 1\n" + ROW, "models: names no model"),
+        (
+            "[[price]]\nmodels = ['x']\nhours = [['04:00', '04:00']]\ninput = 1\n" + ROW,
+            "nothing is between 04:00 and 04:00",
+        ),
+        ("[[price]]\nmodels = ['x']\ninput = 1\nabove_tokens = -7\n" + ROW, "numbers of tokens"),
+        ("[[price]]\nmodels = ['x']\ncontext_tokens = -5\n" + ROW, "numbers of tokens"),
+        ("price = ['a']\n", "write rows as [[price]]"),
         ("[[prices]]\n", "unknown key 'prices'"),
         ("[price]\nx = 1\n", "write rows as [[price]]"),
         ("[names]\na = 'b'\n", "names.a: say"),
@@ -298,3 +313,18 @@ def test_a_price_from_the_future_is_none_yet(own) -> None:
     assert prices.rates("newcomer", "our-rack", ms(2026, 11, 18, 12)) is None
     assert prices.rates("newcomer", "our-rack", ms(2099, 1, 1, 0)) is not None
     assert str(file) in prices.why_unknown("newcomer", "our-rack")
+
+
+@pytest.mark.parametrize(
+    ("clock", "usd"), [((21, 59), 3), ((22, 0), 1), ((0, 0), 1), ((3, 59), 1), ((4, 0), 3)]
+)
+def test_hours_go_past_midnight(own, clock, usd) -> None:
+    row = "[[price]]\nmodels = ['claude-sonnet-4-5']\ninput = 1\nhours = [['22:00', '04:00']]\n"
+    own(row + ROW)
+    assert prices.rates("claude-sonnet-4-5", "anthropic", ms(2026, 11, 18, *clock)).input == usd
+
+
+def test_a_seller_goes_by_any_of_its_names_in_a_row(own) -> None:
+    own("[[price]]\nprovider = 'Azure_AI'\nmodels = ['gpt-x-test']\ninput = 1\noutput = 2\n" + ROW)
+    assert prices.rates("gpt-x-test", "azure").output == 2
+    assert prices.strangers([]) == []
