@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from features.shellwriters import runs_writer
+
 ToolKind = Literal["read", "search", "edit", "shell", "web", "plan", "agent", "other"]
 
 # Names as the agents write them, in lower case without "_", "-" and ".".
@@ -264,6 +266,8 @@ def understand_command(command: str) -> Action:
 def edits_in_shell(command: str) -> bool:
     """Whether any part of a shell command changes files, as far as its words tell."""
     if _IN_PLACE.search(command) or (">" in command and _TO_FILE.search(command)):
+        return True
+    if runs_writer(command):
         return True
     for part in _PARTS.split(command):
         lead = _LEAD.match(part)

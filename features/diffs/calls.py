@@ -33,6 +33,9 @@ _CONTENT = ("content", "contents", "file_text", "text", "code")
 _YES_OR_NO = {"true": True, "false": False, "none": False}
 _PATCH = ("input", "patch", "patchText", "diff", "cmd", "command")
 _MARK = re.compile(rb"^[ \t]*(?:(<{5,9}) ?SEARCH>?|(={5,9})|(>{5,9}) ?REPLACE)[ \t]*\r?\n?\Z")
+_DIFF = re.compile(rb"^(?:diff --git |--- .*\n\+\+\+ .*\n@@ -)", re.MULTILINE)
+_BLOCK = re.compile(rb"^[ \t]*<{5,9} ?SEARCH>?[ \t]*\r?$", re.MULTILINE)
+_OUTSIDE = re.compile(rb"^(?:<{5,9} ?SEARCH>?[ \t]*\r?$|\*\*\* Begin Patch)", re.MULTILINE)
 _ENVELOPE = re.compile(
     rb"\*\*\* Begin Patch[^\n]*\n(.*?)(?:^[ \t]*\*\*\* End Patch|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -66,11 +69,18 @@ def edit_of_text(text: str | bytes, root: str | None = None) -> Edit:
     data = as_bytes(text)
     if len(data) > MAX_PATCH_BYTES:
         return parse_patch(data)
-    if b"*** Begin Patch" in data:
+    diff, envelope = _DIFF.search(data), data.find(b"*** Begin Patch")
+    block = _BLOCK.search(data) if b"SEARCH" in data else None
+    others = [at for at in (envelope, block.start() if block else -1) if at >= 0]
+    if diff is not None and all(diff.start() < at for at in others):
+        if _OUTSIDE.search(data, diff.start()):  # a line of a diff's hunk never begins like that
+            return Edit(problem="a diff and an edit in another format in one text")
+        return parse_patch(data)
+    if envelope >= 0 and (block is None or envelope < block.start()):
         return _envelope(data, root)
-    if b"SEARCH" in data and (blocks := _search_replace(data)):
+    if block is not None and (blocks := _search_replace(data)):
         return _blocks(blocks, None, root)
-    return parse_patch(data)
+    return _envelope(data, root) if envelope >= 0 else parse_patch(data)
 
 
 def edit_of_tree(files: Mapping[str, bytes | None]) -> Edit:
