@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 Level = Literal["repo", "tenant"]
 
@@ -162,24 +162,6 @@ def log_odds_of(p: float) -> float:
     """Log-odds of a probability, bounded where it is 0 or 1."""
     p = min(max(p, _EDGE), 1.0 - _EDGE)
     return math.log(p / (1.0 - p))
-
-
-def prequential(log_odds: Iterable[tuple[np.ndarray, np.ndarray]], variances: np.ndarray) -> np.ndarray:
-    """Log-loss (v,) of one repository's tasks, each foretold from those before it, for each variance (v,).
-
-    By the chain rule that is the marginal likelihood of the variance (Dawid 1984). A task is (log-odds,
-    successes), both (m,), of its answers: they hang together, so that they count as one outcome between them.
-    """
-    mean, left = np.zeros(len(variances)), variances.copy()
-    loss = np.zeros(len(variances))
-    for odds, success in log_odds:
-        p = 0.5 * (1.0 + np.tanh(0.5 * (odds[None, :] + mean[:, None])))
-        p = np.clip(p, _EDGE, 1.0 - _EDGE)
-        loss -= (success * np.log(p) + (1.0 - success) * np.log(1.0 - p)).mean(axis=1)
-        precision = 1.0 / np.maximum(left, _EDGE) + (p * (1.0 - p)).mean(axis=1)
-        left = np.where(variances > 0, np.maximum(1.0 / precision, np.minimum(left, MIN_VARIANCE)), 0.0)
-        mean = mean + left * (success - p).mean(axis=1)
-    return loss
 
 
 def _sigmoid(x: float) -> float:

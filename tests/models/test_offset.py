@@ -16,7 +16,6 @@ from models.offset import (
     Where,
     joined,
     log_odds_of,
-    prequential,
     shifted,
 )
 
@@ -138,16 +137,3 @@ def test_a_shift_keeps_order_and_range(p: float, log_odds: float) -> None:
     found = shifted(np.array([p, min(p + 0.1, 1.0)]), log_odds)
     assert ((found >= 0) & (found <= 1)).all()
     assert found[0] <= found[1]
-
-
-def test_the_marginal_likelihood_finds_how_far_repositories_lie_apart() -> None:
-    rng = np.random.default_rng(2)
-    grid = np.array([0.0, 0.05, 0.2, 0.8])
-    for truth in (0.0, 0.2, 0.8):
-        loss = np.zeros(len(grid))
-        for _ in range(80):
-            offset = rng.normal(0, truth**0.5)
-            odds = rng.normal(0, 1, 60)
-            success = (rng.random(60) < 1 / (1 + np.exp(-odds - offset))).astype(float)
-            loss += prequential(zip(odds[:, None], success[:, None], strict=True), grid)
-        assert grid[loss.argmin()] == pytest.approx(truth, abs=0.06)

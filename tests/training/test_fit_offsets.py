@@ -60,6 +60,25 @@ def test_few_repositories_have_the_default_and_a_log_without_has_none() -> None:
     assert fit_offsets(np.full(len(p), np.nan), success, where, task) is None
 
 
+def test_a_tenant_with_one_repository_isn_t_counted_twice() -> None:
+    p, success, where, task, _ = logged(np.random.default_rng(4), 0.6)
+    alone = fit_offsets(p, success, where, task)
+    tenant = np.char.add("of ", where[:, 0])
+    both = fit_offsets(p, success, np.stack([where[:, 0], tenant], axis=1), task)
+    assert alone is not None
+    assert both is not None
+    assert both.variances == {**alone.variances, "tenant": 0.0}
+
+
+def test_repositories_of_the_same_name_are_one_each_of_every_tenant() -> None:
+    p, success, where, task, offset = logged(np.random.default_rng(5), 0.8, repos=20)
+    named = np.stack([np.full(len(p), "app"), where[:, 0]], axis=1)
+    card = fit_offsets(p, success, named, task)
+    assert card is not None
+    assert card.variances["repo"] == pytest.approx(0.64, abs=0.3)
+    assert len(card.states["repo"]) == len(offset)
+
+
 def test_tenants_are_told_apart_where_there_are_enough() -> None:
     rng = np.random.default_rng(3)
     p, success, where, task, _ = logged(rng, 0.0)
