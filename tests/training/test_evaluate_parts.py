@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.evaluate.assess import reliability
 from training.evaluate.bootstrap import Bootstrap, beats, mean_known
 from training.evaluate.choose import mix_weights, operate
 from training.evaluate.design import CS, KS, design, logistic, neighbours
+from training.evaluate.policies import Scored
 
 pins = st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 1000)), min_size=2, max_size=7)
 
@@ -91,3 +93,18 @@ def test_neighbours_and_logistic_learn_a_line_and_never_see_the_scored_rows():
     hidden = np.where(train[:, None], success, np.nan)
     again = neighbours(x, hidden, train, rows)
     assert np.array_equal(again, neighbours(x, success, train, rows))
+
+
+def test_a_bin_s_interval_is_over_groups() -> None:
+    rng, held = np.random.default_rng(2), 0
+    for _ in range(100):
+        groups, tasks, models = 12, 30, 3
+        group = np.repeat(np.arange(groups), tasks)
+        p = 0.5 + rng.normal(0, 0.001, (len(group), models))
+        own = rng.normal(0, 0.12, groups)[group]
+        y = (rng.random(p.shape) < 0.5 + own[:, None]).astype(float)
+        at = Scored(np.arange(len(group)), np.zeros(len(group), int), y, y)
+        (only,) = reliability(p, at, group, bins=1)
+        low, high = only["mean_success_ci"]
+        held += low <= 0.5 <= high
+    assert held >= 90

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from training.evaluate.bootstrap import mean_known
 from training.metrics import auc, calibration_error, paired_error
@@ -161,17 +162,18 @@ def calibration(p: np.ndarray, at: Scored, models: list[str]) -> dict[str, Any]:
     }
 
 
-def reliability(p: np.ndarray, at: Scored, bins: int = 10) -> list[dict[str, Any]]:
-    """Said and true success in bins of equal count, with a 95 % interval of the truth over groups' tasks.
+def reliability(p: np.ndarray, at: Scored, group: np.ndarray, bins: int = 10) -> list[dict[str, Any]]:
+    """Said and true success in bins of equal count, with a 95 % interval of the truth over groups (n,).
 
-    Rows of one task are one cluster.
+    By Student's t: few groups know their own spread badly. None where a bin holds one group alone.
     """
     y, flat = at.success.ravel(), p.ravel()
-    task = np.repeat(np.arange(len(p)), p.shape[1])
+    cluster = np.repeat(group, p.shape[1])
     found = []
     for part in np.array_split(np.argsort(flat, kind="stable"), min(bins, len(flat))):
-        mean, error = paired_error(y[part], task[part])
-        ends = [max(mean - 1.96 * error, 0.0), min(mean + 1.96 * error, 1.0)] if np.isfinite(error) else None
+        mean, error = paired_error(y[part], cluster[part])
+        reach = error * float(stdtrit(max(len(np.unique(cluster[part])) - 1, 1), 0.975))
+        ends = [max(mean - reach, 0.0), min(mean + reach, 1.0)] if np.isfinite(error) else None
         said = float(flat[part].mean())
         found.append({"n": len(part), "mean_p": said, "mean_success": mean, "mean_success_ci": ends})
     return found

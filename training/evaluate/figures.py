@@ -191,6 +191,6 @@ def _calibration(setting: Setting) -> dict[str, Any]:
     plain = assess.calibration(p["table"], at, models)
     return {
         **assess.calibration(p["learned"], at, models),
-        "bins": assess.reliability(p["learned"], at),
+        "bins": assess.reliability(p["learned"], at, setting.matrix.group[at.rows]),
         "table": {k: plain[k] for k in ("ece", "brier", "auc", "auc_within_model")},
     }
