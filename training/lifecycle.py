@@ -98,9 +98,10 @@ def retrain(
     config: ConfigOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Ingest what is new, label, train and gate, for cron; nothing new since: nothing done, exit 0.
+    """Ingest what is new, label, train and gate, for cron; nothing new since: nothing done.
 
-    Exit 1 when a gate fails: the bundle that is there stays. --promote leaves alone what was rolled back.
+    Exit 1 when a gate fails, and as long as nothing is new since: the bundle that is there stays.
+    --promote leaves alone what was rolled back.
     """
     from models.prior import PRIOR_ENCODER
     from router.gateway.settings import Settings
@@ -114,7 +115,7 @@ def retrain(
         log, out, registry, sources=sources or (), encoder=chosen, store=place, knobs=_knobs(settings)
     )
     finish(result, json, render_retraining)
-    if result.training is not None and result.training.report.digest is None:
+    if result.failed_gates or (result.training is not None and result.training.report.digest is None):
         raise typer.Exit(1)
 
 
