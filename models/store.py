@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEPT = 50  # digests before the one in force, and rolled back
 POINTER = "current"
+BROKEN = "current.broken"  # a pointer that couldn't be read when the next was put in its place
 
 _log = logging.getLogger("samediff")
 
@@ -58,7 +59,7 @@ class Store:
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=Pointer)
+            return _decoded(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{self.place}/{POINTER}: no pointer of ours ({error}); promote again") from error
 
@@ -73,15 +74,29 @@ class Store:
         return bundle.digest
 
     def point(self, digest: str, now_ms: int) -> Pointer:
-        """Put a bundle in force; BadInput when the store doesn't hold it. The same again changes nothing."""
+        """Put a bundle in force; BadInput when the store doesn't hold it. The same again changes nothing.
+
+        A pointer that can't be read is set aside, aloud: what was in force before is lost with it.
+        """
         self._manifest(digest)
         with self._files.alone(POINTER):
-            old = self.pointer()
+            old = self._readable()
             if old is not None and old.digest == digest:
                 return old
             before = [] if old is None else [old.digest, *old.before][:KEPT]
             withdrawn = [] if old is None else [each for each in old.withdrawn if each != digest]
             return self._put(Pointer(digest=digest, since_ms=now_ms, before=before, withdrawn=withdrawn))
+
+    def _readable(self) -> Pointer | None:
+        """What is in force; None, and the file kept beside, where there is one that is no pointer of ours."""
+        raw = self._files.read(POINTER)
+        try:
+            return None if raw is None else _decoded(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._files.write(BROKEN, raw or b"")
+            said = "%s/%s was no pointer of ours: it is kept as %s, and what was in force before is lost"
+            _log.warning(said, self.place, POINTER, BROKEN)
+            return None
 
     def back(self, now_ms: int) -> Pointer:
         """Put what was before in force again; BadInput when there is nothing before."""
@@ -189,6 +204,10 @@ class Store:
     def _put(self, pointer: Pointer) -> Pointer:
         self._files.write(POINTER, msgspec.json.format(msgspec.json.encode(pointer), indent=2) + b"\n")
         return pointer
+
+
+def _decoded(raw: bytes) -> Pointer:
+    return msgspec.json.decode(raw, type=Pointer)
 
 
 def _copies() -> Path:

@@ -101,6 +101,18 @@ def test_a_pointer_that_is_no_pointer_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pointer_that_is_no_pointer_is_replaced_by_promoting(store, bundles, caplog):
+    one, two = (store.add(folder) for folder in bundles)
+    store.point(one, 1)
+    store._files.write("current", b"\xff{")
+    with pytest.raises(BadInput, match="promote again"):
+        store.back(2)
+    assert store.point(two, 3) == Pointer(digest=two, since_ms=3)
+    assert store.pointer() == Pointer(digest=two, since_ms=3)
+    assert store._files.read("current.broken") == b"\xff{"
+    assert "what was in force before is lost" in caplog.text
+
+
 def test_a_reader_never_sees_half_a_pointer(tmp_path, bundles):
     store = Store(str(tmp_path / "store"))
     digests = [store.add(folder) for folder in bundles]
