@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test test-clients lint types wheel-test bench prior clean
+.PHONY: help install run test test-clients lint types wheel-test bench bench-gateway prior clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -56,6 +56,14 @@ prior: $(VENV)/.train  ## train models/prior again from the public sets in sampl
 
 bench: $(VENV)/.dev  ## speed and size figures, as ratios side by side
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+run/bench/.done:
+	-$(PYTHON) -m venv run/bench/litellm && run/bench/litellm/bin/pip install -q 'litellm[proxy]'
+	-$(PYTHON) -m venv run/bench/switchyard && run/bench/switchyard/bin/pip install -q nemo-switchyard
+	@touch $@
+
+bench-gateway: $(VENV)/.dev run/bench/.done  ## what a request costs here and through LiteLLM and Switchyard (PyPI)
+	$(BIN)/python tests/bench/bench_rivals.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) run build dist *.egg-info
