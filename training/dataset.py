@@ -265,7 +265,8 @@ def _features(rows: pl.DataFrame, embedding_dim: int) -> np.ndarray:
 def holdout_mask(group: np.ndarray, ts_ms: np.ndarray, share: float = HOLDOUT_SHARE) -> np.ndarray:
     """Boolean (n,): the newest groups, by the time of their last row, that hold at least `share` of the rows.
 
-    Whole groups only, so no session, task or repository stands on both sides.
+    Whole groups only, so no session, task or repository stands on both sides. Two at least where two stay, or
+    there is no interval over groups.
     """
     frame = pl.DataFrame({"group": group, "ts_ms": ts_ms})
     by_time = (
@@ -273,7 +274,9 @@ def holdout_mask(group: np.ndarray, ts_ms: np.ndarray, share: float = HOLDOUT_SH
         .agg(pl.col("ts_ms").max(), rows=pl.len())
         .sort("ts_ms", "group", descending=True)
     )
-    held = by_time.filter(pl.col("rows").cum_sum() - pl.col("rows") < share * len(group))["group"]
+    enough = pl.col("rows").cum_sum() - pl.col("rows") >= share * len(group)
+    least = 2 if len(by_time) >= 4 else 1
+    held = by_time.filter(~enough | (pl.int_range(pl.len()) < least))["group"]
     if len(held) == len(by_time):  # one group only: nothing can be held out
         return np.zeros(len(group), dtype=bool)
     return frame["group"].is_in(held.implode()).to_numpy()

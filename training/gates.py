@@ -22,6 +22,7 @@ MIN_CANDIDATES = 2
 MAX_DP = 1e-6  # between the exported graph and what was trained
 MAX_BUNDLE_MB = 64.0
 MAX_DECISION_MS = 2.0  # median of a prediction for a dozen arms; the p99 of a busy machine is no gate
+CHOICE = "choice not worse than the best pin"
 TIMED_ARMS, TIMED_CALLS = 12, 200
 
 
@@ -45,28 +46,35 @@ def gates_of_rows(dataset: Dataset, held: np.ndarray) -> list[Gate]:
 
 
 def gates_of_scores(held: HeldOut) -> list[Gate]:
-    """On the newest groups: calibrated as far as chance lets one tell, and not worse than table and pin."""
+    """On the newest groups: calibrated as far as chance lets one tell, and not worse than table and pin.
+
+    Two gates are of beliefs, by log-loss; the last is of the choice, by success. A single group has no
+    interval to tell by, so there beliefs fail.
+    """
     ece, chance = held.success.ece, held.ece_by_chance
     controls = {
-        "not worse than the table": (held.log_loss_minus_table, held.log_loss_minus_table_ci),
-        "not worse than a pin's belief": (held.log_loss_minus_pin, held.log_loss_minus_pin_ci),
+        "beliefs not worse than the table's": (held.log_loss_minus_table, held.log_loss_minus_table_ci),
+        "beliefs not worse than a pin's": (held.log_loss_minus_pin, held.log_loss_minus_pin_ci),
     }
     calibrated = Gate(
         name="calibration",
         passed=ece <= chance + MAX_EXCESS_ECE,
         said=f"ECE {ece:.3f}, at most {MAX_EXCESS_ECE} over the {chance:.3f} that chance shows",
     )
-    return [
-        calibrated,
-        *(
-            Gate(
-                name=name,
-                passed=interval[0] <= 0,
-                said=f"log-loss {mean:+.4f} against it, 95 % {interval[0]:+.4f} to {interval[1]:+.4f}",
-            )
-            for name, (mean, interval) in controls.items()
-        ),
-    ]
+    beliefs = [_of_beliefs(name, *found) for name, found in controls.items()]
+    if held.route is None:
+        return [calibrated, *beliefs]
+    choice = Gate(name=CHOICE, passed=not held.route.clearly_worse, said=held.route.said)
+    return [calibrated, *beliefs, choice]
+
+
+def _of_beliefs(name: str, mean: float, interval: tuple[float, float]) -> Gate:
+    """Log-loss against a control: failed where clearly worse, or where one group lets nobody tell."""
+    if not np.isfinite(interval).all():
+        why = "one group is held out: its log-loss has no interval; log more groups"
+        return Gate(name=name, passed=False, said=why)
+    said = f"log-loss {mean:+.4f} against it, 95 % {interval[0]:+.4f} to {interval[1]:+.4f}"
+    return Gate(name=name, passed=interval[0] <= 0, said=said)
 
 
 def gates_of_bundle(folder: Path, parity: Parity, dataset: Dataset) -> list[Gate]:

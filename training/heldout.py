@@ -10,6 +10,7 @@ import numpy as np
 from training.calibrate import log_loss
 from training.fit import fit_success, fit_tokens
 from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
+from training.routed import RouteScore
 from training.slices import error_interval
 from training.tasktype import with_types
 
@@ -29,7 +30,7 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     success: ProbabilityMetrics
     table: ProbabilityMetrics
-    ece_ci: tuple[float, float]  # 95 % over groups
+    ece_ci: tuple[float, float] | None  # 95 % over groups; null with one group
     ece_by_chance: float  # which true probabilities would show on as many rows, 95 of 100 times less
     log_loss_minus_table: float
     log_loss_minus_table_ci: tuple[float, float]
@@ -40,6 +41,7 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     table_ci: dict[str, tuple[float, float]] = {}
     curve: list[tuple[float, float]] = []  # (mean prediction, share of successes) of ten bins of equal count
     table_curve: list[tuple[float, float]] = []
+    route: RouteScore | None = None  # what routing by these beliefs comes to
 
 
 class Fitted(NamedTuple):
@@ -48,6 +50,7 @@ class Fitted(NamedTuple):
     success: SuccessHead
     table: SuccessHead  # the table alone: the control
     tokens: TokensHead | None
+    rates: dict[str, float] = {}  # noqa: RUF012 — each candidate's own, never mutated
 
 
 class Believed(NamedTuple):
@@ -62,18 +65,29 @@ def fit_both(older: Examples, knobs: Knobs) -> Fitted:
     """The heads, and the table alone beside them."""
     alone = msgspec.structs.replace(knobs, trees=(), ridges=())
     older = with_types(older, seed=knobs.seed)
-    return Fitted(fit_success(older, knobs), fit_success(older, alone), fit_tokens(older, knobs))
+    success, table = fit_success(older, knobs), fit_success(older, alone)
+    return Fitted(success, table, fit_tokens(older, knobs), own_rates(older))
 
 
 def believed(heads: Fitted, newest: Examples) -> Believed:
     """Probabilities of success that heads and controls give the newest rows."""
     of = newest.features, newest.candidate
-    untyped = np.full(len(newest.candidate), "")
     return Believed(
         heads.success.predict(*of, newest.task_type),
         heads.table.predict(*of, newest.task_type),
-        heads.table.predict(*of, untyped),
+        np.array([heads.rates.get(name, heads.rates[""]) for name in newest.candidate.tolist()]),
     )
+
+
+def own_rates(older: Examples) -> dict[str, float]:
+    """Each candidate's own rate, drawn to all rows' (under "") by the weight of one row.
+
+    A table's effects are of candidates on equal types, which is no rate of theirs.
+    """
+    labelled = older.some(np.isfinite(older.success))
+    overall = float(labelled.success.mean())
+    mine = {str(name): labelled.success[labelled.candidate == name] for name in np.unique(labelled.candidate)}
+    return {"": overall} | {name: float((y.sum() + overall) / (len(y) + 1)) for name, y in mine.items()}
 
 
 def scored(heads: Fitted, newest: Examples, said: Believed, seed: int) -> HeldOut:
@@ -81,12 +95,13 @@ def scored(heads: Fitted, newest: Examples, said: Believed, seed: int) -> HeldOu
     loss = log_loss(said.p, newest.success)
     over_table, table_ci = _over(loss, said.table, newest)
     over_pin, pin_ci = _over(loss, said.pin, newest)
+    several = len(np.unique(newest.group)) > 1
     return HeldOut(
         rows=len(newest.success),
         groups=len(np.unique(newest.group)),
         success=probability_metrics(newest.success, said.p),
         table=probability_metrics(newest.success, said.table),
-        ece_ci=error_interval(newest.success, said.p, newest.group),
+        ece_ci=error_interval(newest.success, said.p, newest.group) if several else None,
         ece_by_chance=chance_error(said.p, seed),
         log_loss_minus_table=over_table,
         log_loss_minus_table_ci=table_ci,

@@ -20,7 +20,7 @@ from features.errors import BadInput
 from models.folder import install_bundle, kept_beside
 from models.prior import PRIOR_ENCODER
 from training.after.samediff_heads import AfterFit, fit_log
-from training.certify import certificates
+from training.certify import certificates, routed_rows
 from training.dataset import Dataset, Labelled, featurized, holdout_mask, labelled_rows
 from training.examples import DEFAULT_KNOBS, Examples, Knobs
 from training.fit import SuccessHead, TokensHead, fit_amounts, fit_success, fit_tokens
@@ -29,6 +29,7 @@ from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, scor
 from training.log import LogStore
 from training.offsets import fit_offsets
 from training.publish import Provenance, Published, publish
+from training.routed import route_score
 from training.slices import slices
 from training.tasktype import with_types
 from training.trainreport import TrainReport
@@ -126,7 +127,9 @@ def fit(work: Work) -> None:
 def evaluate(work: Work) -> None:
     """Score them on the newest groups beside their controls."""
     work.said = believed(work.fitted, work.newest)
-    work.held_out = scored(work.fitted, work.newest, work.said, work.knobs.seed)
+    rows = routed_rows(work.fitted.success, work.older, work.newest, _tasks(work)[_held(work)])
+    held_out = scored(work.fitted, work.newest, work.said, work.knobs.seed)
+    work.held_out = msgspec.structs.replace(held_out, route=route_score(rows))
     work.slices = slices(work.newest, work.said.p)
     work.gates += gates_of_scores(work.held_out)
 

@@ -132,7 +132,7 @@ def _write_down(run: Run, report: TrainReport) -> None:
             metrics |= {f"{name}_{k}": v for k, v in msgspec.to_builtins(scores).items()}
         run.params({"held_out_rows": held.rows, "held_out_groups": held.groups})
         metrics["ece_by_chance"] = held.ece_by_chance
-        metrics["learned_ece_low"], metrics["learned_ece_high"] = held.ece_ci
+        metrics["learned_ece_low"], metrics["learned_ece_high"] = held.ece_ci or (None, None)
         for name, ends in (("learned", held.success_ci), ("table", held.table_ci)):
             for score, (low, high) in ends.items():
                 metrics |= {f"{name}_{score}_low": low, f"{name}_{score}_high": high}

@@ -91,7 +91,7 @@ def _scores(held: HeldOut) -> Table:
     for column in ("", "log-loss", "Brier", "ECE", "AUC"):
         table.add_column(column, justify="left" if not column else "right")
     for name, score, ends in (
-        ("learned", held.success, {**held.success_ci, "ece": held.ece_ci}),
+        ("learned", held.success, held.success_ci | ({} if held.ece_ci is None else {"ece": held.ece_ci})),
         ("table alone", held.table, held.table_ci),
     ):
         keys = ("log_loss", "brier", "ece", "auc")

@@ -29,7 +29,7 @@ def test_the_whole_way(place, run):
     assert (code, err) == (0, "")
     assert first["recorded"]["version"] == "1"
     assert "version 1 is the challenger" in shown
-    assert [gate["passed"] for gate in first["gates"]] == [True] * 7
+    assert [gate["passed"] for gate in first["gates"]] == [True] * 8
     assert run(place, "train", "other", "--out", "two")[1]["recorded"]["version"] == "2"
     one, two = (Bundle.load(place / name).digest for name in ("one", "two"))
 
