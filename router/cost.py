@@ -102,7 +102,8 @@ def split_prompt(
     """Divide a prompt by what the deployment's cache holds of it; without a `Sending` nothing is known."""
     total = round(tokens)
     if sent is None:
-        return NO_SPLIT._replace(fresh=total)
+        ruled = rules_for(deployment.provider, deployment.model, ts_ms) is not None
+        return NO_SPLIT._replace(fresh=total, why="not_followed" if ruled else "no_rules")
     rules = cache_rules(deployment, ts_ms, sent.asked)
     return read(rules, state, sent.to(deployment, total), ts_ms)
 
@@ -129,9 +130,14 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
 def output_usd(rates: Rates, tokens: float) -> Decimal:
     """USD of an answer; in thousandths of a token, so that money stays exact decimals."""
     thousandths = round(tokens * 1000)
-    return (thousandths * rates.output).scaleb(-9).quantize(_PLACE) if thousandths else _NOTHING
+    return settled((thousandths * rates.output).scaleb(-9)) if thousandths else _NOTHING
+
+
+def settled(amount: Decimal) -> Decimal:
+    """Money as it is written down: to the place that the log keeps, and nothing as 0."""
+    return amount.quantize(_PLACE) or _NOTHING
 
 
 def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:
     """Tokens × USD per million tokens."""
-    return (tokens * rate).scaleb(-6).quantize(_PLACE) if tokens else _NOTHING
+    return settled((tokens * rate).scaleb(-6)) if tokens else _NOTHING

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from router.cost import output_usd
+from router.cost import output_usd, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # What a turn adds to the prompt and how long it takes, in 27 recorded agent sessions (bench_cache.py DATA).
 GROWTH_TOKENS = 1_240
 TURN_MS = 9_000.0
-_PLACE = Decimal("1e-12")
 _NOTHING = Decimal(0)
 
 
@@ -148,7 +147,7 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
         held = held if held >= rules.floor_tokens else 0
     read = held * (Decimal(round(hits * 1_000_000)).scaleb(-6))
     prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
-    return prompt.scaleb(-6).quantize(_PLACE) + output_usd(rates, arm.output_tokens)
+    return settled(prompt.scaleb(-6)) + output_usd(rates, arm.output_tokens)
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
@@ -173,4 +172,4 @@ def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -
 
 def _times(share: float, money: Decimal) -> Decimal:
     """A share or number of turns × USD, to the place that the log keeps."""
-    return (Decimal(round(share * 1_000_000)).scaleb(-6) * money).quantize(_PLACE)
+    return settled(Decimal(round(share * 1_000_000)).scaleb(-6) * money)

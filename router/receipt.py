@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from features.cache import rules_digest
 from features.errors import BadInput
+from features.records import ArmRecord
 from router import prices
 from router.arms import Option, split_of
 from router.catalogrows import BARRED
@@ -16,9 +17,12 @@ from router.cost import Asked
 from router.decide import Decider, Given
 
 if TYPE_CHECKING:
-    from features.records import ArmRecord, DecisionRecord
+    from features.records import DecisionRecord
     from features.wire.types import Dialect
     from router.catalog import Catalog, Deployment
+
+
+MONEY = tuple(name for name in ArmRecord.__struct_fields__ if name.endswith("_usd"))
 
 
 def recompute(receipt: DecisionRecord, decider: Decider) -> DecisionRecord:
@@ -41,7 +45,17 @@ def recompute(receipt: DecisionRecord, decider: Decider) -> DecisionRecord:
             )
     if receipt.facts is None:
         raise BadInput(f"receipt {receipt.request_id}: holds no facts (log.prompts was 'none')")
-    return replace(decider.judge(_given_again(receipt, decider.catalog)), decide_ms=receipt.decide_ms)
+    again = decider.judge(_given_again(receipt, decider.catalog))
+    arms = again.arms
+    if len(arms) == len(receipt.arms):
+        arms = [_as_written(arm, was) for arm, was in zip(arms, receipt.arms, strict=True)]
+    return replace(again, arms=arms, decide_ms=receipt.decide_ms)
+
+
+def _as_written(arm: ArmRecord, was: ArmRecord) -> ArmRecord:
+    """The arm with equal money in the receipt's own form: nothing was once written as 0E-12."""
+    same = {name: old for name in MONEY if (old := getattr(was, name)) == getattr(arm, name)}
+    return replace(arm, **same)
 
 
 def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:

@@ -20,6 +20,7 @@ Why = Literal[
     "unmarked",  # the client marks nothing, and this cache wants marks
     "below_floor",  # too short to be cached
     "no_rules",  # nothing is known of this cache: all is fresh
+    "not_followed",  # nobody followed the conversation, as offline: what is warm isn't known, all is fresh
 ]
 
 

@@ -86,10 +86,11 @@ def test_nothing_is_cached_unmarked_in_messages_or_below_the_floor() -> None:
 def test_without_a_chain_or_rules_all_is_fresh_and_nothing_is_sure() -> None:
     deployment = Catalog.load().deployments_of("claude-opus-4-6", "anthropic_messages")[0]
     split = split_prompt(deployment, 9_000.4, None, CacheState(), NOW_MS)
-    assert (split.fresh, split.sure, split.why) == (9_000, 0.0, "no_rules")
+    assert (split.fresh, split.sure, split.why) == (9_000, 0.0, "not_followed")
     unheard = deployment._replace(model="no-such-model", provider="nobody")
     sent = sending(prompt(9_000), chain_of(prompt(9_000)), asked_by(prompt(9_000)))
-    assert split_prompt(unheard, 9_000, sent, CacheState(), NOW_MS).why == "no_rules"
+    for asked in (sent, None):
+        assert split_prompt(unheard, 9_000, asked, CacheState(), NOW_MS).why == "no_rules"
 
 
 def test_unknown_stays_unknown() -> None:

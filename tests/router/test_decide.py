@@ -129,6 +129,20 @@ def test_a_receipt_is_complete(decider, bundle, catalog) -> None:
     assert arm(receipt, "gpt-5.4").excluded_by == "dialect"
 
 
+def test_offline_the_cache_is_not_followed_and_no_money_is_written_as_0(decider) -> None:
+    receipt = decider.decide(messages(), context(last_candidate="claude-haiku-5-5"))
+    assert arm(receipt, "claude-opus-5-5").cache_why == "not_followed"
+    written = msgspec.json.encode(receipt)
+    assert b'"0"' in written
+    assert b"0E-" not in written
+    for old in (
+        written.replace(b'_usd":"0"', b'_usd":"0E-12"'),
+        written.replace(b"not_followed", b"no_rules"),
+    ):
+        read = msgspec.json.decode(old, type=DecisionRecord)  # as it was once written
+        assert msgspec.json.encode(recompute(read, decider)) == old
+
+
 def test_a_receipt_of_another_bundle_or_policy_is_refused(decider, bundle, catalog) -> None:
     receipt = decider.decide(messages(), context())
     other = Decider(bundle, catalog, parse_policy("learned"))
