@@ -41,13 +41,17 @@ class Folder:
         """Content of a file; None when there is none."""
         try:
             return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            self._see_that_it_is_no_file()
             return None
         except OSError as error:
             raise BadInput(f"{self.root / path}: can't be read ({error.strerror})") from error
 
     def write(self, path: str, content: bytes) -> None:
         """Put a file there by renaming it into place."""
+        self._see_that_it_is_no_file()
         try:
             replace_file(self.root / path, content)
         except OSError as error:
@@ -56,6 +60,7 @@ class Folder:
     @contextmanager
     def alone(self, path: str) -> Iterator[None]:
         """Hold a lock file beside it."""
+        self._see_that_it_is_no_file()
         with ExitStack() as stack:
             try:
                 stack.enter_context(held_alone(self.root / f".{path}.lock"))
@@ -64,6 +69,10 @@ class Folder:
             except OSError as error:
                 raise BadInput(f"{self.root}: can't be written ({error.strerror})") from error
             yield
+
+    def _see_that_it_is_no_file(self) -> None:
+        if self.root.is_file():
+            raise BadInput(f"{self.root}: is a file, and a store is a folder; name another place")
 
 
 class Remote:

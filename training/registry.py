@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.errors import BadInput, MissingExtra
-from training.tracking import PROCESS_TAG, Run, end_the_dead, this_process
+from training.tracking import PROCESS_TAG, Run, end_the_dead, short, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,9 +194,7 @@ class Registry:
         except ModuleNotFoundError as error:  # a database's driver
             raise BadInput(f"MLflow at {self.shown}: needs {error.name}; pip install {error.name}") from error
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            # Whoever meets a full disk has no use for SQLAlchemy's advice to its programmers before it.
-            lines = [line for line in str(error).strip().splitlines() if "autoflush block" not in line]
-            said = next(iter(lines), type(error).__name__)[:200]
+            said = short(str(error)) or type(error).__name__
             raise BadInput(
                 f"MLflow at {self.shown}: {said}; see that it is there and writable, or use --no-mlflow"
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -145,3 +146,13 @@ def _gone(owner: str, age_ms: int) -> bool:
     except PermissionError:  # somebody else's, but there
         pass
     return _named(int(pid)) != owner
+
+
+def short(said: str) -> str:
+    """What an error of MLflow's says, in one line without the dump of its client's request."""
+    if "Max retries exceeded" in said or "API request to" in said:
+        found = re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out)|(too many \d+ error responses)", said)
+        return "no answer" if found is None else f"no answer ({next(filter(None, found.groups())).lower()})"
+    # Whoever meets a full disk has no use for SQLAlchemy's advice to its programmers before it.
+    lines = [line for line in said.strip().splitlines() if "autoflush block" not in line]
+    return next(iter(lines), "")[:200]

@@ -113,6 +113,14 @@ def test_a_pointer_that_is_no_pointer_is_replaced_by_promoting(store, bundles, c
     assert "what was in force before is lost" in caplog.text
 
 
+def test_a_store_that_is_a_file_is_named_itself(tmp_path, bundles):
+    (tmp_path / "s").write_text("no store")
+    store = Store(str(tmp_path / "s"))
+    for tried in (store.pointer, lambda: store.add(bundles[0]), lambda: store.back(1)):
+        with pytest.raises(BadInput, match="/s: is a file, and a store is a folder"):
+            tried()
+
+
 def test_a_reader_never_sees_half_a_pointer(tmp_path, bundles):
     store = Store(str(tmp_path / "store"))
     digests = [store.add(folder) for folder in bundles]
