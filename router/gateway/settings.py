@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         try:
             settings = msgspec.convert(plain, cls)
         except msgspec.ValidationError as error:
-            raise BadInput(f"{file}: {error}") from error
+            raise BadInput(f"{file}: {error}{_meant(str(error), cls)}") from error
         return _with_environment(settings, environ)
 
     @property
@@ -99,6 +101,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if journal is not None:
             changes["log"] = msgspec.structs.replace(self.log, journal=journal)
         return msgspec.structs.replace(self, **changes)
+
+
+def _meant(said: str, table: type[msgspec.Struct]) -> str:
+    """What an unknown field may have been meant to be, or else which there are; "" of other mistakes."""
+    found = re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", said)
+    if found is None:
+        return ""
+    for name in filter(None, (found[2] or "").split(".")):
+        kind = {field.name: field.type for field in msgspec.structs.fields(table)}.get(name)
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            return ""
+        table = kind
+    names = [field.encode_name for field in msgspec.structs.fields(table)]
+    near = difflib.get_close_matches(found[1], names, n=1)
+    return f"; is it `{near[0]}`?" if near else f"; there are {', '.join(names)}"
 
 
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:

@@ -37,7 +37,9 @@ def test_settings_come_from_the_file_then_the_environment_then_the_command_line(
 @pytest.mark.parametrize(
     ("text", "environ", "said"),
     [
-        ("prot = 1", {}, "unknown field `prot`"),
+        ("prot = 1", {}, "unknown field `prot`; is it `port`"),
+        ("[log]\njournel = 'j'", {}, r"unknown field `journel`.*; is it `journal`"),
+        ("[log]\nxyz = 'j'", {}, r"unknown field `xyz`.*; there are journal, prompts, queue, flush_s$"),
         ('[log]\nprompts = "some"', {}, "log.prompts"),
         ("port = ", {}, "not valid TOML"),
         ("", {"SAMEDIFF_PORT": "many"}, "SAMEDIFF_PORT='many'"),
