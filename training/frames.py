@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from features.answerfacts import AnswerFacts
-from features.errors import MissingExtra
+from features.errors import BadInput, MissingExtra
 from features.facts import Facts
 from features.records import polars_schema
 
@@ -69,8 +69,28 @@ def no_rows(record: type[msgspec.Struct]) -> pl.LazyFrame:
 
 
 def read_column(file: Path, column: str) -> list[str]:
-    """Read one column of text out of a Parquet file."""
-    return pl.read_parquet(file, columns=[column], glob=False)[column].to_list()
+    """Read one column of text out of a Parquet file; BadInput naming it when it is damaged."""
+    check_file(file, column)
+    try:
+        return pl.read_parquet(file, columns=[column], glob=False)[column].to_list()
+    except (PolarsError, OSError) as error:
+        raise damaged(file, error) from None
+
+
+def check_file(file: Path, column: str) -> None:
+    """Raise BadInput unless a file's footer is one of Parquet, with this column."""
+    try:
+        columns = pl.read_parquet_schema(file)
+    except (PolarsError, OSError) as error:
+        raise damaged(file, error) from None
+    if column not in columns:
+        raise BadInput(f"{file}: no column {column}; it isn't a file of this log, move it away")
+
+
+def damaged(file: Path, error: Exception) -> BadInput:
+    """The error of a Parquet file that can't be read, with the way out."""
+    why = (str(error).splitlines() or ["unreadable"])[0][:120]
+    return BadInput(f"{file}: damaged ({why}); move it away, and ingest its source again")
 
 
 def _plain(value: Any) -> Any:

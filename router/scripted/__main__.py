@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m router.scripted", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument(
-        "--script", required=True, help="a JSON file, or a shipped one: claude_code_fix, codex_fix"
+        "--script",
+        default="claude_code_fix",
+        help="a JSON file, or a shipped one: claude_code_fix, codex_fix",
     )
     parser.add_argument("--record", type=Path, help="folder that gets every request body")
     chosen = parser.parse_args(arguments)

@@ -198,7 +198,10 @@ def test_calls_that_cannot_be_read_are_not_compared_as_data(tmp_path, broken):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text('[{"name": "Edit", "input": {"file_path": "a", "old_string": "x", "new_string": "y"}}]')
     bad.write_text(broken)
-    with pytest.raises(BadInput, match="list of tool calls and the other isn't"):
+    with pytest.raises(BadInput, match=r"bad\.json: not JSON that can be read"):  # the broken one is named
+        run(good, bad)
+    bad.write_text('{"data": 1}')
+    with pytest.raises(BadInput, match=r"good\.json is a list of tool calls and the other isn't"):
         run(good, bad)
 
 

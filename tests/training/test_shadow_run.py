@@ -322,6 +322,8 @@ def test_there_is_nothing_to_finish_before_a_run(tmp_path):
         run(
             tmp_path / "log", Options("1", (NEAR,), finish=True), Settings(), {"ANTHROPIC_API_KEY": "made-up"}
         )
+    with pytest.raises(BadInput, match="no run to finish"):  # which asks nobody, so it needs no key
+        run(tmp_path / "log", Options("1", (NEAR,), finish=True), Settings(), {})
 
 
 def test_lost_money_counts_against_the_cap_of_a_resumed_run(tmp_path, provider):

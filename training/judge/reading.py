@@ -55,6 +55,9 @@ def files(a: Path, b: Path, root: str | None) -> tuple[Edit, Edit]:
     patch_a, patch_b = _edit_of_file(a, data_a, root), _edit_of_file(b, data_b, root)
     if patch_a is not None and patch_b is not None:
         return patch_a, patch_b
+    for path, data, other in ((a, data_a, patch_b), (b, data_b, patch_a)):
+        if other is not None and path.suffix in (".json", ".jsonl") and not _is_json(data):
+            raise BadInput(f"{path}: not JSON that can be read; is it cut off? Give a list of tool calls")
     for path, patch in ((a, patch_a), (b, patch_b)):
         if patch is not None and (what := _KINDS.get(path.suffix)):
             raise BadInput(f"{path} is {what} and the other isn't: give two of them, or two files")
@@ -94,6 +97,17 @@ def _tool_calls(data: bytes) -> list[tuple[str, str | Mapping[str, Any]]] | None
             return None
         calls.append((call["name"], arguments))
     return calls or None
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether the data are one JSON value, or one on each line."""
+    for read in (msgspec.json.decode, msgspec.json.Decoder().decode_lines):
+        try:
+            read(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        return True
+    return False
 
 
 def trees(a: Path, b: Path) -> tuple[Edit, Edit]:

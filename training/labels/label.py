@@ -12,6 +12,7 @@ import polars as pl
 from features.errors import BadInput
 from features.names import candidate_name
 from training.dataset import candidates_of
+from training.frames import check_file
 from training.labels.coverage import LabelReport, report_on
 from training.labels.pairs import read_pairs
 from training.labels.signals import Turn, read_signals, turn_of
@@ -36,6 +37,9 @@ def run(log: Path, *, now_ms: int | None = None) -> LabelReport:
     if not log.is_dir():
         raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
     store = LogStore(log)
+    for kind, column in (("requests", "request_id"), ("outcomes", "outcome_id"), ("decisions", "request_id")):
+        for file in sorted((log / kind).glob("day=*/*.parquet")):
+            check_file(file, column)
     requests = read_requests(store)
     if requests.is_empty():
         raise BadInput(f"{log}: no requests in it; `samediff ingest SOURCE --to {log}` first")

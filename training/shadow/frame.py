@@ -250,10 +250,12 @@ def callable_deployments(catalog: Catalog, name: str, environ: Mapping[str, str]
     return [d for d in keyed if worst_case(d, 1, 1, now_ms(), hourly=False) is not None]
 
 
-def check_candidate(catalog: Catalog, name: str, environ: Mapping[str, str]) -> None:
-    """Raise BadInput unless a candidate is in the catalogue, has a key, and has a price."""
+def check_candidate(catalog: Catalog, name: str, environ: Mapping[str, str], *, asks: bool = True) -> None:
+    """Raise BadInput unless a candidate is in the catalogue and, if it is asked, has a key and a price."""
     if name not in catalog.candidates:
         raise BadInput(f"{name!r} is no candidate of the catalogue; it has {', '.join(catalog.candidates)}")
+    if not asks:
+        return
     own = [d for d in catalog.deployments.values() if d.candidate == name]
     if not any(d.key_env is None or environ.get(d.key_env) for d in own):
         names = " or ".join(sorted({d.key_env for d in own if d.key_env}))

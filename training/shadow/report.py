@@ -172,14 +172,20 @@ def render(result: ShadowReport) -> Iterable[RenderableType]:
         f"{result.asked:,} of {result.frame:,} requests asked again; {result.labels_added:,} labels added "
         f"to the log, {result.same_labels:,} of {result.pairs:,} pairs are the same diff"
     )
-    table = Table()
-    for title in ("Against the reference", "Calls", "Failed", *ORDER, "Same", "95 %", "USD"):
-        table.add_column(
-            title, no_wrap=title != "Against the reference", justify="left" if title[0] == "A" else "right"
-        )
+    table, levels = Table(), Table()  # two, since one of twelve columns fits no terminal
+    table.add_column("Against the reference", min_width=16, overflow="fold")
+    levels.add_column("Pairs by level", min_width=16, overflow="fold")
+    for title in ("Calls", "Failed", "Same", "95 %", "USD"):
+        table.add_column(title, no_wrap=True, justify="right")
+    for title in ORDER:
+        levels.add_column(title, no_wrap=True, justify="right")
     for arm in result.arms:
-        table.add_row(*_row(arm))
+        table.add_row(_about(arm), *_row(arm))
+        if arm.role != "reference":
+            levels.add_row(_about(arm), *(f"{arm.levels[level]:,}" for level in ORDER))
     yield table
+    if levels.row_count:
+        yield levels
     guessed = sum((arm.usd_reserved for arm in result.arms), Decimal(0))
     if guessed:
         yield f"${guessed:.4f} of it are reservations: calls whose true cost the provider didn't tell"
@@ -201,15 +207,17 @@ def render(result: ShadowReport) -> Iterable[RenderableType]:
         yield f"[dim]not asked again: {count:,} × {reason}[/dim]"
 
 
-def _row(arm: ShadowArm) -> list[str]:
+def _about(arm: ShadowArm) -> str:
     about = {"self": f"{arm.candidate} again (ceiling)", "reference": f"{arm.candidate} (asked anew)"}
+    return about.get(arm.role, arm.candidate)
+
+
+def _row(arm: ShadowArm) -> list[str]:
     judged = arm.role != "reference"
     interval = "" if arm.same_ci is None else f"{arm.same_ci[0]:.0%}-{arm.same_ci[1]:.0%}"
     return [
-        about.get(arm.role, arm.candidate),
         f"{arm.called:,}",
         f"{arm.failed:,}",
-        *(f"{arm.levels[level]:,}" if judged else "" for level in ORDER),
         "" if not judged else "unknown" if arm.same is None else f"{arm.same:.1%}",
         interval,
         f"{arm.usd:.4f}",

@@ -100,7 +100,7 @@ def _aim(
         raise BadInput("--max-output-tokens, --concurrency and --timeout must be positive")
     reference = options.reference or most_served(log, catalog)
     for name in (reference, *options.candidates):
-        check_candidate(catalog, name, environ)
+        check_candidate(catalog, name, environ, asks=not options.finish)
     if reference in options.candidates:
         raise BadInput(f"{reference} is the reference; its agreement with itself is measured anyway")
     given = None if options.per_request is None else usd(options.per_request, "--per-request")
