@@ -226,7 +226,7 @@ def test_a_table_that_lacks_a_column_beside_good_files(tmp_path):
     result = run(tmp_path, encoded(row(1)), "b.jsonl")
     assert result.kept == 1
     assert list(refused(result).values()) == [(1, ["a.csv"])]
-    with pytest.raises(BadInput, match=r"lacks the column ts_ms"):
+    with pytest.raises(BadInput, match=r"lacks the columns ts_ms, input_tokens_uncached"):
         ingest([tmp_path / "in" / "a.csv"], tmp_path / "other")
 
 

@@ -12,12 +12,20 @@ from training.ingest import WRONG_FILE, ingest
 
 NOW = 1_795_000_000_000
 RECORD = {"request_id": "r", "session_id": "s", "ts_ms": NOW, "source": "journal"}
+MODEL_LACKING = (
+    "columns model, input_tokens_uncached, output_tokens; say --map model=THEIRS "
+    "--map input_tokens_uncached=THEIRS --map output_tokens=THEIRS"
+)
 GOOD = msgspec.json.encode({"kind": "request", "record": RECORD}).decode() + "\n"
 LACKING = {
     "model": f"session,turn,ts_ms,tokens\ns,0,{NOW},7\n",
     "session": f"ts_ms,model,input_tokens_uncached,output_tokens\n{NOW},m,1,1\n",
     "output_tokens": f"session,ts_ms,model,input_tokens_uncached\ns,{NOW},m,1\n",
 }
+
+
+def told_of(column):
+    return MODEL_LACKING if column == "model" else f"column {column}; say --map {column}=THEIRS"
 
 
 def folder(tmp_path, **files: str):
@@ -32,7 +40,7 @@ def folder(tmp_path, **files: str):
 def test_a_table_that_lacks_a_column_alone_is_one_line(tmp_path, column):
     path = tmp_path / "t.csv"
     path.write_text(LACKING[column])
-    with pytest.raises(BadInput, match=rf"^t\.csv: lacks the column {column}; say --map {column}=THEIRS"):
+    with pytest.raises(BadInput, match=rf"^t\.csv: lacks the {told_of(column)} \(it has"):
         ingest([path], tmp_path / "log", now_ms=NOW)
 
 
@@ -42,16 +50,14 @@ def test_tables_that_lack_a_column_in_a_folder_say_the_same_lines(tmp_path):
     assert (result.read, result.kept, result.refused, result.files_skipped) == (4, 1, 3, 0)
     assert result.refused_by_reason[WRONG_FILE].count == 3
     for column in LACKING:
-        start = f"{column}.csv: lacks the column {column}; say --map {column}=THEIRS (it has "
+        start = f"{column}.csv: lacks the {told_of(column)} (it has "
         assert any(why.startswith(start) for why in result.files_wrong)
 
 
 def test_the_lines_stand_below_the_table_and_in_json(tmp_path):
     raw = LACKING["model"].replace("tokens", "tokens [/used]")  # brackets that would be broken markup
     place = folder(tmp_path, **{"t.csv": raw, "notes [bold].md": "# notes\n"})
-    said = (
-        "t.csv: lacks the column model; say --map model=THEIRS (it has session, turn, ts_ms, tokens [/used])"
-    )
+    said = f"t.csv: lacks the {MODEL_LACKING} (it has session, turn, ts_ms, tokens [/used])"
     shown = CliRunner().invoke(samediff.app, ["ingest", str(place), "--to", str(tmp_path / "log")])
     assert shown.exit_code == 0
     assert said in " ".join(shown.output.split())
@@ -63,13 +69,13 @@ def test_the_lines_stand_below_the_table_and_in_json(tmp_path):
 def test_rows_of_json_that_lack_the_model_are_no_skipped_file(tmp_path):
     place = folder(tmp_path, **{"t.jsonl": json.dumps({"session": "s", "turn": 0, "ts_ms": NOW}) + "\n"})
     result = ingest([place], tmp_path / "log", now_ms=NOW)
-    assert result.files_wrong[0].startswith("t.jsonl: lacks the column model;")
+    assert result.files_wrong[0].startswith("t.jsonl: lacks the columns model, ")
 
 
 @pytest.mark.parametrize("header", ["session,ts_ms,input_tokens", "turn,cached_tokens,cost_usd"])
 def test_three_columns_of_ours_make_a_usage_table(tmp_path, header):
     result = ingest([folder(tmp_path, **{"t.csv": f"{header}\n1,2,3\n"})], tmp_path / "log", now_ms=NOW)
-    assert result.files_wrong[0].startswith("t.csv: lacks the column ")
+    assert result.files_wrong[0].startswith("t.csv: lacks the columns ")
 
 
 def test_a_surer_mark_further_down_outweighs_columns_of_ours(tmp_path):

@@ -151,6 +151,18 @@ def test_what_cannot_be_believed_is_kept_flagged_counted_and_shown(tmp_path) -> 
     assert "who-is-that" in shown
 
 
+def test_a_cost_that_is_no_amount_of_money_is_flagged(tmp_path) -> None:
+    table = tmp_path / "calls.csv"
+    costs = ("inf", "-Infinity", "1e12", "free", "", "nan", "0.01")
+    rows = [f"s,{n},{START_MS + n},claude-opus-4-6,10,0,5,{cost}" for n, cost in enumerate(costs)]
+    names = "session,turn,ts_ms,model,input_tokens_uncached,cached_tokens,output_tokens,cost_usd"
+    table.write_text("\n".join([names, *rows]) + "\n")
+    ingested = ingest_run([table], tmp_path / "log", form="table", prompts="none")
+    assert ingested.flagged == {"cost_no_number": 4}
+    result = run(tmp_path / "log", now_ms=START_MS + 60 * MINUTE)
+    assert (result.total.recorded_calls, result.doubts.counts) == (1, {"cost_no_number": 4})
+
+
 SPEND_LOG = {
     "request_id": "chatcmpl-1",
     "call_type": "anthropic_messages",

@@ -38,6 +38,7 @@ FLAGS = {
     "absurd_tokens": "a token count over ten thousand million, taken as unknown",
     "no_tokens": "not one token in or out; perhaps no call at all, kept without a price",
     "negative_cost": "a negative cost, taken as unknown",
+    "cost_no_number": "a cost that is no amount of money, such as inf or text, taken as unknown",
     "future_timestamp": "a time more than a day ahead, kept",
     "no_model": "no model named, kept",
     "unknown_model": "a model without a published price, kept",

@@ -143,6 +143,8 @@ def _record(table: _Table, row: Row) -> Item:
     flags = ["run_totals"] if run else []
     if values["ts_ms"] is None:
         flags.append("time_from_file")
+    if values["cost_usd"] is None and _says(raw.get(table.theirs["cost_usd"])):
+        flags.append("cost_no_number")
     values["request_id"] = own_id(values["request_id"], *_content(values))
     if values["task_type"] is None:
         values["task_type"] = text(raw.get(table.theirs["category"]))
@@ -190,6 +192,12 @@ def _success(value: Any) -> tuple[float | None, bool]:
     share = number(float(value) if isinstance(value, bool) else value)
     told = value is not None and value == value  # NaN is how a table says nothing
     return (share if share is not None and 0 <= share <= 1 else None), told
+
+
+def _says(value: Any) -> bool:
+    """Whether a cell of money says anything; blank and NaN are how a table says nothing."""
+    blank = isinstance(value, str) and value.strip().lower() in ("", "nan", "null", "none")
+    return value is not None and value == value and not blank
 
 
 def _outcome(request: RequestRecord, success: float) -> OutcomeRecord:
@@ -280,10 +288,12 @@ def _require_columns(file: SourceFile, options: ReadOptions) -> None:
             raise BadInput(
                 f"{file.name}: --map names the column {theirs}, but there are only {', '.join(found)}"
             )
-    for name in REQUIRED:
-        if name not in have and TOKENS_ALONE.get(name) not in have:
-            hint = ", or ts_ms=@file for the file's own time" if name == "ts_ms" else ""
-            there = ", ".join(found[:12])
-            raise BadInput(
-                f"{file.name}: lacks the column {name}; say --map {name}=THEIRS{hint} (it has {there})"
-            )
+    missing = [name for name in REQUIRED if name not in have and TOKENS_ALONE.get(name) not in have]
+    if missing:
+        columns = "column" if len(missing) == 1 else "columns"
+        maps = " ".join(f"--map {name}=THEIRS" for name in missing)
+        hint = ", or ts_ms=@file for the file's own time" if "ts_ms" in missing else ""
+        there = ", ".join(found[:12])
+        raise BadInput(
+            f"{file.name}: lacks the {columns} {', '.join(missing)}; say {maps}{hint} (it has {there})"
+        )
