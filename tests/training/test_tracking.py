@@ -25,8 +25,8 @@ def test_another_machine_s_run_is_given_up_after_two_days():
 
 
 def test_a_server_that_is_down_is_said_without_the_dump_of_a_request():
-    dump = "API request to http://h:1/api failed with exception HTTPConnectionPool(host='h', port=1): Max retries"
-    dump += " exceeded with url: /api?x={} (Caused by NewConnectionError('h: {}'))"
+    dump = "API request to http://h:1/api failed with exception HTTPConnectionPool(host='h', port=1): "
+    dump += "Max retries exceeded with url: /api?x={} (Caused by NewConnectionError('h: {}'))"
     assert short(dump.format("y" * 300, "[Errno 111] Connection refused")) == "no answer (connection refused)"
     assert short(dump.format("y", "Connection to h timed out.")) == "no answer (timed out)"
     assert short(dump.format("y", "what")) == "no answer"
