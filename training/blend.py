@@ -1,7 +1,10 @@
 """How much of the learners to believe: table + w · trees + v · linear, found on groups they never saw.
 
-Nested: what is chosen for a fold is chosen on the other folds, so the gain over the table that lets the
-learners in is measured on rows no choice has seen. The table alone is the default.
+Nested: what is chosen for a fold here is chosen on the other folds, so the gain over the table that lets the
+learners in is measured on rows that no choice of weights and settings has seen. Two smaller choices have seen
+them: trees stop growing, and the ridge that they grow beside is picked, by the held-out fold's own loss
+(`trees`, `residual`). So the gain is a little flattered; held-out groups, which the gates score, see neither.
+The table alone is the default.
 """
 
 from __future__ import annotations
