@@ -30,7 +30,7 @@ PRICE_VERSION: str  # the price table in force, such as "genai-prices 0.2.3+1a2b
 
 MTOK = Decimal(1_000_000)
 OWN_FILE = "SAMEDIFF_PRICES"  # names the user's own price file where no settings do
-_FAR_FUTURE_MS = 4_102_444_800_000  # the year 2100: a later stamp is a mistake and has no price
+FAR_FUTURE_MS = 4_102_444_800_000  # the year 2100: a later stamp is a mistake and has no price
 _SLOT_MS = 30 * 60_000  # prices change on full and half hours
 
 # What providers call the tier that everybody gets.
@@ -113,7 +113,7 @@ def rates(
 ) -> Rates | None:
     """Rates of a model at a time (default now) for a prompt of that length; None where none are known."""
     now_ms = time.time() * 1000 if ts_ms is None else ts_ms
-    if not 0 <= now_ms < _FAR_FUTURE_MS:
+    if not 0 <= now_ms < FAR_FUTURE_MS:
         return None
     tier = None if service_tier in STANDARD_TIERS else service_tier
     for start, step in _ladder(model, provider, int(now_ms // _SLOT_MS), tier, region):
@@ -131,7 +131,7 @@ def ladder(
     region: str | None = None,
 ) -> tuple[tuple[int, Rates], ...]:
     """All rates of a model at a time, longest prompts first, each with the length beyond which it holds."""
-    if not 0 <= ts_ms < _FAR_FUTURE_MS:
+    if not 0 <= ts_ms < FAR_FUTURE_MS:
         return ()
     tier = None if service_tier in STANDARD_TIERS else service_tier
     return _ladder(model, provider, ts_ms // _SLOT_MS, tier, region)

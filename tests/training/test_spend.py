@@ -163,6 +163,57 @@ def test_a_cost_that_is_no_amount_of_money_is_flagged(tmp_path) -> None:
     assert (result.total.recorded_calls, result.doubts.counts) == (1, {"cost_no_number": 4})
 
 
+def shown(result):
+    out = io.StringIO()
+    for part in render(result):
+        Console(file=out, width=160).print(part)
+    return out.getvalue()
+
+
+def test_a_time_that_cannot_be_is_no_lack_of_a_price(tmp_path) -> None:
+    year_2100 = 4_102_444_800_000
+    log = write(tmp_path / "log", [request(0, ts_ms=year_2100 - 1), request(1, ts_ms=year_2100)])
+    result = run(log, now_ms=START_MS)
+    assert result.doubts.counts == {"not_yet": 1, "no_such_time": 1}
+    assert (result.total.priced_calls, result.total.unknown_calls) == (1, 1)
+    assert result.doubts.unpriced == []
+    assert "[[price]]" not in shown(result)
+    unheard = run(write(tmp_path / "own", [request(0, ts_ms=year_2100, model_served="my-own-model")]))
+    assert [lacking.model for lacking in unheard.doubts.unpriced] == ["my-own-model"]
+
+
+def test_a_saving_or_share_that_nobody_knows_is_not_0(tmp_path) -> None:
+    refused = [request(n, input_tokens_uncached=None, cached_tokens=9_000) for n in range(2)]
+    result = run(write(tmp_path / "log", refused), now_ms=START_MS + 60 * MINUTE)
+    assert (result.caching.cached_share, result.caching.billed_calls) == (None, 0)
+    assert result.caching.saving_unknown_calls == 2
+    assert result.groups[0].share is None
+    said = shown(result)
+    assert "what caching saved is unknown of 2 calls" in said
+    assert "caching saved $" not in said
+    mixed = [*refused, request(2, cached_tokens=1_000), request(3, model_served="my-own-model")]
+    result = run(write(tmp_path / "mixed", mixed), now_ms=START_MS + 60 * MINUTE)
+    assert (result.caching.cached_share, result.caching.saving_unknown_calls) == (1 / 3, 2)
+    assert {g.key["model"]: g.share for g in result.groups} == {"claude-opus-4-6": 1.0, "my-own-model": None}
+    assert " 0.0%" not in shown(result)
+
+
+@pytest.mark.parametrize(
+    ("model", "cached", "counts"),
+    [
+        ("claude-haiku-4-5", 9_000, {"model_changed": 1, "hit_on_new_model": 1}),
+        ("claude-haiku-4-5", 1_000, {"model_changed": 1}),  # as much as other sessions may have sent it
+        ("claude-opus-4-6", 9_000, {}),
+        ("anthropic/claude-opus-4-6", 9_000, {"renamed": 1}),
+    ],
+)
+def test_a_model_that_changes_and_is_warm_at_once_is_flagged(tmp_path, model, cached, counts) -> None:
+    records = [request(0), request(1, model_served=model, cached_tokens=cached)]
+    again = request(2, model_served=model, cached_tokens=9_000)
+    result = run(write(tmp_path / "log", [*records, again]), now_ms=START_MS + 60 * MINUTE)
+    assert result.doubts.counts == counts
+
+
 SPEND_LOG = {
     "request_id": "chatcmpl-1",
     "call_type": "anthropic_messages",

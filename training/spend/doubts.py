@@ -27,6 +27,10 @@ FOUND_HERE = {
     "renamed": "sessions in which one model goes by several names; taken as one",
     "hour_over_written": "more was written for an hour than written at all; the lesser counts",
     "not_yet": "times after now: priced as of today's table",
+    "no_such_time": "times from the year 2100 on: the table has no price of any model then",
+    "model_changed": "sessions that go on with another model",
+    "hit_on_new_model": "hits that can hardly be: a session's first call to a model reads more from cache "
+    "than the session's first prompt held; the model may be named wrongly",
 }
 
 
@@ -58,7 +62,7 @@ def doubts(calls: Sequence[Priced], now_ms: int) -> Doubts:
         counts.update(call.flags or ())
         counts.update(_of_call(call, now_ms))
         sessions[call.session_id].append(call)
-        if one.rates is None and call.model != NO_MODEL and not {"no_tokens"} & set(call.flags or ()):
+        if _lacks_price(one):
             unpriced[call.model, call.provider, call.service_tier] += 1
     for part in sessions.values():
         counts.update(_of_session(part))
@@ -75,6 +79,14 @@ def doubts(calls: Sequence[Priced], now_ms: int) -> Doubts:
     )
 
 
+def _lacks_price(one: Priced) -> bool:
+    """Whether a price in the user's file would help; a call of no possible time has none for its time."""
+    call = one.call
+    if one.rates is not None or call.model == NO_MODEL or "no_tokens" in (call.flags or ()):
+        return False
+    return call.ts_ms < prices.FAR_FUTURE_MS or not prices.is_known(call.model, call.provider)
+
+
 def _of_call(call: Call, now_ms: int) -> list[str]:
     found = []
     if call.input_tokens_uncached is None or call.output_tokens is None:
@@ -84,14 +96,15 @@ def _of_call(call: Call, now_ms: int) -> list[str]:
     if (call.cache_write_1h_tokens or 0) > (call.cache_write_tokens or 0):
         found.append("hour_over_written")
     if call.ts_ms > now_ms:
-        found.append("not_yet")
+        found.append("not_yet" if call.ts_ms < prices.FAR_FUTURE_MS else "no_such_time")
     return found
 
 
 def _of_session(part: list[Call]) -> list[str]:
     """Doubts of a whole session."""
     found = []
-    times = [call.ts_ms for call in sorted(part, key=lambda call: -1 if call.turn is None else call.turn)]
+    in_turn = sorted(part, key=lambda call: -1 if call.turn is None else call.turn)
+    times = [call.ts_ms for call in in_turn]
     if times != sorted(times) and all(call.turn is not None for call in part):
         found.append("clock_backwards")
     names: defaultdict[str, set[str]] = defaultdict(set)
@@ -99,4 +112,22 @@ def _of_session(part: list[Call]) -> list[str]:
         names[candidate_name(name)].add(name)
     if any(len(spelled) > 1 for spelled in names.values()):
         found.append("renamed")
-    return found
+    if len({_cached_as(call) for call in part if call.model != NO_MODEL}) > 1:
+        found.append("model_changed")
+    return found + ["hit_on_new_model"] * _hits_on_new_models(in_turn)
+
+
+def _hits_on_new_models(in_turn: Sequence[Call]) -> int:
+    """First calls to a model that read more than the first prompt: other sessions can't have sent it that."""
+    first, hits = in_turn[0].prompt, 0
+    seen: set[str] = set()
+    for call in in_turn:
+        new = call.model != NO_MODEL and _cached_as(call) not in seen
+        hits += bool(seen) and new and first is not None and (call.cached_tokens or 0) > first
+        seen.add(_cached_as(call))
+    return hits
+
+
+def _cached_as(call: Call) -> str:
+    """The model whose cache a call uses, at whatever effort."""
+    return candidate_name(call.model).partition("@")[0]

@@ -55,12 +55,16 @@ class Spend(msgspec.Struct, kw_only=True):
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     output_tokens: int = 0
+    billed_calls: int = 0  # that the price table prices
+    told_tokens: int = 0  # input of calls that tell all of it
+    told_cached_tokens: int = 0  # and of that, read from the cache
+    saving_unknown_calls: int = 0  # that used a cache and that the table can't price: in no saving
     saved_usd: Decimal = Decimal(0)  # by reading from the cache, less what writing to it cost more
     lost_usd: Decimal = Decimal(0)  # for want of a cache that could have been warm
 
 
 class Group(msgspec.Struct, kw_only=True):
-    """Spend under one key; `share` of all that was paid."""
+    """Spend under one key; `share` of all that was paid, None where nobody knows it."""
 
     key: dict[str, str]
     share: float | None
@@ -102,12 +106,19 @@ def _add(found: Spend, one: Priced) -> None:
     elif paid is not None:
         found.priced_calls += 1
         found.priced_usd += paid
-    if one.bill is not None:
+    if one.bill is None:
+        found.saving_unknown_calls += bool(call.cached_tokens or call.cache_write_tokens)
+    else:
+        found.billed_calls += 1
         found.fresh_usd += one.bill.fresh
         found.cached_usd += one.bill.cached
         found.written_usd += one.bill.written + one.bill.written_1h
         found.output_usd += one.bill.output
     found.saved_usd += saved(one)
+    told = call.prompt
+    if told is not None:
+        found.told_tokens += told
+        found.told_cached_tokens += call.cached_tokens or 0
     found.input_tokens_uncached += call.input_tokens_uncached or 0
     found.cached_tokens += call.cached_tokens or 0
     found.cache_write_tokens += call.cache_write_tokens or 0
@@ -136,5 +147,6 @@ def grouped(calls: Sequence[Priced], keys: tuple[str, ...], lost: Mapping[str, D
         exact.prec = DIGITS
         total = sum((group.spend.paid_usd for group in groups), Decimal(0))
     for group in groups:
-        group.share = float(group.spend.paid_usd / total) if total else None
+        known = total and group.spend.calls > group.spend.unknown_calls
+        group.share = float(group.spend.paid_usd / total) if known else None
     return sorted(groups, key=lambda g: (-g.spend.paid_usd, list(g.key.values())))

@@ -24,10 +24,12 @@ class Caching(msgspec.Struct, kw_only=True):
     """What caching did, by the price table, for all calls that it prices."""
 
     cached_tokens: int
-    cached_share: float | None  # of all input tokens
+    cached_share: float | None  # of all input tokens, in calls that tell all of them
     without_usd: Decimal  # what the same calls would have cost without any cache
     with_usd: Decimal
     saved_usd: Decimal  # reads at their discount less what writing cost more; = without − with
+    billed_calls: int  # that the sums are of
+    saving_unknown_calls: int  # that used a cache and have no known input, output or price: in no sum
 
 
 class CostReport(msgspec.Struct, kw_only=True):
@@ -57,7 +59,6 @@ def run(log: Path, group_by: Iterable[str] = (), *, now_ms: int | None = None) -
     calls = read_calls(log)
     lost = losses(calls)
     total = spend_of(calls, lost.by_call)
-    paid_in = total.input_tokens_uncached + total.cached_tokens + total.cache_write_tokens
     with_cache = total.fresh_usd + total.cached_usd + total.written_usd
     return CostReport(
         log=str(log),
@@ -69,10 +70,12 @@ def run(log: Path, group_by: Iterable[str] = (), *, now_ms: int | None = None) -
         groups=grouped(calls, keys, lost.by_call),
         caching=Caching(
             cached_tokens=total.cached_tokens,
-            cached_share=total.cached_tokens / paid_in if paid_in else None,
+            cached_share=total.told_cached_tokens / total.told_tokens if total.told_tokens else None,
             without_usd=with_cache + total.saved_usd + total.output_usd,
             with_usd=with_cache + total.output_usd,
             saved_usd=total.saved_usd,
+            billed_calls=total.billed_calls,
+            saving_unknown_calls=total.saving_unknown_calls,
         ),
         lost_usd=total.lost_usd,
         losses=lost.by_cause,

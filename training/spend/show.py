@@ -43,16 +43,15 @@ def _groups(result: CostReport) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=True)
     for group in result.groups[:GROUPS_SHOWN]:
         spend = group.spend
-        read = spend.cached_tokens
-        whole = read + spend.input_tokens_uncached + spend.cache_write_tokens
+        whole = spend.told_tokens
         table.add_row(
             *map(_plain, group.key.values()),
             _usd(spend.paid_usd) if spend.calls > spend.unknown_calls else "unknown",
             "" if group.share is None else f"{group.share:.1%}",
             f"{spend.calls:,}",
-            f"{read / whole:.0%}" if whole else "",
-            _usd(spend.saved_usd) if whole else "",
-            _usd(spend.lost_usd) if whole else "",
+            f"{spend.told_cached_tokens / whole:.0%}" if whole else "",
+            _usd(spend.saved_usd) if spend.billed_calls else "",
+            _usd(spend.lost_usd) if spend.billed_calls else "",
             f"{spend.unknown_calls:,}" if spend.unknown_calls else "",
         )
     if len(result.groups) > GROUPS_SHOWN:
@@ -67,10 +66,13 @@ def _money(result: CostReport) -> Iterator[RenderableType]:
     yield f"paid {_usd(total.paid_usd)}: {recorded}, {priced}"
     if total.unknown_calls:
         yield f"! {total.unknown_calls:,} calls have no known cost and are in no sum"
-    if caching.cached_share is not None:
+    if caching.billed_calls and caching.cached_share is not None:
         share = f"{caching.cached_share:.0%} of all input was read from it"
         instead = f"{_usd(caching.with_usd)} instead of {_usd(caching.without_usd)} by the price table"
         yield f"caching saved {_usd(caching.saved_usd)}: {instead}; {share}"
+    if caching.saving_unknown_calls:
+        which = f"{caching.saving_unknown_calls:,} calls that used a cache"
+        yield f"! what caching saved is unknown of {which}: their input, output or price isn't known"
 
 
 def _losses(result: CostReport) -> Iterator[RenderableType]:
