@@ -34,12 +34,18 @@ class SuccessHead:
     task_types: tuple[str, ...]
     prices: dict[str, Prices]
     types: TaskTypes | None
-    oof: np.ndarray  # calibrated p (n,) of each training row from folds without its group; NaN unlabelled
+    # Calibrated p (n,) of each training row, NaN unlabelled: scores from folds without its group, under the
+    # one calibration that is served, whose few numbers have seen the row.
+    oof: np.ndarray
     metrics: dict[str, float] = field(default_factory=dict)
 
     def predict(self, features: np.ndarray, candidate: Iterable[str], task_type: Iterable[str]) -> np.ndarray:
         """P(success) (n,) of each (request features, candidate, task type); works for unseen names too."""
         return calibrated(self.calibration, _raw(self, features, candidate, task_type))
+
+    def by_table(self, features: np.ndarray, candidate: list[str], task_type: list[str]) -> np.ndarray:
+        """P(success) (n,) if the learners added nothing."""
+        return calibrated(self.calibration, _table_values(self, features, (candidate, task_type)))
 
 
 @dataclass(frozen=True)

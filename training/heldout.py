@@ -11,6 +11,7 @@ from training.calibrate import log_loss
 from training.fit import fit_success, fit_tokens
 from training.metrics import ProbabilityMetrics, chance_error, paired_error, probability_metrics
 from training.routed import RouteScore
+from training.served import Served, served
 from training.slices import error_interval
 from training.tasktype import with_types
 
@@ -50,7 +51,8 @@ class Fitted(NamedTuple):
     success: SuccessHead
     table: SuccessHead  # the table alone: the control
     tokens: TokensHead | None
-    rates: dict[str, float] = {}  # noqa: RUF012 — each candidate's own, never mutated
+    rates: dict[str, float]  # each candidate's own
+    served: Served  # success with the table alone where its bundle will serve that
 
 
 class Believed(NamedTuple):
@@ -66,14 +68,15 @@ def fit_both(older: Examples, knobs: Knobs) -> Fitted:
     alone = msgspec.structs.replace(knobs, trees=(), ridges=())
     older = with_types(older, seed=knobs.seed)
     success, table = fit_success(older, knobs), fit_success(older, alone)
-    return Fitted(success, table, fit_tokens(older, knobs), own_rates(older))
+    tokens = fit_tokens(older, knobs)
+    return Fitted(success, table, tokens, own_rates(older), served(success, tokens, older))
 
 
 def believed(heads: Fitted, newest: Examples) -> Believed:
     """Probabilities of success that heads and controls give the newest rows."""
     of = newest.features, newest.candidate
     return Believed(
-        heads.success.predict(*of, newest.task_type),
+        heads.served.predict(*of, newest.task_type),
         heads.table.predict(*of, newest.task_type),
         np.array([heads.rates.get(name, heads.rates[""]) for name in newest.candidate.tolist()]),
     )

@@ -127,7 +127,7 @@ def fit(work: Work) -> None:
 def evaluate(work: Work) -> None:
     """Score them on the newest groups beside their controls."""
     work.said = believed(work.fitted, work.newest)
-    rows = routed_rows(work.fitted.success, work.older, work.newest, _tasks(work)[_held(work)])
+    rows = routed_rows(work.fitted.served, work.older, work.newest, _tasks(work)[_held(work)])
     held_out = scored(work.fitted, work.newest, work.said, work.knobs.seed)
     work.held_out = msgspec.structs.replace(held_out, route=route_score(rows))
     work.slices = slices(work.newest, work.said.p)
@@ -137,7 +137,7 @@ def evaluate(work: Work) -> None:
 def certify(work: Work) -> None:
     """Find the threshold whose harm is bounded, on the groups that the heads haven't seen."""
     task = _tasks(work)[_held(work)]
-    work.certificates = certificates(work.fitted.success, work.older, work.newest, task)
+    work.certificates = certificates(work.fitted.served, work.older, work.newest, task)
 
 
 def refit(work: Work) -> None:

@@ -110,7 +110,7 @@ def publish(
             name: Amount(table=h.table, scale=TokenScale(h.default_ratio, h.log_limit), ratio=h.ratio)
             for name, h in amounts.items()
         },
-        support=_support(examples.features, learned),
+        support=tuple(support_of(examples.features, learned).values()),
         task_types=success.task_types,
         types=None if success.types is None else success.types.card,
         types_known=any(each.types_known for each in learned),
@@ -142,8 +142,8 @@ def _part(learned: Learned) -> Part:
     return Part(text, learned.tree_weight, learned.linear)
 
 
-def _support(features: np.ndarray, heads: Iterable[Learned]) -> tuple[Range, ...]:
-    """The range in training of every request feature that some tree splits on or some linear part weighs."""
+def support_of(features: np.ndarray, heads: Iterable[Learned]) -> dict[int, Range]:
+    """Range in training of every column that some tree splits on or some linear part weighs, by its index."""
     used: set[int] = set()
     for learned in heads:
         if learned.booster is not None:
@@ -153,10 +153,10 @@ def _support(features: np.ndarray, heads: Iterable[Learned]) -> tuple[Range, ...
             used |= set(learned.linear.columns.tolist())
     names = feature_names(features.shape[1] - len(feature_names(0)))
     columns = {index: features[:, index].astype(np.float64) for index in sorted(used)}
-    return tuple(
-        Range(names[i], float(np.nanmin(c)), float(np.nanmax(c)), bool(np.isnan(c).any()))
+    return {
+        i: Range(names[i], float(np.nanmin(c)), float(np.nanmax(c)), bool(np.isnan(c).any()))
         for i, c in columns.items()
-    )
+    }
 
 
 def profiles(success: SuccessHead, tokens: TokensHead | None, examples: Examples) -> list[CandidateProfile]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 import pytest
 
 from features.vector import feature_names
+from models.bundle import Bundle, CandidateView
 from training.certify import Routed
 from training.dataset import holdout_mask
 from training.examples import Examples, Knobs
 from training.gates import CHOICE, gates_of_scores
 from training.heldout import Believed, Fitted, HeldOut, believed, fit_both, scored
+from training.publish import Provenance, publish
 from training.routed import MIN_PAIRED, route_score
+from training.tasktype import with_types
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KNOBS = Knobs(trees=(20,), ridges=(), min_data_in_leaf=20)
 
@@ -35,7 +43,7 @@ def make(n: int = 1200, groups: int = 300) -> Examples:
 
 
 def judged(rows: Examples, p: np.ndarray, table: np.ndarray, pin: np.ndarray) -> HeldOut:
-    return scored(Fitted(None, None, None), rows, Believed(p, table, pin), 0)  # type: ignore[arg-type]
+    return scored(Fitted(None, None, None, {}, None), rows, Believed(p, table, pin), 0)  # type: ignore[arg-type]
 
 
 def passed(held: HeldOut) -> dict[str, bool]:
@@ -78,6 +86,28 @@ def test_a_pin_believes_one_rate_of_each_candidate_and_the_table_learns_nothing_
         pins = said.pin[rows.candidate[~old] == name]
         assert len(np.unique(pins)) == 1
         assert pins[0] == pytest.approx(rows.success[old & (rows.candidate == name)].mean(), abs=0.002)
+
+
+def test_far_from_what_was_trained_on_the_table_is_scored_as_it_is_served(tmp_path: Path) -> None:
+    rows, rng = make(), np.random.default_rng(2)
+    rows.features[:, 20] = rng.normal(size=1200)
+    rows = rows._replace(success=(rng.random(1200) < np.where(rows.features[:, 20] > 0, 0.9, 0.1)) * 1.0)
+    heads = fit_both(rows, KNOBS)
+    publish(tmp_path / "b", (heads.success, heads.tokens), with_types(rows), Provenance(kind="trained"))
+    bundle, views = Bundle.load(tmp_path / "b"), [CandidateView("gpt-5", 1.0, 2.0)]
+    assert bundle.manifest.support
+    assert bundle.manifest.types_known
+    far = rows.features[:3].copy()
+    far[:, heads.served.at] = 50.0
+    for features, kind, outside in (
+        (rows.features[:3], "a", 0),
+        (far, "a", 3),
+        (rows.features[:3], "new", 3),
+    ):
+        said = heads.served.predict(features, ["gpt-5"] * 3, [kind] * 3)
+        got = [bundle.predict(row[None], views, kind).p_success[0] for row in features]
+        assert said == pytest.approx(got, abs=1e-6)
+        assert heads.served.outside(features, [kind] * 3).sum() == outside
 
 
 def routed(cheap: float, dear: float, n: int = 400) -> Routed:
