@@ -76,7 +76,7 @@ def error_interval(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[flo
     # The high end has it lie where noise hides it best: in every bin by as much as that one's noise.
     high = _largest(spread, noise, lambda drawn: float(np.mean(drawn <= error)) > TAIL)
     other = _largest(-spread, noise, lambda drawn: float(np.mean(drawn <= error)) > TAIL)
-    # Folds that foretell each other's rows leave less noise than groups drawn afresh: then none of these fits.
+    # Folds that foretell each other show less noise than groups drawn afresh: then no true error fits.
     reach = Z_95 * float(np.abs(seen + noise).sum(axis=1).std())
     return min(low, error), max(high, other, error + reach)
 
