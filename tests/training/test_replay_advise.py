@@ -119,3 +119,26 @@ def test_every_number_in_the_sentence_stands_in_the_rows(pins, routers):
     assert [float(t) for t in told.groups()] == pytest.approx(
         [end * 100 for end in chosen.quality_gain_ci], abs=0.051
     )
+
+
+def test_what_refuses_more_than_today_saves_nothing():
+    """A pin that a budget stops at once costs nothing, and answers nothing."""
+    today = logged()
+    today.refused = 10
+    stopped = row("pin:big", 0.0, role="pin", refused=5_000)
+    found = advise([today, stopped])
+    assert found.policy is None
+    assert found.sentence == (
+        "Not enough evidence to change anything. "
+        "All that would cost less refuses more calls than today under this budget."
+    )
+    answering = row("pin:small", 60.0, role="pin", refused=10)
+    assert advise([today, stopped, answering]).policy == "pin:small"
+    router = row("learned", 30.0, refused=11)
+    assert advise([today, stopped, answering, router]).policy == "pin:small"
+
+
+def test_a_saving_without_an_interval_is_still_told():
+    unknown = row("pin:small", 40.0, role="pin", supported=False)
+    unknown.saving_ci = None
+    assert "pin:small would cost 60% (its interval is unknown) less" in advise([logged(), unknown]).sentence

@@ -43,7 +43,7 @@ def advise(rows: Sequence[Row], base: str = "logged") -> Advice:
     chosen = min(routers, key=lambda row: (row.cost_usd or 0.0, row.name), default=best)
     if chosen is not None:
         return Advice(chosen.name, _do(chosen, today))
-    if any(row.supported for row in rows if _changes(row, today)):
+    if any(row.supported and row.refused <= today.refused for row in rows if _changes(row, today)):
         why = "no policy whose answers are known saves beyond its interval without a loss of more than "
         return Advice(base, f"{stay}: {why}{MARGIN:.0%}. {_cheapest(rows, today)}")
     return Advice(None, f"Not enough evidence to change anything. {_cheapest(rows, today)}")
@@ -79,8 +79,15 @@ def _good(row: Row, today: Row, asked: int) -> bool:
     """Whether it saves beyond its interval and loses at most MARGIN of success, being one of `asked`.
 
     The best of many looks better than it is, so the interval of each is as wide as holds for all at once.
+    A call that a spent budget turns away is no saving, so what refuses more than today isn't good.
     """
-    if not row.supported or row.saving_ci is None or row.share == today.share or row.unsafe_switches:
+    if (
+        row.refused > today.refused
+        or not row.supported
+        or row.saving_ci is None
+        or row.share == today.share
+        or row.unsafe_switches
+    ):
         return False
     apart = difference(row, today)
     if apart is None:
@@ -92,7 +99,7 @@ def _good(row: Row, today: Row, asked: int) -> bool:
 
 def _beats(row: Row, base: Row) -> bool:
     """Whether it is better than what it would replace, or as good and cheaper beyond its interval."""
-    if row.saving_ci is None:
+    if row.saving_ci is None or row.refused > base.refused:
         return False
     apart = difference(row, base)
     better = apart is not None and apart[0] > 0
@@ -119,17 +126,22 @@ def _do(row: Row, today: Row) -> str:
 
 
 def _share(row: Row) -> str:
-    if row.saving is None or row.saving_ci is None:
+    if row.saving is None:
         return "an unknown share"
+    if row.saving_ci is None:
+        return f"{row.saving:.0%} (its interval is unknown)"
     return f"{row.saving:.0%} ({row.saving_ci[0]:.0%} to {row.saving_ci[1]:.0%})"
 
 
 def _cheapest(rows: Sequence[Row], today: Row) -> str:
     """What would save most if it were as good, and what it costs to know that."""
     saving = [r for r in rows if _changes(r, today) and r.role in ("pin", "policy") and (r.saving or 0) > 0]
-    if not saving:
+    answering = [row for row in saving if row.refused <= today.refused]
+    if saving and not answering:
+        return "All that would cost less refuses more calls than today under this budget."
+    if not answering:
         return "Nothing that was played would cost less."
-    most = max(saving, key=lambda row: (row.saving or 0.0, row.name))
+    most = max(answering, key=lambda row: (row.saving or 0.0, row.name))
     name = most.name
     if most.supported:
         apart = difference(most, today)

@@ -53,7 +53,10 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     elif result.labelled:
         yield "a bundle trained on these very calls is flattered by them: replay later ones (--since)"
     if options.budget is not None:
-        yield "quality is of answered calls only; those that the budget refuses are counted beside it"
+        yield (
+            "quality is of answered calls only; those that the budget refuses are counted beside it, cost "
+            "nothing and save nothing: what refuses more than today isn't advised"
+        )
     together = _at_once(stage)
     if together and stage.matrix is None:
         yield f"{together:,} of {book.sessions:,} sessions overlap in time: their caches are kept apart"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -33,6 +33,8 @@ def render(result: Result) -> Iterator[RenderableType]:
     if not result.ok:
         return
     yield _table(result)
+    for why, names in _unknown(result.policies).items():
+        yield Text(f"? quality unknown of {_some(names)}: {why}")
     yield Text("cost is simulated along each route's own caches; quality is estimated, never simulated")
     for caveat in result.caveats:
         yield Text(f"! {caveat}")
@@ -45,15 +47,29 @@ def _table(result: Result) -> RenderableType:
 
     table = Table(title="what it would have cost, and how good it would have been")
     table.add_column("policy", overflow="fold", min_width=18)
-    for name in ("cost", "saves", "quality", "ESS", "switches"):
+    refuses = any(row.refused for row in result.policies)
+    for name in ("cost", "saves", "quality", "ESS", "switches", *(["refused"] if refuses else [])):
         table.add_column(name, justify="right")
     for role in ROLES:
         rows = [row for row in result.policies if row.role == role]
         for row in rows:
-            table.add_row(Text(row.name), *_cells(row))
+            table.add_row(Text(row.name), *_cells(row), *([f"{row.refused:,}"] if refuses else []))
         if rows:
             table.add_section()
     return table
+
+
+def _unknown(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Names of the rows whose quality can't be quoted, by the reason."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.supported and row.why:
+            found.setdefault(row.why, []).append(row.name)
+    return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,33 @@
+"""The table of a what-if for people: what is refused, and why a quality is unknown, stand in it."""
+
+import pytest
+from replay_logs import CHEAP, write_log
+from typer.testing import CliRunner
+
+import samediff
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    return write_log(tmp_path_factory.mktemp("show") / "log", sessions=40, epsilon=0.1)
+
+
+def shown(log, *more):
+    """The table as printed."""
+    done = CliRunner().invoke(
+        samediff.app, ["what-if", str(log), "--no-frontier", *more], env={"COLUMNS": "100"}
+    )
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_refused_calls_have_a_column_where_there_are_any(log):
+    assert "refused" not in shown(log).split("cost is simulated")[0].split("what it would")[1]
+    table = shown(log, "--budget", "0.1/session").split("what it would")[1]
+    assert "refused" in table.split("logged")[0]
+
+
+def test_why_a_quality_is_unknown_is_said_below_the_table(log):
+    printed = " ".join(shown(log).split())
+    assert "? quality unknown of" in printed
+    assert f"pin:{CHEAP}" in printed.split("? quality unknown of", 1)[1]
