@@ -217,6 +217,8 @@ def test_policies_are_played_as_asked(log, tmp_path):
     assert cascade["cost_usd"] > row(result, f"pin:{CHEAP}")["cost_usd"]
     assert cascade["quality"] is None
     assert row(result, "learned:max_loss=0.3")["router_usd"] > 0
+    assert "add up to 2, not 1: they are read as shares, claude-opus-4-6 50%" in result["caveats"][0]
+    assert not any("add up to" in line for line in what_if(log, "--policy", f"pin:{CHEAP}")["caveats"])
 
 
 @pytest.mark.parametrize(
@@ -225,6 +227,13 @@ def test_policies_are_played_as_asked(log, tmp_path):
         (["--policy", "pin:nobody-9"], "nobody-9: no candidate of the catalogue, and no price is known"),
         (["--policy", "best"], "neither a file, nor a bundle's folder, nor a policy"),
         (["--policy", "cascade:a"], "a cascade names two candidates"),
+        (["--policy", "cascade:a,a"], "a cascade goes on to another candidate"),
+        (["--policy", "cascade:claude-opus-4.6,anthropic/claude-opus-4-6"], "both are claude-opus-4.6"),
+        (["--check-noise", "7"], "--check-noise 7: a share from 0 to 1"),
+        (["--check-noise", "nan"], "--check-noise nan: a share from 0 to 1"),
+        (["--router-usd", "nan"], "--router-usd nan: USD, 0 or more"),
+        (["--router-usd=-3"], "--router-usd -3: USD, 0 or more"),
+        (["--since", "2026-06-02", "--until", "2026-06-01"], "isn't before --until 2026-06-01T00:00"),
         (["--policy", "none.toml"], "no such file"),
         (["--policy", f"pin:{CHEAP}", "--without", CHEAP], "can't be played: --without takes it away"),
         (["--without", "nobody"], "there is no such candidate among"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+
 import msgspec
+
+from features.errors import BadInput
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,3 +28,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     frontier: bool = True  # sweep the learned policy's knob
     draws: int = 1_000
     seed: int = 0
+
+
+def check(options: Options) -> None:
+    """Refuse what no replay could be asked; BadInput names the option and what may stand there."""
+    if not 0 <= options.check_noise <= 1:
+        raise BadInput(f"--check-noise {options.check_noise:g}: a share from 0 to 1 is needed")
+    usd = options.router_usd
+    if usd is not None and not (math.isfinite(usd) and usd >= 0):
+        raise BadInput(f"--router-usd {usd:g}: USD, 0 or more, are needed")
+    since, until = options.since_ms, options.until_ms
+    if since is not None and until is not None and since >= until:
+        raise BadInput(f"--since {_day(since)} isn't before --until {_day(until)}: nothing lies between them")
+
+
+def _day(ms: int) -> str:
+    """A time as --since and --until take it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M")

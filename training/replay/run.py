@@ -12,6 +12,7 @@ from training.replay.advise import advise
 from training.replay.caveats import caveats_of
 from training.replay.groups import in_groups
 from training.replay.lineup import Asked, entries_of
+from training.replay.options import check
 from training.replay.reproduce import bills_of, reproduce
 from training.replay.result import Result
 from training.replay.rows import rows_of
@@ -32,15 +33,16 @@ if TYPE_CHECKING:
 def run(log: Path, options: Options, settings: Settings) -> Result:
     """Answer for one log; BadInput, one line, for what can't be played."""
     started = time.monotonic()
+    check(options)
     prices.use(settings.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
     stage = set_up(log, options, settings, asked.specs)
     bills = bills_of(log, stage.world)
     stage = stage._replace(world=stage.world._replace(scale=bills.scale))
     played = as_matrix(stage, bills.usd)
-    check = reproduce(stage.world, bills, known=played.matrix is not None)
-    result = _first(log, check, stage)
-    if check.ok:
+    met = reproduce(stage.world, bills, known=played.matrix is not None)
+    result = _first(log, met, stage)
+    if met.ok:
         stage = played
         stage = stage._replace(world=as_asked(stage.world, options))
         _told(result, stage, asked)
@@ -59,7 +61,8 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
         in_groups(result.policies, entries, stage, options.group_by)
     advice = advise(result.policies, base)
     result.recommendation, result.advised = advice.sentence, advice.policy
-    result.caveats = list(caveats_of(stage, result, options))
+    result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
+    result.caveats += caveats_of(stage, result, options)
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.world, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.world)

@@ -10,11 +10,13 @@ import msgspec
 from features.errors import BadInput
 from router.policy import Policy, parse_policy
 from router.tomlfile import read_toml
+from training.replay.arms import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_LEARNED = "learned:max_loss=0.02"
+ROUNDED = 0.011  # that three weights of two places may miss 1 by
 
 
 class Spec(NamedTuple):
@@ -24,6 +26,16 @@ class Spec(NamedTuple):
     policy: Policy | None = None
     cascade: tuple[str, str] | None = None
     bundle: str | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """What a reader of this policy might take otherwise: weights of a mix that aren't shares already."""
+        weights = {} if self.policy is None else self.policy.weights
+        whole = sum(weights.values())
+        if not weights or abs(whole - 1) <= ROUNDED:
+            return None
+        shares = ", ".join(f"{name} {weight / whole:.0%}" for name, weight in weights.items())
+        return f"weights of {self.name} add up to {whole:g}, not 1: they are read as shares, {shares}"
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -54,6 +66,8 @@ def parse_spec(said: str) -> Spec:
         arms = tuple(name.strip() for name in text.removeprefix("cascade:").split(",") if name.strip())
         if len(arms) != 2:
             raise BadInput(f"--policy {said!r}: a cascade names two candidates: cascade:CHEAP,STRONG")
+        if key_of(arms[0]) == key_of(arms[1]):
+            raise BadInput(f"--policy {said!r}: both are {arms[0]}; a cascade goes on to another candidate")
         return Spec(text, cascade=(arms[0], arms[1]))
     path = Path(text)
     if path.suffix == ".toml":
