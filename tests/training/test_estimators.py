@@ -358,3 +358,39 @@ def test_a_log_that_contradicts_itself_is_refused_in_one_line(change: dict[str, 
     log = bandit([0, 1], [1.0, 0.0], np.full((2, 2), 0.5))._replace(**change)
     with pytest.raises(BadInput, match=said):
         checked(log)
+
+
+def of_two_arms(known_of_second: float, n: int = 4000) -> Bandit:
+    """Two arms drawn evenly, right in 9 and 5 of 10 answers; the second's outcomes are known in part."""
+    rng = np.random.default_rng(21)
+    action = rng.integers(0, 2, n)
+    reward = (rng.random(n) < np.where(action == 0, 0.9, 0.5)).astype(float)
+    reward[(action == 1) & (rng.random(n) >= known_of_second)] = np.nan
+    return bandit(action, reward, np.full((n, 2), 0.5))
+
+
+def test_an_arm_without_any_label_is_no_support() -> None:
+    log = of_two_arms(0.0)
+    answer = estimate(log, np.full((log.n, 2), 0.5), np.full((log.n, 2), 0.9))
+    assert (answer.support.unsupported, answer.support.unlabelled) == (0.5, 0.5)
+    assert answer.best is None
+    assert "50% of what the policy would do is of arms without any known outcome" in (answer.refused or "")
+    pin = estimate(log, np.tile([1.0, 0.0], (log.n, 1)), np.full((log.n, 2), 0.9))
+    assert (pin.best, pin.support.unlabelled) == ("dr", 0.0)
+
+
+def test_few_labels_of_an_arm_are_few_effective_decisions() -> None:
+    log = of_two_arms(0.1)
+    even = estimate(log, np.full((log.n, 2), 0.5), np.full((log.n, 2), 0.7)).support
+    assert even.ess == pytest.approx(log.n / (0.5 + 0.5 / of.share_known(log)[1]), rel=0.05)
+    assert even.ess < 0.4 * even.labelled
+
+
+def test_what_was_logged_counts_each_arm_as_often_as_it_answered() -> None:
+    whole, thin = of_two_arms(1.0), of_two_arms(0.15)
+    np.testing.assert_array_equal(of.as_logged(whole), whole.reward)
+    assert float(np.nanmean(thin.reward)) > 0.8
+    found = clustered(of.as_logged(thin), thin.cluster)
+    assert found.low < 0.7 < found.high
+    assert found.mean == pytest.approx(float((of.heard(thin) * np.nan_to_num(thin.reward)).mean()))
+    assert found.half_width > 1.5 * clustered(of.as_logged(whole), whole.cluster).half_width

@@ -54,7 +54,8 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
     with_propensity: int
     ess: float  # effective decisions of the importance weights
     largest_share: float  # of their sum, on one decision
-    unsupported: float  # share of the target's chances on arms that the log gave none
+    unsupported: float  # share of the target's chances on arms that the log gave none, or has no label of
+    unlabelled: float  # of these, on arms that had a chance: none of their answers has a known outcome
     pairs: int
     pairs_ess: float
     by_arm: dict[str, int]  # labelled free decisions of each arm
@@ -180,17 +181,20 @@ def _replayed(log: Bandit, target: np.ndarray, seed: int) -> Iterator[Estimate]:
 def _support(log: Bandit, target: np.ndarray, *, locked: int) -> Support:
     known = np.isfinite(log.reward)
     told = np.isfinite(log.propensity).all(axis=1)
-    w = np.nan_to_num(np.where(told & known, of.weights(log, target), 0.0)) if log.n else np.zeros(0)
-    none = np.where(told[:, None], log.propensity <= 0, False) & (target > 0)
+    heard = of.heard(log)  # few labels of an arm speak for many answers
+    w = np.nan_to_num(np.where(told & known, of.weights(log, target) * heard, 0.0)) if log.n else np.zeros(0)
     counts = np.bincount(log.action[known], minlength=len(log.arms))
+    none = told[:, None] & (log.propensity <= 0)
+    deaf = told[:, None] & ~none & (counts == 0)[None, :]
     return Support(
         free=log.n,
         locked=locked,
         labelled=int(known.sum()),
         with_propensity=int(told.sum()),
-        ess=min(effective_size(w), _to_be_expected(log, target) * float(known.mean())) if log.n else 0.0,
+        ess=min(effective_size(w), _to_be_expected(log, target)) if log.n else 0.0,
         largest_share=float(w.max(initial=0.0) / w.sum()) if w.sum() > 0 else 1.0,
-        unsupported=float((target * none).sum() / max(log.n, 1)),
+        unsupported=float((target * (none | deaf)).sum() / max(log.n, 1)),
+        unlabelled=float((target * deaf).sum() / max(log.n, 1)),
         pairs=0 if log.paired is None else int((pair_weights(log, target) > 0).sum()),
         pairs_ess=_of_pairs(log, target),
         by_arm={arm: int(count) for arm, count in zip(log.arms, counts, strict=True)},
@@ -198,12 +202,17 @@ def _support(log: Bandit, target: np.ndarray, *, locked: int) -> Support:
 
 
 def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
-    """Effective decisions that a log of these chances holds: n / E[w²].
+    """Effective decisions that a log of these chances and shares of labels holds: n / E[w²].
 
     What was drawn may look better than it is: where nothing improbable happened, no weight is large.
     """
-    possible = np.where(log.propensity > 0, target, 0.0)  # what had no chance at all is `unsupported`
-    mean = square_weight(possible, np.nan_to_num(log.propensity))
+    never = (
+        np.bincount(log.action, minlength=len(log.arms)) == 0
+    )  # as likely labelled as any, had it answered
+    share = np.where(never, np.isfinite(log.reward).mean(), of.share_known(log))
+    chance = np.nan_to_num(log.propensity) * share[None, :]
+    possible = np.where(chance > 0, target, 0.0)  # what had no chance at all is `unsupported`
+    mean = square_weight(possible, chance)
     return log.n / mean if mean > 0 else 0.0
 
 
@@ -222,6 +231,8 @@ def _unheard(support: Support) -> str | None:
     if support.with_propensity < support.free:
         told = f"{support.with_propensity:,} of {support.free:,} decisions"
         return f"the log tells the chances of {told} only, so nothing is known of what it might have done"
+    if support.unsupported > MAX_UNSUPPORTED and 2 * support.unlabelled > support.unsupported:
+        return f"{support.unlabelled:.0%} of what the policy would do is of arms without any known outcome"
     if support.unsupported > MAX_UNSUPPORTED:
         return f"{support.unsupported:.0%} of what the policy would do, the log never had a chance to do"
     if support.ess > 0 and support.largest_share > MAX_SHARE:

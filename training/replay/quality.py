@@ -9,7 +9,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from training.estimators import scores as of
-from training.estimators.estimate import MIN_ESS, estimate, interval
+from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, estimate, interval
+from training.estimators.intervals import effective_size
 from training.estimators.model import table_model
 from training.estimators.paired import paired, share_of_logged
 
@@ -67,8 +68,10 @@ class Judge:
         return self._gained(said, chances) if known.any() else said
 
     def _gained(self, said: Quality, target: np.ndarray) -> Quality:
-        """The same with what it gains over the logged answers, score by score."""
+        """The same with what it gains over the logged answers, score by score, where these are known."""
         log = self.log
+        if self._unlabelled()[0] > MAX_UNSUPPORTED:
+            return said
         scores = np.zeros(log.n)
         share = {"dr": 1.0, "paired": 0.0}.get(said.how or "")
         share = share_of_logged(log, target) if share is None else share
@@ -76,7 +79,7 @@ class Judge:
             scores += share * of.doubly_robust(log, target, self.model)
         if share < 1:
             scores += (1 - share) * paired(log, target, self.model)
-        found = interval(scores - of.heard(log) * np.nan_to_num(log.reward), log.cluster)
+        found = interval(scores - of.as_logged(log), log.cluster)
         return said._replace(gain=found.mean, gain_ci=(found.low, found.high))
 
     def _chances(self, target: np.ndarray) -> np.ndarray:
@@ -87,18 +90,38 @@ class Judge:
         return certain
 
     def _as_logged(self, known: np.ndarray) -> Quality:
-        """The mean of what was logged: this policy did answer all that."""
-        rewards, cluster = self.log.reward[known], self.log.cluster[known]
-        labels, sessions = int(known.sum()), len(np.unique(cluster))
+        """The mean of what was logged, each arm as often as it answered: this policy did answer all that."""
+        log = self.log
+        labels, sessions = int(known.sum()), len(np.unique(log.cluster[known]))
+        ess = effective_size(of.heard(log))
         if labels < MIN_LABELS or sessions < MIN_SESSIONS:
             return Quality(
                 ess=float(labels),
                 why=f"{labels:,} of the logged answers in {sessions:,} sessions have a known outcome, "
                 f"{MIN_LABELS} in {MIN_SESSIONS} are needed",
             )
-        found = interval(rewards, cluster)
+        share, names = self._unlabelled()
+        if share > MAX_UNSUPPORTED:
+            return Quality(
+                ess=ess, why=f"no outcome of {names} is known, which gave {share:.0%} of the answers"
+            )
+        if ess < MIN_LABELS:
+            return Quality(
+                ess=ess,
+                why=f"the arms are labelled so unequally that {labels:,} known outcomes are worth {ess:.0f}, "
+                f"{MIN_LABELS} are needed",
+            )
+        found = interval(of.as_logged(log), log.cluster)
         ends = (max(0.0, found.low), min(1.0, found.high))
-        return Quality(found.mean, ends, float(labels), True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
+        return Quality(found.mean, ends, ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
+
+    def _unlabelled(self) -> tuple[float, str]:
+        """Share of the answers that are of arms without any known outcome, and whose they are."""
+        log = self.log
+        silent = of.share_known(log) == 0
+        theirs = silent[log.action]
+        names = [log.arms[arm] for arm in np.unique(log.action[theirs])]
+        return float(theirs.mean()), " and ".join(names)
 
 
 def _enough(missing: Missing | None, ess: float, call_usd: float | None) -> Missing | None:
