@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
-from training.replay.entries import Entry, crossed, entry_of, halves, mixed, parts_of
+from training.replay.entries import Entry, entry_of, halves, mixed, parts_of
+from training.replay.money import Bill
 from training.replay.walk import Manner, constant, walk
 from training.replay.world import play
 
@@ -74,8 +76,14 @@ def best_single(
 
 
 def _crossed(name: str, chosen: tuple[Entry, Entry], half: np.ndarray, world: World) -> Entry:
+    """The first on the sessions of `half`, the second on the others, played as one: a budget is of both."""
+    first, second = chosen
+    assert first.target is not None
+    assert second.target is not None
+    route = np.where(half[world.book.session], first.target, second.target)
     named = " and ".join(dict.fromkeys(entry.name for entry in chosen))
-    return crossed(name, chosen, half, world.book.session, f"{named}, each chosen on the other half")
+    said = f"{named}, each chosen on the other half"
+    return entry_of(name, play(world, route), world.arms, "control", said)
 
 
 def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | None:
@@ -92,22 +100,25 @@ def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | 
 def learned(
     world: World, policy: Policy, certified: Certified | None, name: str = "learned"
 ) -> dict[str, Entry]:
-    """The learned policy as served, held to its first choice of a session, and blind to caches."""
+    """The learned policy as served, held to its first choice of a session, and blind to caches.
+
+    Who knows of no cache has no reason to stay: blind weighs every turn anew, by list price. Locks hold.
+    """
     served = Manner(certified=certified)
     manners = {
-        name: served,
-        "sticky_session": served._replace(by_session=True),
-        "blind": served._replace(blind=True),
+        name: (policy, served),
+        "sticky_session": (policy, served._replace(by_session=True)),
+        "blind": (replace(policy, sticky=False), served._replace(blind=True)),
     }
     roles = {name: "policy"}
     said = {
         name: policy.name,
         "sticky_session": f"{policy.name}, decided once a session",
-        "blind": f"{policy.name}, as if there were no caches",
+        "blind": f"{policy.name}, every turn by list price, as if there were no caches",
     }
     return {
-        key: entry_of(key, walk(world, policy, manner), world.arms, roles.get(key, "control"), said[key])
-        for key, manner in manners.items()
+        key: entry_of(key, walk(world, *played), world.arms, roles.get(key, "control"), said[key])
+        for key, played in manners.items()
     }
 
 
@@ -126,7 +137,7 @@ def cascade(world: World, pair: tuple[int, int], noise: float, name: str) -> Ent
     draw = np.random.default_rng([book.n, first, second]).random(book.n)
     moved = (draw < escalates)[decision]
     routes = ((free | ~moved, first), (moved, second))
-    plays = [_some(world, rows, arm) for rows, arm in routes if rows.any()]
+    plays, refused = _paid(world, [(rows, _some(world, rows, arm)) for rows, arm in routes if rows.any()])
     parts = [parts_of(played) for played in plays]
     answering = np.where(moved, second, first)
     calls = sum(len(played.route) for played in plays)
@@ -140,9 +151,27 @@ def cascade(world: World, pair: tuple[int, int], noise: float, name: str) -> Ent
         switches=int(switches.sum()),
         unsafe=int((switches & ~free).sum()),
         share={names[int(p.route[0])]: len(p.route) / calls for p in plays},
+        refused=refused,
         said=f"{names[first]}, checked (wrong {noise:.0%} of the time), "
         f"{float(moved.mean()):.0%} of calls by {names[second]}",
     )
+
+
+def _paid(world: World, plays: list[tuple[np.ndarray, Played]]) -> tuple[list[Played], int]:
+    """The steps of a cascade as the budget lets them be; a call is refused with all its steps."""
+    if world.budget is None:
+        return [played for _, played in plays], 0
+    usd = np.zeros(world.book.n)
+    for rows, played in plays:
+        usd[rows] += played.bill.total
+    refused = world.budget.refused(usd)
+    found = []
+    for rows, played in plays:
+        bill = Bill(*(np.where(refused[rows], 0.0, part) for part in played.bill))
+        total = np.zeros(world.book.n)
+        total[rows] = bill.total
+        found.append(played._replace(bill=bill, usd=world.book.of_session(total)))
+    return found, int(refused.sum())
 
 
 def _some(world: World, rows: np.ndarray, arm: int) -> Played:

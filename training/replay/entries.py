@@ -72,7 +72,10 @@ def parts_of(played: Played) -> dict[str, float]:
 
 
 def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, said: str) -> Entry:
-    """Sessions drawn at random: `weight` of them as the second, the rest as the first; in expectation."""
+    """Sessions drawn at random: `weight` of them as the second, the rest as the first; in expectation.
+
+    A budget is spent by each of the two alone, so what is refused is exact for budgets by session only.
+    """
     one, two = (_chances(entry, len(arms.arms)) for entry in (first, second))
     blend = {key: (1 - weight) * first.parts[key] + weight * second.parts[key] for key in first.parts}
     names = {*first.share, *second.share}
@@ -86,6 +89,7 @@ def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, sai
         unsafe=(1 - weight) * first.unsafe + weight * second.unsafe,
         share={n: part for n, part in share.items() if part},
         target=(1 - weight) * one + weight * two,
+        refused=round((1 - weight) * first.refused + weight * second.refused),
         role="control",
         said=said,
     )
@@ -101,31 +105,3 @@ def halves(sessions: int, seed: int) -> np.ndarray:
     """A half (S,) bool of the sessions, drawn once: what is chosen on one is scored on the other."""
     half: np.ndarray = np.random.default_rng([seed, sessions]).permutation(sessions) % 2 == 0
     return half
-
-
-def crossed(
-    name: str, chosen: tuple[Entry, Entry], half: np.ndarray, session: np.ndarray, said: str
-) -> Entry:
-    """The first entry on the sessions of `half`, the second on the others."""
-    first, second = chosen
-    assert first.target is not None
-    assert second.target is not None
-    rows = half[session]
-    share = [half.mean(), 1 - half.mean()]
-    both = {
-        n: sum(w * e.share.get(n, 0.0) for w, e in zip(share, chosen, strict=True))
-        for n in {*first.share, *second.share}
-    }
-    parts = {key: sum(w * e.parts[key] for w, e in zip(share, chosen, strict=True)) for key in first.parts}
-    return Entry(
-        name=name,
-        usd=np.where(half, first.usd, second.usd),
-        parts=parts,
-        read=sum(w * e.read for w, e in zip(share, chosen, strict=True)),
-        switches=sum(w * e.switches for w, e in zip(share, chosen, strict=True)),
-        unsafe=sum(w * e.unsafe for w, e in zip(share, chosen, strict=True)),
-        share=both,
-        target=np.where(rows, first.target, second.target),
-        role="control",
-        said=said,
-    )

@@ -113,6 +113,8 @@ def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> En
     first, second = (stage.world.known[:, arm] for arm in pair)
     names = [world.arms.names[arm] for arm in pair]
     usd = first + asked * second
+    refused = np.zeros(len(usd), dtype=bool) if world.budget is None else world.budget.refused(usd)
+    usd = np.where(refused, 0.0, usd)
     calls = 1 + float(asked.mean())
     return Entry(
         name=name,
@@ -120,6 +122,7 @@ def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> En
         parts=dict.fromkeys(of_matrix.PARTS, 0.0) | {"output": float(usd.sum())},
         share={names[0]: 1 / calls, names[1]: float(asked.mean()) / calls},
         quality=quality,
+        refused=int(refused.sum()),
         said=f"{names[0]}, checked (wrong {noise:.0%} of the time), {asked.mean():.0%} again by {names[1]}",
     )
 
