@@ -18,8 +18,6 @@ from features.cache.bulk import WHYS
 from features.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from features.cache import CacheRules
     from training.replay.arms import Arms
     from training.replay.book import Book
@@ -139,54 +137,66 @@ def _classes(caches: Caches, at: np.ndarray) -> np.ndarray:
     return found
 
 
+class _Tally(NamedTuple):
+    """Who answered each call (n,), in which fold its session is, and how many arms there are."""
+
+    arm: np.ndarray
+    fold: np.ndarray
+    k: int
+
+    def others(self, which: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Sums (k, FOLDS) over the other folds."""
+        sums = np.zeros((self.k, FOLDS))
+        np.add.at(sums, (self.arm[which], self.fold[which]), values[which])
+        left: np.ndarray = sums.sum(axis=1, keepdims=True) - sums
+        return left
+
+    def whole(self, which: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Sums (k, FOLDS) over all sessions: what a client asks to be written is its habit, no luck."""
+        sums: np.ndarray = np.bincount(self.arm[which], weights=values[which], minlength=self.k)[:, None]
+        return np.repeat(sums, FOLDS, axis=1)
+
+
 def fare(book: Book, arms: Arms, caches: Caches, tokens: np.ndarray, output: np.ndarray) -> Fare:
     """Hold the simulator against what the log says was read, along the logged route."""
     split = reach(book, caches, tokens, output, arms.logged)
     told = np.isfinite(book.cached)
-    fold = book.session % FOLDS
+    tally = _Tally(arms.logged, book.session % FOLDS, len(arms.arms))
     rules = caches.at[np.arange(book.n), arms.logged]
     floor = np.array([*(float(r.floor_tokens) for r in caches.rules), np.inf])[rules]
     cached = np.nan_to_num(book.cached)
     single = told & ~book.run
-    warm = single & (split.read > 0)
     cold = single & (split.read == 0) & (book.prompt >= floor)
-    k = len(arms.arms)
-
-    def of(which: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sums (k, FOLDS) over the other folds."""
-        sums = np.zeros((k, FOLDS))
-        np.add.at(sums, (arms.logged[which], fold[which]), values[which])
-        left: np.ndarray = sums.sum(axis=1, keepdims=True) - sums
-        return left
-
-    def whole(values: np.ndarray) -> np.ndarray:
-        """Sums (k, 1) over all sessions: what a client asks to be written is its habit, no luck."""
-        sums: np.ndarray = np.bincount(arms.logged[told], weights=values[told], minlength=k)[:, None]
-        return np.repeat(sums, FOLDS, axis=1)
-
-    ones = np.ones(book.n)
-    published = _published(caches, k)[:, None]
-    calls = of(warm, ones)
-    each = of(warm, split.read) / np.maximum(calls, 1)
-    read = (of(warm, cached) + PRIOR_CALLS * each * published) / np.maximum(
-        of(warm, split.read) + PRIOR_CALLS * each, 1
-    )
     rest = np.maximum(book.prompt - cached, 0.0)
-    share = whole(np.nan_to_num(book.written)) / np.maximum(whole(rest), 1)
-    hourly = whole(np.nan_to_num(book.written_1h)) / np.maximum(whole(np.nan_to_num(book.written)), 1)
+    written, hourly = np.nan_to_num(book.written), np.nan_to_num(book.written_1h)
+    share = tally.whole(told, written) / np.maximum(tally.whole(told, rest), 1)
+    for_hour = tally.whole(told, hourly) / np.maximum(tally.whole(told, written), 1)
     return Fare(
-        read=np.where(calls > 0, read, published),
-        opening=of(cold, cached) / np.maximum(of(cold, ones), 1),
+        read=_hits(tally, single & (split.read > 0), (cached, split.read), _published(caches, tally.k)),
+        opening=tally.others(cold, cached) / np.maximum(tally.others(cold, np.ones(book.n)), 1),
         written=np.minimum(share, 1.0),
-        hourly=np.minimum(hourly, 1.0),
-        run=_of_runs(book, of, told & book.run),
-        known=np.bincount(arms.logged[told], minlength=k) > 0,
+        hourly=np.minimum(for_hour, 1.0),
+        run=_of_runs(book, tally, told & book.run),
+        known=np.bincount(arms.logged[told], minlength=tally.k) > 0,
     )
 
 
-def _of_runs(book: Book, of: Callable[[np.ndarray, np.ndarray], np.ndarray], runs: np.ndarray) -> np.ndarray:
+def _hits(
+    tally: _Tally, warm: np.ndarray, tokens: tuple[np.ndarray, np.ndarray], published: np.ndarray
+) -> np.ndarray:
+    """Tokens read over tokens that could have been (k, FOLDS), drawn towards what is published (k,)."""
+    cached, could = tokens
+    said = published[:, None]
+    calls, readable = tally.others(warm, np.ones(len(warm))), tally.others(warm, could)
+    prior = PRIOR_CALLS * readable / np.maximum(calls, 1)
+    found = (tally.others(warm, cached) + prior * said) / np.maximum(readable + prior, 1)
+    rates: np.ndarray = np.where(calls > 0, found, said)
+    return rates
+
+
+def _of_runs(book: Book, tally: _Tally, runs: np.ndarray) -> np.ndarray:
     """Share of whole runs' prompts that is read; of arms with few runs, that of all runs."""
-    cached = np.nan_to_num(book.cached)
+    cached, of = np.nan_to_num(book.cached), tally.others
     count, read, whole = of(runs, np.ones(book.n)), of(runs, cached), of(runs, book.prompt)
     pooled = read.sum(axis=0) / np.maximum(whole.sum(axis=0), 1)
     found: np.ndarray = np.where(count >= MIN_RUNS, read / np.maximum(whole, 1), pooled)
