@@ -29,17 +29,22 @@ def write_log(
     seed=0,
     pairs=0.0,
     pace_ms=3_600_000,
+    keeps=False,
     **fields,
 ):
-    """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should."""
+    """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should.
+
+    Where a session `keeps` what its first turn drew, later turns have chance 1.
+    """
     rng = np.random.default_rng(seed)
     truth = truth or TRUTH
     requests, decisions, outcomes = [], [], []
     for s in range(sessions):
-        sent, prompt = {}, 6_000
+        sent, prompt, arm = {}, 6_000, arms[0]
         for t in range(turns):
             free = rng.random() < epsilon
-            arm = arms[int(rng.integers(len(arms)))] if free else arms[0]
+            held = keeps and t > 0
+            arm = arm if held else arms[int(rng.integers(len(arms)))] if free else arms[0]
             now = START_MS + s * pace_ms + t * 20_000
             prompt += int(rng.integers(500, 3_000))
             one = _request(f"s{s}", t, now, arm, (prompt, sent.get(arm, 0)), fields)
@@ -47,6 +52,7 @@ def write_log(
             requests.append(one)
             if decided:
                 chances = {a: epsilon / len(arms) + (1 - epsilon) * (a == arms[0]) for a in arms}
+                chances = {a: float(a == arm) for a in arms} if held else chances
                 decisions.append(_decision(one, arm, arms[0], chances))
             if labelled:
                 outcomes.append(_outcome(one, arm, float(rng.random() < truth[arm])))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from replay_logs import CHEAP, STRONG, write_log
+from test_what_if import row, what_if
 
+from features.errors import BadInput
 from training.estimators.bandit import Bandit
-from training.replay.evidence import Evidence
+from training.replay.evidence import Evidence, _held
 from training.replay.quality import Judge
 
 N = 4000
@@ -48,3 +53,34 @@ def test_a_handful_of_labels_does_not_speak_for_half_the_log() -> None:
     logged = Judge(evidence(0.002)).of(evidence(0.002).bandit.action)
     assert logged.quality is None
     assert "labelled so unequally" in (logged.why or "")
+
+
+@pytest.mark.parametrize("kind", ["requests", "decisions", "outcomes"])
+def test_a_file_that_is_cut_off_is_named_in_one_line(tmp_path: Any, kind: str) -> None:
+    log = write_log(tmp_path / "log", sessions=5)
+    file = next((log / kind).glob("day=*/*.parquet"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BadInput, match=f"{file.name}: damaged") as caught:
+        what_if(log)
+    assert "\n" not in str(caught.value)
+
+
+def test_decisions_of_one_arm_only_are_held_where_others_were_drawn() -> None:
+    sure, even = [1.0, 0.0], [0.5, 0.5]
+    logged, free = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
+    unknown = [np.nan, np.nan]
+    chances = np.array([even, sure, unknown, sure])
+    assert _held(chances, logged, free).tolist() == [False, True, False, True]
+    assert _held(chances, logged, np.array([False, True, False, False])).tolist() == [False] * 3 + [True]
+    assert not _held(np.array([sure, sure, unknown, sure]), logged, free).any()
+
+
+def test_a_session_that_keeps_what_it_drew_supports_its_pins(tmp_path: Any) -> None:
+    log = write_log(tmp_path / "log", sessions=1200, turns=3, epsilon=1.0, keeps=True, pace_ms=600_000)
+    result = what_if(log)
+    assert result["free_decisions"] == 1200
+    assert any(line.startswith("2,400 decisions were sure") for line in result["caveats"])
+    for arm in (STRONG, CHEAP):
+        pin = row(result, f"pin:{arm}")
+        assert pin["supported"]
+        assert pin["quality"] == pytest.approx(0.9, abs=0.05)

@@ -12,6 +12,7 @@ import polars as pl
 
 from features.errors import BadInput
 from training.dataset import candidates_of
+from training.frames import check_file
 from training.labels import resolve
 from training.labels.resolve import SHADOW
 from training.log import STATE_FILE, LogStore
@@ -41,6 +42,7 @@ NAMES = (  # that a replay reads as such
     *("place", "request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
     *("model_served", "model_requested", "candidate", "provider", "service_tier"),
 )
+_KEYS = {"requests": "request_id", "outcomes": "outcome_id", "decisions": "request_id"}  # of the files read
 _NO_BILL = ("response_cache_hit", "no_tokens")
 _CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
 GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task"}
@@ -104,9 +106,16 @@ class Book(NamedTuple):
 
 
 def read_book(log: Path, options: Options) -> Book:
-    """Read what a replay needs of a log; BadInput where there is none, or nothing in it can be played."""
+    """Read what a replay needs of a log.
+
+    BadInput where there is none, a file of it (receipts and outcomes, too) is damaged, or nothing can be
+    played.
+    """
     if not (log / STATE_FILE).is_file():
         raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
+    for kind, column in _KEYS.items():
+        for file in sorted((log / kind).glob("day=*/*.parquet")):
+            check_file(file, column)
     store = LogStore(log)
     scan = store.scan("request").with_row_index("place")
     if options.since_ms is not None:

@@ -38,6 +38,7 @@ class Evidence(NamedTuple):
     decided: int  # calls with a receipt
     pairs_without_chance: int
     by_arm: dict[str, tuple[float, int]]  # success and labels of each arm, as they are: no comparison
+    held: int = 0  # decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
 
 
 def read_decisions(log: Path, book: Book) -> Decisions:
@@ -76,6 +77,8 @@ def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evid
         _chances(propensity, arms, decisions.frame)
     taken = propensity[np.arange(book.n), arms.logged]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
+    held = _held(propensity, arms.logged, locked)
+    locked |= held
     paired, chance, lost = _pairs(log, book, arms)
     bandit = Bandit(arms.names, arms.logged, book.reward, propensity, book.session, locked, paired, chance)
     types = book.frame["task_type"].fill_null("").to_numpy()
@@ -86,7 +89,17 @@ def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evid
         name: (float(total[i] / count[i]), int(count[i])) for i, name in enumerate(arms.names) if count[i]
     }
     kind = np.unique(types, return_inverse=True)[1]
-    return Evidence(bandit, kind, len(decisions.frame), lost, by_arm)
+    return Evidence(bandit, kind, len(decisions.frame), lost, by_arm, int(held.sum()))
+
+
+def _held(propensity: np.ndarray, logged: np.ndarray, locked: np.ndarray) -> np.ndarray:
+    """Decisions (n,) that had one arm only, such as those of a session that keeps what it drew.
+
+    They tell of no other arm. None where no decision was drawn at all: what shadow calls say then stands.
+    """
+    free = ~locked & np.isfinite(propensity).all(axis=1)
+    sure = free & (propensity[np.arange(len(logged)), logged] >= 1 - _SUM)
+    return sure if (free & ~sure).any() else np.zeros_like(sure)
 
 
 def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
