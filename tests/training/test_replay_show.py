@@ -27,6 +27,12 @@ def test_refused_calls_have_a_column_where_there_are_any(log):
     assert "refused" in table.split("logged")[0]
 
 
+def test_refused_calls_stand_on_the_page(log, tmp_path):
+    file = tmp_path / "page.html"
+    shown(log, "--budget", "0.1/session", "--html", str(file))
+    assert "<th>refused</th>" in file.read_text(encoding="utf-8").replace(' scope="col"', "")
+
+
 def test_why_a_quality_is_unknown_is_said_below_the_table(log):
     printed = " ".join(shown(log).split())
     assert "? quality unknown of" in printed

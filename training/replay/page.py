@@ -106,6 +106,7 @@ def _table(result: Result) -> Iterator[str]:
         "ESS",
         "switches",
         "unsafe",
+        "refused",
     )
     rows = [
         (
@@ -119,6 +120,7 @@ def _table(result: Result) -> Iterator[str]:
             f"{row.ess:,.0f}",
             f"{row.switches:,.0f}",
             f"{row.unsafe_switches:,.0f}",
+            f"{row.refused:,}",
         )
         for row in result.policies
     ]
