@@ -184,7 +184,7 @@ def _hunks(cursor: _Cursor) -> tuple[tuple[Hunk, ...], str | None, bool]:
         lines = _body(cursor, int(match[2] or 1), int(match[4] or 1))
         if lines is None:
             return tuple(hunks), "a truncated hunk", short
-        short = cursor.peek() is None and len(lines) > _written(cursor, started)
+        short = cursor.peek() is None and len(lines) > _written(cursor, started) and not _whole(lines)
         hunks.append(Hunk(int(match[1]) + (match[2] == b"0"), lines))
     return tuple(hunks), None, short
 
@@ -217,13 +217,23 @@ def _written(cursor: _Cursor, started: int) -> int:
     return sum(not line.startswith(b"\\") for line in cursor.lines[started : cursor.at])
 
 
+def _whole(lines: tuple[tuple[int, bytes], ...]) -> bool:
+    """Whether a hunk that was filled up has as much context after its changes as diffs are written with.
+
+    A hunk cut off among its changes would have to miss just that many lines of both files to look the same.
+    """
+    changed = [at for at, (op, _) in enumerate(lines) if op != SPACE]
+    return len(lines) - 1 - changed[-1] == max(changed[0], CONTEXT)
+
+
 def _stripped(lines: list[tuple[int, bytes]], old: int, new: int) -> bool:
     """Whether the end may be missing only because somebody stripped its last, blank context lines.
 
-    They are then put back, and the file marked: only with a base in which they are blank is the edit known.
+    They are then put back, and the file marked unless the hunk is whole with them: only with a base in which
+    they are blank is the edit known.
     """
-    last = next((back for back, (op, _) in enumerate(reversed(lines)) if op != SPACE), None)
-    return last is not None and 0 < old == new <= CONTEXT - last
+    changed = [at for at, (op, _) in enumerate(lines) if op != SPACE]
+    return bool(changed) and 0 < old == new <= max(changed[0], CONTEXT) - (len(lines) - 1 - changed[-1])
 
 
 def _name(raw: bytes) -> bytes | None:
