@@ -51,6 +51,14 @@ def test_a_cascade_keeps_to_the_budget(world, tight):
     )
 
 
+def test_who_answers_nothing_is_not_the_cheapest(world):
+    stopped = as_asked(world, Options(budget="0.03/session"))
+    alone = controls.pins(stopped, np.zeros(len(stopped.arms.arms), dtype=bool), lambda: None)
+    assert alone[STRONG].refused == world.book.n
+    assert alone[STRONG].total == 0
+    assert 0 < controls.cheapest(stopped, alone, 0).refused < world.book.n
+
+
 def test_pins_chosen_on_the_other_half_keep_to_the_budget(tight):
     alone = controls.pins(tight, np.zeros(len(tight.arms.arms), dtype=bool), lambda: None)
     found = controls.cheapest(tight, alone, 0)

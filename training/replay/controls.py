@@ -45,11 +45,17 @@ def reference(world: World) -> Entry:
 
 
 def cheapest(world: World, alone: dict[str, Entry], seed: int) -> Entry:
-    """The pin of least cost, chosen on one half of the sessions and scored on the other, both ways."""
+    """The pin of least cost, chosen on one half of the sessions and scored on the other, both ways.
+
+    Under a budget it is one of those that refuse fewest: who answers nothing isn't cheap.
+    """
     half = halves(world.book.sessions, seed)
 
+    fewest = min(entry.refused for entry in alone.values())
+    able = [entry for entry in alone.values() if entry.refused == fewest]
+
     def of(part: np.ndarray) -> Entry:
-        return min(alone.values(), key=lambda entry: (float(entry.usd[part].sum()), entry.name))
+        return min(able, key=lambda entry: (float(entry.usd[part].sum()), entry.name))
 
     return _crossed("cheapest", (of(~half), of(half)), half, world)
 
