@@ -143,6 +143,7 @@ def test_one_session_has_no_interval(tmp_path):
         ((0.40, 0.40, 0.0), None, 1, "failed"),
         ((0.06, 0.06, 0.0), (-0.01, 0.13), 50, "within_noise"),
         ((0.06, 0.06, 0.0), (0.05, 0.07), 50, "failed"),
+        ((0.06, 0.06, 0.05), (-0.01, 0.13), 50, "failed"),  # prices are off, and no few sessions excuse that
         ((None, None, None), None, 5, "failed"),
     ],
 )

@@ -29,6 +29,7 @@ ROUNDED_TO = 4  # decimal places, at most, of costs that were rounded to be show
 LEAST_OUTPUT = 16  # tokens a call: no answer with a tool call is shorter on average
 SUB_AGENTS = frozenset({"Task", "Agent", "task", "spawn_agent"})
 UNEXPLAINED = "unexplained"
+NEARLY_ALL = 0.9  # of the sessions of a harness and model, before a factor is the seller's own price
 
 REASONS = {
     "rounded": "costs are recorded rounded, and that is all the difference",
@@ -37,7 +38,7 @@ REASONS = {
     "sub_agents": "sub-agents ran on other models, and are counted under this one",
     "mixed_models": "cache writes are counted that this model's seller doesn't bill: others answered, too",
     "aggregator": "sold by an aggregator, at the price of the upstream that it chose",
-    "factor": "the same factor in every session of this model: the seller's own price",
+    "factor": "the same factor in nearly every session of this model: the seller's own price",
     UNEXPLAINED: "none of the ways in which logs differ from bills meets it",
     **{name: way.means for name, way in WAYS.items()},
 }
@@ -96,7 +97,7 @@ def agreement(calls: Iterable[Priced]) -> Agreement:
     if not sessions:
         return result
     off = {key: part for key, part in sessions.items() if _is_off(part)}
-    found = _explained(off)
+    found = _explained(off, sessions)
     errors, put_right = _by_session(sessions, found)
     for part in sessions.values():
         if not _recorded(part):
@@ -138,19 +139,24 @@ def _by_session(sessions: dict[Key, list[Priced]], found: dict[Key, Found]) -> t
     return [abs(error) for error in errors if error is not None], put_right
 
 
-def _explained(off: dict[Key, list[Priced]]) -> dict[Key, Found]:
-    """Find the reason of every session that is off, first the plain ones, then by harness and model."""
+def _explained(off: dict[Key, list[Priced]], sessions: dict[Key, list[Priced]]) -> dict[Key, Found]:
+    """The reason of each that is off, of all sessions: first the plain ones, then by harness and model."""
     found: dict[Key, Found] = {}
     groups: defaultdict[tuple[Any, ...], list[Key]] = defaultdict(list)
     for key, part in off.items():
         plain = _plain_reason(part)
         if plain is None:
-            groups[key[1], prices.sold_as(key[2], part[0].call.provider)].append(key)
+            groups[_kind(key, part)].append(key)
         else:
             found[key] = plain
-    for keys in groups.values():
-        found |= _explained_group({key: off[key] for key in keys})
+    met = Counter(_kind(key, part) for key, part in sessions.items() if key not in off and _recorded(part))
+    for kind, keys in groups.items():
+        found |= _explained_group({key: off[key] for key in keys}, met[kind])
     return found
+
+
+def _kind(key: Key, part: list[Priced]) -> tuple[Any, ...]:
+    return key[1], prices.sold_as(key[2], part[0].call.provider)
 
 
 def _plain_reason(part: list[Priced]) -> Found | None:
@@ -169,8 +175,8 @@ def _plain_reason(part: list[Priced]) -> Found | None:
     return None
 
 
-def _explained_group(off: dict[Key, list[Priced]]) -> dict[Key, Found]:
-    """Try the ways on the sessions of one harness and model; the one that explains most goes first."""
+def _explained_group(off: dict[Key, list[Priced]], met_as_listed: int) -> dict[Key, Found]:
+    """Try the ways on one harness and model; what explains most goes first, what is met defies a factor."""
     met: dict[str, dict[Key, Found]] = {}
     first = next(iter(off.values()))[0].call
     for name, way in [*WAYS.items(), *eras(first.model, first.provider)]:
@@ -185,17 +191,18 @@ def _explained_group(off: dict[Key, list[Priced]]) -> dict[Key, Found]:
         if 2 * len(met[name]) >= len(off):
             found = met[name] | found
     rest = {key: part for key, part in off.items() if key not in found}
-    return found | (_factor(rest) if rest else {})
+    return found | (_factor(rest, len(off) + met_as_listed) if rest else {})
 
 
-def _factor(rest: dict[Key, list[Priced]]) -> dict[Key, Found]:
-    """What is left: one factor for all, or what each session shows of where its models came from."""
+def _factor(rest: dict[Key, list[Priced]], of: int) -> dict[Key, Found]:
+    """What is left: one factor for nearly all `of` their kind, or what each shows of where it came from."""
     ratios = {key: float(_recorded(part) / _listed(part)) for key, part in rest.items() if _listed(part)}
     middle = statistics.median(ratios.values()) if ratios else 0.0
     off = {key: abs(ratio / middle - 1) for key, ratio in ratios.items()} if middle else {}
     near = [key for key, by in off.items() if by <= TOLERANCE]
     same = [key for key, by in off.items() if by <= TOLERANCE / 30]
     near = near if len(near) >= 3 else same if len(same) >= 2 else []  # fewer may agree by luck
+    near = near if len(near) >= NEARLY_ALL * of else []  # where others are met, no price is the seller's
     said = f"× {middle:.3f} of the table: lay a [[price]] with `times` over it"
     return {
         key: Found("factor", said, _listed(part) * Decimal(middle)) if key in near else _where_from(part)
