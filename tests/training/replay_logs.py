@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import numpy as np
+from msgspec.structs import replace
 
 from features.facts import Facts
 from features.records import ArmRecord, DecisionRecord, OutcomeRecord, RequestRecord
@@ -30,11 +31,13 @@ def write_log(
     pairs=0.0,
     pace_ms=3_600_000,
     keeps=False,
+    dearer=None,
     **fields,
 ):
     """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should.
 
-    Where a session `keeps` what its first turn drew, later turns have chance 1.
+    Where a session `keeps` what its first turn drew, later turns have chance 1. `dearer` is the factor of
+    what every so-many-th session was billed: (factor, every).
     """
     rng = np.random.default_rng(seed)
     truth = truth or TRUTH
@@ -49,6 +52,9 @@ def write_log(
             prompt += int(rng.integers(500, 3_000))
             one = _request(f"s{s}", t, now, arm, (prompt, sent.get(arm, 0)), fields)
             sent[arm] = prompt
+            if dearer is not None and s % dearer[1] == 0:
+                usd = (one.cost_usd * Decimal(str(dearer[0]))).quantize(Decimal("1e-12"))
+                one = replace(one, cost_usd=usd)
             requests.append(one)
             if decided:
                 chances = {a: epsilon / len(arms) + (1 - epsilon) * (a == arms[0]) for a in arms}

@@ -1,4 +1,4 @@
-"""What a log supports of quality: labels of some arms only, decisions without a choice, files cut off."""
+"""What a log supports: labels of some arms only, decisions without a choice, bills off by a factor."""
 
 from __future__ import annotations
 
@@ -84,3 +84,27 @@ def test_a_session_that_keeps_what_it_drew_supports_its_pins(tmp_path: Any) -> N
         pin = row(result, f"pin:{arm}")
         assert pin["supported"]
         assert pin["quality"] == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.6, 2.0])
+def test_a_bill_that_is_raised_in_some_sessions_is_not_met(tmp_path: Any, factor: float) -> None:
+    log = write_log(tmp_path / "log", sessions=100, turns=3, epsilon=0.0, dearer=(factor, 4))
+    result = what_if(log, code=1)
+    assert result["reproduction"] == "failed"
+    assert result["reasons"] == {"unexplained": 25}
+    assert result["policies"] == []
+
+
+def test_a_bill_that_is_raised_everywhere_is_met_by_that_factor_alone_and_said(tmp_path: Any) -> None:
+    log = write_log(tmp_path / "log", sessions=40, turns=3, epsilon=0.0, dearer=(2.0, 1))
+    result = what_if(log)
+    assert result["reproduction"] == "explained"
+    assert "only as 40 sessions are taken at a factor" in result["reproduction_says"]
+
+
+def test_where_nothing_is_recorded_prices_are_not_said_to_be_met(tmp_path: Any) -> None:
+    log = write_log(tmp_path / "log", cost_source="priced")
+    result = what_if(log)
+    assert result["reproduction"] == "priced"
+    assert result["recorded_usd"] == 0
+    assert result["reproduction_says"].startswith("no recorded bill: priced by the table")

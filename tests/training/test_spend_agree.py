@@ -78,6 +78,13 @@ def test_one_factor_for_all_sessions_is_the_sellers_own_price() -> None:
     assert "× 0.680" in found.off[0].detail
 
 
+def test_a_factor_of_some_sessions_is_no_price_of_the_sellers() -> None:
+    off = [session(n, LISTED * Decimal("1.37")) for n in range(5)]
+    reasons, found = only(*off, *(session(n, LISTED) for n in range(5, 25)))
+    assert reasons == {"unexplained"}
+    assert found.sessions_unexplained == 5
+
+
 def test_a_way_that_meets_few_of_its_kind_is_luck() -> None:
     lucky = [session(0, LISTED / 2)]
     others = [session(n, LISTED * Decimal(f"1.{n}7234567")) for n in range(1, 5)]
