@@ -112,7 +112,9 @@ def _explained(
         return scale, excused, factor, {}
     names = book.frame["session_id"][book.starts[:-1]]
     place = {names[int(s)]: int(s) for s in np.flatnonzero(off)}
-    found = agreement(read_calls(log, frozenset(place)))
+    played = frozenset(book.frame["request_id"].filter(off[book.session]))
+    calls = read_calls(log, frozenset(place))
+    found = agreement(one for one in calls if one.call.request_id in played)
     right = table.copy()
     for check in found.off:
         s = place.get(check.session)
@@ -126,7 +128,8 @@ def _explained(
         for check in found.off:
             if check.reason == "factor" and lone[place[check.session]]:
                 check.reason = UNEXPLAINED
-    reasons = dict(Counter(check.reason for check in found.off).most_common())
+    once = {(check.session, check.reason) for check in found.off}  # one of two models is one session
+    reasons = dict(Counter(reason for _, reason in once).most_common())
     scale = np.where(off & (table > 0), right / np.where(table > 0, table, 1.0), 1.0)
     _by_group(world, (recorded, table, off), scale, (excused, factor))
     return scale, excused, factor, reasons
