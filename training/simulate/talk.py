@@ -153,7 +153,7 @@ def _tool(at: int, steps: int) -> str:
 
 
 def _call(call_id: str, step: Step, tool: str) -> tuple[Part, ...]:
-    path = f"/work/src/part_{int(step.luck * 40)}.py"
+    path = f"/repo/src/part_{int(step.luck * 40)}.py"
     arguments: dict[str, str] = {"file_path": path}
     if tool == "Edit":
         lines = _filler(step.answer_bytes, int(step.luck * 1000))
@@ -161,7 +161,7 @@ def _call(call_id: str, step: Step, tool: str) -> tuple[Part, ...]:
     elif tool == "Bash":
         arguments = {"command": "pytest -q", "description": "Run the tests"}
     elif tool == "Grep":
-        arguments = {"pattern": f"def handle_{int(step.luck * 97)}", "path": "/work/src"}
+        arguments = {"pattern": f"def handle_{int(step.luck * 97)}", "path": "/repo/src"}
     text = msgspec.json.encode(arguments).decode()
     return (Part(kind="tool_call", name=tool, text=text, call_id=call_id),)
 
