@@ -30,15 +30,16 @@ run: $(VENV)/.train  ## ingest the sample, train, evaluate beside the controls, 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-run/clients/.done:
-	npm install --silent --no-audit --no-fund --prefix run/clients @anthropic-ai/claude-code @openai/codex opencode-ai
-	-$(PYTHON) -m venv run/clients/aider && run/clients/aider/bin/pip install -q aider-chat
-	-$(PYTHON) -m venv run/clients/mini && run/clients/mini/bin/pip install -q mini-swe-agent mcp
+# A mark stands for all of them: while one is missing, it is named and tried again the next time.
+run/clients/.done: scripts/apart
+	@PYTHON=$(PYTHON) sh scripts/apart run/clients npm:@anthropic-ai/claude-code npm:@openai/codex npm:opencode-ai \
+		pip:aider:aider-chat pip:mini:mini-swe-agent,mcp
 	@touch $@
 
-test-clients: $(VENV)/.dev run/clients/.done  ## drive the real Claude Code, Codex, OpenCode, aider and mini-swe-agent (npm, PyPI)
+test-clients: $(VENV)/.dev  ## drive the real Claude Code, Codex, OpenCode, aider and mini-swe-agent (npm, PyPI)
+	-@$(MAKE) --no-print-directory run/clients/.done
 	SAMEDIFF_CLIENTS=$(CURDIR)/run/clients/node_modules/.bin:$(CURDIR)/run/clients/aider/bin:$(CURDIR)/run/clients/mini/bin \
-		$(BIN)/python -m pytest -m clients
+		$(BIN)/python -m pytest -m clients -rs
 
 lint: $(VENV)/.dev  ## style and the one-way rule
 	$(BIN)/ruff check .
@@ -57,12 +58,12 @@ prior: $(VENV)/.train  ## train models/prior again from the public sets in sampl
 bench: $(VENV)/.dev  ## speed and size figures, as ratios side by side
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
-run/bench/.done:
-	-$(PYTHON) -m venv run/bench/litellm && run/bench/litellm/bin/pip install -q 'litellm[proxy]'
-	-$(PYTHON) -m venv run/bench/switchyard && run/bench/switchyard/bin/pip install -q nemo-switchyard
+run/bench/.done: scripts/apart
+	@PYTHON=$(PYTHON) sh scripts/apart run/bench 'pip:litellm:litellm[proxy]' pip:switchyard:nemo-switchyard
 	@touch $@
 
-bench-gateway: $(VENV)/.dev run/bench/.done  ## what a request costs here and through LiteLLM and Switchyard (PyPI)
+bench-gateway: $(VENV)/.dev  ## what a request costs here and through LiteLLM and Switchyard (PyPI)
+	-@$(MAKE) --no-print-directory run/bench/.done
 	$(BIN)/python tests/bench/bench_rivals.py
 
 clean:  ## remove what the targets above made
