@@ -221,11 +221,14 @@ class Trajectory:
 class SessionTrajectories:
     """Session -> its trajectory, so that a served request costs only its new messages; a bounded LRU.
 
-    Purely a saving of time: what `follow` returns equals a trajectory built from all the messages.
+    Purely a saving of time: what `follow` returns equals a trajectory built from all the messages. Bounded by
+    sessions and by the messages in them, since a trajectory grows with its session.
     """
 
-    def __init__(self, max_sessions: int = 2_000) -> None:
+    def __init__(self, max_sessions: int = 2_000, max_messages: int = 1_000_000) -> None:
         self.max_sessions = max_sessions
+        self.max_messages = max_messages
+        self.n_messages = 0
         self._sessions: OrderedDict[str, tuple[int, int, Trajectory]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -237,6 +240,7 @@ class SessionTrajectories:
         """The trajectory of these messages, whose prefix chain is `hashes`; valid until the next call."""
         last, unhashed, trajectory = self._sessions.pop(session_id or "", (0, 0, Trajectory()))
         known = trajectory.n_messages
+        self.n_messages -= known
         same = known <= len(hashes) and (not known or hashes[known - 1] == last)
         if not same or _unhashed(messages[:known]) != unhashed:
             known, trajectory = 0, Trajectory()  # another thread of the session, or an edited history
@@ -244,9 +248,17 @@ class SessionTrajectories:
             trajectory.add(message)
         if session_id and hashes:
             self._sessions[session_id] = (hashes[-1], _unhashed(messages), trajectory)
-            if len(self._sessions) > self.max_sessions:
-                self._sessions.popitem(last=False)
+            self.n_messages += trajectory.n_messages
+            self._let_go()
         return trajectory
+
+    def _let_go(self) -> None:
+        """Forget the least recently used, but for the one in use."""
+        while len(self._sessions) > 1 and (
+            len(self._sessions) > self.max_sessions or self.n_messages > self.max_messages
+        ):
+            _, (_, _, dropped) = self._sessions.popitem(last=False)
+            self.n_messages -= dropped.n_messages
 
 
 _UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a command that we could read

@@ -97,12 +97,16 @@ class PrefixMemory:
     """Session -> the prompts it sent last, least recently used first out.
 
     A session keeps `per_session` prompts, because sub-agents and side calls interleave with the main thread;
-    the whole keeps at most `max_messages` messages, 16 bytes each.
+    the whole keeps at most `max_sessions` of them (None: any number, at some 600 bytes each) and
+    `max_messages` messages, 16 bytes each.
     """
 
-    def __init__(self, max_messages: int = 4_000_000, per_session: int = 4) -> None:
+    def __init__(
+        self, max_messages: int = 4_000_000, per_session: int = 4, max_sessions: int | None = None
+    ) -> None:
         self.max_messages = max_messages
         self.per_session = per_session
+        self.max_sessions = max_sessions
         self.n_messages = 0
         self._sessions: OrderedDict[str, list[_Sent]] = OrderedDict()
 
@@ -119,10 +123,10 @@ class PrefixMemory:
         total = chain[1][-1] if chain[1] else 0
         return Shared(best, best / total if total else 0.0, age)
 
-    def remember(self, session_id: str | None, chain: Chain, now_ms: int) -> None:
-        """Keep this prompt; an earlier one that it continues is replaced."""
+    def remember(self, session_id: str | None, chain: Chain, now_ms: int) -> list[str]:
+        """Keep this prompt; an earlier one that it continues is replaced. Returns the sessions let go of."""
         if not session_id or not chain[0]:
-            return
+            return []
         kept = self._sessions.pop(session_id, [])
         self.n_messages -= sum(len(sent.hashes) for sent in kept)
         kept = [s for s in kept if shared_messages(chain, (s.hashes, s.sizes)) < len(s.hashes)]
@@ -130,6 +134,14 @@ class PrefixMemory:
         kept = kept[-self.per_session :]
         self.n_messages += sum(len(sent.hashes) for sent in kept)
         self._sessions[session_id] = kept
-        while self.n_messages > self.max_messages and len(self._sessions) > 1:
-            _, dropped = self._sessions.popitem(last=False)
+        forgotten = []
+        while len(self._sessions) > 1 and self._too_much:
+            name, dropped = self._sessions.popitem(last=False)
             self.n_messages -= sum(len(sent.hashes) for sent in dropped)
+            forgotten.append(name)
+        return forgotten
+
+    @property
+    def _too_much(self) -> bool:
+        many = self.max_sessions is not None and len(self._sessions) > self.max_sessions
+        return many or self.n_messages > self.max_messages

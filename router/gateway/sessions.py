@@ -36,6 +36,7 @@ SESSION_HEADERS = (
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _MAX_ID = 200
 _MARKS = 4  # pieces of an answer by which it is known again
+_MESSAGES = 100  # of a session, on average; what is remembered of one grows with them, by 200 bytes each
 
 
 class Answer(NamedTuple):
@@ -95,8 +96,8 @@ class Sessions:
         self._conversations: OrderedDict[str, Answer] = OrderedDict()  # conversation -> its last answer
         self._threads: OrderedDict[str, _Thread] = OrderedDict()
         self._answers: OrderedDict[str, Answer] = OrderedDict()  # response id or mark -> answer
-        self._memory = PrefixMemory()
-        self._trajectories = SessionTrajectories(limit)
+        self._memory = PrefixMemory(limit * _MESSAGES, max_sessions=limit)
+        self._trajectories = SessionTrajectories(limit, limit * _MESSAGES)
 
     def __len__(self) -> int:
         return len(self._conversations)
@@ -173,7 +174,8 @@ class Sessions:
                 stored.rules, thread.cache, stored.request, None, now_ms, visible_ms=seen
             )
         _put(self._threads, place.thread, thread, self._limit)
-        self._memory.remember(place.thread, place.chain, now_ms)
+        for forgotten in self._memory.remember(place.thread, place.chain, now_ms):
+            self._threads.pop(forgotten, None)
 
     def counted(self, place: Place, stored: Stored, usage: Usage, now_ms: int) -> None:
         """Correct what is believed of a cache by what its provider counted."""

@@ -103,8 +103,13 @@ def test_memory_finds_the_longest_and_its_age():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), max_size=40))
 def test_memory_is_bounded(calls):
-    memory = PrefixMemory(max_messages=20, per_session=3)
+    memory = PrefixMemory(max_messages=20, per_session=3, max_sessions=4)
+    there = set()
     for session, length in calls:
-        memory.remember(f"s{session}", said(*(f"{session}{length}{i}" for i in range(length))), 0)
+        there.add(f"s{session}")
+        said_so_far = said(*(f"{session}{length}{i}" for i in range(length)))
+        there -= set(memory.remember(f"s{session}", said_so_far, 0))
+        assert set(memory._sessions) == there  # what is let go of is said
+        assert len(memory) <= 4
     assert memory.n_messages <= 20
     assert memory.n_messages == sum(len(s.hashes) for kept in memory._sessions.values() for s in kept)

@@ -292,3 +292,15 @@ def test_a_result_whose_flag_changed_is_no_history_that_goes_on():
         session = [person("a"), call("Bash", command="make"), result("built", is_error=failed)]
         facts = memory.follow("s", session, prefix_chain(session)[0]).facts()
         assert facts["n_tool_errors"] == failed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), max_size=40))
+def test_remembered_trajectories_are_bounded_by_what_they_hold(calls):
+    memory = SessionTrajectories(max_sessions=4, max_messages=12)
+    for session, length in calls:
+        messages = [person(f"{session} {n}") for n in range(length)]
+        memory.follow(f"s{session}", messages, prefix_chain(messages)[0])
+        assert len(memory) <= 4
+        assert memory.n_messages <= 12
+        assert memory.n_messages == sum(known.n_messages for _, _, known in memory._sessions.values())

@@ -152,6 +152,18 @@ def test_sessions_are_bounded() -> None:
     assert len(sessions) == 3
     assert len(sessions._threads) == 3
     assert len(sessions._answers) <= 12
+    assert len(sessions._memory) == 3
+
+
+def test_what_is_remembered_of_sessions_is_bounded_by_their_length_too() -> None:
+    sessions = Sessions(5)
+    for n in range(20):
+        request = claude(f"task {n}", *(f"word {m}" for m in range(150)))
+        sessions.trajectory(ask(sessions, request, headers={}), request)
+        assert sessions._memory.n_messages <= 500
+        assert sessions._trajectories.n_messages <= 500
+    assert len(sessions._threads) == len(sessions._memory) == len(sessions._trajectories) == 3
+    assert len(sessions) == 5
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("ab"), st.booleans()), max_size=12))
