@@ -5,6 +5,7 @@ Serving and the log readers both call `facts_of`, so a feature means the same in
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from features.facts import Facts
@@ -58,7 +59,7 @@ def facts_of(
         is_subagent = request.is_subagent
     shared, share, age = cache or (None, None, None)
     limit = request.max_output_tokens
-    said, salient = headers or {}, so_far.salient_text()
+    said, salient = headers or {}, so_far.salient_pieces()
     kind = kind_of(request, so_far.marks, said, is_subagent=is_subagent)
     return Facts(
         body_bytes=float(request.body_bytes),
@@ -77,7 +78,7 @@ def facts_of(
         cache_markers=float(request.cache_markers),
         provider_bound=float(so_far.signed or request.previous_response_id is not None),
         **_offered(request.tools),
-        **schema_facts(request.tools, salient),
+        **schema_facts(request.tools, *salient),
         **call_facts(client_of(said, so_far.marks), kind),
         context_tokens_est=context_tokens_est,
         context_tokens_last=context_tokens_last,
@@ -87,16 +88,20 @@ def facts_of(
         turn=None if turn is None else float(turn),
         is_subagent=None if is_subagent is None else float(is_subagent),
         **so_far.facts(),
-        **text_facts(salient),
+        **text_facts(*salient),
     )
 
 
 def _offered(tools: Sequence[Tool]) -> dict[str, float]:
     """The tools offered, by kind; those of MCP servers are counted apart."""
-    kinds = [("mcp" if is_mcp(tool.name) else tool_kind(tool.name)) for tool in tools]
     return {
         "n_tools": float(len(tools)),
         "tools_bytes": float(sum(tool.bytes for tool in tools)),
-        "tools_mcp": float(kinds.count("mcp")),
-        **{f"tools_{kind}": float(kinds.count(kind)) for kind in _OFFERED},
+        **_kinds(tuple(tool.name for tool in tools)),
     }
+
+
+@lru_cache(maxsize=512)  # an agent's tools seldom change
+def _kinds(names: tuple[str, ...]) -> dict[str, float]:
+    kinds = ["mcp" if is_mcp(name) else tool_kind(name) for name in names]
+    return {f"tools_{kind}": float(kinds.count(kind)) for kind in ("mcp", *_OFFERED)}

@@ -7,8 +7,9 @@ and either `matrix.npy` with `scale.npy` or `model.onnx`. `training/encoder` mak
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -16,7 +17,11 @@ import numpy as np
 from features.errors import BadInput
 from features.wordpiece import WordPiece
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 FORMAT = 1
+_PIECES_KEPT = 1_024  # sums remembered: a session's task comes again with every turn
 _FIXED_POINT = 1 << 15  # |row| <= 1 is stored as int16, so that sums are exact in any order, on any machine
 _PARTS: dict[str, tuple[str, ...]] = {
     "static": ("vocab.txt", "matrix.npy", "scale.npy"),
@@ -48,6 +53,9 @@ class Encoder(Protocol):
 
     def encode(self, text: str) -> np.ndarray:
         """Return the vector (dim,) float32 of one text, L2-normalised; zeros if nothing in it is known."""
+
+    def encode_pieces(self, pieces: Sequence[str]) -> np.ndarray:
+        """Return the vector (dim,) of a text given in pieces, a blank line apart; that of the whole text."""
 
     def encode_batch(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, dim) of many texts, each bit for bit what `encode` gives."""
@@ -123,6 +131,7 @@ class StaticEncoder:
         self.digest = card.digest
         self.tokenizer = tokenizer
         self._rows = rows  # (vocabulary, dim) int16 fixed point
+        self._remembered = lru_cache(maxsize=_PIECES_KEPT)(self._sum)
 
     @classmethod
     def load(cls, folder: Path | str) -> StaticEncoder:
@@ -140,8 +149,23 @@ class StaticEncoder:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the vector (dim,) float32 of one text, L2-normalised; zeros if nothing in it is known."""
+        return _unit(self._sum(text).astype(np.float64))
+
+    def encode_pieces(self, pieces: Sequence[str]) -> np.ndarray:
+        """Return the vector (dim,) of a text given in pieces, a blank line apart; that of the whole text.
+
+        The sums are whole numbers and no word crosses a blank line, so a piece that comes again is not read.
+        """
+        total = np.zeros(self.dim, dtype=np.int32)
+        for piece in pieces:
+            total += self._remembered(piece)
+        return _unit(total.astype(np.float64))
+
+    def _sum(self, text: str) -> np.ndarray:
+        """Sum (dim,) int32 of the rows of a text's tokens, in fixed point."""
         chosen = self._rows.take(self.tokenizer.ids(text), axis=0)
-        return _unit(np.add.reduce(chosen, axis=0, dtype=np.int32).astype(np.float64))
+        total: np.ndarray = np.add.reduce(chosen, axis=0, dtype=np.int32)
+        return total
 
     def encode_batch(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, dim) of many texts, each bit for bit what `encode` gives."""
@@ -180,6 +204,10 @@ class OnnxEncoder:
             return np.zeros(self.dim, np.float32)
         tokens = np.array([[self._start, *ids, self._end]], dtype=np.int64)
         return _unit(self._session.run(None, {"input_ids": tokens})[0][0].astype(np.float64))
+
+    def encode_pieces(self, pieces: Sequence[str]) -> np.ndarray:
+        """Return the vector (dim,) of a text given in pieces, a blank line apart."""
+        return self.encode("\n\n".join(pieces))
 
     def encode_batch(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, dim) of many texts, one run each: padding would change their last bits."""

@@ -89,7 +89,8 @@ _OBSERVATIONS = (
 def salient_text(messages: Sequence[Message]) -> str:
     """The salient text of a conversation, at most MAX_CHARS characters; empty when nobody has spoken."""
     persons = [text for message in messages if (text := person_text(message))]
-    return compose(persons[0] if persons else "", persons[-1] if persons else "", last_results(messages))
+    first, last = (persons[0], persons[-1]) if persons else ("", "")
+    return compose(pieces(first, last, last_results(messages)))
 
 
 def last_results(messages: Sequence[Message]) -> list[str]:
@@ -116,13 +117,18 @@ def observation(message: Message) -> str:
     return ""
 
 
-def compose(task: str, last_user: str, results: Iterable[str]) -> str:
-    """Put the salient text together from its pieces, each cut to its share of MAX_CHARS."""
-    pieces = [squeeze(task, TASK_CHARS)]
+def compose(pieces: Iterable[str]) -> str:
+    """Put the salient text together from its pieces, a blank line between them."""
+    return "\n\n".join(pieces)
+
+
+def pieces(task: str, last_user: str, results: Iterable[str]) -> list[str]:
+    """The pieces of the salient text, each cut to its share of MAX_CHARS; none is empty."""
+    found = [squeeze(task, TASK_CHARS)]
     if last_user != task:
-        pieces.append(squeeze(last_user, LAST_USER_CHARS))
-    pieces.extend(map(squeeze_result, results))
-    return "\n\n".join(piece for piece in pieces if piece)[:MAX_CHARS]
+        found.append(squeeze(last_user, LAST_USER_CHARS))
+    found.extend(map(squeeze_result, results))
+    return [piece for piece in found if piece]
 
 
 def without_reminders(text: str) -> str:

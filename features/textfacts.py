@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from itertools import chain, islice
 from typing import NamedTuple
 
 _WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*|\d[\d.]*")
@@ -65,33 +67,79 @@ _VERBS: dict[str, frozenset[str]] = {
 _VERB_WORDS = 120  # the verbs are looked for where a person says what they want: at the start
 
 
-def text_facts(text: str) -> dict[str, float]:
-    """The text_*, lang_* and verb_* fields of Facts for a salient text; all zero for an empty one."""
-    words = _WORD.findall(text)
-    lowered = [word.lower() for word in words]
-    distinct, lead = set(lowered), set(lowered[:_VERB_WORDS])
-    tokens = [token.strip("`'\"()[]{}<>,.:;!?") for token in text.split()]
-    endings = {token.rpartition(".")[2] for token in tokens if "." in token}
+class _Piece(NamedTuple):
+    """What one piece of a text says on its own; the pieces of a text add up to its facts."""
+
+    counts: tuple[int, ...]  # by _COUNTS
+    flags: tuple[bool, ...]  # by _FLAGS
+    identifiers: frozenset[str]
+    lead: tuple[str, ...]  # its first words, in lower case
+
+
+_COUNTS = (
+    *("text_bytes", "text_lines", "text_code_fences", "text_paths", "text_numbers", "text_questions"),
+    *("text_urls", "text_joins", "text_commas", "text_sentences", "text_capitals", "text_quotes"),
+)
+_FLAGS = ("text_traceback", "text_diff", *_LANGUAGES)
+_KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
+_GAP = "\n\n"  # between two pieces
+
+
+def text_facts(*pieces: str) -> dict[str, float]:
+    """The text_*, lang_* and verb_* fields of Facts for a text of pieces, a blank line apart; none: all zero.
+
+    Cut at a blank line in another way, a text has the same facts.
+    """
+    last = len(pieces) - 1
+    read = [_read(piece, n > 0, n < last) for n, piece in enumerate(pieces)]
+    counts = [sum(column) for column in zip(*(piece.counts for piece in read), strict=True)]
+    flags = [any(column) for column in zip(*(piece.flags for piece in read), strict=True)]
+    lead = set(islice(chain.from_iterable(piece.lead for piece in read), _VERB_WORDS))
+    chars = sum(map(len, pieces)) + len(_GAP) * max(last, 0)
+    foreign = sum(0 if piece.isascii() else sum(c > "\x7f" for c in piece) for piece in pieces)
     return {
-        "text_bytes": float(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))),
-        "text_lines": float(text.count("\n") + 1) if text else 0.0,
-        "text_code_fences": float(text.count("```")),
-        "text_paths": float(sum(1 for token in tokens if _is_path(token))),
-        "text_identifiers": float(sum(1 for word in set(words) if _is_identifier(word))),
-        "text_numbers": float(sum(1 for word in words if word[0] <= "9")),
-        "text_questions": float(text.count("?")),
-        "text_urls": float(text.count("://")),
-        "text_joins": float(sum(1 for word in lowered if word in _JOINS)),
-        "text_commas": float(text.count(",")),
-        "text_sentences": float(len(_SENTENCE.findall(text))),
-        "text_capitals": float(sum(1 for word in words if "A" <= word[0] <= "Z")),
-        "text_quotes": float(text.count("'") + text.count('"')),
-        "text_traceback": float(any(mark in text for mark in _TRACEBACK_MARKS)),
-        "text_diff": float(any(mark in text for mark in _DIFF_MARKS)),
-        "text_non_ascii_share": 0.0 if text.isascii() else sum(c > "\x7f" for c in text) / len(text),
-        **{name: float(_speaks(language, text, distinct, endings)) for name, language in _LANGUAGES.items()},
+        **dict.fromkeys(_COUNTS, 0.0),
+        **dict.fromkeys(_FLAGS, 0.0),
+        **dict(zip(_COUNTS, map(float, counts), strict=False)),
+        **dict(zip(_FLAGS, map(float, flags), strict=False)),
+        "text_identifiers": float(len(frozenset().union(*(piece.identifiers for piece in read)))),
+        "text_non_ascii_share": foreign / chars if foreign else 0.0,
         **{name: float(not verbs.isdisjoint(lead)) for name, verbs in _VERBS.items()},
     }
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(text: str, follows: bool, goes_on: bool) -> _Piece:
+    """Read one piece of a text, which may follow another or be followed by one."""
+    words = _WORD.findall(text)
+    lowered = [word.lower() for word in words]
+    distinct = set(lowered)
+    tokens = [token.strip("`'\"()[]{}<>,.:;!?") for token in text.split()]
+    endings = {token.rpartition(".")[2] for token in tokens if "." in token}
+    # Some marks are known by the end of the line before or by their own.
+    inside = f"{_GAP if follows else ''}{text}{_GAP if goes_on else ''}"
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    counts = (
+        size + len(_GAP) * goes_on,
+        text.count("\n") + (len(_GAP) if goes_on else bool(inside)),
+        text.count("```"),
+        sum(1 for token in tokens if _is_path(token)),
+        sum(1 for word in words if word[0] <= "9"),
+        text.count("?"),
+        text.count("://"),
+        sum(1 for word in lowered if word in _JOINS),
+        text.count(","),
+        len(_SENTENCE.findall(text)),
+        sum(1 for word in words if "A" <= word[0] <= "Z"),
+        text.count("'") + text.count('"'),
+    )
+    flags = (
+        any(mark in inside for mark in _TRACEBACK_MARKS),
+        any(mark in inside for mark in _DIFF_MARKS),
+        *(_speaks(language, inside, distinct, endings) for language in _LANGUAGES.values()),
+    )
+    identifiers = frozenset(word for word in set(words) if _is_identifier(word))
+    return _Piece(counts, flags, identifiers, tuple(lowered[:_VERB_WORDS]))
 
 
 def _speaks(language: _Language, text: str, words: set[str], endings: set[str]) -> bool:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from features.wire.types import Tool
 
 _KEPT = 4_096  # definitions remembered
+_OFFERS_KEPT = 512  # sets of definitions
+_PIECES_KEPT = 1_024
 _MAX_DEPTH = 12  # what is nested deeper is not followed
 _MAX_NODES = 2_000  # of one definition
 # The types that JSON Schema and its usual misspellings know; others tell of another language's declarations.
@@ -106,18 +108,29 @@ def _walked(schema: Any, doc_bytes: int) -> ToolShape:
     return ToolShape(**counts, doc_bytes=doc_bytes, types=frozenset(types))
 
 
-def schema_facts(tools: Sequence[Tool], text: str) -> dict[str, float]:
-    """The schema_* and tools_named_* fields of Facts for the tools offered and the salient text.
+def schema_facts(tools: Sequence[Tool], *pieces: str) -> dict[str, float]:
+    """The schema_* and tools_named_* fields of Facts for the tools offered and a text in pieces.
 
     `tools_named_*`: share of the words of a tool's name that the text says too; the best and the mean tool.
     """
     if not tools:
         return dict.fromkeys(_NONE, 0.0)
+    digests = tuple(tool.digest for tool in tools)
+    counts, words = _offers.get(digests) or _offer(digests, tools)
+    spoken = frozenset().union(*map(_spoken, pieces))
+    named = [len(own & spoken) / len(own) if own else 0.0 for own in words]
+    return {**counts, "tools_named_max": max(named), "tools_named_mean": sum(named) / len(named)}
+
+
+Offer = tuple[dict[str, float], tuple[frozenset[str], ...]]  # schema_* of a set of tools, and their words
+_offers: dict[tuple[int, ...], Offer] = {}  # by the digests of the definitions; an agent's seldom change
+
+
+def _offer(digests: tuple[int, ...], tools: Sequence[Tool]) -> Offer:
+    """Read a set of tools, and remember it if every definition is known by its digest."""
     shapes = [tool.shape for tool in tools]
     types = frozenset().union(*(shape.types for shape in shapes))
-    spoken = set(_WORD.findall(text.lower()))
-    named = [_share(_words(tool.name), spoken) for tool in tools]
-    return {
+    counts = {
         "schema_params": float(sum(s.params for s in shapes)),
         "schema_params_max": float(max(s.params for s in shapes)),
         "schema_required": float(sum(s.required for s in shapes)),
@@ -130,9 +143,13 @@ def schema_facts(tools: Sequence[Tool], text: str) -> dict[str, float]:
         "schema_types": float(len(types)),
         "schema_odd_types": float(not types <= _USUAL),
         "schema_doc_bytes": float(sum(s.doc_bytes for s in shapes)),
-        "tools_named_max": max(named),
-        "tools_named_mean": sum(named) / len(named),
     }
+    found = counts, tuple(_words(tool.name) for tool in tools)
+    if all(digests):
+        if len(_offers) >= _OFFERS_KEPT:
+            _offers.clear()
+        _offers[digests] = found
+    return found
 
 
 _NONE = (
@@ -148,6 +165,7 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(_WORD.findall(_CASE.sub(" ", name[:200]).lower()))
 
 
-def _share(words: Iterable[str], spoken: set[str]) -> float:
-    words = frozenset(words)
-    return len(words & spoken) / len(words) if words else 0.0
+@lru_cache(maxsize=_PIECES_KEPT)
+def _spoken(piece: str) -> frozenset[str]:
+    """Words of one piece of the salient text; a session's task comes again with every turn."""
+    return frozenset(_WORD.findall(piece.lower()))

@@ -194,8 +194,12 @@ class Trajectory:
 
     def salient_text(self) -> str:
         """The salient text of the session so far; equals prompt.salient_text of the same messages."""
+        return prompt.compose(self.salient_pieces())
+
+    def salient_pieces(self) -> list[str]:
+        """The pieces of the salient text, of which a session's task comes again with every turn."""
         last = self.task if self._only_task else self.last_user
-        return prompt.compose(self.task, last, self._results)
+        return prompt.pieces(self.task, last, self._results)
 
     def facts(self) -> dict[str, float | None]:
         """The session-so-far fields of Facts, by name; None where nothing is known."""

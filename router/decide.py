@@ -233,7 +233,7 @@ class Decider:
         hidden = request.previous_response_id is not None  # only its last messages are here: turn unknown
         counted = next_prompt_tokens(session.last, so_far.n_assistant_messages, so_far.new_bytes)
         encoder = self.bundle.encoder
-        embedding = None if encoder is None else encoder.encode(so_far.salient_text())
+        embedding = None if encoder is None else encoder.encode_pieces(so_far.salient_pieces())
         facts = facts_of(
             request,
             trajectory=None if hidden else so_far,

@@ -10,8 +10,9 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import PrefixMemory, prefix_chain
 from features.facts import Facts
 from features.textfacts import text_facts
+from features.toolschema import schema_facts
 from features.vector import featurize
-from features.wire.types import WireRequest
+from features.wire.types import Tool, WireRequest
 
 SESSION = [
     {"role": "user", "content": "Fix the bug in src/app.py: `parse_row` fails. Why?"},
@@ -134,6 +135,31 @@ def test_text_facts(text, facts):
 @given(st.text())
 def test_any_text_has_facts(text):
     assert all(value >= 0 for value in text_facts(text).values())
+
+
+MARKS = (
+    "def ",
+    "@@ -1",
+    "func f",
+    "```c",
+    "const x",
+    "Caused by: x",
+    "    at f",
+    "fix a_b. And?",
+    "…",
+    "src/a.py",
+    "",
+)
+PIECES = st.lists(
+    st.lists(st.sampled_from(MARKS) | st.text(max_size=8), max_size=3).map("\n".join), max_size=4
+)
+
+
+@given(PIECES)
+def test_a_text_has_the_same_facts_in_pieces_as_whole(pieces):
+    assert text_facts(*pieces) == text_facts("\n\n".join(pieces))
+    tools = (Tool(name="fix_def", digest=1), Tool(name="at", digest=2))
+    assert schema_facts(tools, *pieces) == schema_facts(tools, "\n\n".join(pieces))
 
 
 def test_the_vector_of_a_request_is_float32_and_whole():

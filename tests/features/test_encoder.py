@@ -58,6 +58,13 @@ def test_a_long_text_neither_overflows_nor_takes_all():
     assert once @ often == pytest.approx(1.0, abs=1e-5)
 
 
+@given(st.lists(st.text() | st.sampled_from(["Fix it.", "ΑΣ", "[…]", "\x1f", "İ"]), max_size=4))
+def test_the_pieces_of_a_text_add_up_to_its_vector(pieces):
+    whole = encoder.encode("\n\n".join(pieces))
+    np.testing.assert_array_equal(encoder.encode_pieces(pieces), whole)
+    np.testing.assert_array_equal(encoder.encode_pieces(pieces), whole)  # and again, remembered
+
+
 def test_the_published_encoder_is_frozen():
     """A new digest means new features: every bundle trained with the old one has to be trained anew."""
     assert encoder.digest == "a1ad49e0afb0d81115fe64ac001e2fc6978781f6bfd8d8d34465abf58a319366"
