@@ -3,8 +3,9 @@
 Run: python tests/bench/bench_features.py
 """
 
-from __future__ import itertools
+from __future__ import annotations
 
+import itertools
 import random
 import sys
 import time
@@ -146,7 +147,7 @@ def main() -> None:
             "parse": cpu_us(lambda b=body: wire.parse_request("anthropic_messages", b)),
             "chain": cpu_us(lambda r=request: cache.prefix_chain(r.messages)),
             "trajectory": cpu_us(lambda r=request: trajectory_of(r)),
-            "text": cpu_us(lambda t=trajectory: text_facts(f"{t.salient_text()} {next(turns)}")),
+            "text": cpu_us(lambda t=trajectory, n=turns: text_facts(f"{t.salient_text()} {next(n)}")),
             "vector": cpu_us(lambda f=facts: featurize(f)),
             "whole": cpu_us(whole),
             "whole, session known": cpu_us(in_session),
