@@ -187,6 +187,17 @@ def test_refusals_reverts_and_edits_taken_back() -> None:
     assert signals(turns) == [("s0", "undone", 0.25), ("s1", "reverted", 0.25), ("s3", "rejection", 0.25)]
 
 
+def test_a_tool_call_that_its_client_cannot_carry_out_speaks_against_the_answer(tmp_path: Path) -> None:
+    assert signals([turn(0, broken=True), turn(1)]) == [("s0", "tool_call_broken", 0.30)]
+    store = LogStore(tmp_path)
+    store.append("request", [request("a", candidate="cheap", flags=["broken_tool_call"]), request("b")])
+    report = run(tmp_path)
+    assert (report.requests, report.labelled, report.added) == (2, 1, 1)
+    found = store.scan("outcome").collect().row(0, named=True)
+    assert (found["request_id"], found["candidate"], found["source"]) == ("a", "cheap", "tool_call_broken")
+    assert run(tmp_path).added == 0
+
+
 def test_a_session_is_abandoned_only_when_the_log_has_gone_on_for_a_day() -> None:
     open_end = turn(1, tools_called=["Edit"])
     later = turn(0, session="t", ts_ms=SETTLED_MS + 2, hashes=[7])

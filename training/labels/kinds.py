@@ -48,6 +48,9 @@ KINDS: dict[str, Kind] = {
     "edit_failed": Kind(
         "conduct", 0.5, 0.25, "stated: the edit was not made, though the next turn may mend it"
     ),
+    "tool_call_broken": Kind(
+        "conduct", 0.5, 0.30, "stated: its client can't carry the call out, though the next turn may mend it"
+    ),
     "correction": Kind("conduct", 0.5, 0.30, "stated: the next message reads like a correction"),
     "rejection": Kind("conduct", 0.5, 0.25, "stated: the person refused the tool call"),
     "reverted": Kind("conduct", 0.5, 0.25, "stated: git took the work tree back"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HASHES = 24  # the newest of a chain: a turn adds two or three messages to its predecessor's
 _COLUMNS = (
     *("request_id", "session_id", "task_id", "ts_ms", "turn", "status", "source"),
-    *("candidate", "model_served", "model_requested", "tools_called", "edit_digests"),
+    *("candidate", "model_served", "model_requested", "tools_called", "edit_digests", "flags"),
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.diffs.answers import GIT_REVERT
 from features.records import OutcomeRecord
+from router.gateway.toolcheck import FAULT_FLAG
 from training.labels.kinds import DERIVED, stated
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Turn(NamedTuple):
     digests: list[str] | None
     hashes: list[int] | None  # the newest of its prompt's chain
     facts: dict[str, float | None]  # of the prompt, hence of what happened before the answer
+    broken: bool = False  # a tool call of the answer is none that its client can carry out
 
 
 class _State(NamedTuple):
@@ -63,6 +65,8 @@ def read_signals(turns: Iterable[Turn]) -> Iterator[OutcomeRecord]:
     before = _predecessors(ordered)
     states: dict[int, _State] = {}
     for i, turn in enumerate(ordered):
+        if turn.broken:
+            yield _outcome(turn, "tool_call_broken", False, turn.ts_ms)
         j = before[i]
         if j is None:
             continue
@@ -198,4 +202,5 @@ def turn_of(row: dict[str, Any]) -> Turn:
         digests=row["edit_digests"],
         hashes=row["prefix_hashes"],
         facts={name: facts.get(name) for name in FACTS},
+        broken=FAULT_FLAG in (row.get("flags") or ()),
     )
