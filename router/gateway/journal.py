@@ -1,9 +1,9 @@
 """The durable request log: JSON lines written by a thread of its own, losing nothing unseen.
 
-A line is handed to the operating system as soon as the writer is free, so it outlives the process, and is
-made durable at most `flush_s` later; it counts as written once it is durable. Where the disk refuses lines,
-what it took of them is cut off again, they are kept and tried anew, and the queue fills up behind them: only
-what finds no room is lost.
+A line is handed to the operating system 20 ms after it was added, or at once where somebody waits for that,
+so it outlives the process, and is made durable at most `flush_s` later; it counts as written once it is
+durable. Where the disk refuses lines, what it took of them is cut off again, they are kept and tried anew,
+and the queue fills up behind them: only what finds no room is lost.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import queue
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _ROTATE_BYTES = 64 * 2**20
 _BATCH_BYTES = 4 * 2**20  # handed over at a time, and made durable without waiting for more
+_LINGER_S = 0.02  # for what follows a first record: waking for each takes longer than writing it
 _HANDED_S = 10.0  # a disk that takes longer is taken for a failing one
 
 
@@ -44,11 +45,13 @@ class Journal:
         self._refused = 0  # counted by those who add,
         self._lost = 0  # and by the writer
         self._flush_s = flush_s
-        self._queue: queue.Queue[tuple[RecordKind, msgspec.Struct, Future[bool] | None] | None] = queue.Queue(
-            queue_size
-        )
+        self._queue: deque[tuple[RecordKind, msgspec.Struct, Future[bool] | None]] = deque()
+        self._room = queue_size
+        self._bell = threading.Event()  # rung when something is queued,
+        self._hurry = threading.Event()  # and when somebody waits for it
         self._thread = threading.Thread(target=self._run, name="samediff-journal", daemon=True)
         self._stopping = threading.Event()
+        self._more = False  # than a batch is queued
         self._lines: list[bytes] = []  # to be handed over next,
         self._handed: list[bytes] = []  # and those that the file holds but that aren't durable yet,
         self._durable = 0  # which begin here in it
@@ -86,11 +89,14 @@ class Journal:
 
     def add(self, kind: RecordKind, record: msgspec.Struct, told: Future[bool] | None = None) -> bool:
         """Queue one record, or return False; never waits. `told` hears whether it is handed over."""
-        try:
-            self._queue.put_nowait((kind, record, told))
-        except queue.Full:
+        if len(self._queue) >= self._room:
             self._refused += 1
             return False
+        self._queue.append((kind, record, told))
+        if told is not None:
+            self._hurry.set()
+        if not self._bell.is_set():
+            self._bell.set()
         return True
 
     async def hand_over(self, kind: RecordKind, records: Sequence[msgspec.Struct]) -> bool:
@@ -110,11 +116,11 @@ class Journal:
         if not self._thread.is_alive():
             return
         self._stopping.set()
-        with suppress(queue.Full):
-            self._queue.put_nowait(None)  # wakes a writer that waits for records
+        self._hurry.set()
+        self._bell.set()  # wakes a writer that waits for records
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._lost += self._queue.qsize() + len(self._lines) + len(self._handed)
+            self._lost += len(self._queue) + len(self._lines) + len(self._handed)
 
     def _run(self) -> None:
         while True:
@@ -122,7 +128,7 @@ class Journal:
             self._gather(wait=not stopping)
             written = self._write()
             written = self._sync(now=stopping) and written
-            if stopping and (not written or self._queue.empty()):
+            if stopping and (not written or not self._queue):
                 break
             if not written:
                 self._stopping.wait(self._flush_s)
@@ -130,16 +136,12 @@ class Journal:
         self._let_go()
 
     def _gather(self, *, wait: bool) -> None:
-        """Take what is queued, up to a batch; wait for a first record, or until a sync is due."""
+        """Take what is queued, up to a batch; wait for a first record and its followers, or for a sync."""
+        if wait and not self._lines and not self._more:
+            self._listen()
         size = sum(map(len, self._lines))
-        while size < _BATCH_BYTES:
-            try:
-                item = self._queue.get(timeout=self._patience(wait=wait))
-            except queue.Empty:
-                return
-            if item is None:
-                return
-            kind, record, told = item
+        while self._queue and size < _BATCH_BYTES:
+            kind, record, told = self._queue.popleft()
             try:
                 line = self._encoder.encode({"kind": kind, "record": record}) + b"\n"
             except (TypeError, ValueError, OverflowError) as error:
@@ -152,12 +154,14 @@ class Journal:
             if told is not None:
                 self._waiting.append(told)
             size += len(line)
+        self._more = bool(self._queue) and size >= _BATCH_BYTES
 
-    def _patience(self, *, wait: bool) -> float | None:
-        """Seconds that may pass before something has to be done, None for any number."""
-        if self._lines or not wait:
-            return 0.0
-        return max(0.0, self._due - time.monotonic()) if self._handed else None
+    def _listen(self) -> None:
+        """Wait until something is queued, and for what follows it, or until a sync is due."""
+        if self._bell.wait(max(0.0, self._due - time.monotonic()) if self._handed else None):
+            self._hurry.wait(_LINGER_S)
+        self._hurry.clear()
+        self._bell.clear()  # before looking, so that nobody is overheard
 
     def _write(self) -> bool:
         """Hand the batch to the operating system and begin another; False if the disk refuses it."""
@@ -254,14 +258,10 @@ class Journal:
     def _lose_the_rest(self) -> None:
         """Count what the disk wouldn't take until the end."""
         self._lost += len(self._lines)
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            self._lost += item is not None
-            if item is not None and item[2] is not None:
-                _tell(item[2], handed=False)
+        while self._queue:
+            self._lost += 1
+            if (told := self._queue.popleft()[2]) is not None:
+                _tell(told, handed=False)
 
 
 def _today() -> str:

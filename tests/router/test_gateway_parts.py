@@ -162,6 +162,18 @@ def test_a_line_is_handed_over_before_it_is_durable(tmp_path) -> None:
     assert (journal.written, journal.dropped) == (2, 0)
 
 
+def test_a_journal_that_lets_lines_gather_lets_nobody_wait_for_that(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("router.gateway.journal._LINGER_S", 60.0)
+    journal = Journal(tmp_path / "journal", 10, 60.0)
+    journal.start()
+    journal.add("outcome", outcome(1))
+    assert asyncio.run(journal.hand_over("outcome", [outcome(2)]))
+    assert [r["outcome_id"] for _, r in journal_of(tmp_path)] == ["o1", "o2"]
+    journal.add("outcome", outcome(3))
+    journal.close()
+    assert journal.written == 3
+
+
 def test_a_sync_that_fails_takes_its_lines_back_and_writes_them_anew(tmp_path, monkeypatch) -> None:
     fails = True
 
