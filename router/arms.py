@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
 from features.cache import Split
 from features.names import best_known, candidate_name
 from features.records import ArmRecord
@@ -13,15 +11,15 @@ from models.bundle import CandidateView
 from models.offset import shifted
 from router import prices
 from router.constraints import exclusion
-from router.cost import cache_rules, expected_cost
+from router.cost import Cost, cache_rules, expected_cost
 from router.describe import descriptor_of
-from router.outlook import Prospect, length_ahead, outlooks
+from router.outlook import Outlook, Prospect, length_ahead, outlooks
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from decimal import Decimal
 
+    from features.cache import CacheRules
     from features.facts import Facts
     from models.bundle import Predictions
     from models.descriptors import Prices
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from router.decide import Given
 
 
+# The very default, which alone isn't written out: a receipt stays byte for byte what it was.
+_UNDRAWN = ArmRecord(candidate="").propensity
 REMEMBERED = 4096  # names looked up; clients may invent some
 
 
@@ -45,26 +45,42 @@ class Option(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """An option that is deployed, with the rates in force for it."""
+    """An option that is deployed, with what is published of it for the time of the call."""
 
     option: Option
     deployment: Deployment
-    rates: prices.Rates | None
+    ladder: prices.Ladder  # rates by the length of the prompt
+    rates: prices.Rates | None  # for this prompt
+    rules: CacheRules | None  # of its cache
 
 
-def quote(options: list[Option], ts_ms: int, service_tier: str | None = None) -> list[Quote]:
-    """Look up the rates of every option that is deployed, in the tier asked for."""
-    return [
-        Quote(o, o.deployment, _rates(o.deployment, ts_ms, o.split.tokens, service_tier))
-        for o in options
-        if o.deployment is not None
-    ]
+class Judged(NamedTuple):
+    """A quoted candidate with what is believed of it and what it would cost, before the choice."""
+
+    quote: Quote
+    excluded_by: str | None
+    p_success: float | None
+    p_low: float | None
+    p_high: float | None
+    output_tokens: float | None
+    reasoning_tokens: float | None
+    turns_left: float | None
+    cost: Cost | None  # of this call
+    ahead: Outlook  # beyond it
 
 
-def _rates(deployment: Deployment, ts_ms: int, tokens: int, service_tier: str | None) -> prices.Rates | None:
-    """Rates of a deployment for a prompt of that length."""
-    model, provider, tier = deployment.model, deployment.provider, deployment.tier or service_tier
-    return prices.rates(model, provider, ts_ms, tokens, tier, region=deployment.region)
+def quote(given: Given) -> list[Quote]:
+    """Look up the rates, in the tier asked for, and the cache rules of every option that is deployed."""
+    ts_ms, asked, found = given.ts_ms, given.asked, []
+    for option in given.options:
+        to = option.deployment
+        if to is None:
+            continue
+        tier = to.tier or given.service_tier
+        ladder = prices.ladder(to.model, to.provider, ts_ms, tier, region=to.region)
+        rates = prices.step(ladder, option.split.tokens)
+        found.append(Quote(option, to, ladder, rates, cache_rules(to, ts_ms, asked)))
+    return found
 
 
 class Learned:
@@ -75,6 +91,7 @@ class Learned:
         self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
         self._found: dict[tuple[str, str, float | None], str] = {}
+        self._views: dict[tuple[str, str, float | None, prices.Rates | None], CandidateView] = {}
 
     def name(self, candidate: str, model: str, effort: float | None) -> str:
         """Name under which the bundle knows a candidate, or the candidate itself where it doesn't.
@@ -93,18 +110,24 @@ class Learned:
         """Whether the bundle has rows under this name."""
         return name in self._trained
 
+    def view(self, quoted: Quote, effort: float | None, row: Candidate | None = None) -> CandidateView:
+        """Describe a candidate to the bundle under the name it was trained under, or by what is said of it.
 
-def view(
-    quoted: Quote, learned: Learned, effort: float | None, row: Candidate | None = None
-) -> CandidateView:
-    """Describe a candidate to the bundle under the name it was trained under, or by what is said of it."""
-    candidate, model = quoted.option.candidate, quoted.deployment.model
-    known = learned.name(candidate, model, effort)
-    rates = quoted.rates
-    prices: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
-    unseen = not learned.knows(known)
-    said = descriptor_of(candidate_name(candidate, effort), prices, row) if unseen else None
-    return CandidateView(known, prices[0], prices[1], said)
+        `row` is the catalogue's, the same at every call.
+        """
+        candidate, model, rates = quoted.option.candidate, quoted.deployment.model, quoted.rates
+        key = (candidate, model, effort, rates)
+        found = self._views.get(key)
+        if found is None:
+            known = self.name(candidate, model, effort)
+            shown: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
+            unseen = not self.knows(known)
+            said = descriptor_of(candidate_name(candidate, effort), shown, row) if unseen else None
+            found = CandidateView(known, *shown, said)
+            if len(self._views) >= REMEMBERED:
+                self._views.clear()
+            self._views[key] = found
+        return found
 
 
 def unseen_reason(views: list[CandidateView]) -> str:
@@ -124,32 +147,79 @@ def moved(beliefs: Predictions, log_odds: float) -> Predictions:
     return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
 
 
-def arm_records(
-    quotes: list[Quote], beliefs: Predictions, facts: Facts, rows: Mapping[str, Candidate]
-) -> list[ArmRecord]:
-    """Write down every quoted candidate; one without a row was asked for by name and is held to nothing."""
-    columns = zip(quotes, *(column.tolist() for column in beliefs), strict=True)
-    return [_record(quoted, row, facts, rows.get(quoted.option.candidate)) for quoted, *row in columns]
+def judged(
+    quotes: list[Quote], beliefs: Predictions, given: Given, rows: Mapping[str, Candidate]
+) -> list[Judged]:
+    """What is believed of every quoted candidate, what it costs, and what choosing it costs beyond this call.
+
+    One without a row was asked for by name and is held to nothing.
+    """
+    columns = ([None if x != x else x for x in column.tolist()] for column in beliefs)  # NaN is unknown
+    believed = list(zip(*columns, strict=True))
+    prospects = [
+        _prospect(quoted, given, p, output, turns)
+        for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True)
+    ]
+    ahead = outlooks(prospects, given.last_candidate, given.reference)
+    return [
+        Judged(
+            quoted,
+            _excluded(quoted, given.facts, rows),
+            *(p, low, high, output, reasoning, turns),
+            expected_cost(quoted.rates, quoted.option.split, output),
+            seen,
+        )
+        for quoted, (p, low, high, output, reasoning, _, turns), seen in zip(
+            quotes, believed, ahead, strict=True
+        )
+    ]
 
 
-def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | None) -> ArmRecord:
-    success, low, high, output, reasoning, _, turns = (
-        None if v != v else v for v in beliefs
-    )  # NaN is unknown
+def _prospect(
+    quoted: Quote, given: Given, p: float | None, output: float | None, turns: float | None
+) -> Prospect:
+    """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
     option, split = quoted.option, quoted.option.split
-    cost = expected_cost(quoted.rates, split, output)
-    excluded = option.excluded_by
-    if excluded is None and row is not None:
-        excluded = exclusion(row, quoted.deployment, facts, split.tokens)
+    rates = prices.step(quoted.ladder, length_ahead(split.tokens, turns))
+    lifetime, age_ms = given.asked.lifetime, option.age_ms
+    return Prospect(
+        option.candidate, rates, quoted.rules, lifetime, split, age_ms, output, turns, p, option.retry_rate
+    )
+
+
+def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
+    """What takes an arm out before it is weighed."""
+    option = quoted.option
+    row = rows.get(option.candidate)
+    if option.excluded_by is not None or row is None:
+        return option.excluded_by
+    return exclusion(row, quoted.deployment, facts, option.split.tokens)
+
+
+def weighed(arm: Judged) -> Arm:
+    """What the policy looks at of an arm: its cost is of this call and of what is known to follow from it."""
+    low, high, cost = arm.p_low, arm.p_high, arm.cost
+    spread = None if low is None or high is None else high - low
+    usd = None if cost is None else cost.total + arm.ahead.total
+    known = arm.output_tokens is not None
+    return Arm(arm.quote.option.candidate, arm.excluded_by, arm.p_success, usd, spread, known)
+
+
+def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
+    """Write an arm down with the choice's verdict on it."""
+    option, cost, ahead = arm.quote.option, arm.cost, arm.ahead
+    candidate, split = option.candidate, option.split
+    excluded = choice.excluded.get(candidate, arm.excluded_by)
+    chance = choice.propensities.get(candidate, 0.0)
     return ArmRecord(
-        candidate=option.candidate,
-        deployment=quoted.deployment.id,
+        candidate=candidate,
+        deployment=arm.quote.deployment.id,
         eligible=excluded is None,
         excluded_by=excluded,
-        p_success=success,
-        p_success_low=low,
-        p_success_high=high,
-        output_tokens=output,
+        p_success=arm.p_success,
+        p_success_low=arm.p_low,
+        p_success_high=arm.p_high,
+        output_tokens=arm.output_tokens,
         input_tokens_est=float(split.tokens),
         cached_tokens_est=float(split.read),
         cache_write_tokens_est=float(split.write + split.write_1h),
@@ -159,50 +229,21 @@ def _record(quoted: Quote, beliefs: list[float], facts: Facts, row: Candidate | 
         cache_why=split.why,
         cache_age_ms=option.age_ms,
         retry_rate=option.retry_rate,
-        reasoning_tokens=reasoning,
-        turns_left=turns,
+        reasoning_tokens=arm.reasoning_tokens,
+        turns_left=arm.turns_left,
         cost_usd=cost and cost.total,
         cost_fresh_usd=cost and cost.fresh,
         cost_cached_usd=cost and cost.cached,
         cost_write_usd=cost and cost.written,
         cost_output_usd=cost and cost.output,
-    )
-
-
-def looking_ahead(arms: list[ArmRecord], quotes: list[Quote], given: Given) -> list[ArmRecord]:
-    """Write into every arm what choosing it costs beyond this call."""
-    prospects = [_prospect(arm, quoted, given) for arm, quoted in zip(arms, quotes, strict=True)]
-    ahead = outlooks(prospects, given.last_candidate, given.reference)
-    return [
-        replace(
-            arm,
-            cost_later_usd=seen.later,
-            cost_extra_usd=seen.extra,
-            cost_return_usd=seen.back,
-            return_p=seen.p_back,
-            return_ms=seen.back_ms,
-            cost_redo_usd=seen.redo,
-            cost_retry_usd=seen.retry,
-        )
-        for arm, seen in zip(arms, ahead, strict=True)
-    ]
-
-
-def _prospect(arm: ArmRecord, quoted: Quote, given: Given) -> Prospect:
-    """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    deployment, split = quoted.deployment, quoted.option.split
-    ahead = length_ahead(split.tokens, arm.turns_left)
-    return Prospect(
-        arm.candidate,
-        _rates(deployment, given.ts_ms, ahead, given.service_tier),
-        cache_rules(deployment, given.ts_ms, given.asked),
-        given.asked.lifetime,
-        split,
-        arm.cache_age_ms,
-        arm.output_tokens,
-        arm.turns_left,
-        arm.p_success,
-        arm.retry_rate,
+        cost_later_usd=ahead.later,
+        cost_extra_usd=ahead.extra,
+        cost_return_usd=ahead.back,
+        return_p=ahead.p_back,
+        return_ms=ahead.back_ms,
+        cost_redo_usd=ahead.redo,
+        cost_retry_usd=ahead.retry,
+        propensity=chance if chance or excluded != arm.excluded_by else _UNDRAWN,
     )
 
 
@@ -231,32 +272,6 @@ def absent_records(options: list[Option]) -> list[ArmRecord]:
     ]
 
 
-def weighed(arm: ArmRecord) -> Arm:
-    """What the policy looks at of an arm."""
-    low, high = arm.p_success_low, arm.p_success_high
-    spread = None if low is None or high is None else high - low
-    known = arm.output_tokens is not None
-    return Arm(arm.candidate, arm.excluded_by, arm.p_success, compared_usd(arm), spread, known)
-
-
-def compared_usd(arm: ArmRecord) -> Decimal | None:
-    """USD by which arms are compared: of this call and of what is known to follow from it."""
-    if arm.cost_usd is None:
-        return None
-    ahead = (
-        arm.cost_later_usd,
-        arm.cost_extra_usd,
-        arm.cost_return_usd,
-        arm.cost_redo_usd,
-        arm.cost_retry_usd,
-    )
-    return sum((part for part in ahead if part is not None), arm.cost_usd)
-
-
-def settled(arm: ArmRecord, choice: Choice) -> ArmRecord:
-    """Write the choice's verdict on an arm into its record."""
-    excluded = choice.excluded.get(arm.candidate, arm.excluded_by)
-    chance = choice.propensities.get(arm.candidate, 0.0)
-    if excluded == arm.excluded_by and chance == arm.propensity:
-        return arm
-    return replace(arm, eligible=excluded is None, excluded_by=excluded, propensity=chance)
+def absent_arms(options: list[Option]) -> list[Arm]:
+    """The candidates that aren't deployed in the request's dialect, as the policy sees them."""
+    return [Arm(o.candidate, o.excluded_by, None, None, None, False) for o in options if o.deployment is None]

@@ -8,26 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
-from msgspec.structs import replace
 
 from features.assemble import facts_of, trajectory_of
 from features.cache import CacheState, last_used, rules_digest
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
-from features.records import ArmRecord, DecisionRecord, OffsetRecord, TypeShare
+from features.records import DecisionRecord, OffsetRecord, TypeShare
 from features.vector import featurize_one
 from router import prices
 from router.arms import (
+    Judged,
     Learned,
     Option,
+    absent_arms,
     absent_records,
-    arm_records,
-    looking_ahead,
+    arm_record,
+    judged,
     moved,
     quote,
-    settled,
     unseen_reason,
-    view,
     weighed,
 )
 from router.catalogrows import BARRED
@@ -248,28 +247,24 @@ class Decider:
 
     def judge(self, given: Given) -> DecisionRecord:
         """Make the decision from its parts: the one way for new requests and for receipts."""
-        quotes = quote(given.options, given.ts_ms, given.service_tier)
+        quotes = quote(given)
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         features = featurize_one(given.facts, given.embedding)
-        described = self.catalog.candidates
-        views = [
-            view(quoted, self._learned, given.facts.effort, described.get(quoted.option.candidate))
-            for quoted in quotes
-        ]
+        effort, described = given.facts.effort, self.catalog.candidates
+        views = [self._learned.view(q, effort, described.get(q.option.candidate)) for q in quotes]
         posterior = self.bundle.posterior(features, given.task_type)
         outside = self.bundle.outside(features, given.task_type)
         beliefs = self.bundle.predict(features, views, given.task_type, posterior, outside=outside)
         if given.offset is not None:
             beliefs = moved(beliefs, given.offset.log_odds)
-        rows = {} if given.pinned else self.catalog.candidates
-        arms = arm_records(quotes, beliefs, given.facts, rows)
-        arms = looking_ahead(arms, quotes, given) + absent_records(given.options)
+        arms = judged(quotes, beliefs, given, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
         else:
-            choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
+            weighing = [weighed(arm) for arm in arms] + absent_arms(given.options)
+            choice = self._chosen(weighing, views, given, seed)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))
@@ -277,7 +272,7 @@ class Decider:
         if newcomers and not given.pinned and self.policy.kind == "learned":
             choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
         inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
-        return replace(self._receipt(given, arms, choice, seed), inferred_types=inferred)
+        return self._receipt(given, arms, choice, seed, inferred)
 
     def _chosen(self, arms: list[Arm], views: list[CandidateView], given: Given, seed: int) -> Choice:
         """The policy's choice, held to the certificate where it demands one."""
@@ -287,12 +282,14 @@ class Decider:
         choice = choose(policy, arms, _situation(given, seed))
         return choice._replace(reasons=(*choice.reasons, *said))
 
-    def _receipt(self, given: Given, arms: list[ArmRecord], choice: Choice, seed: int) -> DecisionRecord:
-        chosen = next((a for a in arms if a.candidate == choice.chosen), None)
-        deployment = next((o.deployment for o in given.options if o.candidate == choice.chosen), None)
-        if chosen is None or deployment is None or chosen.excluded_by in BARRED:
-            why = deployment.why_barred(chosen.excluded_by) if chosen and deployment else ""
+    def _receipt(
+        self, given: Given, arms: list[Judged], choice: Choice, seed: int, inferred: list[TypeShare]
+    ) -> DecisionRecord:
+        chosen = next((arm for arm in arms if arm.quote.option.candidate == choice.chosen), None)
+        if chosen is None or chosen.excluded_by in BARRED:
+            why = chosen.quote.deployment.why_barred(chosen.excluded_by) if chosen else ""
             raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{why}")
+        deployment = chosen.quote.deployment
         prior = (PRIOR_NOTICE,) if self.bundle.kind == "prior" else ()
         return DecisionRecord(
             request_id=given.request_id,
@@ -308,7 +305,7 @@ class Decider:
             task_type=given.task_type,
             offset=given.offset,
             plan=list(choice.plan),
-            arms=[settled(arm, choice) for arm in arms],
+            arms=[arm_record(arm, choice) for arm in arms] + absent_records(given.options),
             locks=list(choice.locks),
             constraints=_constraints(given),
             reasons=[*choice.reasons, *prior],
@@ -324,6 +321,7 @@ class Decider:
             price_version=prices.PRICE_VERSION,
             cache_version=rules_digest(),
             catalog_digest=self.catalog.digest,
+            inferred_types=inferred,
         )
 
 

@@ -52,8 +52,11 @@ class Outlook(NamedTuple):
     @property
     def total(self) -> Decimal:
         """What is known of it."""
-        parts = (self.later, self.extra, self.back, self.redo, self.retry)
-        return sum((part for part in parts if part is not None), _NOTHING)
+        total = _NOTHING
+        for part in self[:5]:  # the amounts
+            if part is not None:
+                total += part
+        return total
 
 
 class _Menu(NamedTuple):

@@ -57,6 +57,9 @@ class Rates(NamedTuple):
     write_1h: Decimal
 
 
+Ladder = tuple[tuple[int, Rates], ...]
+
+
 class Bill(NamedTuple):
     """USD of one call by what was paid for; the parts add up exactly to `total`."""
 
@@ -112,14 +115,8 @@ def rates(
     region: str | None = None,
 ) -> Rates | None:
     """Rates of a model at a time (default now) for a prompt of that length; None where none are known."""
-    now_ms = time.time() * 1000 if ts_ms is None else ts_ms
-    if not 0 <= now_ms < FAR_FUTURE_MS:
-        return None
-    tier = None if service_tier in STANDARD_TIERS else service_tier
-    for start, step in _ladder(model, provider, int(now_ms // _SLOT_MS), tier, region):
-        if prompt_tokens > start:
-            return step
-    return None
+    now_ms = int(time.time() * 1000) if ts_ms is None else ts_ms
+    return step(ladder(model, provider, now_ms, service_tier, region=region), prompt_tokens)
 
 
 def ladder(
@@ -129,12 +126,20 @@ def ladder(
     service_tier: str | None = None,
     *,
     region: str | None = None,
-) -> tuple[tuple[int, Rates], ...]:
+) -> Ladder:
     """All rates of a model at a time, longest prompts first, each with the length beyond which it holds."""
     if not 0 <= ts_ms < FAR_FUTURE_MS:
         return ()
     tier = None if service_tier in STANDARD_TIERS else service_tier
-    return _ladder(model, provider, ts_ms // _SLOT_MS, tier, region)
+    return _ladder(model, provider, int(ts_ms // _SLOT_MS), tier, region)
+
+
+def step(rungs: Ladder, prompt_tokens: int) -> Rates | None:
+    """The rates of a ladder for a prompt of that length; None where none are known."""
+    for start, found in rungs:
+        if prompt_tokens > start:
+            return found
+    return None
 
 
 def bill(found: Rates, usage: Usage) -> Bill | None:
@@ -223,9 +228,7 @@ def why_unknown(model: str, provider: str | None, service_tier: str | None = Non
 
 
 @lru_cache(maxsize=65536)
-def _ladder(
-    model: str, provider: str | None, slot: int, tier: str | None, region: str | None
-) -> tuple[tuple[int, Rates], ...]:
+def _ladder(model: str, provider: str | None, slot: int, tier: str | None, region: str | None) -> Ladder:
     """Rates in one half hour, longest prompts first, each with the length beyond which it holds."""
     found = _find(model, provider)
     at = datetime.fromtimestamp(slot * _SLOT_MS / 1000, tz=UTC)
@@ -236,7 +239,7 @@ def _ladder(
     starts = {step.start for price in listed for step in getattr(price, "tiers", ())}
     starts |= {o.above_tokens for o in rows}
     steps = [(start, _rates_at(listed, rows, start + 1)) for start in sorted(starts | {-1}, reverse=True)]
-    return tuple((start, step) for start, step in steps if step is not None)
+    return tuple((start, found) for start, found in steps if found is not None)
 
 
 def _listed(found: Found, at: datetime, tier: str | None) -> tuple[list[Any], bool]:
