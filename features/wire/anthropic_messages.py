@@ -62,7 +62,7 @@ def parse_request(body: bytes) -> WireRequest:
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
-        max_output_tokens=envelope.max_tokens,
+        max_output_tokens=plain.count(envelope.max_tokens),
         tool_choice=_CHOICES.get(plain.string(plain.mapping(envelope.tool_choice).get("type"))),
         thinking=None if not isinstance(thinking, str) else thinking != "disabled",
         effort=plain.string(config.get("effort")),

@@ -63,7 +63,7 @@ def parse_request(body: bytes) -> WireRequest:
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
-        max_output_tokens=limit,
+        max_output_tokens=plain.count(limit),
         tool_choice=tool_choice(choice),
         thinking=_thinking(envelope, effort),
         effort=effort,

@@ -50,8 +50,8 @@ _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 def parse_request(body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
-    if isinstance(envelope.input, list):
-        plain.bounded(envelope.input, "input", plain.MAX_MESSAGES)
+    for key, said in (("input", envelope.input), ("instructions", envelope.instructions)):
+        plain.bounded(said if isinstance(said, list) else None, key, plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     earlier = plain.string(envelope.previous_response_id)
     if (
@@ -69,11 +69,11 @@ def parse_request(body: bytes) -> WireRequest:
     return WireRequest(
         dialect="openai_responses",
         model=envelope.model,
-        messages=(*messages(_as_items(envelope.instructions, "system")), *messages(items)),
+        messages=(*messages(_as_items(envelope.instructions, "system"), "instructions"), *messages(items)),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
-        max_output_tokens=envelope.max_output_tokens,
+        max_output_tokens=plain.count(envelope.max_output_tokens),
         tool_choice=tool_choice(envelope.tool_choice),
         thinking=None if effort is None else effort != "none",
         effort=effort,
@@ -108,10 +108,10 @@ def _as_items(value: str | list[Any] | None, role: str) -> list[Any]:
     return value or []
 
 
-def messages(items: Sequence[Any]) -> list[Message]:
+def messages(items: Sequence[Any], key: str = "input") -> list[Message]:
     """Decoded input items into the common shape; raises BadInput for an item that isn't one."""
-    items = plain.objects_only(items, "input")
-    return plain.join_turns(_message(item, f"input[{i}]") for i, item in enumerate(items))
+    items = plain.objects_only(items, key)
+    return plain.join_turns(_message(item, f"{key}[{i}]") for i, item in enumerate(items))
 
 
 def _message(item: dict[str, Any], where: str) -> Message:

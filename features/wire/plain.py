@@ -23,7 +23,11 @@ MAX_MESSAGES = 20_000
 MAX_TOOLS = 2_000
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# A JSON schema's integer may be written 4096.0; read it with `count`.
+Count = (
+    Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    | Annotated[float, msgspec.Meta(ge=0, le=2**53, multiple_of=1)]
+)
 Envelope = TypeVar("Envelope", bound=msgspec.Struct)
 
 ROLES: dict[str, Role] = {

@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 
 from models.store import Store
 from router.gateway import routes
+from router.gateway.errors import not_served
 from router.gateway.follow import Follower
+from router.gateway.openapi import openapi
 from router.gateway.service import Gateway
 from router.gateway.upstream import Upstream
 
@@ -51,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.gateway = gateway
     app.add_exception_handler(Exception, routes.our_fault)
+    app.add_exception_handler(HTTPException, not_served)
     # add_route and not app.post: no body model, no dependency injection on the way of a proxied request.
     for path, endpoint in (
         ("/v1/chat/completions", routes.answering(gateway, "openai_chat")),
@@ -67,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         ("/readyz", routes.readyz(gateway)),
         ("/metrics", routes.metrics(gateway)),
         ("/", routes.dashboard(gateway)),
+        ("/openapi.json", openapi(gateway)),
     ):
         app.add_route(path, endpoint, methods=["GET"])
     return app

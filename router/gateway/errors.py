@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from features.errors import BadInput
@@ -12,6 +14,8 @@ from router.decide import Unavailable, UnknownModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.requests import Request
 
     from features.wire.types import Dialect
 
@@ -49,6 +53,7 @@ _TYPES: dict[int, tuple[str, str]] = {
     401: ("invalid_request_error", "authentication_error"),
     402: ("insufficient_quota", "billing_error"),
     404: ("invalid_request_error", "not_found_error"),
+    405: ("invalid_request_error", "invalid_request_error"),
     408: ("invalid_request_error", "timeout_error"),
     409: ("invalid_request_error", "invalid_request_error"),
     413: ("invalid_request_error", "request_too_large"),
@@ -104,6 +109,16 @@ def error_response(
     body = msgspec.json.encode(error_body(dialect, status, message, request_id))
     own = {"x-samediff-request-id": request_id, **(headers or {})}
     return Response(body, status, own, media_type="application/json")
+
+
+async def not_served(request: Request, error: Exception) -> Response:
+    """Answer a path or a method that isn't served, in the dialect of the path."""
+    assert isinstance(error, HTTPException)
+    dialect: Dialect = "anthropic_messages" if request.url.path.startswith("/v1/messages") else "openai_chat"
+    said = "nothing is served at this path"
+    if error.status_code == 405:
+        said = f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
+    return error_response(dialect, error.status_code, said, f"req_{uuid.uuid4().hex}", error.headers)
 
 
 def error_event(dialect: Dialect, message: str, request_id: str) -> bytes:

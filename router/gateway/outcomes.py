@@ -34,6 +34,30 @@ def read_outcomes(body: bytes, now_ms: int) -> list[OutcomeRecord]:
     return [_outcome(f"outcome {n}", row, now_ms) for n, row in enumerate(rows)]
 
 
+def outcome_schema() -> dict[str, Any]:
+    """What may be written, as JSON schema."""
+    probability = {"type": ["number", "boolean"], "minimum": 0, "maximum": 1}
+    schema = msgspec.json.schema(_Reported)["$defs"]["_Reported"]
+    fields = {**schema["properties"], "value": {**probability, "type": ["number", "boolean", "null"]}}
+    fields["success"] = {**fields["value"], "description": "The same as value; not beside it."}
+    del fields["recorded_ms"]  # ours to say
+    valued = [{"required": [key], "properties": {key: probability}} for key in ("value", "success")]
+    spoken = {"required": ["level"], "properties": {"level": {"enum": list(_SPEAKING)}}}
+    named = {"type": "string", "minLength": 1}
+    named_by = [{"required": [k], "properties": {k: named}} for k in ("request_id", "session_id", "task_id")]
+    return {
+        "type": "object",
+        "description": "An outcome; its id, time and source are filled in where they aren't given.",
+        "properties": fields,
+        "additionalProperties": False,
+        "allOf": [
+            {"not": {"required": ["value", "success"]}},
+            {"anyOf": [*valued, spoken]},
+            {"anyOf": named_by},
+        ],
+    }
+
+
 def _outcome(where: str, row: Any, now_ms: int) -> OutcomeRecord:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: must be an object with a value and a request_id, session_id or task_id")

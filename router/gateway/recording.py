@@ -39,7 +39,7 @@ _HARNESSES = (
     ("openai/python", "openai-python"),
 )
 # What a client may tell of a call in headers, which aren't sent on; its own tag wins over anything inferred.
-_TAGS = {
+TAGS = {
     "x-samediff-task-type": "task_type",
     "x-samediff-task-id": "task_id",
     "x-samediff-repo": "repo",
@@ -242,7 +242,7 @@ def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:
 
 def tags_of(headers: Mapping[str, str]) -> dict[str, Any]:
     """Fields of the record that the client named in headers."""
-    return {field: headers[name][:_MAX_TAG] for name, field in _TAGS.items() if headers.get(name)}
+    return {field: headers[name][:_MAX_TAG] for name, field in TAGS.items() if headers.get(name)}
 
 
 def harness_of(user_agent: str) -> tuple[str | None, str | None]:

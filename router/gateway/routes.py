@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
+from router.decide import UnknownModel
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
@@ -173,7 +174,9 @@ def _counter(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
     catalog = gateway.decider.catalog
     alias = catalog.aliases.get(model)
     target = catalog.resolve(alias.reference.get(dialect, model) if alias else model, dialect)
-    if target is None or not target.deployments:
+    if target is None:
+        raise UnknownModel(catalog.why_unknown(model, dialect))
+    if not target.deployments:
         raise BadInput(f"model {model!r} can't count tokens in the dialect {dialect}")
     callable_ = (d for d in target.deployments if d.reachable(gateway.environ))
     return next(callable_, target.deployments[0])
