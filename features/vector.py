@@ -83,10 +83,10 @@ def project(facts: np.ndarray) -> np.ndarray:
     Rounded to float32 here, once, because the exported trees compare in float32. NaN stays NaN; what is
     infinite or absurd is cut to ±1e30, and a negative size counts as 0.
     """
-    facts = np.clip(facts, -_LIMIT, _LIMIT)
-    columns = facts[:, _SOURCE]
-    columns[:, _LOG] = np.log1p(np.maximum(columns[:, _LOG], 0.0))
-    columns[:, _RATIO] /= np.maximum(facts[:, _DIVISOR], 1.0)
+    facts = np.minimum(np.maximum(facts, -_LIMIT), _LIMIT)  # np.clip costs a request three times as much
+    columns = facts.take(_SOURCE, axis=1)
+    columns[:, _LOG] = np.log1p(np.maximum(columns.take(_LOG, axis=1), 0.0))
+    columns[:, _RATIO] /= np.maximum(facts.take(_DIVISOR, axis=1), 1.0)
     return columns.astype(np.float32)
 
 

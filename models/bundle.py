@@ -94,12 +94,13 @@ class Bundle:
         self._types = {name: i for i, name in enumerate(manifest.task_types)}
         self._tables = _tables(manifest)
         names = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
-        self._support_at = [names[r.feature] for r in manifest.support]
+        self._support_at = np.array([names[r.feature] for r in manifest.support], dtype=np.intp)
         margin = [MARGIN * (r.high - r.low) for r in manifest.support]
         self._support = np.array(
             [(r.low - m, r.high + m, r.unknown) for r, m in zip(manifest.support, margin, strict=True)],
             dtype=np.float64,
         ).reshape(len(manifest.support), 3)
+        self._never_unknown = self._support[:, 2] == 0
         self._arms: dict[tuple[tuple[CandidateView, ...], str], _Arms] = {}
 
     @classmethod
@@ -197,15 +198,11 @@ class Bundle:
         line goes on; then the table, which knows only candidate and task type, is the better guess. A type
         that is unknown is outside where trees knew all types.
         """
-        values = features[0, self._support_at].astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            bad = (values < self._support[:, 0]) | (values > self._support[:, 1])
-        bad |= np.isnan(values) & (self._support[:, 2] == 0)
-        strange = self.manifest.types_known and (task_type or "") not in self._types
-        return [
-            *(["task_type"] if strange else []),
-            *(self.manifest.support[i].feature for i in np.flatnonzero(bad)),
-        ]
+        values = features[0].take(self._support_at).astype(np.float64)
+        bad = (values < self._support[:, 0]) | (values > self._support[:, 1])
+        bad |= np.isnan(values) & self._never_unknown
+        strange = ["task_type"] if self.manifest.types_known and (task_type or "") not in self._types else []
+        return strange + [self.manifest.support[i].feature for i in np.flatnonzero(bad)]
 
     def _by_table(self, extra: np.ndarray) -> dict[str, np.ndarray]:
         """What the graph would say if the learners added nothing, from the tables' columns (k, extra)."""

@@ -115,11 +115,12 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
     """
     if rates is None or output_tokens is None:
         return None
-    hit = Decimal(round(split.hit * 1_000_000)).scaleb(-6) if split.read else _NOTHING
-    cached = _usd(split.read * hit, rates.cached)
-    lost = split.read - split.read * hit
-    again = lost if not split.write and not split.write_1h else _NOTHING
-    fresh = _usd(split.fresh + again, rates.input)
+    cached = lost = again = _NOTHING
+    if split.read:
+        expected = Decimal(split.read * round(split.hit * 1_000_000)).scaleb(-6)
+        cached, lost = _usd(expected, rates.cached), split.read - expected
+        again = lost if not split.write and not split.write_1h else _NOTHING
+    fresh = _usd(split.fresh + again if again else split.fresh, rates.input)
     written = _usd(split.write, rates.write) + _usd(split.write_1h, rates.write_1h)
     if lost and not again:
         written += _usd(lost, rates.write if split.write else rates.write_1h)

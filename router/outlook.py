@@ -139,16 +139,13 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
     rules, rates = arm.rules, arm.rates
     if rates is None or arm.output_tokens is None:
         return None
-    hits, rate = 1.0, rates.input
-    if rules is None or arm.split.why == "unmarked":
-        held = 0
-    else:
-        if rules.hits is not None:
-            hits = rules.hits[0] / rules.hits[1]
+    read, rate = Decimal(0), rates.input
+    if rules is not None and arm.split.why != "unmarked":
+        if held >= rules.floor_tokens:
+            hits = 1.0 if rules.hits is None else rules.hits[0] / rules.hits[1]
+            read = Decimal(held * round(hits * 1_000_000)).scaleb(-6)
         if rules.lifetime(arm.lifetime).write_x is not None:
             rate = rates.write_1h if rules.hourly(arm.lifetime) else rates.write
-        held = held if held >= rules.floor_tokens else 0
-    read = held * (Decimal(round(hits * 1_000_000)).scaleb(-6))
     prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
     return settled(prompt.scaleb(-6)) + output_usd(rates, arm.output_tokens)
 
@@ -174,5 +171,6 @@ def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -
 
 
 def _times(share: float, money: Decimal) -> Decimal:
-    """A share or number of turns × USD, to the place that the log keeps."""
-    return settled(Decimal(round(share * 1_000_000)).scaleb(-6) * money)
+    """A share or number of turns × USD, to the place that the log keeps; a millionth is the least share."""
+    millionths = round(share * 1_000_000)
+    return settled((money * millionths).scaleb(-6)) if millionths else _NOTHING

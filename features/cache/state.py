@@ -93,7 +93,7 @@ def corrected(
 
 def last_used(state: CacheState, key: str) -> float | None:
     """When a cache was last used (ms), by what the state remembers; None if it wasn't."""
-    return max((sent.used_ms for sent in state.sent if sent.key == key), default=None)
+    return max([sent.used_ms for sent in state.sent if sent.key == key], default=None)
 
 
 def _same(sent: Sent, request: CacheRequest) -> bool:
