@@ -74,6 +74,7 @@ class _Piece(NamedTuple):
     flags: tuple[bool, ...]  # by _FLAGS
     identifiers: frozenset[str]
     lead: tuple[str, ...]  # its first words, in lower case
+    foreign: int  # characters that aren't ASCII
 
 
 _COUNTS = (
@@ -96,7 +97,7 @@ def text_facts(*pieces: str) -> dict[str, float]:
     flags = [any(column) for column in zip(*(piece.flags for piece in read), strict=True)]
     lead = set(islice(chain.from_iterable(piece.lead for piece in read), _VERB_WORDS))
     chars = sum(map(len, pieces)) + len(_GAP) * max(last, 0)
-    foreign = sum(0 if piece.isascii() else sum(c > "\x7f" for c in piece) for piece in pieces)
+    foreign = sum(piece.foreign for piece in read)
     return {
         **dict.fromkeys(_COUNTS, 0.0),
         **dict.fromkeys(_FLAGS, 0.0),
@@ -139,7 +140,8 @@ def _read(text: str, follows: bool, goes_on: bool) -> _Piece:
         *(_speaks(language, inside, distinct, endings) for language in _LANGUAGES.values()),
     )
     identifiers = frozenset(word for word in set(words) if _is_identifier(word))
-    return _Piece(counts, flags, identifiers, tuple(lowered[:_VERB_WORDS]))
+    foreign = 0 if text.isascii() else sum(c > "\x7f" for c in text)
+    return _Piece(counts, flags, identifiers, tuple(lowered[:_VERB_WORDS]), foreign)
 
 
 def _speaks(language: _Language, text: str, words: set[str], endings: set[str]) -> bool:

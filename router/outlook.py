@@ -139,11 +139,13 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
     rules, rates = arm.rules, arm.rates
     if rates is None or arm.output_tokens is None:
         return None
-    read, rate = Decimal(0), rates.input
+    read: int | Decimal = 0
+    rate = rates.input
     if rules is not None and arm.split.why != "unmarked":
         if held >= rules.floor_tokens:
-            hits = 1.0 if rules.hits is None else rules.hits[0] / rules.hits[1]
-            read = Decimal(held * round(hits * 1_000_000)).scaleb(-6)
+            read = held
+            if rules.hits is not None:
+                read = Decimal(held * round(rules.hits[0] / rules.hits[1] * 1_000_000)).scaleb(-6)
         if rules.lifetime(arm.lifetime).write_x is not None:
             rate = rates.write_1h if rules.hourly(arm.lifetime) else rates.write
     prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
