@@ -30,6 +30,12 @@ class Refused(BadInput):
     status = 400
 
 
+class Packed(Refused):
+    """The body comes compressed, and isn't unpacked: it may be of any size."""
+
+    status = 415
+
+
 class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
@@ -57,6 +63,7 @@ _TYPES: dict[int, tuple[str, str]] = {
     408: ("invalid_request_error", "timeout_error"),
     409: ("invalid_request_error", "invalid_request_error"),
     413: ("invalid_request_error", "request_too_large"),
+    415: ("invalid_request_error", "invalid_request_error"),
     422: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),
     502: ("server_error", "api_error"),

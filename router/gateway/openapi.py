@@ -36,6 +36,7 @@ _SAID = {  # status -> when samediff itself answers with it
     408: "The body stopped coming.",
     409: "What a retry repeats came to nothing, or its Idempotency-Key is still busy: ask again.",
     413: "The body is over the limit.",
+    415: "The body is packed; it is never unpacked, so send it as it is.",
     422: "The Idempotency-Key came with another request before.",
     429: "Every deployment that may answer is at its limit; `retry-after` says when it may not be.",
     500: "samediff failed on this request.",
@@ -44,7 +45,7 @@ _SAID = {  # status -> when samediff itself answers with it
     504: "The provider did not answer in time.",
 }
 _PROVIDERS = "An error of the provider's, passed on with its status; in its own words, or in the dialect's."
-_ASKED = (400, 405, 408, 413, 500)  # of all that take a body
+_ASKED = (400, 405, 408, 413, 415, 500)  # of all that take a body
 _ANSWERED = (*_ASKED, 404, 409, 422, 429, 502, 503, 504)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -26,12 +27,22 @@ def read_outcomes(body: bytes, now_ms: int) -> list[OutcomeRecord]:
     """
     try:
         plain = msgspec.json.decode(body)
+        json.loads(body, object_pairs_hook=_once)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"outcome: not JSON: {why_not_json(error, body)}") from error
     except RecursionError:
         raise BadInput("outcome: nested too deeply") from None
     rows = plain if isinstance(plain, list) else [plain]
     return [_outcome(f"outcome {n}", row, now_ms) for n, row in enumerate(rows)]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a key that is given twice: nobody knows which value is meant."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise BadInput(f"outcome: has the key {key[:40]!r} twice")
+        seen.add(key)
 
 
 def outcome_schema() -> dict[str, Any]:

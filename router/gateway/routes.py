@@ -18,7 +18,7 @@ from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
 from router.gateway.dashboard import page
-from router.gateway.errors import Stalled, TooLarge, error_response, status_of
+from router.gateway.errors import Packed, Stalled, TooLarge, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
 from router.gateway.failover import attempts_of, hedge_of, target_of, towards
 from router.gateway.forward import Forwarded
@@ -287,7 +287,9 @@ def dashboard(gateway: Gateway) -> Endpoint:
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """Read a request's body; TooLarge as soon as it is over the limit, Stalled if it stops coming."""
+    """Read a request's body; TooLarge as soon as it is over the limit, Stalled if it stops coming, Packed."""
+    if (encoding := request.headers.get("content-encoding", "identity")).lower() != "identity":
+        raise Packed(f"the request body is packed ({encoding[:20]}); send it as it is")
     limit = int(settings.max_body_mib * 2**20)
     announced = request.headers.get("content-length", "0")
     chunks: list[bytes] = []

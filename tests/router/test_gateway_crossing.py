@@ -1,14 +1,11 @@
 """Requests that the gateway sends to a provider of another dialect: who gets what, and what is said of it."""
 
-import http.server
-import json
 import signal
-import threading
-import zlib
 
 import httpx2
 import msgspec
 import pytest
+from router_odd import odd_provider
 from router_servers import journal_of, start_gateway, start_upstream, wait_for
 
 from features.records import DecisionRecord
@@ -212,61 +209,14 @@ def test_errors_come_in_the_clients_dialect(gateway) -> None:
             assert answer.headers.get("retry-after") in (("6", "7") if fault == 429 else (None,))
 
 
-class Odd(http.server.BaseHTTPRequestHandler):
-    """A provider that answers with whatever its path's model says."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        said = json.dumps(body)
-        if "ENDLESS" in said:
-            self.endless(stream=bool(body.get("stream")))
-            return
-        content, headers = b'{"id":"x","choices":[{"message":{"content":"\xff\xfe"}}]}', {}
-        if "BOMB" in said:
-            packed = zlib.compressobj(9, zlib.DEFLATED, 31)
-            content = b"".join(packed.compress(bytes(2**20)) for _ in range(200)) + packed.flush()
-            headers = {"content-encoding": "gzip"}
-        if "HTML" in said:
-            content, headers = b"<html>busy</html>", {"content-type": "text/html"}
-        self.send_response(200)
-        for name, value in ({"content-type": "application/json"} | headers).items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def endless(self, *, stream):
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream" if stream else "application/json")
-        self.send_header("connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        choice = {"index": 0, "delta": {"content": "x" * 60_000}}
-        chunk = b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
-        try:
-            while True:
-                self.wfile.write(chunk if stream else b" " * 65_536)
-        except OSError:
-            self.server.left.set()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory, bundle_folder):
-    provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
-    provider.left = threading.Event()
-    threading.Thread(target=provider.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{provider.server_port}"
-    server = start_gateway(tmp_path_factory.mktemp("odd"), bundle_folder, url, environ=KEYS)
-    server.left = provider.left
-    yield server
-    code, _, err = server.stop(signal.SIGINT)
-    provider.shutdown()
-    provider.server_close()
+    with odd_provider() as provider:
+        place = tmp_path_factory.mktemp("odd")
+        server = start_gateway(place, bundle_folder, provider.url, environ=KEYS)
+        server.left = provider.left
+        yield server
+        code, _, err = server.stop(signal.SIGINT)
     assert (code, "Traceback" in err) == (0, False)
 
 

@@ -338,6 +338,8 @@ def test_outcomes_are_read_strictly(rows, said) -> None:
 
 
 def test_outcomes_that_are_no_json_are_one_line() -> None:
+    with pytest.raises(BadInput, match="has the key 'value' twice"):
+        read_outcomes(b'[{"request_id":"a","value":1,"value":0}]', 5)
     for body, said in (
         (b"[" * 100_000, "nested too deeply"),
         (b"{", "not JSON"),

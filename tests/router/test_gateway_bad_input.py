@@ -1,0 +1,192 @@
+"""Bad input and bad upstreams on every surface: the right error in its dialect, and nothing else hurt."""
+
+import gzip
+import json
+import signal
+import socket
+import time
+
+import httpx2
+import psutil
+import pytest
+from router_odd import odd_provider
+from router_servers import start_gateway, start_upstream
+
+SECRET, KEY = "the plan for the merger", "sk-a-key-of-the-clients-own"
+DENIED = {
+    "rules": [
+        {"when": {"contains": "DENIED"}, "steps": [{"fault": {"status": 401, "message": "invalid key"}}]}
+    ],
+    "steps": [{"text": "Done."}],
+}
+# surface -> (model whose provider takes the client's own key, body)
+SURFACES = {
+    "/v1/chat/completions": ("gpt-5.4", {"messages": [{"role": "user", "content": SECRET}]}),
+    "/v1/messages": (
+        "claude-haiku-5-5",
+        {"max_tokens": 9, "messages": [{"role": "user", "content": SECRET}]},
+    ),
+    "/v1/responses": ("gpt-5.4", {"input": SECRET}),
+}
+paths = pytest.mark.parametrize("path", SURFACES)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, bundle_folder):
+    place = tmp_path_factory.mktemp("bad")
+    upstream = start_upstream(DENIED, place)
+    environ = {"SAMEDIFF_CLIENT_S": "0.5"}
+    server = start_gateway(place, bundle_folder, upstream.url, environ=environ)
+    yield server
+    code, _, err = server.stop(signal.SIGINT)
+    upstream.stop()
+    assert code == 0
+    assert all(word not in err for word in ("Traceback", SECRET, KEY)), err
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory, bundle_folder):
+    with odd_provider() as provider:
+        server = start_gateway(tmp_path_factory.mktemp("odd"), bundle_folder, provider.url)
+        server.left = provider.left
+        yield server
+        code, _, err = server.stop(signal.SIGINT)
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def ask(gateway, path, **more):
+    model, body = SURFACES[path]
+    headers = {"authorization": f"Bearer {KEY}", "x-api-key": KEY, "content-type": "application/json"}
+    headers |= more.pop("headers", {})
+    content = more.pop("content", None) or json.dumps({"model": model, **body, **more}).encode()
+    return httpx2.post(f"{gateway.url}{path}", content=content, headers=headers, timeout=60)
+
+
+def refused(answer, path, status):
+    """An error as the dialect writes it, with nothing of the conversation and of the key in it."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert isinstance(body["error"]["message"], str)
+    assert body["error"]["type"]
+    assert (body.get("type") == "error") == (path == "/v1/messages")
+    for word in ("Traceback", SECRET, KEY):
+        assert word not in answer.text
+    return body["error"]["message"]
+
+
+@paths
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (b"{not json " + SECRET.encode(), 400, "not a JSON object"),
+        (b'"%b"' % SECRET.encode(), 400, "not a JSON object"),
+        (b'{"model":"auto","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", 400, "nested too deeply"),
+        (b'{"model":"auto","model":"gpt-5.4"}', 400, "a key twice"),
+        (b'{"model":"auto","messages":[],"input":[],"stream":"%b"}' % SECRET.encode(), 400, "`stream`"),
+        (b'{"model":"auto","messages":[7],"input":[7]}', 400, "[0]` must be an object"),
+        (b'{"model":"auto","messages":[{"role":7}],"input":[{"role":7}]}', 400, "role"),
+        (b'{"model":"auto","messages":[{"role":"\xff"}],"input":"\xff\xfe"}', 400, "UTF-8"),
+        (b'{"model":"auto","messages":[],"input":"\\ud800"}', 400, None),
+        (b'{"model":"no-such-model","messages":[],"input":[]}', 404, "/v1/models"),
+        (b'{"model":"auto","input":"%b"}' % (b"x" * 2**20), 413, "over 1 MiB"),
+    ],
+)
+def test_a_body_that_is_none_is_refused_in_its_dialect(gateway, path, content, status, said) -> None:
+    answer = ask(gateway, path, content=content)
+    if said is None and answer.status_code == 200:  # Messages and Chat have no such field, and pass it on
+        assert path != "/v1/responses"
+        return
+    assert (said or "half of a surrogate pair") in refused(answer, path, status)
+
+
+@paths
+def test_a_packed_body_is_never_unpacked(gateway, path) -> None:
+    bomb = gzip.compress(bytes(200 * 2**20), 9)
+    before = psutil.Process(gateway.process.pid).memory_info().rss
+    answer = ask(gateway, path, content=bomb, headers={"content-encoding": "gzip"})
+    assert "gzip" in refused(answer, path, 415)
+    assert psutil.Process(gateway.process.pid).memory_info().rss - before < 50 * 2**20
+
+
+@paths
+def test_a_wrong_key_is_its_clients_own_affair(gateway, path) -> None:
+    for stream in (False, True):
+        for _ in range(6):  # as often as would open the breaker of a deployment
+            _, body = SURFACES[path]
+            key = "input" if "input" in body else "messages"
+            words = "DENIED" if key == "input" else [{"role": "user", "content": "DENIED"}]
+            answer = ask(gateway, path, **{key: words, "stream": stream})
+            assert refused(answer, path, 401) == "invalid key"
+    answer = ask(gateway, path)
+    assert (answer.status_code, answer.headers["x-samediff-candidate"]) == (200, SURFACES[path][0])
+
+
+@paths
+def test_a_missing_key_is_said_or_left_to_the_provider(gateway, path) -> None:
+    answer = ask(gateway, path, model="glm-5", store=False)
+    assert "set ZAI_API_KEY" in refused(answer, path, 503)
+
+
+def test_ten_megabytes_of_headers_are_not_taken_in(gateway) -> None:
+    before = psutil.Process(gateway.process.pid).memory_info().rss
+    with connect(gateway) as client:
+        said = b""
+        try:
+            client.sendall(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-long: ")
+            for _ in range(160):
+                client.sendall(b"a" * 2**16)
+        except ConnectionError:
+            said = b"HTTP/1.1 431"  # it hung up while we were still talking
+        else:
+            said = client.recv(4096)
+    assert said.startswith(b"HTTP/1.1 431")
+    assert psutil.Process(gateway.process.pid).memory_info().rss - before < 5 * 2**20
+
+
+def test_many_slow_clients_keep_nobody_waiting(gateway) -> None:
+    clients = [connect(gateway) for _ in range(200)]
+    try:
+        for n, client in enumerate(clients):
+            client.sendall((b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n", b"P")[n % 2])
+        assert ask(gateway, "/v1/messages").status_code == 200
+        deadline = time.monotonic() + 20
+        for client in clients:
+            client.settimeout(max(0.1, deadline - time.monotonic()))
+            assert client.recv(4096).startswith(b"HTTP/1.1 408")
+    finally:
+        for client in clients:
+            client.close()
+    assert ask(gateway, "/v1/messages").status_code == 200
+
+
+def connect(gateway):
+    return socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1])), timeout=10)
+
+
+@pytest.mark.parametrize("what", ["BOMB", "HTML", "UTF-8"])
+def test_in_its_own_dialect_a_client_gets_what_its_provider_said(odd, what) -> None:
+    before = psutil.Process(odd.process.pid).memory_info().rss
+    body = json.dumps({"model": "gpt-5.4", "messages": [{"role": "user", "content": what}]}).encode()
+    with httpx2.stream("POST", f"{odd.url}/v1/chat/completions", content=body, timeout=60) as answer:
+        said = b"".join(answer.iter_raw())
+        assert answer.status_code == 200
+    assert answer.headers.get("content-encoding") == ("gzip" if what == "BOMB" else None)
+    assert {"BOMB": b"\x1f\x8b", "HTML": b"<html>", "UTF-8": b'{"id"'}[what] in said[:6]
+    assert psutil.Process(odd.process.pid).memory_info().rss - before < 20 * 2**20
+    assert httpx2.get(f"{odd.url}/healthz").text == "ok\n"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_without_end_ends_with_its_client(odd, stream) -> None:
+    odd.left.clear()
+    more = {"stream": stream, "messages": [{"role": "user", "content": "ENDLESS"}]}
+    body = json.dumps({"model": "gpt-5.4", **more}).encode()
+    most = 70 * 2**20  # what is no stream is kept up to 64 MiB, so that half of it is never taken for all
+    with httpx2.stream("POST", f"{odd.url}/v1/chat/completions", content=body, timeout=60) as answer:
+        read = 0
+        for piece in answer.iter_raw():
+            read += len(piece)
+            if read > (most if not stream else 2**21):
+                break
+    assert odd.left.wait(20)
+    assert httpx2.get(f"{odd.url}/healthz").text == "ok\n"
