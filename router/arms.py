@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.descriptors import Prices
     from models.manifest import CandidateProfile
     from router.catalog import Candidate, Deployment
-    from router.decide import Given
+    from router.given import Given
 
 
 # The very default, which alone isn't written out: a receipt stays byte for byte what it was.

@@ -5,13 +5,13 @@ Every decision is made by `Decider.judge` from what its receipt keeps; `router.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from features.assemble import facts_of, trajectory_of
 from features.cache import CacheState, last_used, rules_digest
-from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
+from features.context import TokenRatios, estimate_tokens, next_prompt_tokens
 from features.errors import BadInput
 from features.records import DecisionRecord, OffsetRecord, TypeShare
 from features.vector import featurize_one
@@ -31,7 +31,8 @@ from router.arms import (
 )
 from router.catalogrows import BARRED
 from router.certified import held, held_to
-from router.cost import NO_SPLIT, Asked, Sending, asked_by, cache_key, sending, split_prompt
+from router.cost import NO_SPLIT, Sending, asked_by, cache_key, sending, split_prompt
+from router.given import CallContext, Given, Session, Unavailable, UnknownModel
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -39,77 +40,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from features.cache import Chain
     from features.facts import Facts
-    from features.trajectory import Trajectory
-    from features.wire.types import Dialect, WireRequest
+    from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
     from router.catalog import Catalog, Deployment
 
 PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
-
-
-class UnknownModel(BadInput):
-    """The client asks for a model that neither the catalogue nor an endpoint of it knows."""
-
-
-class Unavailable(BadInput):
-    """The model is known, but nothing that serves it can be called from here."""
-
-
-class Session(NamedTuple):
-    """What is known of a request's session before it; None is unknown."""
-
-    last_candidate: str | None = None
-    last_by_client: bool = False  # it goes back to a client's own choice, not to a policy's
-    turn: int | None = None
-    shared: tuple[float, float, float | None] | None = None  # bytes, share and age (ms) of the longest prefix
-    cache: CacheState = CacheState()  # what the providers' caches hold of the conversation
-    chain: Chain | None = None  # of the request's messages; None: unknown, and so what of it is cached
-    last_bytes: int | None = None  # of the turn before
-    last_tokens: int | None = None  # whole prompt of the turn before, by the provider's count
-    is_subagent: bool | None = None
-    last: LastTurn | None = None  # the turn before by the provider's count
-
-
-class CallContext(NamedTuple):
-    """What a decision depends on beside the request itself."""
-
-    request_id: str
-    session_id: str
-    now_ms: int
-    session: Session = Session()
-    task_type: str | None = None  # as the client names it
-    trajectory: Trajectory | None = None  # of the request's messages, where it is at hand already
-    dialect_guessed: bool = False  # told by the body
-    headers: Mapping[str, str] | None = None  # the client's, by lower-case name
-    offset: OffsetRecord | None = None  # what the repository's own outcomes say
-    cache_control: bool = False  # whether we ask for caching where the client doesn't
-    retry_rates: Mapping[str, float] | None = None  # deployment -> share of its answers that break off
-    down: frozenset[str] = frozenset()  # deployments not to be called now if there is another
-    same_dialect: bool = False  # what is asked can't be said in another
-
-
-class Given(NamedTuple):
-    """All that a decision is made of; a receipt holds every part of it."""
-
-    request_id: str
-    session_id: str
-    ts_ms: int
-    model: str
-    dialect: Dialect
-    dialect_guessed: bool
-    reference: str
-    pinned: bool  # the client asked for this very model
-    last_candidate: str | None
-    last_by_client: bool
-    service_tier: str | None
-    task_type: str | None
-    facts: Facts
-    embedding: np.ndarray | None
-    options: list[Option]
-    offset: OffsetRecord | None = None
-    asked: Asked = Asked()  # how it asks to be cached
 
 
 class Decider:

@@ -15,8 +15,9 @@ from features.wire import parse_request
 from models.prior import PRIOR
 from router import prices
 from router.catalog import Catalog
-from router.decide import CallContext, Decider
+from router.decide import Decider
 from router.dialects import detect_dialect, parse_dialect
+from router.given import CallContext
 from router.policy import parse_policy
 
 if TYPE_CHECKING:

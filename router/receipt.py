@@ -14,12 +14,13 @@ from router import prices
 from router.arms import Option, split_of
 from router.catalogrows import BARRED
 from router.cost import Asked
-from router.decide import Decider, Given
+from router.given import Given
 
 if TYPE_CHECKING:
     from features.records import DecisionRecord
     from features.wire.types import Dialect
     from router.catalog import Catalog, Deployment
+    from router.decide import Decider
 
 
 MONEY = tuple(name for name in ArmRecord.__struct_fields__ if name.endswith("_usd"))

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from features.errors import BadInput
-from router.decide import Unavailable, UnknownModel
+from router.given import Unavailable, UnknownModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from features.errors import BadInput
-from router.decide import UnknownModel
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
@@ -26,6 +25,7 @@ from router.gateway.outcomes import read_outcomes
 from router.gateway.shared import Repeated
 from router.gateway.splice import with_model
 from router.gateway.upstream import address, request_headers
+from router.given import UnknownModel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,7 +89,7 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
         prepare=prepare,
         ended=partial(gateway.ended, call),
         hedge=hedge_of(gateway, call),
-        faults=partial(gateway.faults, call) if gateway.settings.tools.check == "retry" else None,
+        mending=gateway.mending(call),
     )
 
 

@@ -21,7 +21,6 @@ from features.usagedoubts import CONTRADICTIONS
 from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
-from router.decide import CallContext
 from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
 from router.gateway.crossing import Crossing, cross
 from router.gateway.errors import ERROR_KINDS
@@ -41,6 +40,7 @@ from router.gateway.sessions import Sessions, Stored, chain_of
 from router.gateway.splice import Head, read_head, with_model
 from router.gateway.toolcheck import FAULT_FLAG, ToolChecks
 from router.gateway.translate import Untranslatable
+from router.given import CallContext
 from router.offline import load_decider
 
 if TYPE_CHECKING:

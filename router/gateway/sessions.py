@@ -13,7 +13,7 @@ import xxhash
 from features.cache import CacheState, PrefixMemory, corrected, prefix_chain, tools_seed
 from features.cache import after as after_sending
 from features.trajectory import SessionTrajectories
-from router.decide import Session
+from router.given import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

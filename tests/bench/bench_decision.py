@@ -18,7 +18,8 @@ from features.vector import feature_names
 from features.wire import parse_request
 from models.bundle import Bundle, CandidateView
 from router.catalog import Catalog
-from router.decide import CallContext, Decider
+from router.decide import Decider
+from router.given import CallContext
 from router.policy import parse_policy
 from training.fit import Examples, Knobs, fit_success, fit_tokens
 from training.publish import Provenance, publish

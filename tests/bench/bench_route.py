@@ -17,11 +17,12 @@ from features.assemble import trajectory_of
 from models.bundle import Bundle
 from router.catalog import Catalog
 from router.cost import NO_SPLIT, asked_by, cache_rules, sending
-from router.decide import CallContext, Decider
+from router.decide import Decider
 from router.gateway.breakpoints import breakpoints
 from router.gateway.service import read_request
 from router.gateway.sessions import Sessions, Stored
 from router.gateway.splice import with_model
+from router.given import CallContext
 from router.policy import parse_policy
 
 NOW_MS = 1_795_000_000_000

@@ -17,8 +17,9 @@ from features.wire import parse_request
 from models.bundle import Bundle
 from router.catalog import Catalog
 from router.cost import asked_by, cache_rules, sending
-from router.decide import PRIOR_NOTICE, CallContext, Decider, Session, Unavailable, UnknownModel
+from router.decide import PRIOR_NOTICE, Decider
 from router.gateway.sessions import chain_of
+from router.given import CallContext, Session, Unavailable, UnknownModel
 from router.policy import parse_policy
 from router.receipt import recompute
 

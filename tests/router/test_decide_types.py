@@ -16,7 +16,8 @@ from features.vector import featurize
 from features.wire import parse_request
 from models.bundle import Bundle
 from router.catalog import Catalog
-from router.decide import CallContext, Decider
+from router.decide import Decider
+from router.given import CallContext
 from router.policy import parse_policy
 from router.receipt import recompute
 from training.examples import Examples, Knobs

@@ -10,9 +10,10 @@ from models.bundle import Bundle
 from router import prices
 from router.catalog import Catalog
 from router.catalogrows import BARRED
-from router.decide import CallContext, Decider
+from router.decide import Decider
 from router.drift import drift
 from router.gateway.settings import Settings
+from router.given import CallContext
 from router.offline import load_decider
 from router.policy import parse_policy
 from router.receipt import recompute

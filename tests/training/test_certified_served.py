@@ -12,7 +12,8 @@ from features.records import OffsetRecord
 from features.wire import parse_request
 from models.bundle import Bundle
 from router.catalog import Catalog
-from router.decide import CallContext, Decider, Session
+from router.decide import Decider
+from router.given import CallContext, Session
 from router.policy import parse_policy
 from training.examples import Knobs
 from training.log import LogStore

@@ -10,9 +10,9 @@ from features.context import LastTurn
 from features.wire import WireResponse
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending
-from router.decide import CallContext
 from router.gateway.recording import Call, Trace, request_record, turn_of
 from router.gateway.sessions import Stored
+from router.given import CallContext
 from training.simulate.providers import FIRST_BYTE_MS, Provider, latency_ms, sent
 from training.simulate.talk import DIALECT, Conversation
 
