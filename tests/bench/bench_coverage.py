@@ -2,7 +2,8 @@
 
 Every run draws decisions from the matrix, lets a known logger answer them, and estimates a dozen target
 policies from what it logged. Printed: how often 95 % intervals hold the true mean, errors beside IPS, half
-widths, refusals, how often the best policy is ranked first where it is better by more than the half width.
+widths, refusals, how often the best policy is ranked first where it is better by more than the half width;
+and last a line for each matrix, as docs/FINDINGS.md has it. 1,000 runs take about 8 CPU minutes a matrix.
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ from training.estimators.model import table_model
 
 ARMS = 5
 ESTIMATORS = ("ips", "snips", "dr", "dr_clipped", "dr_switch", "replay", "paired", "combined", "quoted")
+SUMMED = ("ips", "snips", "dr", "paired", "quoted")  # of the last table
+HELD = (0.93, 0.97)  # share of intervals of 95 % that should hold the truth
+
+
+class Told(NamedTuple):
+    """One estimator of one target over all runs: share of intervals that hold the truth, RMSE, half-width."""
+
+    held: float
+    rmse: float
+    half: float
 
 
 class World(NamedTuple):
@@ -128,39 +139,61 @@ def runs(truth: World, args: argparse.Namespace) -> dict[str, list[Answer]]:
     return found
 
 
-def table(truth: World, args: argparse.Namespace, found: dict[str, list[Answer]]) -> None:
-    """Print coverage, errors and half widths by target and estimator."""
+def table(truth: World, args: argparse.Namespace, found: dict[str, list[Answer]]) -> str:
+    """Print coverage, errors and half widths by target and estimator; the matrix's line of the summary."""
     wanted = targets(truth)
     print(f"\n## {truth.name}: {args.runs} runs of {args.rows:,} decisions, {len(truth.arms)} arms, ", end="")
     print(f"epsilon {args.epsilon:g}, pairs {args.pairs:.1%}, sessions of {args.session}")
     print(f"{'target':14} {'truth':>6} {'ESS':>7} {'refused':>7} | {'':9}", end="")
     print(" ".join(f"{name:>12}" for name in ESTIMATORS))
+    every = {}
     for name, answers in found.items():
         true = float((wanted[name] * truth.success).sum(axis=1).mean())
         ess = np.median([a.support.ess for a in answers])
         refused = np.mean([a.best is None for a in answers])
+        told = {e: _told(answers, e, true) for e in ESTIMATORS}
+        every[name] = told
         print(f"{name:14} {true:6.3f} {ess:7.0f} {refused:7.0%} | {'coverage':9}", end="")
-        rows = [_column(answers, e, true) for e in ESTIMATORS]
-        print(" ".join(f"{r[0]:>12}" for r in rows))
-        for i, label in ((1, "RMSE"), (2, "half")):
-            print(f"{'':38} | {label:9}" + " ".join(f"{r[i]:>12}" for r in rows))
-    _ranking(truth, wanted, found)
+        print(" ".join(f"{t.held:>12.1%}" if t else f"{'–':>12}" for t in told.values()))
+        for label in ("rmse", "half"):
+            print(f"{'':38} | {label:9}", end="")
+            print(" ".join(f"{getattr(t, label):>12.4f}" if t else f"{'–':>12}" for t in told.values()))
+    first = _ranking(truth, wanted, found)
     _refusals(found)
+    return _summed(truth.name, every, first)
 
 
-def _column(answers: list[Answer], name: str, true: float) -> tuple[str, str, str]:
+def _told(answers: list[Answer], name: str, true: float) -> Told | None:
+    """What an estimator was worth; None where it never spoke."""
     picked = [a.quality if name == "quoted" else a.named(name) for a in answers]
     held = [e for e in picked if e is not None and e.quality is not None and e.quality_ci is not None]
     if not held:
-        return "–", "–", "–"
+        return None
     ends = np.array([e.quality_ci for e in held])
     value = np.array([e.quality for e in held], dtype=float)
     inside = (ends[:, 0] <= true) & (true <= ends[:, 1])
     rmse = np.sqrt(np.mean((value - true) ** 2))
-    return f"{inside.mean():.1%}", f"{rmse:.4f}", f"{np.median(ends[:, 1] - ends[:, 0]) / 2:.4f}"
+    return Told(float(inside.mean()), float(rmse), float(np.median(ends[:, 1] - ends[:, 0]) / 2))
 
 
-def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[Answer]]) -> None:
+def _summed(name: str, every: dict[str, dict[str, Told | None]], first: str) -> str:
+    """A line of the summary: least and most over the targets."""
+    cells = [name]
+    for estimator in SUMMED:
+        held = [t.held for target in every.values() if (t := target[estimator])]
+        cells.append(f"{100 * min(held):.1f} to {100 * max(held):.1f} %" if held else "–")
+    quoted = [t for target in every.values() if (t := target["quoted"])]
+    inside = sum(HELD[0] <= round(t.held, 3) <= HELD[1] for t in quoted)
+    cells.append(f"{inside} of {len(every)}")
+    half = [100 * t.half for t in quoted]
+    cells.append(f"{min(half):.1f} to {max(half):.1f}" if half else "–")
+    for estimator in ("dr", "quoted"):
+        over = [t.rmse / i.rmse for one in every.values() if (t := one[estimator]) and (i := one["ips"])]
+        cells.append(f"{min(over):.2f} to {max(over):.2f} (median {np.median(over):.2f})" if over else "–")
+    return f"| {' | '.join([*cells, first])} |"
+
+
+def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[Answer]]) -> str:
     """How often the truly best policy comes first where it leads by more than its half width."""
     true = {name: float((chances * truth.success).sum(axis=1).mean()) for name, chances in wanted.items()}
     first, cases = 0, 0
@@ -178,15 +211,7 @@ def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[
         cases += 1
         first += max(known, key=lambda n: known[n].quality or 0.0) == best
     print(f"best ranked first: {first} of {cases} runs where it leads by more than the half width")
-    for name in ("dr", "quoted"):
-        ratios = [
-            _rmse(found[n], name, true[n]) / _rmse(found[n], "ips", true[n])
-            for n in wanted
-            if np.median([a.support.ess for a in found[n]]) >= MIN_ESS
-        ]
-        if ratios:
-            least, most = min(ratios), max(ratios)
-            print(f"RMSE of {name} over IPS: median {np.median(ratios):.2f}, {least:.2f} to {most:.2f}")
+    return f"{first:,} of {cases:,}"
 
 
 def _refusals(found: dict[str, list[Answer]]) -> None:
@@ -202,12 +227,6 @@ def _refusals(found: dict[str, list[Answer]]) -> None:
     )
 
 
-def _rmse(answers: list[Answer], name: str, true: float) -> float:
-    picked = [a.quality if name == "quoted" else a.named(name) for a in answers]
-    values = [e.quality for e in picked if e is not None and e.quality is not None]
-    return float(np.sqrt(np.mean((np.array(values) - true) ** 2))) if values else float("nan")
-
-
 def main() -> None:
     """Play every matrix."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -219,11 +238,17 @@ def main() -> None:
     parser.add_argument("--session", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    lines = []
     for file in args.matrix:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         truth = world(file)
-        table(truth, args, runs(truth, args))
-        print(f"{time.perf_counter() - started:.0f} s")
+        lines.append(table(truth, args, runs(truth, args)))
+        print(f"{time.perf_counter() - started:.0f} s, {time.process_time() - cpu:.0f} s of CPU", flush=True)
+    inside = f"within {HELD[0]:.0%} to {HELD[1]:.0%}"
+    ends = (inside, "half-width, points", "RMSE of DR over IPS", "of what is quoted", "best ranked first")
+    head = ("", *SUMMED, *ends)
+    print(f"\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from training.estimators.intervals import (
     clustered,
     effective_size,
     empirical_bernstein,
+    wilson,
 )
 from training.estimators.model import table_model
 from training.estimators.paired import paired, share_of_logged
@@ -394,3 +395,52 @@ def test_what_was_logged_counts_each_arm_as_often_as_it_answered() -> None:
     assert found.low < 0.7 < found.high
     assert found.mean == pytest.approx(float((of.heard(thin) * np.nan_to_num(thin.reward)).mean()))
     assert found.half_width > 1.5 * clustered(of.as_logged(whole), whole.cluster).half_width
+
+
+def test_wilson_is_its_formula_for_coins() -> None:
+    rewards = np.repeat([1.0, 0.0], [285, 15])
+    plain = clustered(rewards, np.arange(300))
+    found = wilson(rewards, np.arange(300))
+    q, reach = 0.95, plain.half_width
+    n = q * (1 - q) / reach**2  # rows, in units of the squared quantile
+    for end in (found.low, found.high):
+        assert (q - end) ** 2 == pytest.approx(end * (1 - end) / n)  # an end's own spread
+    assert 0 < plain.low - found.low < reach / 3
+    assert found.high < plain.high
+    assert found.error == plain.error
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 0.3), st.integers(0, 10_000))
+def test_wilson_lies_in_0_to_1_holds_its_mean_and_turns_round_with_failures(
+    mean: float, spread: float, seed: int
+) -> None:
+    scores = mean + spread * np.random.default_rng(seed).normal(size=60)
+    found, other = wilson(scores, np.arange(60)), wilson(1 - scores, np.arange(60))
+    assert 0 <= found.low <= min(max(found.mean, 0.0), 1.0) + 1e-12
+    assert min(max(found.mean, 0.0), 1.0) - 1e-12 <= found.high <= 1
+    assert (1 - other.high, 1 - other.low) == pytest.approx((found.low, found.high))
+
+
+def test_wilson_of_means_beyond_an_end_is_not_wider_than_students() -> None:
+    noise = np.random.default_rng(8).normal(size=400)
+    for mean in (0.97, 0.99, 0.999, 1.0, 1.01):
+        scores = mean + 0.2 * (noise - noise.mean())
+        plain, found = clustered(scores, np.arange(400)), wilson(scores, np.arange(400))
+        assert found.high - found.low < 1.3 * (plain.high - plain.low)
+
+
+def test_wilson_misses_both_sides_alike_where_student_does_not() -> None:
+    rng = np.random.default_rng(9)
+    missed = {clustered: [0, 0], wilson: [0, 0]}
+    for _ in range(1500):
+        # a tenth of the rows carries most of the weight, and ten of these fail
+        weight = rng.choice([0.2, 8.2], 2000, p=[0.9, 0.1])
+        scores = 0.95 + weight * ((rng.random(2000) < 0.95) - 0.95)
+        for of_, sides in missed.items():
+            found = of_(scores, np.arange(2000))
+            sides[0] += found.high < 0.95
+            sides[1] += found.low > 0.95
+    low, high = (n / 1500 for n in missed[clustered])
+    assert (low, high) == (pytest.approx(0.007, abs=0.006), pytest.approx(0.06, abs=0.01))
+    low, high = (n / 1500 for n in missed[wilson])
+    assert (low, high) == (pytest.approx(0.025, abs=0.008), pytest.approx(0.025, abs=0.008))

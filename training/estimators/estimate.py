@@ -16,6 +16,7 @@ from training.estimators.intervals import (
     clustered,
     effective_size,
     empirical_bernstein,
+    wilson,
 )
 from training.estimators.paired import (
     chances_of_pairs,
@@ -145,7 +146,8 @@ def _scores(
 
 
 def _estimated(name: str, scores: np.ndarray, log: Bandit, support: Support) -> Estimate:
-    found = interval(scores, log.cluster)
+    # the spread of IPS's scores grows with the mean all the way to 1: Student's interval
+    found = (interval if name == "ips" else wilson)(scores, log.cluster)
     ess = {"paired": support.pairs_ess, "combined": support.ess + support.pairs_ess}.get(name, support.ess)
     return Estimate(
         name=name,
@@ -157,7 +159,7 @@ def _estimated(name: str, scores: np.ndarray, log: Bandit, support: Support) -> 
 
 
 def interval(scores: np.ndarray, cluster: np.ndarray) -> Interval:
-    """The interval quoted for scores (n,) with clusters (n,)."""
+    """The interval of scores (n,) with clusters (n,), whatever their range."""
     return clustered(scores, cluster)
 
 
@@ -171,10 +173,8 @@ def _replayed(log: Bandit, target: np.ndarray, seed: int) -> Iterator[Estimate]:
         return
     reward, cluster = log.reward[kept], log.cluster[kept]
     alone = len(np.unique(cluster)) == rows and bool(np.isin(reward, (0.0, 1.0)).all())
-    found = interval(reward, cluster)
-    ends = (
-        clopper_pearson(float(reward.sum()), rows) if alone else (max(0.0, found.low), min(1.0, found.high))
-    )
+    found = wilson(reward, cluster)
+    ends = clopper_pearson(float(reward.sum()), rows) if alone else (found.low, found.high)
     yield Estimate(name="replay", quality=found.mean, quality_ci=ends, error=found.error, ess=float(rows))
 
 

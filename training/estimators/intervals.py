@@ -41,6 +41,26 @@ def clustered(scores: np.ndarray, cluster: np.ndarray, level: float = 0.95) -> I
     return Interval(mean, mean - reach, mean + reach, error)
 
 
+def wilson(scores: np.ndarray, cluster: np.ndarray, level: float = 0.95) -> Interval:
+    """The same of a mean that lies in 0..1 and whose scores spread by q (1 − q), q being the mean itself.
+
+    Wilson's interval (JASA 1927) at the number of rows that a simple sample would need for this error (Korn &
+    Graubard, Survey Methodology 1998), with Student's quantile. A sample that missed the rare failures shows
+    a high mean and a small error together, so Student's interval misses low means more often than high ones.
+    """
+    plain = clustered(scores, cluster, level)
+    reach = plain.half_width
+    mean = min(max(plain.mean, 0.0), 1.0)
+    if not 0 < reach < np.inf:
+        return plain._replace(low=max(0.0, plain.low), high=min(1.0, plain.high))
+    # nearer to an end than it reaches, the mean itself doesn't tell the spread any more
+    spread = min(max(mean * (1 - mean), reach), 0.25)
+    a = reach * reach / spread
+    centre = (mean + a / 2) / (1 + a)
+    half = float(np.sqrt(a * (mean * (1 - mean) + a / 4))) / (1 + a)
+    return plain._replace(low=max(0.0, centre - half), high=min(1.0, centre + half))
+
+
 def bootstrap_t(
     scores: np.ndarray, cluster: np.ndarray, *, draws: int = 999, level: float = 0.95, seed: int = 0
 ) -> Interval:

@@ -97,4 +97,5 @@ def chances_of_pairs(log: Bandit) -> np.ndarray:
 def square_weight(target: np.ndarray, chance: np.ndarray) -> float:
     """E[w²] of the target (n, k) under chances (n, k): n over it is the effective number of decisions."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(target > 0, target * target / chance, 0.0).sum(axis=1).mean())
+        parts = np.divide(target * target, chance, out=np.zeros(target.shape), where=target > 0)
+    return float(parts.sum()) / max(len(target), 1)

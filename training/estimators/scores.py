@@ -111,14 +111,16 @@ def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool)
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         every = np.where(target > 0, target / log.propensity, 0.0)
+    w, said = weights(log, target), direct(target, model)
+    off = heard(log) * (np.nan_to_num(log.reward) - np.where(w > 0, model[np.arange(log.n), log.action], 0.0))
     best, least = np.inf, np.inf
-    for tau in (np.inf, *np.unique(np.quantile(weights(log, target), _QUANTILES))):
+    for tau in (np.inf, *np.unique(np.quantile(w, _QUANTILES))):
         if not tau > 0:
             continue
-        scores = doubly_robust(log, target, model, **{"clip" if soft else "switch": float(tau)})
+        kept = np.minimum(w, tau) if soft else np.where(w > tau, 0.0, w)
         lost = 1 - tau / np.maximum(every, tau) if soft and np.isfinite(tau) else every > tau
         bias = float((target * lost).sum()) / log.n
-        risk = float(scores.var()) / log.n + bias**2
+        risk = float((said + kept * off).var()) / log.n + bias**2
         if risk < least - 1e-15:
             best, least = float(tau), risk
     return best
