@@ -45,6 +45,13 @@ class PrefixChain:
         self.hashes.append(state.intdigest())
         self.sizes.append(self._bytes)
 
+    def fork(self) -> PrefixChain:
+        """A chain that goes on from here by itself."""
+        other = PrefixChain()
+        other._state, other._bytes = self._state.copy(), self._bytes
+        other.hashes, other.sizes = self.hashes.copy(), self.sizes.copy()
+        return other
+
 
 def prefix_chain(messages: Sequence[Message], seed: str = "") -> tuple[list[int], list[int]]:
     """(chain hash u64, cumulative text bytes) after each message; `seed` is what stands before them all."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 from features.wire.sse import StreamReader
 from features.wire.types import (
@@ -13,6 +15,7 @@ from features.wire.types import (
     PartKind,
     Role,
     Tool,
+    Unremembered,
     Usage,
     WireRequest,
     WireResponse,
@@ -29,6 +32,7 @@ __all__ = [
     "Role",
     "StreamReader",
     "Tool",
+    "Unremembered",
     "Usage",
     "WireRequest",
     "WireResponse",
@@ -38,7 +42,9 @@ __all__ = [
     "usage_from",
 ]
 
-_REQUESTS: dict[Dialect, Callable[[bytes], WireRequest]] = {
+_ANY = msgspec.json.Decoder()
+_ANEW = Unremembered()
+_REQUESTS: dict[Dialect, Callable[[bytes, Unremembered], WireRequest]] = {
     "openai_chat": openai_chat.parse_request,
     "anthropic_messages": anthropic_messages.parse_request,
     "openai_responses": openai_responses.parse_request,
@@ -60,9 +66,13 @@ _USAGES: dict[Dialect, Callable[[Any], Usage | None]] = {
 }
 
 
-def parse_request(dialect: Dialect, body: bytes) -> WireRequest:
+def parse_request(dialect: Dialect, body: bytes, memory: Unremembered = _ANEW) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key, never echoing a value."""
-    return _REQUESTS[dialect](body)
+    try:
+        return _REQUESTS[dialect](body, memory)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # in a piece that is read by itself
+        plain.decode_body(_ANY, body)  # tells where in the body
+        raise
 
 
 def parse_response(dialect: Dialect, body: bytes) -> WireResponse:

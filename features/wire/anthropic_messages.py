@@ -9,7 +9,7 @@ import msgspec
 
 from features.wire import plain
 from features.wire.drafts import Drafts
-from features.wire.types import Message, Part, Usage, WireRequest, WireResponse
+from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,8 @@ class _Body(msgspec.Struct):
     """The part of a request body that we read; the rest is passed on unread."""
 
     model: str
-    messages: list[Any]
-    system: str | list[Any] | None = None
+    messages: list[msgspec.Raw]
+    system: msgspec.Raw = msgspec.Raw()
     tools: list[msgspec.Raw] | None = None
     max_tokens: plain.Count | None = None
     stream: bool | None = None
@@ -34,6 +34,7 @@ class _Body(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_content = msgspec.json.Decoder(str | list[Any] | None)
 _CHOICES: dict[Any, Literal["auto", "none", "required", "named"]] = {
     "auto": "auto",
     "none": "none",
@@ -43,22 +44,24 @@ _CHOICES: dict[Any, Literal["auto", "none", "required", "named"]] = {
 _SESSION = re.compile(r"^(?P<user>.*?)_?session_(?P<session>[0-9a-fA-F-]{8,64})$", re.DOTALL)
 
 
-def parse_request(body: bytes) -> WireRequest:
+def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
-    tools, markers = plain.read_tools(envelope.tools)
-    system = [Message(role="system", parts=_parts(envelope.system, "system"))] if envelope.system else []
+    tools, markers = memory.tools(envelope.tools or (), plain.read_tools)
+    before = memory.each("anthropic system", [envelope.system] if envelope.system else (), _system)
+    system = before[0].messages if before else ()
+    items = memory.each("anthropic message", envelope.messages, _item)
     user, session = _who(plain.mapping(envelope.metadata).get("user_id"))
     config = plain.mapping(envelope.output_config)
     thinking = plain.mapping(envelope.thinking).get("type")
-    marks = _markers([{"content": envelope.system}, *envelope.messages, {"content": [_automatic(envelope)]}])
+    marked = [item for item in (*before, *items, _automatic(envelope)) if item.markers]
     formats = (config.get("format"), envelope.output_format)
     return WireRequest(
         dialect="anthropic_messages",
         model=envelope.model,
-        messages=(*system, *messages(envelope.messages)),
+        messages=(*system, *plain.joined(items)),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
@@ -67,8 +70,8 @@ def parse_request(body: bytes) -> WireRequest:
         thinking=None if not isinstance(thinking, str) else thinking != "disabled",
         effort=plain.string(config.get("effort")),
         json_schema=any(isinstance(f, dict) and f.get("type") == "json_schema" for f in formats),
-        cache_markers=markers + len(marks),
-        cache_lifetime=plain.word(plain.mapping(marks[-1]).get("ttl")) if marks else None,
+        cache_markers=markers + sum(item.markers for item in marked),
+        cache_lifetime=marked[-1].lifetime if marked else None,
         session_id=session,
         user=user,
         service_tier=plain.word(envelope.service_tier),
@@ -76,9 +79,26 @@ def parse_request(body: bytes) -> WireRequest:
     )
 
 
-def _automatic(envelope: _Body) -> dict[str, Any]:
+def _system(_: int, raw: msgspec.Raw) -> Item:
+    content = plain.decode_part(_content, raw, "system")
+    said = (Message(role="system", parts=_parts(content, "system")),) if content else ()
+    return _marked(said, {"content": content})
+
+
+def _item(at: int, raw: msgspec.Raw) -> Item:
+    where = f"messages[{at}]"
+    item = plain.object_of(raw, where)
+    return _marked((plain.turned(_message(item, where)),), item)
+
+
+def _automatic(envelope: _Body) -> Item:
     """The marker that the provider moves along itself: it stands at the end of the prompt."""
-    return {"cache_control": envelope.cache_control}
+    return _marked((), {"content": [{"cache_control": envelope.cache_control}]})
+
+
+def _marked(said: tuple[Message, ...], holder: dict[str, Any]) -> Item:
+    marks = _markers([holder])
+    return Item(said, len(marks), plain.word(plain.mapping(marks[-1]).get("ttl")) if marks else None)
 
 
 def _markers(holders: list[Any]) -> list[Any]:

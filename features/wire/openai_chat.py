@@ -8,7 +8,7 @@ import msgspec
 
 from features.wire import plain
 from features.wire.drafts import Drafts
-from features.wire.types import Message, Part, Usage, WireRequest, WireResponse
+from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ class _Body(msgspec.Struct):
     """The part of a request body that we read; the rest is passed on unread."""
 
     model: str
-    messages: list[Any]
+    messages: list[msgspec.Raw]
     tools: list[msgspec.Raw] | None = None
     functions: list[msgspec.Raw] | None = None  # what tools were called before 2023-11
     max_tokens: plain.Count | None = None
@@ -43,12 +43,14 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def parse_request(body: bytes) -> WireRequest:
+def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
-    tools, tool_markers = plain.read_tools([*(envelope.tools or ()), *(envelope.functions or ())])
+    offered = [*(envelope.tools or ()), *(envelope.functions or ())]
+    tools, tool_markers = memory.tools(offered, plain.read_tools)
+    items = memory.each("chat message", envelope.messages, _item)
     effort = plain.string(envelope.reasoning_effort) or plain.string(
         plain.mapping(envelope.reasoning).get("effort")
     )
@@ -59,7 +61,7 @@ def parse_request(body: bytes) -> WireRequest:
     return WireRequest(
         dialect="openai_chat",
         model=envelope.model,
-        messages=tuple(messages(envelope.messages)),
+        messages=tuple(plain.joined(items)),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
@@ -68,7 +70,7 @@ def parse_request(body: bytes) -> WireRequest:
         thinking=_thinking(envelope, effort),
         effort=effort,
         json_schema=plain.mapping(envelope.response_format).get("type") == "json_schema",
-        cache_markers=tool_markers + (cache_key is not None) + sum(_markers(m) for m in envelope.messages),
+        cache_markers=tool_markers + (cache_key is not None) + sum(item.markers for item in items),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         session_id=plain.string(envelope.session_id) or plain.string(metadata.get("session_id")) or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
@@ -95,6 +97,12 @@ def _thinking(envelope: _Body, effort: str | None) -> bool | None:
     if kind := plain.string(plain.mapping(envelope.thinking).get("type")):
         return kind != "disabled"
     return None if effort is None else effort != "none"
+
+
+def _item(at: int, raw: msgspec.Raw) -> Item:
+    where = f"messages[{at}]"
+    item = plain.object_of(raw, where)
+    return Item((plain.turned(_message(item, where)),), _markers(item))
 
 
 def _markers(message: dict[str, Any]) -> int:

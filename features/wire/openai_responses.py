@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,17 @@ from features.errors import BadInput
 from features.wire import plain
 from features.wire.drafts import Drafts
 from features.wire.openai_chat import apart, part, tool_choice
-from features.wire.types import Message, Part, PartKind, Usage, WireRequest, WireResponse
+from features.wire.types import (
+    Item,
+    Message,
+    Part,
+    PartKind,
+    Role,
+    Unremembered,
+    Usage,
+    WireRequest,
+    WireResponse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +31,8 @@ class _Body(msgspec.Struct):
     """The part of a request body that we read; the rest is passed on unread."""
 
     model: str
-    input: str | list[Any] | None = None
-    instructions: str | list[Any] | None = None
+    input: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
     tools: list[msgspec.Raw] | None = None
     max_output_tokens: plain.Count | None = None
     stream: bool | None = None
@@ -42,34 +53,36 @@ class _Body(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_said = msgspec.json.Decoder(str | list[Any] | None)
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))
 
 # Items in which the model speaks.
 _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 
 
-def parse_request(body: bytes) -> WireRequest:
+def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
     envelope = plain.decode_body(_decoder, body)
-    for key, said in (("input", envelope.input), ("instructions", envelope.instructions)):
-        plain.bounded(said if isinstance(said, list) else None, key, plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     earlier = plain.string(envelope.previous_response_id)
     if (
-        envelope.input is None
+        envelope.input in _NOTHING
         and envelope.prompt is None
         and envelope.conversation is None
         and earlier is None
     ):
         raise BadInput("request body: missing `input`")
-    tools, tool_markers = plain.read_tools(envelope.tools)
-    items = _as_items(envelope.input, "user")
+    tools, tool_markers = memory.tools(envelope.tools or (), plain.read_tools)
+    before = _read(envelope.instructions, "instructions", "system", memory)
+    items = _read(envelope.input, "input", "user", memory)
     effort = plain.string(plain.mapping(envelope.reasoning).get("effort"))
     cache_key = plain.string(envelope.prompt_cache_key)
     talk = plain.mapping(envelope.conversation).get("id") or envelope.conversation
     return WireRequest(
         dialect="openai_responses",
         model=envelope.model,
-        messages=(*messages(_as_items(envelope.instructions, "system"), "instructions"), *messages(items)),
+        messages=(*plain.joined(before), *plain.joined(items)),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
@@ -102,10 +115,25 @@ def is_subagent(thread_source: Any) -> bool | None:
     return None if plain.string(thread_source) is None else thread_source == "subagent"
 
 
-def _as_items(value: str | list[Any] | None, role: str) -> list[Any]:
-    if isinstance(value, str):
-        return [{"role": role, "content": value}] if value else []
-    return value or []
+def _read(value: msgspec.Raw, key: str, role: Role, memory: Unremembered) -> list[Item]:
+    """The items of `input` or `instructions`, which may be a text too."""
+    if value in _NOTHING:
+        return []
+    if bytes(memoryview(value)[:1]) == b"[":
+        raws = plain.decode_part(_items, value, key)
+        plain.bounded(raws, key, plain.MAX_MESSAGES)
+        return memory.each("responses item", raws, partial(_item, key))
+    return memory.each(f"responses {role}", [value], partial(_text, key, role))
+
+
+def _item(key: str, at: int, raw: msgspec.Raw) -> Item:
+    where = f"{key}[{at}]"
+    return Item((plain.turned(_message(plain.object_of(raw, where), where)),))
+
+
+def _text(key: str, role: Role, _: int, raw: msgspec.Raw) -> Item:
+    text = plain.decode_part(_said, raw, key)
+    return Item((Message(role=role, parts=(Part(kind="text", text=str(text)),)),) if text else ())
 
 
 def messages(items: Sequence[Any], key: str = "input") -> list[Message]:

@@ -11,7 +11,7 @@ import xxhash
 
 from features.errors import BadInput
 from features.toolschema import Shapes
-from features.wire.types import Message, Part, Role, Tool
+from features.wire.types import Item, Message, Part, Role, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,8 @@ Count = (
     Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     | Annotated[float, msgspec.Meta(ge=0, le=2**53, multiple_of=1)]
 )
-Envelope = TypeVar("Envelope", bound=msgspec.Struct)
+Envelope = TypeVar("Envelope")
+Read = TypeVar("Read")
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -91,6 +92,23 @@ def _tidy(message: str) -> str:
     """A msgspec message as the tail of our one line: `$.messages[0]` becomes `messages[0]`."""
     message = message.replace("Object missing required field", "missing").replace("`$.", "`")
     return message[:1].lower() + message[1:]
+
+
+def decode_part(decoder: msgspec.json.Decoder[Read], raw: msgspec.Raw, key: str) -> Read:
+    """Decode a value of a body by itself; BadInput naming `key`, or msgspec's error if it is no JSON."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        said, _, inside = str(error).partition(" - at `$")
+        raise BadInput(f"request body: {_tidy(said)} - at `{key}{inside.removesuffix('`')}`") from None
+
+
+def object_of(raw: msgspec.Raw, where: str) -> dict[str, Any]:
+    """The object that an item of a list is; BadInput where it is none."""
+    item = _any.decode(raw)
+    if not isinstance(item, dict):
+        raise BadInput(f"request body: `{where}` must be an object")
+    return item
 
 
 def decode_event(data: bytes) -> dict[str, Any] | None:
@@ -214,17 +232,29 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
     The dialects cut one turn differently (a message per result, per output item, per block in some logs);
     joined, the same session has the same messages in a request, in a log and in another dialect.
     """
+    return joined([Item((turned(message),)) for message in messages])
+
+
+def joined(items: Iterable[Item]) -> list[Message]:
+    """The messages of items, results being a tool's already, neighbours joined as `join_turns` says."""
     out: list[Message] = []
-    for message in messages:
-        role = message.role
-        if role == "user" and _only_results(message.parts):
-            role = "tool"
-            message = Message(role=role, parts=message.parts)
-        if out and role == out[-1].role and role in ("assistant", "tool"):
-            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
-        else:
-            out.append(message)
+    last: Role | None = None
+    for item in items:
+        for message in item.messages:
+            role = message.role
+            if role == last and role in ("assistant", "tool"):
+                out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
+            else:
+                out.append(message)
+            last = role
     return out
+
+
+def turned(message: Message) -> Message:
+    """The message, as a tool's where it holds tool results and their images, and nothing else."""
+    if message.role == "user" and _only_results(message.parts):
+        return Message(role="tool", parts=message.parts)
+    return message
 
 
 def _only_results(parts: tuple[Part, ...]) -> bool:

@@ -5,11 +5,14 @@ Text stays in these objects for the time of one request and is never logged unle
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from features.toolschema import ToolShape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 Dialect = Literal["openai_chat", "anthropic_messages", "openai_responses"]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -84,6 +87,32 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     is_subagent: bool | None = None  # where the client says so in the body
     service_tier: str | None = None  # as the client asks for it
+
+
+class Item(NamedTuple):
+    """A piece of a request body's conversation, read: an entry of its list, or what stands before that."""
+
+    messages: tuple[Message, ...]
+    markers: int = 0  # cache_control markers in it
+    lifetime: str | None = None  # that the last of them asks for
+
+
+Tools = tuple[tuple[Tool, ...], int]  # and how many carry a cache_control marker
+
+
+class Unremembered:
+    """Reads every piece of a body anew; features.reading knows what it has read before."""
+
+    def each(
+        self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]
+    ) -> list[Item]:
+        """What `read` makes of each piece at its place; pieces of one `kind` are all read alike."""
+        del kind
+        return [read(at, raw) for at, raw in enumerate(raws)]
+
+    def tools(self, raws: Sequence[msgspec.Raw], read: Callable[[Sequence[msgspec.Raw]], Tools]) -> Tools:
+        """What `read` makes of all tool definitions."""
+        return read(raws)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

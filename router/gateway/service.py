@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from features.assemble import trajectory_of
 from features.context import LastTurn
 from features.errors import BadInput
+from features.reading import Reader
 from features.usagedoubts import CONTRADICTIONS
 from features.wire import Message, Part, WireRequest, parse_request
 from router.arms import split_of
@@ -74,14 +75,16 @@ class Reading(NamedTuple):
     guessed: bool = False  # its dialect was told by the body
 
 
-def read_request(dialect: Dialect, body: bytes) -> Reading:
-    """Read a body; BadInput if that can't be done. Touches nothing that is shared."""
+def read_request(dialect: Dialect, body: bytes, reader: Reader | None = None) -> Reading:
+    """Read a body; BadInput if that can't be done. Without a reader it touches nothing that is shared."""
     started = time.perf_counter()
-    head = read_head(body)
-    request = parse_request(dialect, body)
-    trajectory = trajectory_of(request) if len(body) > LARGE_BYTES else None
-    spent = (time.perf_counter() - started) * 1000
-    return Reading(body, head, request, chain_of(request), trajectory, spent)
+    head, trajectory = read_head(body), None
+    if reader is None:
+        request = parse_request(dialect, body)
+        chain, trajectory = chain_of(request), trajectory_of(request)
+    else:
+        request, chain = reader.read(dialect, body)
+    return Reading(body, head, request, chain, trajectory, (time.perf_counter() - started) * 1000)
 
 
 class Gateway:
@@ -93,6 +96,7 @@ class Gateway:
         self.settings = settings
         self.environ = os.environ
         self.decider = load_decider(settings)
+        self.reader = Reader()
         self.sessions = Sessions(settings.sessions)
         self.metrics = Metrics()
         self.journal = Journal(Path(settings.log.journal), settings.log.queue, settings.log.flush_s)
@@ -120,7 +124,7 @@ class Gateway:
     async def read(self, dialect: Dialect, body: bytes) -> Reading:
         """Read a request, a large one aside so that others needn't wait; BadInput if it can't be read."""
         if len(body) <= LARGE_BYTES:
-            return read_request(dialect, body)
+            return read_request(dialect, body, self.reader)
         return await asyncio.to_thread(read_request, dialect, body)
 
     def decide(self, reading: Reading, headers: Mapping[str, str], client: str) -> Call:
