@@ -64,6 +64,11 @@ class Drafts:
         if draft is not None:
             draft.part = msgspec.structs.replace(draft.part, signed=True)
 
+    @property
+    def spoken(self) -> bool:
+        """Whether anything but tool calls has been said so far."""
+        return any(d.part.kind != "tool_call" and any(d.pieces) for d in self._drafts.values())
+
     def parts(self) -> tuple[Part, ...]:
         """The parts so far, in the order they began."""
         return tuple(msgspec.structs.replace(d.part, text="".join(d.pieces)) for d in self._drafts.values())

@@ -127,6 +127,11 @@ class StreamReader(EventCutter):
         """Whether a tool call has been seen: from here on the client may act on this answer."""
         return self._events.drafts.tool_call_begun
 
+    @property
+    def spoken(self) -> bool:
+        """Whether text or thinking has been seen: what a client shows as it comes."""
+        return self._events.drafts.spoken
+
     def _event(self, data: bytes) -> None:
         if data.strip() == b"[DONE]":
             self._events.finished = True

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
     from router.gateway.hedge import Hedge
+    from router.gateway.holding import Mending
     from router.gateway.recording import Trace
     from router.gateway.shared import Shared
-    from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
 
 _PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
@@ -62,7 +62,7 @@ class Exchange(NamedTuple):
     attempts: Attempts
     prepare: Callable[[Target], Outgoing]  # to any other
     ended: Callable[[Trace], None]
-    faults: Callable[[WireResponse], list[ToolFault]] | None = None  # such an answer is asked for again
+    mending: Mending | None = None  # an answer whose tool calls are broken is asked for again
     hedge: Hedge | None = None
     shared: Shared | None = None  # with those who send the same request again
 
@@ -118,5 +118,10 @@ def stillborn(dialect: Dialect, first: bytes) -> Failure | None:
     reader = StreamReader(dialect)
     reader.feed(first)
     told = reader.response()
+    return None if told.parts or told.error not in _STILLBORN else broke_off(told)
+
+
+def broke_off(told: WireResponse) -> Failure:
+    """What a stream that isn't over came to: the error that it ends with, or it just ended."""
     status = _STILLBORN.get(told.error or "")
-    return None if status is None or told.parts else Failure(f"http_{status}", status)
+    return Failure("dropped") if status is None else Failure(f"http_{status}", status)

@@ -11,16 +11,23 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from features.errors import BadInput
+from features.wire import StreamReader
 from router.gateway.attempts import Failure, failure_of
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
-from router.gateway.exchange import Patience, stillborn
+from router.gateway.exchange import Patience, broke_off, stillborn
 from router.gateway.hedge import Race
+from router.gateway.holding import held
 from router.gateway.leaving import gone
 from router.gateway.passing import Passing
 from router.gateway.ratelimits import allowance
+from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import Receive, Scope, Send
 
     from router.gateway.attempts import Target
@@ -90,7 +97,11 @@ class Forwarded(Passing):
             answered, failure = await self._ask_in_turn(send)
         else:
             answered, failure = await self._ask_late(self._asked.hedge, send)
-        if not answered:
+        if answered:
+            return
+        if self._spare is not None:
+            await self._give(self._spare, send)
+        else:
             await self._give_up(failure, scope, receive, send)
 
     async def _ask_late(self, hedge: Hedge, send: Send) -> tuple[bool, Failure | None]:
@@ -197,8 +208,16 @@ class Forwarded(Passing):
             patience.end()
             if failure is not None:
                 self._failed(target, ticket, failure)
-                if attempts.next(time.monotonic()) is not None:
+                if self._spare is not None or attempts.next(time.monotonic()) is not None:
                     return failure
+            if events and failure is None and self._mends(answer.status):
+                first, rejected = await self._held(answer, first, chunks)
+                if rejected is not None:
+                    if rejected.kind == FAULT_FLAG:
+                        attempts.answered(ticket, time.monotonic())
+                    else:
+                        self._failed(target, ticket, rejected)
+                    return rejected
             if events:
                 await self._stream(answer, first, chunks, send)
             elif (rejected := await self._whole(answer, chunks, send)) is not None:
@@ -207,6 +226,37 @@ class Forwarded(Passing):
             if failure is None:
                 self._judge(target, ticket)
         return None
+
+    async def _held(
+        self, answer: aiohttp.ClientResponse, first: bytes, chunks: AsyncIterator[bytes]
+    ) -> tuple[bytes, Failure | None]:
+        """Hold a stream back as far as is wanted: its beginning, or why another is asked instead."""
+        mending, trace = self._asked.mending, self._trace
+        if mending is None or not mending.holds:
+            return first, None
+        assert trace.target is not None
+        reader = StreamReader(self._dialect)
+        try:
+            taken = await held(mending, reader, first, chunks)
+        except (aiohttp.ClientError, TimeoutError):
+            trace.spent.append((trace.target.deployment, self._seen(reader.response())))
+            raise
+        except asyncio.CancelledError:  # nobody wants it any more; what came is paid for
+            self._take(reader.response())
+            raise
+        if not taken.over:
+            return taken.body, None
+        told = self._seen(reader.response())
+        if not told.complete:
+            trace.spent.append((trace.target.deployment, told))
+            trace.status = "truncated"
+            return taken.body, broke_off(told)
+        translation = self._out.translation
+        body = taken.body
+        if translation is not None:
+            stream = translation.stream()
+            body = stream.feed(body) + stream.end()
+        return taken.body, self._rejected(answer, told, body)
 
     def _patience(self, target: Target) -> Patience:
         """How long to wait for a stream's first byte; an answer that is no stream is written as a whole."""

@@ -17,6 +17,7 @@ from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure
 from router.gateway.crossing import returned
 from router.gateway.errors import error_event
+from router.gateway.holding import Spare
 from router.gateway.recording import Trace
 from router.gateway.toolcheck import FAULT_FLAG
 from router.gateway.upstream import response_headers
@@ -47,6 +48,7 @@ class Passing(Response):
         self._committed = False  # the status has gone out
         self._through = False  # and so has everything else
         self._race: Race | None = None  # where another is asked too
+        self._spare: Spare | None = None
 
     async def _end(self, send: Send, last: bytes = b"") -> None:
         """Send the end of the answer; a client that leaves from here on has got it all."""
@@ -107,11 +109,14 @@ class Passing(Response):
 
     def _take(self, answer: WireResponse) -> None:
         """Keep the answer, as much of it as there will be."""
-        if self._out.translation is not None:
-            answer = self._out.translation.seen(answer)
-        self._trace.answer = answer
+        self._trace.answer = answer = self._seen(answer)
         if self._trace.status != "error":
             self._out.heard(answer)
+
+    def _seen(self, answer: WireResponse) -> WireResponse:
+        """An answer as its client will quote it."""
+        translation = self._out.translation
+        return answer if translation is None else translation.seen(answer)
 
     async def _whole(
         self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send
@@ -128,10 +133,11 @@ class Passing(Response):
         body = b"".join(pieces)
         over = size > MAX_WHOLE_BYTES
         if self._out.translation is not None:
-            await self._whole_translated(answer, b"" if over else body, send)
-            return None
-        if (rejected := self._rejected(answer.status, b"" if over else body)) is not None:
-            return rejected
+            return await self._whole_translated(answer, b"" if over else body, send)
+        if not over and self._mends(answer.status):
+            rejected = self._rejected(answer, parse_response(self._asked.dialect, body), body)
+            if rejected is not None:
+                return rejected
         await self._start(answer, send, None if over else size)
         trace.first_byte_ms = self._elapsed()
         if over:
@@ -149,31 +155,58 @@ class Passing(Response):
             trace.error_kind = told.error or f"http_{answer.status}"
         return None
 
-    def _rejected(self, status: int, body: bytes) -> Failure | None:
-        """A whole answer that its client can't carry out, if it may be asked for again; it is paid for."""
-        faults = self._asked.faults
-        if faults is None or status >= 400 or self._attempts.next(time.monotonic()) is None:
+    def _mends(self, status: int) -> bool:
+        """Whether an answer with this status is looked at before it goes out: another could be asked for."""
+        mending = self._asked.mending
+        return mending is not None and status < 400 and self._attempts.next(time.monotonic()) is not None
+
+    def _rejected(
+        self, answer: aiohttp.ClientResponse, told: WireResponse, body: bytes, whole: Whole | None = None
+    ) -> Failure | None:
+        """Put an answer aside if its client can't carry it out, `body` as it would go out; it is paid for."""
+        mending, trace = self._asked.mending, self._trace
+        if mending is None or not mending.faults(told):
             return None
-        told = parse_response(self._asked.dialect, body)
-        if not faults(told):
-            return None
-        assert self._trace.target is not None
-        self._trace.spent.append((self._trace.target.deployment, told))
-        self._trace.error_kind = FAULT_FLAG
+        assert trace.target is not None
+        trace.spent.append((trace.target.deployment, told))
+        trace.error_kind = FAULT_FLAG
+        headers = self._theirs(answer, whole)
+        self._spare = Spare(trace.target, self._out, answer.status, headers, body, told)
         return Failure(FAULT_FLAG)
 
-    async def _whole_translated(self, answer: aiohttp.ClientResponse, body: bytes, send: Send) -> None:
+    async def _give(self, spare: Spare, send: Send) -> None:
+        """Give the answer that was put aside: no other came, and an error would be worse."""
+        trace, self._out = self._trace, spare.out
+        trace.take_back(spare)
+        self._out.began()
+        self._committed = True
+        length = (b"content-length", str(len(spare.body)).encode())
+        headers = [*spare.headers, *self._own_headers(), length]
+        await send({"type": "http.response.start", "status": spare.status, "headers": headers})
+        trace.first_byte_ms = trace.first_tool_call_ms = self._elapsed()
+        await self._end(send, spare.body)
+        self._out.heard(spare.told)
+
+    async def _whole_translated(
+        self, answer: aiohttp.ClientResponse, body: bytes, send: Send
+    ) -> Failure | None:
         """Pass on an answer in the client's dialect; one that can't be read is an error of the provider's."""
         trace, made = self._trace, self._out.translation
         assert made is not None
         whole = made.whole(answer.status, body, answer.content_type)
+        told = made.read(body, answer.content_type)
+        if self._mends(whole.status):
+            rejected = self._rejected(answer, made.seen(told), whole.body, whole)
+            if rejected is not None:
+                return rejected
         if whole.status >= 400:
             trace.status = "error"
             trace.error_kind = trace.error_kind or f"http_{whole.status}"
         await self._start(answer, send, len(whole.body), whole)
         trace.first_byte_ms = self._elapsed()
         await self._end(send, whole.body)
-        self._take(made.read(body, answer.content_type))
+        self._take(told)
+        return None
 
     async def _start(
         self,
@@ -185,19 +218,22 @@ class Passing(Response):
         """Commit the status: from here on nothing can switch."""
         if self._race is not None and not self._race.won_by(self):
             raise asyncio.CancelledError
-        headers = response_headers(answer)
         status = answer.status if whole is None else whole.status
-        if self._out.translation is not None:
-            headers = returned(headers, self._out.translation, whole)
-        headers += [
-            (name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()
-        ]
+        headers = [*self._theirs(answer, whole), *self._own_headers()]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         if status < 400:
             self._out.began()
         self._committed = True
         await send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _theirs(self, answer: aiohttp.ClientResponse, whole: Whole | None) -> list[tuple[bytes, bytes]]:
+        """Headers of the provider's, as its answer goes out."""
+        translation, headers = self._out.translation, response_headers(answer)
+        return headers if translation is None else returned(headers, translation, whole)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()]
 
     def _own(self) -> dict[str, str]:
         """Headers of ours, and how often was asked where that was more than once."""

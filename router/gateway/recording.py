@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
@@ -19,12 +20,12 @@ from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from decimal import Decimal
 
     import msgspec
 
     from router.catalog import Deployment
     from router.gateway.attempts import Target
+    from router.gateway.holding import Spare
     from router.gateway.sessions import Answer, Place
     from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
@@ -98,8 +99,15 @@ class Trace:
     def raced(self, mine: Trace, theirs: Trace) -> None:
         """Take in the attempts of two that raced, of which this is one: it answers."""
         self.tries = [*mine.tries, *theirs.tries]
+        self.spent = [*mine.spent, *theirs.spent]
         self.attempts = mine.attempts + theirs.attempts
         self.opened = mine.opened + theirs.opened
+
+    def take_back(self, spare: Spare) -> None:
+        """An answer that was thrown away is given after all."""
+        self.spent = [(deployment, told) for deployment, told in self.spent if told is not spare.told]
+        self.target, self.answer = spare.target, spare.told
+        self.status, self.http_status, self.error_kind = "ok", spare.status, None
 
     def end(self, took_ms: float) -> None:
         """Nothing more comes from it."""
@@ -176,6 +184,8 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
 
 def _with_spent(cost: Decimal | None, call: Call, trace: Trace) -> Decimal | None:
     """Cost of a request with that of the answers to it that were thrown away; None where one is unknown."""
+    if trace.status == "error" and (trace.answer is None or trace.answer.usage is None):
+        cost = Decimal(0)  # a refusal is no answer, and nobody charges for it
     for deployment, answer in trace.spent:
         tier = answer.service_tier or deployment.tier or call.request.service_tier
         where = (deployment.model, deployment.provider)

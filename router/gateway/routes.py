@@ -89,7 +89,7 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
         prepare=prepare,
         ended=partial(gateway.ended, call),
         hedge=hedge_of(gateway, call),
-        faults=partial(gateway.faults, call) if gateway.settings.tools.check == "retry" else None,
+        mending=gateway.mending(call),
     )
 
 

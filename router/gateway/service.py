@@ -28,6 +28,7 @@ from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
 from router.gateway.hedge import Hedges
+from router.gateway.holding import Mending
 from router.gateway.idempotency import Repeats
 from router.gateway.journal import Journal
 from router.gateway.knobs import asked_for
@@ -255,8 +256,8 @@ class Gateway:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
         if trace.target is not None:
             call = answered_by(call, trace.target.deployment)
-        if self.settings.tools.check != "off" and trace.answer is not None and trace.answer.complete:
-            trace.faults = self.faults(call, trace.answer)
+        if self.settings.tools.check != "off":
+            self._note_faults(call, trace)
         record = request_record(call, trace, self.settings.log.prompts)
         self.journal.add("request", record)
         if record.status in ("ok", "truncated") and record.deployment is not None:
@@ -274,13 +275,29 @@ class Gateway:
             if drifted.kind != "moved" and call.deployment.versions.mismatch == "leave":
                 self.health.leave(call.deployment, time.monotonic())
 
-    def faults(self, call: Call, answer: WireResponse) -> list[ToolFault]:
-        """What is wrong with an answer's tool calls, counted."""
-        found = self.checks.faults(call.request, call.tools, answer.parts)
-        for fault in found:
-            candidate = self._label(call.deployment.candidate)
-            self.metrics.add("samediff_broken_tool_calls_total", candidate=candidate, kind=fault.kind)
-        return found
+    def mending(self, call: Call) -> Mending | None:
+        """How a request's answers are looked at before they go out; None where they aren't."""
+        tools = self.settings.tools
+        if tools.check != "retry" or not call.request.tools:
+            return None
+        return Mending(partial(self._faults, call), tools)
+
+    def _faults(self, call: Call, answer: WireResponse) -> list[ToolFault]:
+        """What is wrong with an answer's tool calls."""
+        return self.checks.faults(call.request, call.tools, answer)
+
+    def _note_faults(self, call: Call, trace: Trace) -> None:
+        """Count what is wrong with the tool calls of the answer, and of those that were thrown away."""
+        if trace.answer is not None and trace.answer.complete:
+            trace.faults = self._faults(call, trace.answer)
+        given = [(call.deployment, trace.faults)]
+        thrown = [(at, self._faults(call, answer)) for at, answer in trace.spent]
+        for deployment, found in (*given, *thrown):
+            candidate = self._label(deployment.candidate)
+            for fault in found:
+                self.metrics.add("samediff_broken_tool_calls_total", candidate=candidate, kind=fault.kind)
+        for deployment, _ in thrown:
+            self.retries.note(deployment.id, broken=True)
 
     def _label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""

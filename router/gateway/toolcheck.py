@@ -12,22 +12,31 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jsonschema_rs import Validator
 
-    from features.wire import Part, WireRequest
+    from features.wire import WireRequest, WireResponse
 
 KEPT = 4_096  # schemas
 MAX_SCHEMA_BYTES = 256 * 2**10  # of a tool's definition; a larger one is not checked
 FaultKind = Literal["not_json", "schema", "unknown_tool"]
 FAULT_FLAG = "broken_tool_call"  # in the log's record of the call
+CUT_SHORT = frozenset({"length", "max_tokens", "max_output_tokens", "incomplete"})  # finish reasons
 
 
 class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is done about tool calls that the client could not carry out."""
 
-    check: Literal["off", "log", "retry"] = "log"  # retry: an answer that isn't streamed is asked for again
+    check: Literal["off", "log", "retry"] = "log"  # retry: such an answer is asked for again
+    # A stream can be, too, if it is held back: one that begins with calls, or any where tools are offered.
+    hold: Literal["none", "calls", "all"] = "none"
+    hold_kib: float = 1_024.0  # of a longer stream nothing more is held
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can't be, or do nothing."""
+        if not 0 < self.hold_kib < float("inf"):
+            raise ValueError(f"hold_kib: {self.hold_kib:g} must be over 0")
+        if self.hold != "none" and self.check != "retry":
+            raise ValueError(f'hold: {self.hold!r} is of no use unless check = "retry"')
 
 
 class ToolFault(NamedTuple):
@@ -44,10 +53,15 @@ class ToolChecks:
         self._known: OrderedDict[int, Validator | None] = OrderedDict()
 
     def faults(
-        self, request: WireRequest, tools: msgspec.Raw | None, parts: Iterable[Part]
+        self, request: WireRequest, tools: msgspec.Raw | None, answer: WireResponse
     ) -> list[ToolFault]:
-        """What is wrong with the tool calls of an answer; `tools` is the request's own list, as JSON."""
-        calls = [part for part in parts if part.kind == "tool_call" and part.name]
+        """What is wrong with the tool calls of an answer; `tools` is the request's own list, as JSON.
+
+        Of one that was cut off at the length its client allows, the last call isn't the model's fault.
+        """
+        calls = [part for part in answer.parts if part.kind == "tool_call" and part.name]
+        if answer.finish_reason in CUT_SHORT:
+            calls = calls[:-1]
         if not calls or not request.tools:
             return []
         offered = {tool.name: tool for tool in request.tools}

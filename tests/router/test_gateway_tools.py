@@ -8,7 +8,7 @@ import pytest
 from router_failing import ask, asked, record, running
 from router_servers import start_upstream
 
-from features.wire import Part, parse_request
+from features.wire import Part, WireResponse, parse_request
 from router.gateway.splice import read_head
 from router.gateway.toolcheck import ToolChecks
 
@@ -26,11 +26,13 @@ BODIES = {
 }
 
 
-def kinds(dialect, body, *calls, checks=None):
+def kinds(dialect, body, *calls, checks=None, finish=None):
     raw = json.dumps({"model": "auto", **body}).encode()
     parts = [Part(kind="tool_call", name=name, text=text) for name, text in calls]
     found = (checks or ToolChecks()).faults(
-        parse_request(dialect, raw), read_head(raw).values.get("tools"), parts
+        parse_request(dialect, raw),
+        read_head(raw).values.get("tools"),
+        WireResponse(parts=tuple(parts), finish_reason=finish),
     )
     return [fault.kind for fault in found]
 
@@ -40,6 +42,8 @@ def test_arguments_are_held_against_the_schema_of_every_dialect(dialect) -> None
     calls = ("sh", '{"cmd":"ls"}'), ("sh", '{"cmd":5}'), ("sh", '{"cmd":"l'), ("sh", ""), ("rm", "{}")
     assert kinds(dialect, BODIES[dialect], *calls) == ["schema", "not_json", "schema", "unknown_tool"]
     assert kinds(dialect, BODIES[dialect]) == []
+    cut = ("sh", '{"cmd":5}'), ("sh", '{"cmd":"l')
+    assert kinds(dialect, BODIES[dialect], *cut, finish="length") == ["schema"]
 
 
 @pytest.mark.parametrize(
