@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from router.cost import output_usd, settled
+from router.cost import MILLIONTH, output_usd, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,11 +145,11 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
         if held >= rules.floor_tokens:
             read = held
             if rules.hits is not None:
-                read = Decimal(held * round(rules.hits[0] / rules.hits[1] * 1_000_000)).scaleb(-6)
+                read = held * round(rules.hits[0] / rules.hits[1] * 1_000_000) * MILLIONTH
         if rules.lifetime(arm.lifetime).write_x is not None:
             rate = rates.write_1h if rules.hourly(arm.lifetime) else rates.write
     prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
-    return settled(prompt.scaleb(-6)) + output_usd(rates, arm.output_tokens)
+    return settled(prompt * MILLIONTH) + output_usd(rates, arm.output_tokens)
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
@@ -175,4 +175,4 @@ def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -
 def _times(share: float, money: Decimal) -> Decimal:
     """A share or number of turns × USD, to the place that the log keeps; a millionth is the least share."""
     millionths = round(share * 1_000_000)
-    return settled((money * millionths).scaleb(-6)) if millionths else _NOTHING
+    return settled(money * millionths * MILLIONTH) if millionths else _NOTHING
