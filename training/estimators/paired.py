@@ -42,7 +42,8 @@ def paired(log: Bandit, target: np.ndarray, model: np.ndarray) -> np.ndarray:
     guess[rows[known], log.action[known]] = log.reward[known]
     residual = np.where(np.isfinite(log.paired), np.nan_to_num(log.paired) - guess, 0.0)
     residual[rows[known], log.action[known]] = 0.0  # what is known needs no correction
-    scores: np.ndarray = (target * guess).sum(axis=1) + (pair_weights(log, target) * residual).sum(axis=1)
+    scores: np.ndarray = np.einsum("ij,ij->i", target, guess)
+    scores += np.einsum("ij,ij->i", pair_weights(log, target), residual)
     return scores
 
 
@@ -96,6 +97,6 @@ def chances_of_pairs(log: Bandit) -> np.ndarray:
 
 def square_weight(target: np.ndarray, chance: np.ndarray) -> float:
     """E[w²] of the target (n, k) under chances (n, k): n over it is the effective number of decisions."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.divide(target * target, chance, out=np.zeros(target.shape), where=target > 0)
-    return float(parts.sum()) / max(len(target), 1)
+    some = target > 0
+    with np.errstate(divide="ignore"):
+        return float((target[some] ** 2 / chance[some]).sum()) / max(len(target), 1)

@@ -79,7 +79,7 @@ def snips(log: Bandit, target: np.ndarray) -> np.ndarray:
 
 def direct(target: np.ndarray, model: np.ndarray) -> np.ndarray:
     """The model's word alone: Σ_a π(a) q(a). Its bias is in no interval."""
-    scores: np.ndarray = (target * model).sum(axis=1)
+    scores: np.ndarray = np.einsum("ij,ij->i", target, model)
     return scores
 
 
@@ -109,8 +109,9 @@ def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool)
     Wang, Agarwal & Dudík, ICML 2017, §3.1, over the quantiles of the weights: the bias is at most what the
     target does above the threshold, times the range of rewards, 1. Infinite where nothing is won.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        every = np.where(target > 0, target / log.propensity, 0.0)
+    some = target > 0
+    with np.errstate(divide="ignore"):
+        chance, every = target[some], target[some] / log.propensity[some]
     w, said = weights(log, target), direct(target, model)
     off = heard(log) * (np.nan_to_num(log.reward) - np.where(w > 0, model[np.arange(log.n), log.action], 0.0))
     best, least = np.inf, np.inf
@@ -119,7 +120,7 @@ def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool)
             continue
         kept = np.minimum(w, tau) if soft else np.where(w > tau, 0.0, w)
         lost = 1 - tau / np.maximum(every, tau) if soft and np.isfinite(tau) else every > tau
-        bias = float((target * lost).sum()) / log.n
+        bias = float(chance @ lost) / log.n
         risk = float((said + kept * off).var()) / log.n + bias**2
         if risk < least - 1e-15:
             best, least = float(tau), risk

@@ -10,6 +10,7 @@ import typer
 from router.commands import ConfigOption, JsonOption, finish
 
 if TYPE_CHECKING:
+    from training.simulate.traffic import Traffic
     from training.simulate.world import World
 
 app = typer.Typer()
@@ -62,7 +63,9 @@ def simulate(
         bool, typer.Option("--power", help="Write no log: show what logs of several sizes can prove.")
     ] = False,
     sizes: Annotated[str, typer.Option(help="--power: sizes in free decisions.")] = "2000,20000,200000",
-    runs: Annotated[int, typer.Option(help="--power: logs of each size.")] = 5,
+    runs: Annotated[
+        int, typer.Option(help="--power: logs of each kind; from 20 on their spread is shown, too.")
+    ] = 5,
     session: Annotated[
         int, typer.Option(help="--power: free decisions of a session: one kind, one repository.")
     ] = 1,
@@ -75,11 +78,6 @@ def simulate(
     from training.simulate.world import ARMS, World
 
     world = World(arms=_arms(arms) or ARMS.copy(), drift=drift, repos=repos, seed=seed)
-    if power:
-        _show_power(world, _sizes(sizes), runs, session, json)
-        return
-    if to is None:
-        raise BadInput("where to? name the log's folder with --to, or ask for --power")
     traffic = Traffic(
         asks=asks,
         turns=turns_of_ask,
@@ -90,6 +88,13 @@ def simulate(
         noise=noise,
         pairs=pairs,
     )
+    if power and to is not None:
+        raise BadInput("--power writes no log: leave --to out, or --power")
+    if power:
+        _show_power(world, traffic, _sizes(sizes), (runs, session), json)
+        return
+    if to is None:
+        raise BadInput("where to? name the log's folder with --to, or ask for --power")
     from router.gateway.settings import Settings
     from training.simulate.show import render
     from training.simulate.write import Wanted, make
@@ -100,16 +105,23 @@ def simulate(
     finish(make(world, traffic, wanted, Settings.load(config)), json, render)
 
 
-def _show_power(world: World, sizes: list[int], runs: int, session: int, json: str | None) -> None:
+def _show_power(
+    world: World, traffic: Traffic, sizes: list[int], logs: tuple[int, int], json: str | None
+) -> None:
+    from functools import partial
+
     from features.errors import BadInput
     from training.progress import Progress
     from training.simulate.power import power, render
 
+    runs, session = logs
     if runs < 1 or session < 1:
         raise BadInput("--runs and --session: 1 at least")
     with Progress("power") as progress:
-        found = power(world, sizes, runs=runs, session=session, told=lambda _at, _of: progress.advance())
-    finish(found, json, render)
+        found = power(
+            world, traffic, sizes, runs=runs, session=session, told=lambda _at, _of: progress.advance()
+        )
+    finish(found, json, partial(render, traffic=traffic))
 
 
 def _arms(given: str | None) -> dict[str, float]:
