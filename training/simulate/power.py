@@ -151,7 +151,7 @@ def render(found: Sequence[Power], traffic: Traffic) -> Iterator[RenderableType]
     yield "explores: chance that the router tries any arm (its `explore=`)"
     yield "agrees: how often the policy asked about does what the router would"
     yield "pairs: share of the decisions that all other arms are asked, too"
-    yield f"free decisions: the first call of each ask; of {traffic.turns:g} calls an ask, the rest are locked"
+    yield f"free decisions: the first call of each ask; of its {traffic.turns:g} calls the rest are locked"
     yield f"the outcomes of {traffic.labelled:.0%} are told, {traffic.noise:.0%} of them wrongly"
     if traffic.silent_failures:
         hushed = f"{traffic.silent_failures:.0%} of the failures are hushed up"
