@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from features.wire.types import Dialect, Item, Message, Tools, WireRequest
 
 KEPT_BYTES = 32 * 2**20  # of bodies whose pieces are known, and as much again of older ones
+PIECE_BYTES = 700  # that a piece takes beside its text, however short that is
 KEPT_TOOLS = 256  # sets of tool definitions
 KEPT_MESSAGES = 200_000  # in the chains that are gone on from
 
@@ -102,7 +103,7 @@ class Reader(Unremembered):
         if known is None:
             item = read(at, raw)
             known = _Known(item, prefix_chain(item.messages)[0][-1] if item.messages else 0)
-        self._bytes += len(memoryview(raw))
+        self._bytes += len(memoryview(raw)) + PIECE_BYTES
         if self._bytes > self._kept_bytes:
             self._old, self._young, self._bytes = self._young, {}, 0
         self._young[key] = known
