@@ -128,10 +128,14 @@ async def not_served(request: Request, error: Exception) -> Response:
     return error_response(dialect, error.status_code, said, f"req_{uuid.uuid4().hex}", error.headers)
 
 
+LAST = 2**31 - 1  # a number that goes up from whatever the events before it had
+
+
 def error_event(dialect: Dialect, message: str, request_id: str) -> bytes:
     """Build the event that tells the reader of a stream that it broke off; it begins on a fresh line."""
     body = error_body(dialect, 502, message, request_id)
     if dialect == "openai_responses":
-        body = {"type": "error", "sequence_number": None, **body["error"]}
+        # Documented flat, seen nested: some readers look for the one, some for the other, and for a number.
+        body = {**body["error"], "type": "error", "sequence_number": LAST, "error": body["error"]}
     event = b"" if dialect == "openai_chat" else b"event: error\n"
     return b"\n\n" + event + b"data: " + msgspec.json.encode(body) + b"\n\n"

@@ -257,6 +257,12 @@ def test_a_stream_cut_short_says_so_to_the_reader(gateway, place) -> None:
     talker = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="theirs", max_retries=0)
     with pytest.raises(openai.APIError, match="broke off"):
         list(talker.chat.completions.create(**chat_body("FAULT-DROP"), stream=True))
+    asked = {"model": "gpt-5.4", "input": "FAULT-DROP"}
+    with pytest.raises(openai.APIError, match="broke off"):
+        list(talker.responses.create(**asked, stream=True))
+    told = httpx2.post(f"{gateway.url}/v1/responses", json=asked | {"stream": True}, timeout=30).text
+    last = json.loads(told.rpartition("data: ")[2])
+    assert (last["type"], last["code"], type(last["sequence_number"])) == ("error", "upstream_failed", int)
     assert wait_for(
         lambda: [r for k, r in journal_of(place) if k == "request" and r.get("status") == "truncated"]
     )
