@@ -24,6 +24,7 @@ from training.estimators.model import table_model
 ARMS = 5
 ESTIMATORS = ("ips", "snips", "dr", "dr_clipped", "dr_switch", "replay", "paired", "combined", "quoted")
 SUMMED = ("ips", "snips", "dr", "paired", "quoted")  # of the last table
+KINDS = ("dimension", "category", "task_kind", "repo")  # columns that may tell a task's kind
 HELD = (0.93, 0.97)  # share of intervals of 95 % that should hold the truth
 
 
@@ -44,11 +45,20 @@ class World(NamedTuple):
     kind: np.ndarray  # (t,) int
 
 
+def read(file: Path) -> pl.DataFrame:
+    """The scored rows of an outcome matrix; the same issue in another benchmark is another task and kind."""
+    frame = pl.read_parquet(file).filter(pl.col("success").is_not_null())
+    if "benchmark" not in frame.columns:
+        return frame
+    beside = [c for c in ("task_id", *KINDS) if c in frame.columns]
+    joined = (pl.concat_str("benchmark", c, separator="/", ignore_nulls=True).alias(c) for c in beside)
+    return frame.with_columns(joined)
+
+
 def world(file: Path) -> World:
     """Read an outcome matrix: the ARMS models with most tasks, spread over their success."""
-    frame = pl.read_parquet(file)
-    kind = next((c for c in ("dimension", "category", "task_kind", "repo") if c in frame.columns), None)
-    frame = frame.filter(pl.col("success").is_not_null())
+    frame = read(file)
+    kind = next((c for c in KINDS if c in frame.columns), None)
     wide = frame.group_by("task_id", "model").agg(pl.col("success").mean())
     table = wide.pivot("model", index="task_id", values="success").sort("task_id")
     models = [c for c in table.columns if c != "task_id"]

@@ -3,7 +3,8 @@
 The spread of DR's scores for a given model of rewards is a sum over tasks and arms, so no log is drawn. Four
 models: each arm's mean; the table of kind x arm; trees on the kind and what is known of the task before an
 answer, fitted out of fold on the outcomes of *all* arms (which no log has); and each task's own success. The
-third is what a better learner could give, the last what an oracle would.
+third is what a better learner could give, the last what an oracle would. Last, between the table and the
+oracle: how much of a reward's variance (R2) a model had to foretell for DR to err half as much as IPS.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_coverage import World, logger, targets, world
+from bench_coverage import World, logger, read, targets, world
 
 FOLDS = 5
+HALF = 0.5  # of the error of IPS: what DR should reach
 STRENGTH = 8.0  # as the table's of training/estimators/model.py
 KNOWN = ("input_tokens", "n_tools")  # before an answer
 
@@ -37,7 +39,7 @@ def known_of(file: Path, truth: World) -> np.ndarray:
     from models.bundle import Bundle
     from models.prior import PRIOR
 
-    frame = pl.read_parquet(file).filter(pl.col("success").is_not_null())
+    frame = read(file)
     wide = frame.group_by("task_id", "model").agg(pl.col("success").mean())
     table = (
         wide.pivot("model", index="task_id", values="success").sort("task_id").drop_nulls(list(truth.arms))
@@ -89,6 +91,33 @@ def tabled(truth: World, fold: np.ndarray) -> np.ndarray:
     return found
 
 
+def ratios(truth: World, chances: np.ndarray, wanted: dict[str, np.ndarray], model: np.ndarray) -> np.ndarray:
+    """Spread of DR with a model over that of IPS, by target."""
+    none = np.zeros_like(model)
+    return np.array(
+        [spread(truth, chances, t, model) / spread(truth, chances, t, none) for t in wanted.values()]
+    )
+
+
+def r2(truth: World, model: np.ndarray) -> float:
+    """Share of the variance between tasks, within an arm, that a model foretells."""
+    return float(1 - np.mean((truth.success - model) ** 2) / truth.success.var(axis=0).mean())
+
+
+def for_half(
+    truth: World, chances: np.ndarray, wanted: dict[str, np.ndarray], models: dict[str, np.ndarray]
+) -> np.ndarray:
+    """The model (t, k) nearest to the table, on the way to the oracle, with which DR errs HALF of IPS."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        model = (1 - middle) * models["table"] + middle * truth.success
+        enough = np.median(ratios(truth, chances, wanted, model)) <= HALF
+        low, high = (low, middle) if enough else (middle, high)
+    found: np.ndarray = (1 - high) * models["table"] + high * truth.success
+    return found
+
+
 def main() -> None:
     """Print R2 and the ratio of spreads of every model, for every matrix."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -111,12 +140,12 @@ def main() -> None:
             f"{truth.name}: {len(truth.kind)} tasks; a reward's variance of {coin:.3f} is the outcome's own"
         )
         for name, model in models.items():
-            r2 = 1 - np.mean((truth.success - model) ** 2) / truth.success.var(axis=0).mean()
-            none = np.zeros_like(model)
-            ratios = [
-                spread(truth, chances, t, model) / spread(truth, chances, t, none) for t in wanted.values()
-            ]
-            print(f"  {name:20} {r2:7.3f}   {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+            over = ratios(truth, chances, wanted, model)
+            print(f"  {name:20} {r2(truth, model):7.3f}   ", end="")
+            print(f"{np.median(over):.2f}, {over.min():.2f} to {over.max():.2f}")
+        enough = np.median(ratios(truth, chances, wanted, models["table"])) <= HALF
+        needed = "no more" if enough else f"{r2(truth, for_half(truth, chances, wanted, models)):7.3f}"
+        print(f"  {'half of IPS takes':20} {needed:>7}")
 
 
 if __name__ == "__main__":
