@@ -95,7 +95,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.environ = os.environ
+        self.environ = dict(os.environ)  # a look into os.environ decodes every time
         self.decider = load_decider(settings)
         self.reader = Reader()
         self.sessions = Sessions(settings.sessions)
