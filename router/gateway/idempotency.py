@@ -3,6 +3,9 @@
 A client says so by an `Idempotency-Key`, or by the count of tries that the SDKs send. Such a count alone is
 matched with care: a retry goes on from the one request whose try it repeats, and where that can't be told, or
 what it repeats failed, it is a call of its own. Only answers that came through are given again.
+
+Keyed answers are found again after a restart and by other processes that share the journal; one that another
+process is about to get is waited for. Counts are known to one process only.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -25,7 +29,7 @@ from router.gateway.sealed import seal, unseal
 from router.gateway.shared import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import Message
 
@@ -38,6 +42,7 @@ _CREDENTIALS = ("authorization", "x-api-key", "api-key")
 MAX_KEY = 255
 MAX_KEPT = 10_000  # answers, however small
 _SIBLINGS = 64  # requests with the same body that are told apart
+_POLL_S = 0.1  # between two looks whether another process is through
 
 
 class IdempotencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,10 +52,12 @@ class IdempotencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     keep_s: float = 600.0
     max_mib: float = 32.0  # in memory, of all answers; one may be a sixteenth of it
     disk: bool = True  # keyed answers outlive the process, sealed, beside the journal
+    disk_mib: float = 1_024.0  # of them; the oldest go first
+    wait_s: float = 300.0  # for the answer that another process is about to get
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be."""
-        for name in ("keep_s", "max_mib"):
+        for name in ("keep_s", "max_mib", "disk_mib", "wait_s"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
                 raise ValueError(f"{name}: {value:g} must be over 0")
 
@@ -67,12 +74,14 @@ class KeyBusy(Refused):
     status = 409
 
 
+_TOO_LONG = f"what was asked with this {KEY_HEADER} was answered at too great a length to be kept"
+_ELSEWHERE = f"what was asked with this {KEY_HEADER} is still being answered by another process"
 _REUSED = f"this {KEY_HEADER} came with another request before; give every request a key of its own"
 _Kept = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Claim(NamedTuple):
-    """What a request is to others: `joined` says that it is given another's answer."""
+    """What a request is to others; `joined`: it is to be given another's answer, and at once joins in."""
 
     shared: Shared
     joined: bool
@@ -113,28 +122,57 @@ class Repeats:
         if found is not None:
             return Claim(self._joined(found, asked), joined=True)
         shared = self._by_key[name] = Shared(asked, 0, self._most, lambda s: self._ended(s, name, secret))
-        if self._disk is not None and self._thread is not None:
-            loop = asyncio.get_running_loop()
-            kept = await loop.run_in_executor(self._thread, self._disk.get, name, time.time())
+        if self._thread is None:
+            return Claim(shared, joined=False)
+        try:
+            kept = await self._fetched(name)
             if kept is not None and kept[0] != asked:
-                shared.close(came_through=False)
                 raise KeyReused(_REUSED)
-            shared.messages = [] if kept is None else _read(unseal(secret, kept[1]))
-            if shared.messages:
-                shared.done = True
-                self._hold(shared, name)
-                return Claim(self._joined(shared, asked), joined=True)
-        return Claim(shared, joined=False)
+            if kept is not None and not kept[1]:
+                raise KeyBusy(_TOO_LONG)
+            messages = [] if kept is None else _read(unseal(secret, kept[1]))
+        except BaseException:  # nobody else may wait for it
+            shared.close(came_through=False)
+            raise
+        if not messages:
+            return Claim(shared, joined=False)
+        shared.take(messages)
+        self._hold(shared, name)
+        self._aside(self._disk_free, name)
+        return Claim(self._joined(shared, asked), joined=True)
+
+    async def _fetched(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """What the disk has of a name, once no other process is about to write it; its name is held then."""
+        loop, until = asyncio.get_running_loop(), time.monotonic() + self._settings.wait_s
+        while True:
+            held, kept = await loop.run_in_executor(self._thread, self._look, name)
+            if held:
+                return kept
+            if time.monotonic() > until:
+                raise KeyBusy(_ELSEWHERE)
+            await asyncio.sleep(_POLL_S)
+
+    def _look(self, name: bytes) -> tuple[bool, tuple[bytes, bytes] | None]:
+        """Whether a name is ours to ask for, and what there is of it already."""
+        assert self._disk is not None
+        if not self._disk.take(name):
+            return False, None
+        try:
+            return True, self._disk.get(name, time.time())
+        except sqlite3.Error as error:
+            _LOG.error("kept answers can't be read: %s", error)
+            return True, None
+
+    def _disk_free(self, name: bytes) -> None:
+        assert self._disk is not None
+        self._disk.free(name)
 
     @staticmethod
     def _joined(found: Shared, asked: bytes) -> Shared:
         if found.asked != asked:
             raise KeyReused(_REUSED)
         if found.too_long:
-            raise KeyBusy(
-                f"what was asked with this {KEY_HEADER} was answered at too great a length to be kept"
-            )
-        found.join()
+            raise KeyBusy(_TOO_LONG)
         return found
 
     def _counted(self, name: bytes, asked: bytes, count: str) -> Claim:
@@ -147,7 +185,6 @@ class Repeats:
             failed.claimed = True
         elif len(before) == 1:
             before[0].claimed = True
-            before[0].join()
             return Claim(before[0], joined=True)
         shared = Shared(asked, tries, self._most, lambda s: self._ended(s, name))
         siblings.append(shared)
@@ -162,26 +199,35 @@ class Repeats:
         """Keep an answer that came through; a failure with a key leaves nothing, so it may be asked anew."""
         if secret and not shared.done:
             self._by_key.pop(name, None)
+            self._aside(self._disk_free, name)
             return
         if not shared.done:
             shared.messages.clear()
         self._hold(shared, name)
-        if secret and self._disk is not None and self._thread is not None and shared.messages:
-            self._thread.submit(self._write, name, secret, shared.asked, _written(shared.messages))
+        if secret and self._thread is not None:
+            plain = b"" if shared.too_long else _written(shared.messages)
+            self._aside(self._write, name, secret, shared.asked, plain)
+
+    def _aside(self, what: Callable[..., None], *about: bytes) -> None:
+        """Have something done by the thread that has the file; nothing any more once it is closed."""
+        if self._thread is not None:
+            with suppress(RuntimeError):
+                self._thread.submit(what, *about)
 
     def _hold(self, shared: Shared, name: bytes) -> None:
         shared.until = time.monotonic() + self._settings.keep_s
-        if not shared.messages:
-            shared.size = 0
         self._over[id(shared)] = (shared, name)
         self._held += shared.size
 
     def _write(self, name: bytes, secret: bytes, asked: bytes, plain: bytes) -> None:
+        """Keep an answer, of one too long only that there was one; then others may have its name."""
         assert self._disk is not None
         try:
-            self._disk.put(name, asked, seal(secret, plain), time.time())
+            self._disk.put(name, asked, seal(secret, plain) if plain else b"", time.time())
         except sqlite3.Error as error:
             _LOG.error("an answer can't be kept for retries: %s", error)
+        finally:
+            self._disk.free(name)
 
     def _forget(self, now: float) -> None:
         """Let go of what is too old, or too much."""

@@ -14,15 +14,18 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
+from router.gateway.keylocks import KeyLocks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SALT, _MAC = 16, 32
-_TABLE = """
-CREATE TABLE IF NOT EXISTS answers (name BLOB PRIMARY KEY, asked BLOB NOT NULL, until REAL NOT NULL,
-                                    sealed BLOB NOT NULL) WITHOUT ROWID
-"""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS answers (name BLOB PRIMARY KEY, asked BLOB NOT NULL, until REAL NOT NULL,"
+    " sealed BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS by_until ON answers (until)",
+)
+_AT_A_TIME = 64  # answers let go of for want of room
 
 
 def seal(secret: bytes, plain: bytes) -> bytes:
@@ -51,19 +54,34 @@ def _mac(secret: bytes, salt: bytes, hidden: bytes) -> bytes:
 
 
 class SealedAnswers:
-    """Answers by the name of their key, for so many seconds; used from one thread at a time."""
+    """Answers by the name of their key, for so many seconds; used from one thread at a time.
 
-    def __init__(self, file: Path, keep_s: float) -> None:
+    Processes that share a journal share the file, and keep out of each other's way: a name is taken by one of
+    them at a time.
+    """
+
+    def __init__(self, file: Path, keep_s: float, most_bytes: int = 2**30) -> None:
         self._keep_s = keep_s
+        self._most = most_bytes
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(file, timeout=5.0, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_TABLE)
+            for table in _TABLES:
+                self._db.execute(table)
+            self._locks = KeyLocks(file.with_name(f"{file.name}.locks"))
         except (sqlite3.Error, OSError) as error:
             raise BadInput(f"answers {file}: {error}; set `disk = false` under [idempotency]") from error
         file.chmod(0o600)
+
+    def take(self, name: bytes) -> bool:
+        """Hold a name until it is freed; False where another process holds it."""
+        return self._locks.take(name)
+
+    def free(self, name: bytes) -> None:
+        """Let others have a name."""
+        self._locks.free(name)
 
     def get(self, name: bytes, now_s: float) -> tuple[bytes, bytes] | None:
         """Digest of the body that was asked, and the sealed answer; None where there is none any more."""
@@ -73,12 +91,28 @@ class SealedAnswers:
         return None if found is None or found[2] < now_s else (found[0], found[1])
 
     def put(self, name: bytes, asked: bytes, sealed: bytes, now_s: float) -> None:
-        """Keep an answer, and let go of those whose time is over."""
+        """Keep an answer, and let go of those whose time is over, then of the oldest for want of room."""
         self._db.execute("DELETE FROM answers WHERE until < ?", (now_s,))
+        while self._used() + len(sealed) > self._most:
+            gone = self._db.execute(
+                "DELETE FROM answers WHERE name IN (SELECT name FROM answers ORDER BY until LIMIT ?)",
+                (_AT_A_TIME,),
+            )
+            if not gone.rowcount:
+                return
         self._db.execute(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (name, asked, now_s + self._keep_s, sealed)
         )
 
+    def _used(self) -> int:
+        """Bytes of the file that hold something; what was freed is used again."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {said}").fetchone()[0]
+            for said in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of every name."""
         self._db.close()
+        self._locks.close()

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from router.drift import Drift
 
 _LOG = logging.getLogger("samediff")
-MAX_DEPLOYMENTS = 4096  # clients may invent models
+MAX_DEPLOYMENTS = 4096  # clients may invent models, and providers versions
+MAX_NAME = 200  # characters of a version
 
 
 class Served:
@@ -26,7 +27,8 @@ class Served:
         """Compare what was served with what was to be, and with what was served before."""
         if not served:
             return None
-        if len(self._last) > MAX_DEPLOYMENTS:
+        served = served[:MAX_NAME]
+        if len(self._last) > MAX_DEPLOYMENTS or len(self._said) > MAX_DEPLOYMENTS:
             self._last.clear()
             self._said.clear()
         found = drift(deployment, served, self._last.get(deployment.id))

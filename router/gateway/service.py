@@ -378,7 +378,8 @@ def _kept_answers(settings: Settings) -> SealedAnswers | None:
     if not (wanted.enabled and wanted.disk) or settings.log.prompts == "none":
         return None
     journal = Path(settings.log.journal)
-    return SealedAnswers(journal.with_name(f"{journal.name}.answers.sqlite"), wanted.keep_s)
+    file = journal.with_name(f"{journal.name}.answers.sqlite")
+    return SealedAnswers(file, wanted.keep_s, int(wanted.disk_mib * 2**20))
 
 
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from features.wire import WireRequest, WireResponse
 
-KEPT = 4_096  # schemas
+KEPT = 4_096  # schemas, and
+KEPT_BYTES = 16 * 2**20  # of their tools' definitions: a compiled one is some times as large
 MAX_SCHEMA_BYTES = 256 * 2**10  # of a tool's definition; a larger one is not checked
 FaultKind = Literal["not_json", "schema", "unknown_tool"]
 FAULT_FLAG = "broken_tool_call"  # in the log's record of the call
@@ -50,7 +51,8 @@ class ToolChecks:
     """Validators by the digest of their tool's definition; None for one that can't be checked."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, Validator | None] = OrderedDict()
+        self._known: OrderedDict[int, tuple[Validator | None, int]] = OrderedDict()  # with their bytes
+        self._held = 0
 
     def faults(
         self, request: WireRequest, tools: msgspec.Raw | None, answer: WireResponse
@@ -73,16 +75,19 @@ class ToolChecks:
                 continue
             if tool.digest not in self._known:
                 sized = tool.digest and tool.bytes <= MAX_SCHEMA_BYTES
-                self._learn(tool.digest, _schema_of(tool.name, tools) if sized else None)
-            kind = _fault(self._known[tool.digest], part.text)
+                self._learn(tool.digest, _schema_of(tool.name, tools) if sized else None, tool.bytes)
+            kind = _fault(self._known[tool.digest][0], part.text)
             if kind is not None:
                 found.append(ToolFault(tool.name, kind))
         return found
 
-    def _learn(self, digest: int, schema: dict[str, Any] | None) -> None:
-        self._known[digest] = None if schema is None else _validator(schema)
-        if len(self._known) > KEPT:
-            self._known.popitem(last=False)
+    def _learn(self, digest: int, schema: dict[str, Any] | None, size: int) -> None:
+        validator = None if schema is None else _validator(schema)
+        self._known[digest] = (validator, 0 if validator is None else size)
+        self._held += self._known[digest][1]
+        while len(self._known) > KEPT or self._held > KEPT_BYTES:
+            _, (_, freed) = self._known.popitem(last=False)
+            self._held -= freed
 
 
 def _validator(schema: dict[str, Any]) -> Validator | None:
