@@ -3,9 +3,10 @@
 Run: python tests/bench/soak.py [MINUTES=10] [BUNDLE=models/prior]. Three deployments answer with 429, 500,
 resets, stalls, half bodies, cut streams and late first bytes by turns; clients read slowly, vanish before or
 in the middle of an answer, send a keyed request twice. What is counted is printed, and it is asserted that
-every request that was waited for ended in an answer or in an error that said so; that no body was answered
-twice upstream; that the journal has a decision and a record of every request and lost none; that no call and
-no connection is left over; that memory is flat. Exit 1 if any of it fails. Loopback only.
+every request that was waited for ended in an answer or in an error that said so; that no request was answered
+twice upstream (an answer that came too late was given up, which the journal says); that the journal has a
+decision and a record of every request and lost none; that no call, task, handle or connection is left over;
+that memory is flat. Exit 1 if any of it fails. Loopback only.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 
 from router_failing import rows
-from router_servers import journal_of, start_gateway, start_upstream
+from router_servers import Server, free_port, journal_of, start_upstream
 
 CLIENTS = 8
+FILLED_MIN = 8.0  # a shorter run says nothing of memory
 WORDS = "an answer of some length that is streamed in many pieces " * 40
 SETTINGS = """
 [retry]
@@ -62,6 +64,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"event_delay_ms": 3},
 )
 PATHS = ("/v1/chat/completions", "/v1/messages")
+GIVEN_UP = ("timeout", "connect", "dropped")
+COUNTERS = ("samediff_attempts", "samediff_failovers", "samediff_breakers", "samediff_repeated")
 ENDS = (b"[DONE]", b"message_stop", b"event: error", b'"error"')
 
 
@@ -92,11 +96,14 @@ async def one(session: aiohttp.ClientSession, url: str, number: int, luck: rando
     body = {
         "model": luck.choice(("auto", "big")),
         "stream": stream,
-        "messages": [{"role": "user", "content": f"Question {number}: {'why? ' * luck.randint(1, 2_000)}"}],
+        "messages": [{"role": "user", "content": f"Question {number}: {'why? ' * luck.randint(1, 4_000)}"}],
     }
     if path == "/v1/messages":
         body["max_tokens"] = 4_000
-    headers = {"idempotency-key": f"soak-{number}"} if kind == "keyed" else {}
+    # The upstream notes the user agent, the journal the task: what was asked where can be told of each.
+    headers = {"user-agent": f"soak/{number}", "x-samediff-task-id": f"soak/{number}"}
+    if kind == "keyed":
+        headers["idempotency-key"] = f"soak-{number}"
     ask = session.post(f"{url}{path}", json=body, headers=headers)
     try:
         if kind == "leaves at once":
@@ -149,35 +156,50 @@ async def client(
         heard.append(await one(session, url, number, luck))
 
 
-async def drive(minutes: float, url: str, upstream: str, pid: int) -> tuple[list[Heard], list[float]]:
-    """Run all clients for so long; what they heard, and the gateway's memory in MiB over time."""
+async def drive(minutes: float, url: str, upstream: str) -> list[Heard]:
+    """Run all clients for so long; what they heard."""
     heard: list[Heard] = []
-    memory: list[float] = []
     until = time.monotonic() + minutes * 60
     connector = aiohttp.TCPConnector(limit=0, force_close=False)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
         failing = asyncio.create_task(faults(session, upstream, random.Random(0)))
         clients = [asyncio.create_task(client(session, url, until, n + 1, heard)) for n in range(CLIENTS)]
-        while time.monotonic() < until:
-            await asyncio.sleep(min(2.0, minutes * 2))
-            memory.append(resident_mib(pid))
         await asyncio.gather(*clients)
         failing.cancel()
         for at in ("east", "west", "south"):
             async with session.put(f"{upstream}/_faults/{at}", json=[]) as answer:
                 await answer.read()
-    return heard, memory
+    return heard
 
 
-def resident_mib(pid: int) -> float:
-    """Memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
+def started(folder: Path, bundle: Path, upstream: str) -> Server:
+    """The gateway in front of the upstream, watched; what it holds is written to `folder/probe.jsonl`."""
+    (folder / "catalog.toml").write_text(rows(upstream))
+    (folder / "samediff.toml").write_text(
+        f'catalog = "{folder / "catalog.toml"}"\nbundle = "{bundle}"\npolicy = "pin:big"\nmax_body_mib = 1\n'
+        f'[log]\njournal = "{folder / "journal"}"\nflush_s = 0.1\n{SETTINGS}'
+    )
+    port = free_port()
+    probe = str(Path(__file__).with_name("soakprobe.py"))
+    config = ["serve", "--config", str(folder / "samediff.toml"), "--port", str(port)]
+    server = Server([sys.executable, probe, *config], {**ENVIRON, "SOAK_PROBE": str(folder / "probe.jsonl")})
+    return server.wait(f"http://127.0.0.1:{port}")
 
 
-def sockets(pid: int) -> int:
-    """Open sockets of a process."""
-    return sum("socket" in str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink())
+def probed(folder: Path) -> list[dict[str, float]]:
+    """What the gateway held over time, as far as it is written."""
+    lines = (folder / "probe.jsonl").read_text().splitlines()
+    return [row for line in lines if line.endswith("}") and "tasks" in (row := json.loads(line))]
+
+
+def at_rest(folder: Path) -> dict[str, float]:
+    """What the gateway holds once nothing is asked of it and connections kept for more have ended."""
+    for _ in range(15):
+        time.sleep(2.0)
+        row = probed(folder)[-1]
+        if not row["upstream_idle"] and not row["upstream_busy"]:
+            break
+    return row
 
 
 def main() -> int:
@@ -187,16 +209,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         upstream = start_upstream({"steps": [{"text": WORDS}], "chunk_chars": 60}, folder)
-        gateway = start_gateway(
-            folder,
-            bundle.resolve(),
-            upstream.url,
-            "--policy",
-            "pin:big",
-            environ=ENVIRON,
-            catalog=rows(upstream.url),
-            settings=SETTINGS,
-        )
+        gateway = started(folder, bundle.resolve(), upstream.url)
         try:
             wrong = judged(minutes, folder, gateway, upstream)
         finally:
@@ -209,21 +222,18 @@ def main() -> int:
 
 def judged(minutes: float, folder: Path, gateway: Any, upstream: Any) -> list[str]:
     """Drive, print what was counted, and return what should not have been."""
-    pid = gateway.process.pid
-    quiet = sockets(pid)
-    heard, memory = asyncio.run(drive(minutes, gateway.url, upstream.url, pid))
-    time.sleep(3.0)
+    quiet = at_rest(folder)
+    heard = asyncio.run(drive(minutes, gateway.url, upstream.url))
+    memory = [row["mib"] for row in probed(folder)][1:]
+    after = at_rest(folder)
     counts = Counter((one.kind, one.outcome) for one in heard)
     for (kind, outcome), n in sorted(counts.items()):
         print(f"{kind:16s} {outcome:28s} {n:6d}")
     metrics = asyncio.run(fetched(f"{gateway.url}/metrics")).decode()
     for line in metrics.splitlines():
-        if line.startswith(
-            ("samediff_attempts", "samediff_failovers", "samediff_breakers", "samediff_repeated")
-        ):
+        if line.startswith(COUNTERS):
             print(line)
     entries = json.loads(asyncio.run(fetched(f"{upstream.url}/_requests")))
-    answered = Counter(e["body_xxh64"] for e in entries if e.get("status") == 200 and e.get("fault") is False)
     kept = journal_of(folder)
     decisions = Counter(r["request_id"] for k, r in kept if k == "decision")
     requests = Counter(r["request_id"] for k, r in kept if k == "request")
@@ -231,25 +241,41 @@ def judged(minutes: float, folder: Path, gateway: Any, upstream: Any) -> list[st
     third = max(1, len(memory) // 3)
     first, last = max(memory[third : 2 * third]), max(memory[-third:])
     print(f"{len(heard)} requests, {len(entries)} upstream calls, {len(requests)} records")
-    print(
-        f"memory {min(memory):.0f} to {max(memory):.0f} MiB; middle third {first:.0f}, last third {last:.0f}"
-    )
-    print(f"sockets {quiet} before, {sockets(pid)} after")
+    print("memory in MiB at every tenth:", *(f"{m:.0f}" for m in memory[:: max(1, len(memory) // 10)]))
+    print(f"at most {first:.0f} in the middle third, {last:.0f} in the last")
+    for name in quiet:
+        print(f"{name:20s} {quiet[name]:12g} before {after[name]:12g} after")
     left = [x for x in metrics.splitlines() if x.startswith("samediff_in_flight{") and not x.endswith(" 0")]
     checks = {
         "requests lost without an error": sum(n for (_, o), n in counts.items() if o.startswith("LOST")),
         "connections that broke": sum(n for (_, o), n in counts.items() if o.startswith("connection")),
         "keyed requests answered twice": sum(n for (_, o), n in counts.items() if o == "TWICE"),
-        "bodies answered twice upstream": sum(n > 1 for n in answered.values()),
+        "requests answered twice upstream": answered_twice(entries, [r for k, r in kept if k == "request"]),
         "requests without a record": len(waited - set(requests)),
         "decisions without a record": len(set(decisions) ^ set(requests)),
         "requests with two records": sum(n > 1 for n in (*requests.values(), *decisions.values())),
         "records dropped": int("samediff_journal_dropped_total 0" not in metrics),
-        "calls left under way": len(left),
-        "connections left open": max(0, sockets(pid) - quiet - 64),
-        "memory that grew, over 8 %": int(last > 1.08 * first),
+        "calls left under way": len(left) + int(after["in_flight"]),
+        "connections to providers left open": int(after["upstream_busy"] + after["upstream_idle"]),
+        "tasks left": max(0, int(after["tasks"] - quiet["tasks"])),
+        # the answers' file and its log are opened by the first keyed request
+        "handles left open": max(0, int(after["fds"] - quiet["fds"] - 3)),
+        # what is remembered fills up first
+        "memory that grew, over 4 %": int(minutes >= FILLED_MIN and last > 1.04 * first),
     }
     return [f"{what}: {n}" for what, n in checks.items() if n]
+
+
+def answered_twice(entries: list[dict[str, Any]], records: list[dict[str, Any]]) -> int:
+    """Requests with more whole answers upstream than the gateway gave up waiting for, and one."""
+    whole = Counter(e["headers"]["user-agent"] for e in entries if e.get("status") == 200 and not e["fault"])
+    given_up: Counter[str] = Counter()
+    for record in records:
+        tries = record.get("tries") or [record]
+        given_up[record["task_id"]] += sum(tried.get("error_kind") in GIVEN_UP for tried in tries)
+    many = {name: n for name, n in whole.items() if n > 1}
+    print(f"{len(many)} requests were answered again, after an answer that came too late")
+    return sum(n > 1 + given_up[name] for name, n in many.items())
 
 
 async def fetched(url: str) -> bytes:
