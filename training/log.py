@@ -199,9 +199,16 @@ class LogStore:
         to_frame(RECORD_TYPES[kind], rows).sort("ts_ms", maintain_order=True).write_parquet(beside)
         _publish(beside, file)
 
-    def scan(self, kind: RecordKind) -> pl.LazyFrame:
-        """All records of a kind, lazily, with the partition's `day`; an empty frame of the schema if none."""
-        files = [file for folder in self._days(kind) for file in _live_files(folder)]
+    def files(self, kind: RecordKind) -> list[Path]:
+        """The files of a kind, in the order in which `scan` reads them."""
+        return [file for folder in self._days(kind) for file in _live_files(folder)]
+
+    def scan(self, kind: RecordKind, files: list[Path] | None = None) -> pl.LazyFrame:
+        """All records of a kind, lazily, with the partition's `day`; an empty frame of the schema if none.
+
+        `files` are some of the kind's, where not all are wanted.
+        """
+        files = self.files(kind) if files is None else files
         if not files:
             return no_rows(RECORD_TYPES[kind])
         rows = scan_files(files, RECORD_TYPES[kind], by_day=True)

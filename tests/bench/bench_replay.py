@@ -27,8 +27,9 @@ from router import prices
 from router.gateway.settings import Settings
 from training.ingest import run as ingest
 from training.log import FOLDERS, LogStore, day_of
+from training.replay.bills import bills_of
 from training.replay.options import Options
-from training.replay.reproduce import Reproduction, bills_of, reproduce
+from training.replay.reproduce import Reproduction, reproduce
 from training.replay.run import run
 from training.replay.stage import set_up
 
@@ -64,13 +65,10 @@ def reproduction(data: Path, place: Path) -> None:
         prices.use(own)
         ingest([source], log, form="table", maps=SOURCES[name])
         settings = msgspec.structs.replace(Settings(), prices=None if own is None else str(own))
-        world = set_up(log, Options(), settings, []).world
-        bills = bills_of(log, world)
-        world = world._replace(scale=bills.scale)
-        plain_fares = world.fares._replace(
-            read=np.ones_like(world.fares.read), opening=np.zeros_like(world.fares.opening)
-        )
-        found, control = (reproduce(w, bills) for w in (world, world._replace(fares=plain_fares)))
+        worlds = set_up(log, Options(), settings, []).worlds
+        bills = bills_of(log, worlds)
+        worlds = worlds._replace(scale=bills.scale)
+        found, control = (reproduce(w, bills, {}) for w in (worlds, worlds.changed(untold)))
         low, high = found.relative_error_ci or (float("nan"),) * 2
         print(
             f"| {name} | {found.sessions} | ${found.billed_usd:,.2f} | {found.relative_error:+.2%} | "
@@ -79,6 +77,13 @@ def reproduction(data: Path, place: Path) -> None:
             f"{cached(control):+.2%} |"
         )
     prices.use(None)
+
+
+def untold(world):
+    """The simulator alone: every hit comes about, and no session finds what another one sent."""
+    fares = world.fares
+    every = fares._replace(read=np.ones_like(fares.read), opening=np.zeros_like(fares.opening))
+    return world._replace(fares=every)
 
 
 def cached(found: Reproduction) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,8 +11,11 @@ from test_what_if import row, what_if
 
 from features.errors import BadInput
 from training.estimators.bandit import Bandit
-from training.replay.evidence import Evidence, _held
-from training.replay.quality import Judge
+from training.replay.evidence import Evidence, held_by, was_drawn
+from training.replay.judge import Judge
+
+if TYPE_CHECKING:
+    from training.replay.quality import Quality
 
 N = 4000
 
@@ -24,25 +27,30 @@ def evidence(known_of_second: float) -> Evidence:
     reward = (rng.random(N) < np.where(action == 0, 0.9, 0.5)).astype(float)
     reward[(action == 1) & (rng.random(N) >= known_of_second)] = np.nan
     log = Bandit(("good", "poor"), action, reward, np.full((N, 2), 0.5), np.arange(N) // 4, np.zeros(N, bool))
-    return Evidence(log, np.zeros(N, dtype=int), N, 0, {})
+    return Evidence(log, np.zeros(N, dtype=int), N, 0, np.zeros((2, 2)))
+
+
+def of(judge: Judge, target: np.ndarray) -> Quality:
+    """Quality of a policy on a log of one part."""
+    return judge.of(lambda _: target)
 
 
 def test_labels_for_one_arm_tell_of_that_arm_alone() -> None:
-    judge = Judge(evidence(0.0))
-    mix = judge.of(np.full((N, 2), 0.5))
+    judge = Judge([evidence(0.0)])
+    mix = of(judge, np.full((N, 2), 0.5))
     assert (mix.quality, mix.supported, mix.gain) == (None, False, None)
     assert "arms without any known outcome" in (mix.why or "")
-    logged = judge.of(judge.log.action)
+    logged = of(judge, evidence(0.0).bandit.action)
     assert (logged.quality, logged.supported) == (None, False)
     assert "no outcome of poor is known" in (logged.why or "")
-    pin = judge.of(np.zeros(N, dtype=int))
+    pin = of(judge, np.zeros(N, dtype=int))
     assert pin.quality == pytest.approx(0.9, abs=0.03)
     assert (pin.gain, pin.gain_ci) == (None, None)
 
 
 def test_unequal_labels_leave_the_logged_row_and_the_gain_at_one() -> None:
-    judge = Judge(evidence(0.15))
-    logged, mix = judge.of(judge.log.action), judge.of(np.full((N, 2), 0.5))
+    judge = Judge([evidence(0.15)])
+    logged, mix = of(judge, evidence(0.0).bandit.action), of(judge, np.full((N, 2), 0.5))
     assert logged.quality is not None
     assert mix.quality is not None
     assert logged.quality == pytest.approx(0.7, abs=0.03)
@@ -50,7 +58,7 @@ def test_unequal_labels_leave_the_logged_row_and_the_gain_at_one() -> None:
 
 
 def test_a_handful_of_labels_does_not_speak_for_half_the_log() -> None:
-    logged = Judge(evidence(0.002)).of(evidence(0.002).bandit.action)
+    logged = of(Judge([evidence(0.002)]), evidence(0.002).bandit.action)
     assert logged.quality is None
     assert "labelled so unequally" in (logged.why or "")
 
@@ -67,12 +75,18 @@ def test_a_file_that_is_cut_off_is_named_in_one_line(tmp_path: Any, kind: str) -
 
 def test_decisions_of_one_arm_only_are_held_where_others_were_drawn() -> None:
     sure, even = [1.0, 0.0], [0.5, 0.5]
-    logged, free = np.zeros(4, dtype=int), np.zeros(4, dtype=bool)
     unknown = [np.nan, np.nan]
-    chances = np.array([even, sure, unknown, sure])
-    assert _held(chances, logged, free).tolist() == [False, True, False, True]
-    assert _held(chances, logged, np.array([False, True, False, False])).tolist() == [False] * 3 + [True]
-    assert not _held(np.array([sure, sure, unknown, sure]), logged, free).any()
+
+    def told(chances: list[list[float]], locked: list[bool]) -> Evidence:
+        zero = np.zeros(4, dtype=int)
+        log = Bandit(("a", "b"), zero, np.ones(4), np.array(chances), zero, np.array(locked))
+        return Evidence(log, zero, 4, 0, np.zeros((2, 2)))
+
+    free = told([even, sure, unknown, sure], [False] * 4)
+    assert was_drawn(free)
+    assert held_by(free).bandit.locked.tolist() == [False, True, False, True]
+    assert held_by(told([even, sure, unknown, sure], [False, True, False, False])).held == 1
+    assert not was_drawn(told([sure, sure, unknown, sure], [False] * 4))
 
 
 def test_a_session_that_keeps_what_it_drew_supports_its_pins(tmp_path: Any) -> None:

@@ -21,7 +21,7 @@ from training.replay.walk import walk
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     log = write_log(tmp_path_factory.mktemp("walk") / "log", sessions=12, turns=6, epsilon=0.5)
-    world = set_up(log, Options(), Settings(), []).world
+    world = set_up(log, Options(), Settings(), []).worlds.at(0)
     rng = np.random.default_rng(0)
     shape = world.tokens.shape
     locked = rng.random(shape[0]) < 0.2

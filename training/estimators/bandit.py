@@ -11,6 +11,40 @@ from features.errors import BadInput
 _SUM = 1e-6  # that chances may be off 1 by rounding
 
 
+class Whole(NamedTuple):
+    """Sums over a whole log by arm, each (k,), where only a part of its decisions is at hand."""
+
+    n: int
+    answered: np.ndarray  # decisions that each arm answered
+    labelled: np.ndarray  # of these with a known reward
+    total: np.ndarray  # sum of those rewards
+    asked: np.ndarray  # shadow calls
+    slopes: np.ndarray | None = None  # (folds, k) of `paired`, once they are fitted
+
+    @classmethod
+    def of(cls, log: Bandit) -> Whole:
+        """The sums of what is at hand."""
+        k, known = len(log.arms), np.isfinite(log.reward)
+        asked = np.zeros(k) if log.paired is None else np.isfinite(log.paired).sum(axis=0)
+        return cls(
+            log.n,
+            np.bincount(log.action, minlength=k),
+            np.bincount(log.action[known], minlength=k),
+            np.bincount(log.action[known], weights=log.reward[known], minlength=k),
+            asked,
+        )
+
+    def plus(self, other: Whole) -> Whole:
+        """The sums of both."""
+        return Whole(
+            self.n + other.n,
+            self.answered + other.answered,
+            self.labelled + other.labelled,
+            self.total + other.total,
+            self.asked + other.asked,
+        )
+
+
 class Bandit(NamedTuple):
     """n decisions over k arms. NaN is unknown everywhere; rewards are success in 0..1."""
 
@@ -22,11 +56,17 @@ class Bandit(NamedTuple):
     locked: np.ndarray  # (n,) bool: had no choice, so it belongs to no estimate
     paired: np.ndarray | None = None  # (n, k) rewards of shadow calls
     paired_chance: np.ndarray | None = None  # (n, k) chance of having been asked, where one was
+    whole: Whole | None = None  # of the log that this is a part of; None: it is all there is
 
     @property
     def n(self) -> int:
         """Number of decisions."""
         return len(self.action)
+
+    @property
+    def sums(self) -> Whole:
+        """Sums over the whole log."""
+        return Whole.of(self) if self.whole is None else self.whole
 
     def free(self) -> Bandit:
         """The decisions that had a choice."""

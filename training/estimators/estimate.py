@@ -14,24 +14,25 @@ from training.estimators.intervals import (
     Interval,
     bootstrap_t,
     clustered,
-    effective_size,
     empirical_bernstein,
     wilson,
 )
-from training.estimators.paired import (
-    chances_of_pairs,
-    pair_weights,
-    paired,
-    share_of_logged,
-    square_weight,
+from training.estimators.paired import paired, share_of_logged
+from training.estimators.support import (
+    MAX_UNSUPPORTED,
+    MIN_ESS,
+    Support,
+    seen_of,
+    support_of,
+    unheard,
+    verdict,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIN_ESS = 400.0  # effective decisions below which an interval isn't to be believed
-MAX_SHARE = 0.05  # of all weight, on one decision
-MAX_UNSUPPORTED = 0.01  # of the target's chances, on arms the log never gives a chance
+    from training.estimators.support import Seen
+
 WANTED_HALF_WIDTH = 0.03
 _Z = 1.959964
 
@@ -44,22 +45,6 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     quality_ci: tuple[float, float] | None = None
     error: float | None = None
     ess: float | None = None  # effective decisions it stands on
-
-
-class Support(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what the target would do has been seen."""
-
-    free: int  # decisions that had a choice
-    locked: int
-    labelled: int  # free ones whose reward is known
-    with_propensity: int
-    ess: float  # effective decisions of the importance weights
-    largest_share: float  # of their sum, on one decision
-    unsupported: float  # share of the target's chances on arms that the log gave none, or has no label of
-    unlabelled: float  # of these, on arms that had a chance: none of their answers has a known outcome
-    pairs: int
-    pairs_ess: float
-    by_arm: dict[str, int]  # labelled free decisions of each arm
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +90,9 @@ def estimate(
     """
     keep = ~checked(log).locked
     log, target, model = log.rows(keep), target[keep], model[keep]
-    support = _support(log, target, locked=int((~keep).sum()))
-    best, refused = _verdict(support)
+    seen = seen_of(log, target)
+    support = support_of(seen, log, locked=int((~keep).sum()))
+    best, refused = verdict(support)
     found: dict[str, Estimate] = {}
     scored: dict[str, np.ndarray] = {}
     if log.n:
@@ -119,7 +105,7 @@ def estimate(
         best=best,
         support=support,
         refused=refused,
-        missing=_missing(log, target, scored, call_usd, half_width),
+        missing=_missing(log, scored, (seen, support), call_usd, half_width),
     )
 
 
@@ -178,115 +164,58 @@ def _replayed(log: Bandit, target: np.ndarray, seed: int) -> Iterator[Estimate]:
     yield Estimate(name="replay", quality=found.mean, quality_ci=ends, error=found.error, ess=float(rows))
 
 
-def _support(log: Bandit, target: np.ndarray, *, locked: int) -> Support:
-    known = np.isfinite(log.reward)
-    told = np.isfinite(log.propensity).all(axis=1)
-    heard = of.heard(log)  # few labels of an arm speak for many answers
-    w = np.nan_to_num(np.where(told & known, of.weights(log, target) * heard, 0.0)) if log.n else np.zeros(0)
-    counts = np.bincount(log.action[known], minlength=len(log.arms))
-    none = told[:, None] & (log.propensity <= 0)
-    deaf = told[:, None] & ~none & (counts == 0)[None, :]
-    return Support(
-        free=log.n,
-        locked=locked,
-        labelled=int(known.sum()),
-        with_propensity=int(told.sum()),
-        ess=min(effective_size(w), _to_be_expected(log, target)) if log.n else 0.0,
-        largest_share=float(w.max(initial=0.0) / w.sum()) if w.sum() > 0 else 1.0,
-        unsupported=float((target * (none | deaf)).sum() / max(log.n, 1)),
-        unlabelled=float((target * deaf).sum() / max(log.n, 1)),
-        pairs=0 if log.paired is None else int((pair_weights(log, target) > 0).sum()),
-        pairs_ess=_of_pairs(log, target),
-        by_arm={arm: int(count) for arm, count in zip(log.arms, counts, strict=True)},
-    )
-
-
-def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
-    """Effective decisions that a log of these chances and shares of labels holds: n / E[w²].
-
-    What was drawn may look better than it is: where nothing improbable happened, no weight is large.
-    """
-    never = (
-        np.bincount(log.action, minlength=len(log.arms)) == 0
-    )  # as likely labelled as any, had it answered
-    share = np.where(never, np.isfinite(log.reward).mean(), of.share_known(log))
-    chance = np.nan_to_num(log.propensity) * share[None, :]
-    possible = np.where(chance > 0, target, 0.0)  # what had no chance at all is `unsupported`
-    mean = square_weight(possible, chance)
-    return log.n / mean if mean > 0 else 0.0
-
-
-def _of_pairs(log: Bandit, target: np.ndarray) -> float:
-    """The same of the pairs: what the target shares with the log is known, the rest by the share asked."""
-    if log.paired is None or not log.n:
-        return 0.0
-    mean = square_weight(target, chances_of_pairs(log))
-    return log.n / mean if 0 < mean < np.inf else 0.0
-
-
-def _unheard(support: Support) -> str | None:
-    """Why the logged answers say nothing of the target, however many there are; None where they do."""
-    if not support.labelled:
-        return "no logged answer has a known outcome"
-    if support.with_propensity < support.free:
-        told = f"{support.with_propensity:,} of {support.free:,} decisions"
-        return f"the log tells the chances of {told} only, so nothing is known of what it might have done"
-    if support.unsupported > MAX_UNSUPPORTED and 2 * support.unlabelled > support.unsupported:
-        return f"{support.unlabelled:.0%} of what the policy would do is of arms without any known outcome"
-    if support.unsupported > MAX_UNSUPPORTED:
-        return f"{support.unsupported:.0%} of what the policy would do, the log never had a chance to do"
-    if support.ess > 0 and support.largest_share > MAX_SHARE:
-        return f"one decision carries {support.largest_share:.0%} of the weight, at most {MAX_SHARE:.0%}"
-    return None
-
-
-def _verdict(support: Support) -> tuple[str | None, str | None]:
-    """The estimate to quote, or None and why there is none."""
-    if not support.free:
-        return None, "every decision of the log was locked"
-    unheard = _unheard(support)
-    logged = 0.0 if unheard else support.ess
-    if logged + support.pairs_ess >= MIN_ESS:
-        return ("dr" if not support.pairs else "paired" if not logged else "combined"), None
-    whose = [] if unheard else [f"{support.ess:,.0f} of them logged"]
-    whose += [f"{support.pairs_ess:,.0f} by shadow pairs"] if support.pairs else ["there are no shadow pairs"]
-    known = f"{logged + support.pairs_ess:,.0f} effective decisions of this policy are known"
-    few = f"{known} ({', '.join(whose)}), {MIN_ESS:.0f} are needed"
-    return None, "; ".join(filter(None, (unheard, few)))
-
-
 def _missing(
-    log: Bandit, target: np.ndarray, scored: dict[str, np.ndarray], call_usd: float | None, half_width: float
+    log: Bandit,
+    scored: dict[str, np.ndarray],
+    about: tuple[Seen, Support],
+    call_usd: float | None,
+    half_width: float,
 ) -> Missing | None:
-    """How many pairs more bring the interval to `half_width`: variances of independent pairs add as 1/n."""
     if not log.n:
         return None
-    now = min(
-        (interval(s, log.cluster).error for n, s in scored.items() if n in ("dr", "paired", "combined")),
-        default=math.inf,
-    )
+    known = log.reward[np.isfinite(log.reward)]
+    variance = None if len(known) < 2 else float(known.var())
+    quoted = ("dr", "paired", "combined")
+    errors = {name: interval(s, log.cluster).error for name, s in scored.items() if name in quoted}
+    return missing_of(errors, about, variance, call_usd, half_width)
+
+
+def missing_of(
+    errors: dict[str, float],
+    about: tuple[Seen, Support],
+    variance: float | None,
+    call_usd: float | None,
+    half_width: float = WANTED_HALF_WIDTH,
+) -> Missing | None:
+    """How many pairs more bring the interval to `half_width`: variances of independent pairs add as 1/n.
+
+    `errors` are those of dr, paired and combined, `variance` that of known rewards. What the log never had a
+    chance to do has no error of its own, however steady the scores are.
+    """
+    seen, support = about
+    told = [error for name, error in errors.items() if name == "paired" or unheard(support) is None]
+    now = min(told, default=math.inf)
     wanted = half_width / _Z
     if now <= wanted:
         return None
-    spread = _spread_of_pair(log, target, scored)
+    spread = _spread_of_pair(errors.get("paired"), seen, variance)
     precision = 1 / wanted**2 - (0.0 if math.isinf(now) or not now else 1 / now**2)
-    pairs = math.ceil(spread * precision)
+    pairs = math.ceil(round(spread * precision, 6))
     return Missing(half_width=half_width, pairs=pairs, usd=None if call_usd is None else pairs * call_usd)
 
 
-def _spread_of_pair(log: Bandit, target: np.ndarray, scored: dict[str, np.ndarray]) -> float:
+def _spread_of_pair(error: float | None, seen: Seen, variance: float | None) -> float:
     """Variance that one pair more would average out; of a 0/1 reward before there is any."""
-    known = log.reward[np.isfinite(log.reward)]
-    at_most = 0.25 if len(known) < 2 else max(float(known.var()), 0.05)
-    if "paired" not in scored:
+    at_most = 0.25 if variance is None else max(variance, 0.05)
+    if error is None or not seen.pair_square > 0:
         return at_most
-    weight = pair_weights(log, target).sum(axis=1)
-    pairs = effective_size(weight)
-    error = interval(scored["paired"], log.cluster).error
+    pairs = seen.pair_weight**2 / seen.pair_square
     return min(at_most, error**2 * pairs) if pairs > 1 and math.isfinite(error) else at_most
 
 
 __all__ = [
+    "MAX_UNSUPPORTED",
+    "MIN_ESS",
     "Answer",
     "Estimate",
     "Missing",

@@ -41,14 +41,36 @@ def clustered(scores: np.ndarray, cluster: np.ndarray, level: float = 0.95) -> I
     return Interval(mean, mean - reach, mean + reach, error)
 
 
+def of_products(
+    way: np.ndarray, sums: np.ndarray, products: np.ndarray, clusters: int, level: float = 0.95
+) -> Interval:
+    """The same for scores that are a sum of m columns, `way` (m,), of which the last is 1 for each decision.
+
+    All that is known of the columns are their sums (m,) and the products (m, m) of their sums by cluster.
+    """
+    n = float(sums[-1])
+    mean = float(way @ sums) / n
+    off = way.astype(float).copy()
+    off[-1] -= mean
+    if clusters < 2:
+        return Interval(mean, -np.inf, np.inf, np.inf)
+    error = float(np.sqrt(clusters / (clusters - 1) * max(float(off @ products @ off), 0.0))) / n
+    reach = float(stdtrit(clusters - 1, 0.5 + level / 2)) * error
+    return Interval(mean, mean - reach, mean + reach, error)
+
+
 def wilson(scores: np.ndarray, cluster: np.ndarray, level: float = 0.95) -> Interval:
-    """The same of a mean that lies in 0..1 and whose scores spread by q (1 − q), q being the mean itself.
+    """The same of a mean that lies in 0..1 and whose scores spread by q (1 − q), q being the mean itself."""
+    return as_share(clustered(scores, cluster, level))
+
+
+def as_share(plain: Interval) -> Interval:
+    """Student's interval of such a mean as Wilson's.
 
     Wilson's interval (JASA 1927) at the number of rows that a simple sample would need for this error (Korn &
     Graubard, Survey Methodology 1998), with Student's quantile. A sample that missed the rare failures shows
     a high mean and a small error together, so Student's interval misses low means more often than high ones.
     """
-    plain = clustered(scores, cluster, level)
     reach = plain.half_width
     mean = min(max(plain.mean, 0.0), 1.0)
     if not 0 < reach < np.inf:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,27 +14,53 @@ STRENGTH = 8.0  # rows that an arm's mean counts for in each of its cells
 _MEAN_STRENGTH = 4.0  # rows that the overall mean counts for in an arm's
 
 
+class Cells(NamedTuple):
+    """Sums of known rewards and their count by fold of clusters, arm and kind, each (FOLDS, k, kinds)."""
+
+    total: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, log: Bandit, kind: np.ndarray, kinds: int) -> Cells:
+        """The sums of these decisions; logged and paired rewards count alike."""
+        fold = log.cluster % FOLDS
+        total, count = (np.zeros((FOLDS, len(log.arms), kinds)) for _ in range(2))
+        known = np.isfinite(log.reward)
+        at = fold[known], log.action[known], kind[known]
+        np.add.at(total, at, log.reward[known])
+        np.add.at(count, at, 1.0)
+        if log.paired is not None:
+            row, arm = np.nonzero(np.isfinite(log.paired))
+            at = fold[row], arm, kind[row]
+            np.add.at(total, at, log.paired[row, arm])
+            np.add.at(count, at, 1.0)
+        return cls(total, count)
+
+    def plus(self, other: Cells) -> Cells:
+        """The sums of both."""
+        return Cells(self.total + other.total, self.rows + other.rows)
+
+    def guesses(self) -> np.ndarray:
+        """Guess of each arm's reward (FOLDS, k, kinds) by the other folds."""
+        return _shrunken(
+            self.total.sum(axis=0) - self.total,
+            self.rows.sum(axis=0) - self.rows,
+        )
+
+
 def table_model(log: Bandit, kind: np.ndarray) -> np.ndarray:
     """Guess of each arm's reward (n, k): arm x kind cells (kind is (n,) int >= 0) of other clusters' rewards.
 
-    Logged and paired rewards count alike; a cell is drawn to its arm's mean, moved by what the kind does to
-    all arms, and an arm's mean to the mean of all.
+    A cell is drawn to its arm's mean, moved by what the kind does to all arms, and an arm's mean to the mean
+    of all.
     """
-    k, kinds = len(log.arms), int(kind.max(initial=0)) + 1
-    fold = log.cluster % FOLDS
-    total, count = (np.zeros((FOLDS, k, kinds)) for _ in range(2))
-    known = np.isfinite(log.reward)
-    at = fold[known], log.action[known], kind[known]
-    np.add.at(total, at, log.reward[known])
-    np.add.at(count, at, 1.0)
-    if log.paired is not None:
-        row, arm = np.nonzero(np.isfinite(log.paired))
-        at = fold[row], arm, kind[row]
-        np.add.at(total, at, log.paired[row, arm])
-        np.add.at(count, at, 1.0)
-    total, count = total.sum(axis=0) - total, count.sum(axis=0) - count
-    cells = _shrunken(total, count)
-    found: np.ndarray = cells[fold, :, kind]
+    cells = Cells.of(log, kind, int(kind.max(initial=0)) + 1)
+    return guessed(cells.guesses(), log, kind)
+
+
+def guessed(guesses: np.ndarray, log: Bandit, kind: np.ndarray) -> np.ndarray:
+    """The guesses (FOLDS, k, kinds) that hold for these decisions (n, k)."""
+    found: np.ndarray = guesses[log.cluster % FOLDS, :, kind]
     return found
 
 

@@ -8,7 +8,7 @@ two-phase sampling (Särndal, Swensson & Wretman 1992). No chance of the logger'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def paired(log: Bandit, target: np.ndarray, model: np.ndarray) -> np.ndarray:
     assert log.paired is not None
     rows = np.arange(log.n)
     known = np.isfinite(log.reward)
-    off = np.where(known, np.nan_to_num(log.reward) - model[rows, log.action], 0.0)
+    off = surprise(log, model)
     guess = model + _moves(log, model, off) * off[:, None]
     guess[rows[known], log.action[known]] = log.reward[known]
     residual = np.where(np.isfinite(log.paired), np.nan_to_num(log.paired) - guess, 0.0)
@@ -52,22 +52,53 @@ def _moves(log: Bandit, model: np.ndarray, off: np.ndarray) -> np.ndarray:
 
     A slope for all arms together, drawn to 0, and one for each arm, drawn to that.
     """
-    assert log.paired is not None
-    asked = np.isfinite(log.paired)
-    asked[np.arange(log.n), log.action] = False
-    wrong = np.where(asked, np.nan_to_num(log.paired) - model, 0.0)
-    fold = log.cluster % FOLDS
-    k = len(log.arms)
-    cross = np.zeros((FOLDS, k))
-    square = np.zeros((FOLDS, k))
-    np.add.at(cross, fold, wrong * off[:, None])
-    np.add.at(square, fold, asked * (off * off)[:, None])
-    spread = float(np.mean(off * off)) if len(off) else 0.0  # the ridge in units of a typical row
-    cross, square = cross.sum(axis=0) - cross, square.sum(axis=0) - square
-    ridge = _RIDGE * spread + 1e-12
-    common = cross.sum(axis=1) / (square.sum(axis=1) + ridge)
-    slope = (cross + ridge * common[:, None]) / (square + ridge)
-    found: np.ndarray = slope[fold]
+    slopes = Surprises.of(log, model, off).slopes() if log.whole is None else log.whole.slopes
+    assert slopes is not None
+    found: np.ndarray = slopes[log.cluster % FOLDS]
+    return found
+
+
+class Surprises(NamedTuple):
+    """Sums over decisions, by fold of clusters and arm, that the slopes are fitted on."""
+
+    cross: np.ndarray  # (FOLDS, k)
+    square: np.ndarray  # (FOLDS, k)
+    off: float  # squares of how far logged answers were off
+    n: int
+
+    @classmethod
+    def of(cls, log: Bandit, model: np.ndarray, off: np.ndarray) -> Surprises:
+        """The sums of these decisions, whose logged answers were `off` (n,)."""
+        assert log.paired is not None
+        asked = np.isfinite(log.paired)
+        asked[np.arange(log.n), log.action] = False
+        wrong = np.where(asked, np.nan_to_num(log.paired) - model, 0.0)
+        fold = log.cluster % FOLDS
+        cross, square = np.zeros((2, FOLDS, len(log.arms)))
+        np.add.at(cross, fold, wrong * off[:, None])
+        np.add.at(square, fold, asked * (off * off)[:, None])
+        return cls(cross, square, float(off @ off), log.n)
+
+    def plus(self, other: Surprises) -> Surprises:
+        """The sums of both."""
+        return Surprises(
+            self.cross + other.cross, self.square + other.square, self.off + other.off, self.n + other.n
+        )
+
+    def slopes(self) -> np.ndarray:
+        """Slopes (FOLDS, k), each by the other folds."""
+        spread = self.off / max(self.n, 1)  # the ridge in units of a typical row
+        cross, square = self.cross.sum(axis=0) - self.cross, self.square.sum(axis=0) - self.square
+        ridge = _RIDGE * spread + 1e-12
+        common = cross.sum(axis=1) / (square.sum(axis=1) + ridge)
+        found: np.ndarray = (cross + ridge * common[:, None]) / (square + ridge)
+        return found
+
+
+def surprise(log: Bandit, model: np.ndarray) -> np.ndarray:
+    """How far each logged answer (n,) was off its own guess; 0 where unknown."""
+    own = model[np.arange(log.n), log.action]
+    found: np.ndarray = np.where(np.isfinite(log.reward), np.nan_to_num(log.reward) - own, 0.0)
     return found
 
 
@@ -78,8 +109,11 @@ def share_of_logged(log: Bandit, target: np.ndarray) -> float:
     for the pairs. Weights by estimated variances would lean to whichever sample happened to miss the rare
     failures (coverage 92 to 93 % instead of 94 to 95, docs/FINDINGS.md).
     """
-    logged = square_weight(target, log.propensity)
-    pairs = square_weight(target, chances_of_pairs(log))
+    return share_by(square_weight(target, log.propensity), square_weight(target, chances_of_pairs(log)))
+
+
+def share_by(logged: float, pairs: float) -> float:
+    """The same by E[w²] of the log and of the pairs."""
     unknown = max(pairs - 1.0, 0.0)  # what both know costs nothing
     return (
         0.0 if not np.isfinite(logged) else 1.0 if not np.isfinite(unknown) else unknown / (logged + unknown)
@@ -89,7 +123,8 @@ def share_of_logged(log: Bandit, target: np.ndarray) -> float:
 def chances_of_pairs(log: Bandit) -> np.ndarray:
     """Share asked of each arm (n, k), and 1 for what the log itself knows."""
     assert log.paired is not None
-    chance = np.tile(np.isfinite(log.paired).mean(axis=0), (log.n, 1))
+    sums = log.sums
+    chance = np.tile(sums.asked / max(sums.n, 1), (log.n, 1))
     known = np.isfinite(log.reward)
     chance[np.flatnonzero(known), log.action[known]] = 1.0
     return chance
@@ -97,6 +132,11 @@ def chances_of_pairs(log: Bandit) -> np.ndarray:
 
 def square_weight(target: np.ndarray, chance: np.ndarray) -> float:
     """E[w²] of the target (n, k) under chances (n, k): n over it is the effective number of decisions."""
+    return sum_square(target, chance) / max(len(target), 1)
+
+
+def sum_square(target: np.ndarray, chance: np.ndarray) -> float:
+    """Σ w² of the same."""
     some = target > 0
     with np.errstate(divide="ignore"):
-        return float((target[some] ** 2 / chance[some]).sum()) / max(len(target), 1)
+        return float((target[some] ** 2 / chance[some]).sum())

@@ -28,16 +28,15 @@ def weights(log: Bandit, target: np.ndarray) -> np.ndarray:
 def heard(log: Bandit) -> np.ndarray:
     """How much a decision's reward counts (n,): 0 where unknown, else one over the share known of its arm."""
     known = np.isfinite(log.reward)
-    if known.all():
+    if log.whole is None and known.all():
         return np.ones(log.n)
     return np.where(known, 1 / np.maximum(share_known(log), 1e-12)[log.action], 0.0)
 
 
 def share_known(log: Bandit) -> np.ndarray:
     """Share (k,) of each arm's answers whose reward is known; 0 of an arm that never answered."""
-    k = len(log.arms)
-    known = np.bincount(log.action, weights=np.isfinite(log.reward), minlength=k)
-    found: np.ndarray = known / np.maximum(np.bincount(log.action, minlength=k), 1)
+    sums = log.sums
+    found: np.ndarray = sums.labelled / np.maximum(sums.answered, 1)
     return found
 
 
@@ -47,10 +46,8 @@ def as_logged(log: Bandit) -> np.ndarray:
     Their mean is Σ_a n(a)/n m(a), each arm as often as it answered, however many of its rewards are known:
     post-stratified (Cochran 1977, §5A.9). An arm without any known reward counts as the mean of the others.
     """
-    known = np.isfinite(log.reward)
-    k = len(log.arms)
-    count = np.bincount(log.action[known], minlength=k)
-    total = np.bincount(log.action[known], weights=log.reward[known], minlength=k)
+    known, sums = np.isfinite(log.reward), log.sums
+    count, total = sums.labelled, sums.total
     others = total.sum() / max(count.sum(), 1)
     mean = np.where(count > 0, total / np.maximum(count, 1), others)[log.action]
     scores: np.ndarray = mean + heard(log) * np.where(known, np.nan_to_num(log.reward) - mean, 0.0)

@@ -81,13 +81,7 @@ def estimate(evidence: pl.DataFrame, min_overlap: int = MIN_OVERLAP) -> Reliabil
     """
     kind, v = _codes(evidence)
     rows, where = np.unique(evidence["row"].to_numpy(), return_inverse=True)
-    spoken = np.zeros((len(rows), len(_FAMILIES)), bool)
-    spoken[where, _FAMILY[kind]] = True
-    scored = spoken[:, _FAMILIES.index("score")]
-    weighty = spoken[:, _FAMILIES.index("tests")] & spoken[:, _FAMILIES.index("person")]
-    own = np.array([family in ("tests", "person") for family in _FAMILIES])
-    judged = scored[:, None] | (weighty[:, None] & ~own)  # (rows, families)
-    usable = judged[where, _FAMILY[kind]] & (kind != NAMES.index(ANCHOR))
+    judged, usable = _judged(where, kind, len(rows))
     overlap = len(np.unique(where[usable]))
     if overlap < min_overlap:
         return Reliability()
@@ -104,6 +98,23 @@ def estimate(evidence: pl.DataFrame, min_overlap: int = MIN_OVERLAP) -> Reliabil
     n = np.bincount(kind[usable], minlength=len(NAMES))
     learned = tuple(name for name, seen in zip(NAMES, n, strict=True) if seen)
     return current._replace(overlap=overlap, learned=learned)
+
+
+def overlap_of(evidence: pl.DataFrame) -> int:
+    """On how many rows a kind can be held against others; with under MIN_OVERLAP nothing is learned."""
+    rows, where = np.unique(evidence["row"].to_numpy(), return_inverse=True)
+    return len(np.unique(where[_judged(where, _codes(evidence)[0], len(rows))[1]]))
+
+
+def _judged(where: np.ndarray, kind: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which families (rows, families) can be held against others where, and which lines (n,) are of those."""
+    spoken = np.zeros((rows, len(_FAMILIES)), bool)
+    spoken[where, _FAMILY[kind]] = True
+    scored = spoken[:, _FAMILIES.index("score")]
+    weighty = spoken[:, _FAMILIES.index("tests")] & spoken[:, _FAMILIES.index("person")]
+    own = np.array([family in ("tests", "person") for family in _FAMILIES])
+    judged = scored[:, None] | (weighty[:, None] & ~own)
+    return judged, judged[where, _FAMILY[kind]] & (kind != NAMES.index(ANCHOR))
 
 
 def _codes(evidence: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:

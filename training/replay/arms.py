@@ -46,11 +46,32 @@ class Arm(NamedTuple):
         return _RATIOS.ratio(self.model)
 
 
+class Census:
+    """Which candidates a log has, as they appear, and how often each was sold under which names by whom."""
+
+    def __init__(self) -> None:
+        self.sold: dict[str, Counter[tuple[str | None, ...]]] = {}
+
+    def note(self, book: Book) -> None:
+        """Count a part of the log."""
+        names = ("model_served", "model_requested", "candidate", "provider")
+        kinds = book.frame.group_by(names, maintain_order=True).len()
+        for *said, count in kinds.iter_rows():
+            self.sold.setdefault(said[2], Counter())[tuple(said)] += count
+
+
 class Arms(NamedTuple):
     """k candidates and which of them answered each of n calls."""
 
     arms: tuple[Arm, ...]
     logged: np.ndarray  # (n,) int
+
+    def of(self, book: Book) -> Arms:
+        """The same, of the calls of a part of the log."""
+        candidates = book.frame["candidate"]
+        places = {key_of(arm.name): i for i, arm in enumerate(self.arms)}
+        of_name = {name: places[key_of(name)] for name in candidates.unique()}
+        return Arms(self.arms, candidates.replace_strict(of_name, return_dtype=pl.Int64).to_numpy())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,14 +100,17 @@ def key_of(name: str) -> str:
     return f"{plain_name(model)}{at}{effort}"
 
 
-def arms_of(book: Book, catalog: Catalog, bundle: Bundle, options: Options, named: tuple[str, ...]) -> Arms:
-    """The log's candidates, then what bundle, policies and --with bring in, less what --without takes."""
+def arms_of(
+    census: Census, catalog: Catalog, bundle: Bundle, options: Options, named: tuple[str, ...]
+) -> Arms:
+    """The log's candidates, then what bundle, policies and --with bring in, less what --without takes.
+
+    They are of no calls yet.
+    """
     known = {key_of(name): name for name in catalog.candidates}
-    candidates = book.frame["candidate"]
-    logged = candidates.unique(maintain_order=True).to_list()
     found: dict[str, Arm] = {}
-    for name in logged:
-        found.setdefault(key_of(name), _logged_arm(name, book, catalog, known.get(key_of(name))))
+    for name, sold in census.sold.items():
+        found.setdefault(key_of(name), _logged_arm(name, sold, catalog, known.get(key_of(name))))
     trained = {key_of(name) for name in bundle.profiles}
     wanted = [
         name for alias in catalog.aliases.values() for name in alias.candidates if key_of(name) in trained
@@ -95,17 +119,14 @@ def arms_of(book: Book, catalog: Catalog, bundle: Bundle, options: Options, name
         found.setdefault(key_of(name), _catalogue_arm(name, catalog, known))
     gone = _without(found, options)
     arms = tuple(arm for key, arm in found.items() if arm.logged or key not in gone)
-    places = {key_of(arm.name): i for i, arm in enumerate(arms)}
-    of_name = {name: places[key_of(name)] for name in logged}
-    at = candidates.replace_strict(of_name, return_dtype=pl.Int64)
-    return Arms(arms, at.to_numpy())
+    return Arms(arms, np.zeros(0, dtype=np.int64))
 
 
 def _without(found: dict[str, Arm], options: Options) -> set[str]:
     """Keys of the arms that --without names; BadInput for a name that fits none."""
     gone: set[str] = set()
     for pattern in options.without:
-        fits = {k for k, a in found.items() if fnmatchcase(a.name, pattern) or k == key_of(pattern)}
+        fits = {key for key, arm in found.items() if _fits(pattern, arm)}
         if not fits:
             names = ", ".join(arm.name for arm in found.values())
             raise BadInput(f"--without {pattern}: there is no such candidate among {names}")
@@ -115,22 +136,19 @@ def _without(found: dict[str, Arm], options: Options) -> set[str]:
 
 def barred(arms: Arms, options: Options) -> np.ndarray:
     """Which arms (k,) no policy may choose: --without names them, though the log did."""
-    gone = (
-        _without({key_of(arm.name): arm for arm in arms.arms if arm.logged}, options)
-        if any(arm.logged for arm in arms.arms) and options.without
-        else set()
-    )
-    return np.array([key_of(arm.name) in gone for arm in arms.arms])
+    named = [{i for i, arm in enumerate(arms.arms) if _fits(pattern, arm)} for pattern in options.without]
+    return np.array([any(i in some for some in named) for i in range(len(arms.arms))])
 
 
-def _logged_arm(name: str, book: Book, catalog: Catalog, own: str | None) -> Arm:
+def _fits(pattern: str, arm: Arm) -> bool:
+    return fnmatchcase(arm.name, pattern) or key_of(arm.name) == key_of(pattern)
+
+
+def _logged_arm(name: str, sold: Counter[tuple[str | None, ...]], catalog: Catalog, own: str | None) -> Arm:
     """A candidate of the log, under the seller's name and seller that most of its calls were logged with."""
-    rows = book.frame.filter(book.frame["candidate"] == name)
-    sold = Counter(rows.select("model_served", "model_requested", "candidate", "provider").iter_rows())
     served, requested, said, provider = sold.most_common(1)[0][0]
-    model = served or requested or said
     row = None if own is None else catalog.candidates[own]
-    return Arm(own or name, model, provider, logged=True, row=row)
+    return Arm(own or name, served or requested or said or name, provider, logged=True, row=row)
 
 
 def _catalogue_arm(name: str, catalog: Catalog, known: dict[str, str]) -> Arm:

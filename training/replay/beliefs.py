@@ -16,12 +16,8 @@ from router import prices
 from router.arms import Learned
 from router.describe import descriptor_of
 from router.outlook import GROWTH_TOKENS
-from training.log import LogStore
-from training.progress import Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from models.bundle import Bundle
     from models.descriptors import Prices
     from training.replay.arms import Arm, Arms
@@ -30,6 +26,8 @@ if TYPE_CHECKING:
 BATCH = 20_000  # calls whose features are in memory
 MIN_CALLS = 30  # of a candidate in the log, before the lengths of its answers speak for it
 EARLY, ROUNDS = 6, 20  # turns told apart at the beginning of a session; rounds of fitting
+HALF_A_MONTH_MS = 15 * 86_400_000
+HOW = ("the bundle", "their answers in the log", "as long as logged")
 RATIOS = (0.1, 10.0)  # of two candidates' answers; what lies beyond is no belief
 
 
@@ -42,25 +40,19 @@ class Beliefs(NamedTuple):
     turns: np.ndarray  # of the session after this one
 
 
-def beliefs_of(log: Path, book: Book, arms: Arms, bundle: Bundle) -> Beliefs:
-    """Ask the bundle about every call, in batches; a vector made by another encoder is unknown to it."""
+def beliefs_of(requests: pl.LazyFrame, book: Book, arms: Arms, bundle: Bundle) -> Beliefs:
+    """Ask the bundle about every call of a part, in batches of its `requests`.
+
+    A vector made by another encoder is unknown to it.
+    """
     k = len(arms.arms)
     found = Beliefs(*(np.full((book.n, k), np.nan, dtype=np.float32) for _ in Beliefs._fields))
-    place = book.frame["place"].to_numpy()
-    row_of = np.full(int(place.max()) + 1, -1, dtype=np.int64)
-    row_of[place] = np.arange(book.n)
-    learned = Learned(bundle.profiles.values())
-    scan = LogStore(log).scan("request").select("facts", "embedding", "encoder_digest", "task_type")
-    start = 0
-    with Progress("beliefs", book.n) as progress:
-        for batch in scan.collect_batches(chunk_size=BATCH, maintain_order=True):
-            ours = row_of[start : start + len(batch)]
-            start += len(batch)
-            ours = np.append(ours, np.full(len(batch) - len(ours), -1))
-            played = batch.filter(pl.Series(ours >= 0))
-            if len(played):
-                _believe(found, ours[ours >= 0], played, bundle, (arms, learned, book))
-                progress.advance(len(played))
+    rows = book.frame.select("request_id").with_row_index("row_")
+    wanted = ("request_id", "facts", "embedding", "encoder_digest", "task_type")
+    for batch in requests.select(*wanted).collect_batches(chunk_size=BATCH, maintain_order=True):
+        played = batch.join(rows, on="request_id", how="inner", maintain_order="left")
+        if len(played):
+            _believe(found, played["row_"].to_numpy().astype(np.int64), played, bundle, (arms, book))
     return found
 
 
@@ -69,22 +61,34 @@ def _believe(
     rows: np.ndarray,
     batch: pl.DataFrame,
     bundle: Bundle,
-    about: tuple[Arms, Learned, Book],
+    about: tuple[Arms, Book],
 ) -> None:
-    """Fill in the beliefs of one batch, efforts apart: a candidate is known under the effort asked for."""
-    arms, learned, book = about
+    """Fill in the beliefs of one batch: a candidate is known under the effort asked for."""
+    arms, book = about
+    learned = Learned(bundle.profiles.values())
     features = _features(batch, bundle)
     types = batch["task_type"].to_list()
     effort = book.fact("effort")[rows]
-    for asked in np.unique(effort):
-        same = np.flatnonzero(np.isnan(effort) if np.isnan(asked) else effort == asked)
-        said = None if np.isnan(asked) else float(asked)
-        middle = int(book.ts_ms[rows[same[len(same) // 2]]])
-        views = [_view(arm, learned, said, middle) for arm in arms.arms]
+    months = book.ts_ms[rows].astype("datetime64[ms]").astype("datetime64[M]")
+    for (asked, month), same in _alike(effort, months).items():
+        middle = int(month.astype("datetime64[ms]").astype(np.int64)) + HALF_A_MONTH_MS
+        views = [_view(arm, learned, asked, middle) for arm in arms.arms]
         out = predict_many(bundle, features[same], views, [types[i] for i in same])
         at = rows[same]
         found.p[at], found.spread[at] = out.p_success, out.p_success_high - out.p_success_low
         found.output[at], found.turns[at] = out.output_tokens, out.turns_left
+
+
+def _alike(effort: np.ndarray, months: np.ndarray) -> dict[tuple[float | None, np.datetime64], np.ndarray]:
+    """Calls (m,) of one effort in one month: whom nothing was learned of is known by the prices of then."""
+    found: dict[tuple[float | None, np.datetime64], np.ndarray] = {}
+    for asked in np.unique(effort):
+        mine = np.isnan(effort) if np.isnan(asked) else effort == asked
+        said = None if np.isnan(asked) else float(asked)
+        found |= {
+            (said, month): np.flatnonzero(mine & (months == month)) for month in np.unique(months[mine])
+        }
+    return found
 
 
 def _features(batch: pl.DataFrame, bundle: Bundle) -> np.ndarray:
@@ -113,22 +117,87 @@ def _view(arm: Arm, learned: Learned, effort: float | None, ts_ms: int) -> Candi
     return CandidateView(known, pair[0], pair[1], said)
 
 
+class Sizes(NamedTuple):
+    """Sums over a log's calls that tell how long prompts and answers are: f families, k arms, m kinds.
+
+    A kind of calls is the type of task, whether they answer a tool loop, and how early in the session.
+    """
+
+    families: np.ndarray  # (3, f): calls whose bytes are known, those bytes, and their tokens
+    calls: np.ndarray  # (k, m)
+    output: np.ndarray  # (k, m) tokens
+    types: np.ndarray  # names of the task types, sorted
+
+    def plus(self, other: Sizes) -> Sizes:
+        """The sums of both."""
+        return self._replace(
+            families=self.families + other.families,
+            calls=self.calls + other.calls,
+            output=self.output + other.output,
+        )
+
+
+def types_of(book: Book) -> np.ndarray:
+    """Task type (n,) of every call, "" unknown."""
+    found: np.ndarray = book.frame["task_type"].fill_null("").to_numpy()
+    return found
+
+
+def sizes_of(book: Book, arms: Arms, types: np.ndarray) -> Sizes:
+    """The sums of a part of a log of these task types."""
+    known = np.isfinite(book.fact("body_bytes")) & (book.prompt > 0) & ~book.run
+    family, count = _families(arms)
+    mine = family[arms.logged[known]]
+    weights = np.ones(int(known.sum())), book.fact("body_bytes")[known], book.prompt[known]
+    turn = np.arange(book.n) - book.starts[book.session]
+    loop = np.nan_to_num(book.fact("in_tool_loop")).astype(np.int64)
+    of_type = np.searchsorted(types, types_of(book))
+    kind = (of_type * 2 + loop) * EARLY + np.minimum(turn, EARLY - 1)
+    k, kinds = len(arms.arms), len(types) * 2 * EARLY
+    cell = arms.logged * kinds + kind
+    return Sizes(
+        np.stack([np.bincount(mine, weight, count) for weight in weights]),
+        np.bincount(cell, minlength=k * kinds).reshape(k, kinds).astype(float),
+        np.bincount(cell, book.output, k * kinds).reshape(k, kinds),
+        types,
+    )
+
+
+def _families(arms: Arms) -> tuple[np.ndarray, int]:
+    """Which family of models each arm (k,) is of, and how many there are."""
+    names, of_arm = np.unique([model_family(arm.model) for arm in arms.arms], return_inverse=True)
+    return of_arm, len(names)
+
+
+def usual_lengths(sizes: Sizes) -> np.ndarray:
+    """How long each arm's answers (k,) are beside others' to calls of the same kind, in any one unit.
+
+    Answers are taken as arm × kind: Poisson's likelihood, by iterative proportional fitting, so that who gets
+    the long tasks doesn't pass for wordy.
+    """
+    by_kind, by_arm = sizes.output.sum(axis=0), sizes.output.sum(axis=1)
+    of_arm = np.ones(len(by_arm))
+    for _ in range(ROUNDS):
+        of_kind = by_kind / np.maximum(of_arm @ sizes.calls, 1e-9)
+        of_arm = by_arm / np.maximum(sizes.calls @ of_kind, 1e-9)
+    return of_arm
+
+
 def lengths(
-    book: Book, arms: Arms, beliefs: Beliefs, *, own_bundle: bool
-) -> tuple[np.ndarray, dict[str, str]]:
-    """Output tokens of every call on every arm (n, k), and in words how each arm's were told.
+    book: Book, arms: Arms, beliefs: Beliefs, sizes: Sizes, *, own_bundle: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Output tokens of every call on every arm (n, k), and by which of HOW each arm's were told (k, 3).
 
     What was logged stays. Another arm's answer is the logged one times what a bundle of one's own says of the
     two; else times the ratio of their answers in the log, to calls alike; else by the prior; else as long.
     """
     rows, k = np.arange(book.n), len(arms.arms)
-    calls = np.bincount(arms.logged, minlength=k)
-    mean = _usual(book, arms)
+    mean = usual_lengths(sizes)
     own = beliefs.output[rows, arms.logged]
     out = np.repeat(book.output[:, None], k, axis=1)
-    enough = (calls >= MIN_CALLS) & (mean > 0)
-    how: dict[str, str] = {}
-    for i, arm in enumerate(arms.arms):
+    enough = (sizes.calls.sum(axis=1) >= MIN_CALLS) & (mean > 0)
+    how = np.zeros((k, len(HOW)), dtype=np.int64)
+    for i in range(k):
         with np.errstate(divide="ignore", invalid="ignore"):
             said = beliefs.output[:, i] / own
         by_bundle = np.isfinite(said) & (own > 0)
@@ -138,46 +207,24 @@ def lengths(
         others = arms.logged != i
         ratio = np.where(by_bundle, np.clip(np.nan_to_num(said), *RATIOS), np.where(by_log, of_log, 1.0))
         out[:, i] *= np.where(others, ratio, 1.0)
-        words = {
-            "the bundle": int((others & by_bundle).sum()),
-            "their answers in the log": int((others & ~by_bundle & by_log).sum()),
-            "as long as logged": int((others & ~by_bundle & ~by_log).sum()),
-        }
-        how[arm.name] = max(words, key=lambda word: words[word]) if others.any() else "as logged"
+        ways = by_bundle, ~by_bundle & by_log, ~by_bundle & ~by_log
+        how[i] = [int((others & way).sum()) for way in ways]
     return out, how
 
 
-def _usual(book: Book, arms: Arms) -> np.ndarray:
-    """How long each arm's answers (k,) are beside others' to calls of the same kind, in any one unit.
-
-    Answers are taken as arm × kind (type of task, tool loop, early or late in the session): Poisson's
-    likelihood, by iterative proportional fitting, so that who gets the long tasks doesn't pass for wordy.
-    """
-    k = len(arms.arms)
-    turn = np.arange(book.n) - book.starts[book.session]
-    types = np.unique(book.frame["task_type"].fill_null("").to_numpy(), return_inverse=True)[1]
-    loop = np.nan_to_num(book.fact("in_tool_loop")).astype(np.int64)
-    kind = np.unique((types * 2 + loop) * EARLY + np.minimum(turn, EARLY - 1), return_inverse=True)[1]
-    of_arm, of_kind = np.ones(k), np.ones(int(kind.max()) + 1)
-    for _ in range(ROUNDS):
-        expected = np.bincount(kind, weights=of_arm[arms.logged], minlength=len(of_kind))
-        of_kind = np.bincount(kind, weights=book.output, minlength=len(of_kind)) / np.maximum(expected, 1e-9)
-        expected = np.bincount(arms.logged, weights=of_kind[kind], minlength=k)
-        of_arm = np.bincount(arms.logged, weights=book.output, minlength=k) / np.maximum(expected, 1e-9)
-    return of_arm
+def in_words(how: np.ndarray, arms: Arms) -> dict[str, str]:
+    """What told the length of most of each arm's answers."""
+    said = (HOW[int(counts.argmax())] if counts.any() else "as logged" for counts in how)
+    return dict(zip(arms.names, said, strict=True))
 
 
-def prompts(book: Book, arms: Arms) -> np.ndarray:
+def prompts(book: Book, arms: Arms, sizes: Sizes) -> np.ndarray:
     """Prompt tokens of every call on every arm (n, k): the log's count, by how finely each family cuts.
 
     Bytes per token are those that the log itself shows of a family's calls, else the usual ones.
     """
-    known = np.isfinite(book.fact("body_bytes")) & (book.prompt > 0) & ~book.run
-    families, of_arm = np.unique([model_family(arm.model) for arm in arms.arms], return_inverse=True)
-    family = of_arm[arms.logged[known]]
-    calls = np.bincount(family, minlength=len(families))
-    size = np.bincount(family, weights=book.fact("body_bytes")[known], minlength=len(families))
-    tokens = np.bincount(family, weights=book.prompt[known], minlength=len(families))
+    of_arm, _ = _families(arms)
+    calls, size, tokens = sizes.families
     usual = np.array([arm.bytes_per_token for arm in arms.arms])
     enough = calls >= MIN_CALLS
     ratio = np.where(enough[of_arm], (size / np.maximum(tokens, 1))[of_arm], usual)

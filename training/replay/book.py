@@ -1,6 +1,6 @@
-"""A log as columns, session by session in the order of time: what was asked, used, paid, and what came of it.
+"""A part of a log as columns, session by session in the order of time: what was asked, used and paid.
 
-Texts and vectors stay on disk; a call is about a hundred bytes here.
+Texts and vectors stay on disk.
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ import polars as pl
 
 from features.errors import BadInput
 from training.dataset import candidates_of
-from training.frames import check_file
 from training.labels import resolve
 from training.labels.resolve import SHADOW
-from training.log import STATE_FILE, LogStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from training.replay.options import Options
+    from training.replay.plan import Slice
 
 _COLUMNS = (
     *("request_id", "session_id", "ts_ms", "turn", "harness", "user", "repo", "task_id", "task_type"),
@@ -39,17 +35,23 @@ _SPENT = (
     *("cost_source", "flags", "tools_called", "finish_reason", "whole"),
 )
 NAMES = (  # that a replay reads as such
-    *("place", "request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
+    *("request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
     *("model_served", "model_requested", "candidate", "provider", "service_tier"),
 )
-_KEYS = {"requests": "request_id", "outcomes": "outcome_id", "decisions": "request_id"}  # of the files read
 _NO_BILL = ("response_cache_hit", "no_tokens")
 _CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
-GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task"}
+GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task_id"}
+_COLUMNS_OF_CALLS = (
+    *("ts_ms", "prompt", "cached", "written", "written_1h", "output", "run", "recorded"),
+    *("facts", "locked", "reward"),
+)
 
 
 class Book(NamedTuple):
-    """n calls of S sessions, each session's in one piece and in the order of time. NaN is unknown."""
+    """n calls of S sessions, each session's in one piece and in the order of time. NaN is unknown.
+
+    `before` sessions and `calls_before` calls are in earlier parts.
+    """
 
     frame: pl.DataFrame  # ids, names and groups of the calls
     session: np.ndarray  # (n,) int64 codes, rising
@@ -66,6 +68,8 @@ class Book(NamedTuple):
     locked: np.ndarray  # (n,) bool: a tool loop or provider-bound state
     reward: np.ndarray  # (n,) success in 0..1
     left_out: dict[str, int]  # rows that can't be played, by the reason
+    before: int = 0
+    calls_before: int = 0
 
     @property
     def n(self) -> int:
@@ -85,9 +89,11 @@ class Book(NamedTuple):
     def rows(self, which: np.ndarray) -> Book:
         """Some of the calls (n,) bool, in the sessions that there were."""
         session = self.session[which]
-        columns = {name: getattr(self, name)[which] for name in Book._fields[3:-1]}
+        columns = {name: getattr(self, name)[which] for name in _COLUMNS_OF_CALLS}
         starts = np.searchsorted(session, np.arange(self.sessions + 1))
-        return Book(self.frame.filter(pl.Series(which)), session, starts, **columns, left_out=self.left_out)
+        return self._replace(
+            frame=self.frame.filter(pl.Series(which)), session=session, starts=starts, **columns
+        )
 
     def without(self, which: np.ndarray, why: str) -> Book:
         """The calls but these (n,) bool, which are counted, and the sessions that are left."""
@@ -105,36 +111,30 @@ class Book(NamedTuple):
         return np.bincount(self.session, weights=values, minlength=self.sessions)
 
 
-def read_book(log: Path, options: Options) -> Book:
-    """Read what a replay needs of a log.
-
-    BadInput where there is none, a file of it (receipts and outcomes, too) is damaged, or nothing can be
-    played.
-    """
-    if not (log / STATE_FILE).is_file():
-        raise BadInput(f"{log}: no such log; make one with `samediff ingest SOURCE --to {log}`")
-    for kind, column in _KEYS.items():
-        for file in sorted((log / kind).glob("day=*/*.parquet")):
-            check_file(file, column)
-    store = LogStore(log)
-    scan = store.scan("request").with_row_index("place")
-    if options.since_ms is not None:
-        scan = scan.filter(pl.col("ts_ms") >= options.since_ms)
-    if options.until_ms is not None:
-        scan = scan.filter(pl.col("ts_ms") < options.until_ms)
-    fact = pl.col("facts").struct
-    facts = [fact.field(name).cast(pl.Float32).alias(f"fact_{name}") for name in FACTS]
-    frame = _counted(
-        scan.select("place", *_COLUMNS, *facts, whole=fact.field("context_tokens_est"))
-    ).collect()
-    if frame.is_empty():
-        raise BadInput(f"{log}: no requests in it (of that time); `samediff ingest SOURCE --to {log}` first")
+def read_book(part: Slice) -> Book:
+    """Read a part of a log; BadInput, where it is the whole log, if nothing of it can be played."""
+    frame = played_rows(part.requests, counted=True).collect()
     frame = frame.with_columns(candidate=candidates_of(frame))
-    labels = resolve(frame, store.scan("outcome").collect())
+    labels = resolve(frame, part.outcomes(frame), part.reliability)
     frame = frame.with_columns(reward=labels["target"])
-    frame, left_out = _playable(log, frame)
+    frame, left_out = playable(frame)
+    if part.whole and frame.is_empty():
+        raise BadInput(nothing_left(part.log, left_out))
     frame = frame.sort(pl.col("ts_ms").min().over("session_id"), "session_id", "ts_ms", "turn", "request_id")
-    return _columns(_loops(frame), left_out)
+    return _columns(_loops(frame), left_out if part.whole else {})  # of parts it is counted beforehand
+
+
+def played_rows(requests: pl.LazyFrame, *, counted: bool) -> pl.LazyFrame:
+    """Requests as a replay reads them; facts only where they are `counted`."""
+    fact = pl.col("facts").struct
+    facts = [fact.field(name).cast(pl.Float32).alias(f"fact_{name}") for name in FACTS] if counted else []
+    return _counted(requests.select(*_COLUMNS, *facts, whole=fact.field("context_tokens_est")))
+
+
+def nothing_left(log: object, left_out: dict[str, int]) -> str:
+    """Say why none of a log's rows can be played."""
+    said = "; ".join(f"{n:,} because {why}" for why, n in left_out.items())
+    return f"{log}: none of its rows can be played again: {said}"
 
 
 def _counted(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -165,7 +165,7 @@ def _any_of(flags: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
     return pl.any_horizontal(flags.list.contains(name) for name in wanted).fill_null(value=False)
 
 
-def _playable(log: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+def playable(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """The rows that can be played, and how many can't for which reason."""
     reasons = {
         "they are shadow calls, nobody's traffic": pl.col("source") == SHADOW,
@@ -180,9 +180,6 @@ def _playable(log: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, i
         frame = frame.filter(~which.fill_null(value=False))
         if len(frame) < before:
             left_out[why] = before - len(frame)
-    if frame.is_empty():
-        said = "; ".join(f"{n:,} because {why}" for why, n in left_out.items())
-        raise BadInput(f"{log}: none of its rows can be played again: {said}")
     return frame, left_out
 
 

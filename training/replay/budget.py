@@ -1,14 +1,20 @@
-"""--budget: a limit on what is spent, re-applied in the order of the log; calls beyond it are refused."""
+"""--budget: a limit on what is spent, re-applied in the order of the log; calls beyond it are refused.
+
+That order goes across sessions, so a budget needs the time and cost of all calls at once, 32 bytes a call.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from features.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from training.replay.book import Book
 
 _DAY_MS = 86_400_000
@@ -36,7 +42,7 @@ class Budget(NamedTuple):
         return over
 
 
-def budget_of(said: str | None, book: Book) -> Budget | None:
+def budget_of(said: str | None, books: Iterable[Book]) -> Budget | None:
     """Read USD, USD/day, USD/month, USD/user, USD/user/day …; BadInput for anything else."""
     if said is None:
         return None
@@ -48,22 +54,25 @@ def budget_of(said: str | None, book: Book) -> Budget | None:
     unknown = [word for word in per if word not in (*_WHOSE, *_SPANS)]
     if not 0 < usd < float("inf") or unknown or len(set(per)) < len(per):
         raise BadInput(f"--budget {said}: say USD such as 50, 50/day, 900/month, 5/user/day or 2/session")
-    codes = np.zeros(book.n, dtype=np.int64)
-    for word in per:
-        part = _codes(word, book)
-        codes = np.unique(np.stack([codes, part]), axis=1, return_inverse=True)[1].ravel()
-    return Budget(usd, codes, np.lexsort((book.ts_ms, codes)))
+    windows: dict[tuple[object, ...], int] = {}
+    codes, times = [], []
+    for book in books:
+        rows = pl.DataFrame([pl.Series("all", np.zeros(book.n)), *(_of(word, book) for word in per)])
+        kinds = rows.unique(maintain_order=True)
+        names = [windows.setdefault(kind, len(windows)) for kind in kinds.iter_rows()]
+        named = kinds.with_columns(code=pl.Series(names, dtype=pl.Int64))
+        codes.append(rows.join(named, on=rows.columns, maintain_order="left")["code"].to_numpy())
+        times.append(book.ts_ms)
+    code = np.concatenate(codes)
+    return Budget(usd, code, np.lexsort((np.concatenate(times), code)))
 
 
-def _codes(word: str, book: Book) -> np.ndarray:
+def _of(word: str, book: Book) -> pl.Series:
     """Which window (n,) each call falls into."""
     if word == "session":
-        return book.session
+        return pl.Series(word, book.before + book.session)
     if word == "day":
-        days: np.ndarray = book.ts_ms // _DAY_MS
-        return days
+        return pl.Series(word, book.ts_ms // _DAY_MS)
     if word == "month":
-        months: np.ndarray = book.ts_ms.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64)
-        return months
-    names = book.frame[word].fill_null("").to_numpy()
-    return np.unique(names, return_inverse=True)[1]
+        return pl.Series(word, book.ts_ms.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
+    return book.frame[word].fill_null("").alias(word)

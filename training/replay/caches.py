@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from features.cache import Lifetime, Turns, replay_turns, rules_for
-from features.cache.bulk import WHYS
 from features.errors import BadInput
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class Caches(NamedTuple):
     at: np.ndarray  # (n, k) int
     silent: np.ndarray  # (n,) bool: of sessions whose log says nothing of a cache
     hourly: np.ndarray  # (n,) bool: of sessions that ask for an hour
+    kinds: np.ndarray  # (g,) int: days of the whole log, twice, and 1 more where breakpoints are set
 
 
 class Fare(NamedTuple):
@@ -62,8 +62,20 @@ class Split(NamedTuple):
     why: np.ndarray  # indexes features.cache.bulk.WHYS
 
 
-def caches_of(book: Book, arms: Arms, wanted: str = "on") -> Caches:
-    """Rules of every arm's cache; `wanted` is on, off, or ttl=SECONDS (or 5m, 1h)."""
+def kinds_of(book: Book) -> np.ndarray:
+    """Which kinds of calls there are whose caches may differ, by the day and by set breakpoints (g,)."""
+    return np.unique(_kind(book))
+
+
+def _kind(book: Book) -> np.ndarray:
+    marked = (np.nan_to_num(book.written) > 0) | (np.nan_to_num(book.fact("cache_markers")) > 0)
+    explicit = (book.of_session(marked.astype(float)) > 0)[book.session]
+    found: np.ndarray = book.ts_ms // _DAY_MS * 2 + explicit
+    return found
+
+
+def caches_of(book: Book, arms: Arms, kinds: np.ndarray, wanted: str = "on") -> Caches:
+    """Rules of every arm's cache; `wanted` is on, off, or ttl=SECONDS (5m, 1h), `kinds` the whole log's."""
     lifetime_s = parse_cache(wanted)
     rules: dict[str, tuple[int, CacheRules]] = {}
     at = np.full((book.n, len(arms.arms)), -1, dtype=np.int16)
@@ -71,11 +83,8 @@ def caches_of(book: Book, arms: Arms, wanted: str = "on") -> Caches:
     silent = ~told[book.session]
     hourly = (book.of_session(np.nan_to_num(book.written_1h)) > 0)[book.session]
     if wanted == "off":
-        return Caches([], at, silent, hourly)
-    marked = (np.nan_to_num(book.written) > 0) | (np.nan_to_num(book.fact("cache_markers")) > 0)
-    explicit = (book.of_session(marked.astype(float)) > 0)[book.session]
-    groups = book.ts_ms // _DAY_MS * 2 + explicit
-    kinds, where = np.unique(groups, return_inverse=True)
+        return Caches([], at, silent, hourly, kinds)
+    where = np.searchsorted(kinds, _kind(book))
     for i, arm in enumerate(arms.arms):
         found = [
             rules_for(arm.provider, arm.model, int(g // 2) * _DAY_MS, explicit=bool(g % 2)) for g in kinds
@@ -86,7 +95,7 @@ def caches_of(book: Book, arms: Arms, wanted: str = "on") -> Caches:
                 own = row if lifetime_s is None else _living(row, lifetime_s)
                 places[j] = rules.setdefault(f"{own.id}/{own.doubts}", (len(rules), own))[0]
         at[:, i] = places[where]
-    return Caches([row for _, row in rules.values()], at, silent, hourly)
+    return Caches([row for _, row in rules.values()], at, silent, hourly, kinds)
 
 
 def parse_cache(wanted: str) -> float | None:
@@ -105,16 +114,15 @@ def _living(row: CacheRules, ttl_s: float) -> CacheRules:
     return msgspec.structs.replace(row, lifetimes=lifetimes)
 
 
-def reach(book: Book, caches: Caches, tokens: np.ndarray, output: np.ndarray, route: np.ndarray) -> Split:
-    """What could be read along a route (n,) of arms; prompts (n, k) and answers (n, k) in tokens."""
-    rows = np.arange(book.n)
-    prompt = np.round(tokens[rows, route]).astype(np.int64)
-    at = np.where(book.run, -1, caches.at[rows, route])
-    answers = np.round(output[rows, route]).astype(np.int64)
+def reach(book: Book, caches: Caches, prompt: np.ndarray, answer: np.ndarray, route: np.ndarray) -> Split:
+    """What could be read along a route (n,) of arms; prompts (n,) and answers (n,) on it in tokens."""
+    tokens = np.round(prompt).astype(np.int64)
+    at = np.where(book.run, -1, caches.at[np.arange(book.n), route])
+    answers = np.round(answer).astype(np.int64)
     splits = replay_turns(
         caches.rules,
         Turns(
-            book.session, route, at, book.ts_ms.astype(float), prompt, answers, lifetime=_classes(caches, at)
+            book.session, route, at, book.ts_ms.astype(float), tokens, answers, lifetime=_classes(caches, at)
         ),
     )
     lost = np.where(book.run, 0, splits.lost)
@@ -137,90 +145,119 @@ def _classes(caches: Caches, at: np.ndarray) -> np.ndarray:
     return found
 
 
-class _Tally(NamedTuple):
-    """Who answered each call (n,), in which fold its session is, and how many arms there are."""
+class Tally(NamedTuple):
+    """Sums over calls by arm and fold, each (k, FOLDS), and the rules that each arm (k,) was last under."""
 
-    arm: np.ndarray
-    fold: np.ndarray
-    k: int
+    told: np.ndarray  # calls whose cache counts are logged
+    rest: np.ndarray  # tokens not read, of those
+    written: np.ndarray
+    hourly: np.ndarray
+    warm: np.ndarray  # calls that could read
+    could: np.ndarray  # tokens that they could read
+    did: np.ndarray  # and did
+    cold: np.ndarray  # calls of an arm to which this session had sent nothing
+    opening: np.ndarray  # tokens that they read
+    runs: np.ndarray  # whole runs
+    run_read: np.ndarray
+    run_prompt: np.ndarray
+    newest: np.ndarray  # (k,) int
 
-    def others(self, which: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sums (k, FOLDS) over the other folds."""
-        sums = np.zeros((self.k, FOLDS))
-        np.add.at(sums, (self.arm[which], self.fold[which]), values[which])
-        left: np.ndarray = sums.sum(axis=1, keepdims=True) - sums
-        return left
-
-    def whole(self, which: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sums (k, FOLDS) over all sessions: what a client asks to be written is its habit, no luck."""
-        sums: np.ndarray = np.bincount(self.arm[which], weights=values[which], minlength=self.k)[:, None]
-        return np.repeat(sums, FOLDS, axis=1)
+    def plus(self, other: Tally) -> Tally:
+        """The sums of both."""
+        both = Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return both._replace(newest=np.maximum(self.newest, other.newest))
 
 
-def fare(book: Book, arms: Arms, caches: Caches, tokens: np.ndarray, output: np.ndarray) -> Fare:
-    """Hold the simulator against what the log says was read, along the logged route."""
-    split = reach(book, caches, tokens, output, arms.logged)
-    told = np.isfinite(book.cached)
-    tally = _Tally(arms.logged, book.session % FOLDS, len(arms.arms))
+def tally_of(book: Book, arms: Arms, caches: Caches) -> Tally:
+    """Hold the simulator against what the log says was read, along the logged route of a part."""
+    split = reach(book, caches, book.prompt, book.output, arms.logged)
+    k, told = len(arms.arms), np.isfinite(book.cached)
+    cell = arms.logged * FOLDS + (book.before + book.session) % FOLDS
     rules = caches.at[np.arange(book.n), arms.logged]
     floor = np.array([*(float(r.floor_tokens) for r in caches.rules), np.inf])[rules]
     cached = np.nan_to_num(book.cached)
     single = told & ~book.run
-    cold = single & (split.read == 0) & (book.prompt >= floor)
-    rest = np.maximum(book.prompt - cached, 0.0)
-    written, hourly = np.nan_to_num(book.written), np.nan_to_num(book.written_1h)
-    share = tally.whole(told, written) / np.maximum(tally.whole(told, rest), 1)
-    for_hour = tally.whole(told, hourly) / np.maximum(tally.whole(told, written), 1)
-    return Fare(
-        read=_hits(tally, single & (split.read > 0), (cached, split.read), _published(caches, tally.k)),
-        opening=tally.others(cold, cached) / np.maximum(tally.others(cold, np.ones(book.n)), 1),
-        written=np.minimum(share, 1.0),
-        hourly=np.minimum(for_hour, 1.0),
-        run=_of_runs(book, tally, told & book.run),
-        known=np.bincount(arms.logged[told], minlength=tally.k) > 0,
+    warm, cold = single & (split.read > 0), single & (split.read == 0) & (book.prompt >= floor)
+
+    def sums(which: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        weights = None if values is None else values[which]
+        return np.bincount(cell[which], weights, k * FOLDS).astype(float).reshape(k, FOLDS)
+
+    return Tally(
+        told=sums(told),
+        rest=sums(told, np.maximum(book.prompt - cached, 0.0)),
+        written=sums(told, np.nan_to_num(book.written)),
+        hourly=sums(told, np.nan_to_num(book.written_1h)),
+        warm=sums(warm),
+        could=sums(warm, split.read),
+        did=sums(warm, cached),
+        cold=sums(cold),
+        opening=sums(cold, cached),
+        runs=sums(told & book.run),
+        run_read=sums(told & book.run, cached),
+        run_prompt=sums(told & book.run, book.prompt),
+        newest=caches.at.max(axis=0, initial=-1),
     )
 
 
-def _hits(
-    tally: _Tally, warm: np.ndarray, tokens: tuple[np.ndarray, np.ndarray], published: np.ndarray
-) -> np.ndarray:
+def fare_of(tally: Tally, rules: list[CacheRules]) -> Fare:
+    """How each arm's caches fare, by the tally of a whole log.
+
+    What a client asks to be written is its habit, no luck: that is told by all sessions.
+    """
+
+    def whole(sums: np.ndarray) -> np.ndarray:
+        return np.repeat(sums.sum(axis=1, keepdims=True), FOLDS, axis=1)
+
+    share = whole(tally.written) / np.maximum(whole(tally.rest), 1)
+    for_hour = whole(tally.hourly) / np.maximum(whole(tally.written), 1)
+    return Fare(
+        read=_hits(tally, _published(tally.newest, rules)),
+        opening=_others(tally.opening) / np.maximum(_others(tally.cold), 1),
+        written=np.minimum(share, 1.0),
+        hourly=np.minimum(for_hour, 1.0),
+        run=_of_runs(tally),
+        known=tally.told.sum(axis=1) > 0,
+    )
+
+
+def _others(sums: np.ndarray) -> np.ndarray:
+    """Sums (k, FOLDS) over the other folds."""
+    found: np.ndarray = sums.sum(axis=1, keepdims=True) - sums
+    return found
+
+
+def _hits(tally: Tally, published: np.ndarray) -> np.ndarray:
     """Tokens read over tokens that could have been (k, FOLDS), drawn towards what is published (k,)."""
-    cached, could = tokens
     said = published[:, None]
-    calls, readable = tally.others(warm, np.ones(len(warm))), tally.others(warm, could)
+    calls, readable = _others(tally.warm), _others(tally.could)
     prior = PRIOR_CALLS * readable / np.maximum(calls, 1)
-    found = (tally.others(warm, cached) + prior * said) / np.maximum(readable + prior, 1)
+    found = (_others(tally.did) + prior * said) / np.maximum(readable + prior, 1)
     rates: np.ndarray = np.where(calls > 0, found, said)
     return rates
 
 
-def _of_runs(book: Book, tally: _Tally, runs: np.ndarray) -> np.ndarray:
+def _of_runs(tally: Tally) -> np.ndarray:
     """Share of whole runs' prompts that is read; of arms with few runs, that of all runs."""
-    cached, of = np.nan_to_num(book.cached), tally.others
-    count, read, whole = of(runs, np.ones(book.n)), of(runs, cached), of(runs, book.prompt)
+    count, read, whole = (_others(sums) for sums in (tally.runs, tally.run_read, tally.run_prompt))
     pooled = read.sum(axis=0) / np.maximum(whole.sum(axis=0), 1)
     found: np.ndarray = np.where(count >= MIN_RUNS, read / np.maximum(whole, 1), pooled)
     return found
 
 
-def _published(caches: Caches, k: int) -> np.ndarray:
+def _published(newest: np.ndarray, rules: list[CacheRules]) -> np.ndarray:
     """Published hit rate (k,) of each arm's newest rules; 1 where a cache is no best effort."""
-    rates = np.ones(k)
-    for i in range(k):
-        at = caches.at[:, i].max(initial=-1)
-        hits = caches.rules[at].hits if at >= 0 else None
-        if hits is not None:
-            rates[i] = hits[0] / hits[1]
-    return rates
+    hits = [rules[at].hits if at >= 0 else None for at in newest]
+    return np.array([1.0 if pair is None else pair[0] / pair[1] for pair in hits])
 
 
 def simulate(
     book: Book, caches: Caches, fares: Fare, tokens: np.ndarray, output: np.ndarray, route: np.ndarray
 ) -> Split:
     """Prompts along a route (n,) of arms as they would be billed."""
-    split = reach(book, caches, tokens, output, route)
-    rows, fold = np.arange(book.n), book.session % FOLDS
+    rows, fold = np.arange(book.n), (book.before + book.session) % FOLDS
     prompt = tokens[rows, route]
+    split = reach(book, caches, prompt, output[rows, route], route)
     rules = caches.at[rows, route]
     floor = np.array([*(float(r.floor_tokens) for r in caches.rules), np.inf])[rules]
     opening = np.where(prompt >= floor, fares.opening[route, fold], 0.0)
@@ -234,12 +271,3 @@ def simulate(
     written = np.where(caches.silent | (rules < 0), 0.0, written)
     hourly = np.where(known, written * fares.hourly[route, fold], np.where(split.hourly > 0, written, 0.0))
     return Split(rest - written, read, written, hourly, np.minimum(split.cold, rest), split.why)
-
-
-def cold_causes(split: Split) -> dict[str, int]:
-    """Tokens that could have been read, by why they weren't."""
-    return {
-        why: int(split.cold[split.why == code].sum())
-        for code, why in enumerate(WHYS)
-        if split.cold[split.why == code].any()
-    }

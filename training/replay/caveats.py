@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from training.replay.controls import NEVER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from training.replay.evidence import Evidence
     from training.replay.options import Options
+    from training.replay.parts import Parts
     from training.replay.result import Result
     from training.replay.stage import Stage
 
@@ -33,7 +35,7 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     guessed = [name for name, how in stage.lengths.items() if how == "as long as logged"]
     if guessed:
         yield f"answers of {_some(guessed)} are taken as long as the logged ones: nothing says otherwise"
-    if not (stage.decisions.frame.height or matrix):
+    if not (stage.shelf.decided or matrix):
         yield "tool loops are told by the call before, as no receipts of ours are in the log"
     yield from _of_learned(stage, result)
     if options.budget is not None:
@@ -41,25 +43,27 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
             "quality is of answered calls only; those that the budget refuses are counted beside it, cost "
             "nothing and save nothing: what refuses more than today isn't advised"
         )
-    book, together = stage.world.book, _at_once(stage)
+    together, sessions = _at_once(stage), stage.worlds.sessions
     if together and matrix is None:
-        yield f"{together:,} of {book.sessions:,} sessions overlap in time: their caches are kept apart"
-    if len(book.starts) - 1 < 2:
+        yield f"{together:,} of {sessions:,} sessions overlap in time: their caches are kept apart"
+    if sessions < 2:
         yield "one session: no interval can be told"
 
 
 def _of_calls(stage: Stage) -> Iterator[str]:
     """What is known of the calls' caches, and who can't serve them."""
-    book, names = stage.world.book, stage.world.arms.names
-    if book.run.any():
+    names, runs, silent = stage.worlds.arms.names, 0, 0
+    for world in stage.worlds.each():
+        runs += int(world.book.run.sum())
+        silent += int((world.caches.silent & ~world.book.run).sum())
+    if runs:
         yield (
-            f"{int(book.run.sum()):,} rows sum up whole runs: nothing inside them is simulated, on their own "
+            f"{runs:,} rows sum up whole runs: nothing inside them is simulated, on their own "
             "candidate their counts stand, on others the log's mean share of cached tokens does"
         )
-    silent = stage.world.caches.silent & ~book.run
-    if silent.any():
-        yield f"{int(silent.sum()):,} calls are of sessions whose log tells of no cache: none is assumed"
-    apart = [n for n, share in zip(names, stage.world.excluded.mean(axis=0), strict=True) if share > NEVER]
+    if silent:
+        yield f"{silent:,} calls are of sessions whose log tells of no cache: none is assumed"
+    apart = [n for n, share in zip(names, stage.worlds.never, strict=True) if share > NEVER]
     if apart:
         yield f"{_some(apart)} can't serve most calls (another dialect, tools, context): not played alone"
 
@@ -78,45 +82,71 @@ def _of_learned(stage: Stage, result: Result) -> Iterator[str]:
 
 def _at_once(stage: Stage) -> int:
     """How many sessions begin before one that began earlier has ended."""
-    book = stage.world.book
-    begun, ended = book.ts_ms[book.starts[:-1]], book.ts_ms[book.starts[1:] - 1]
+    begun, ended = stage.shelf.begun_ms, stage.shelf.ended_ms
     order = np.argsort(begun, kind="stable")
     latest = np.maximum.accumulate(ended[order])[:-1]
     return int((begun[order][1:] < latest).sum())
 
 
 def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
-    bandit = stage.evidence.bandit
-    free = ~bandit.locked
-    told = np.isfinite(bandit.propensity).all(axis=1) & free
-    if not told.any():
+    seen = _Seen.of(stage.evidence)
+    if not seen.told:
         yield (
             "no propensities in the log: cost is told in full, quality only of what was logged itself and by "
             "shadow pairs"
         )
-    elif told.sum() < free.sum():
-        yield f"{int(free.sum() - told.sum()):,} of {int(free.sum()):,} free decisions have no propensities"
-    known = np.isfinite(bandit.reward) & free
-    if not known.any():
+    elif seen.told < seen.free:
+        yield f"{seen.free - seen.told:,} of {seen.free:,} free decisions have no propensities"
+    names = stage.worlds.arms.names
+    answered, labelled = (np.flatnonzero(count) for count in (seen.answered, seen.labelled))
+    if not len(labelled):
         yield "no outcomes: nothing is known of quality; run `samediff label`, or post outcomes"
-    else:
-        arms = np.unique(bandit.action[known])
-        if len(arms) == 1 and len(np.unique(bandit.action)) > 1:
-            yield f"outcomes are of {bandit.arms[int(arms[0])]} alone: nothing is known of the others"
-    if len(np.unique(bandit.action)) == 1:
-        yield f"one candidate answered everything ({bandit.arms[int(bandit.action[0])]})"
-    if bandit.paired is None and stage.evidence.pairs_without_chance:
-        lost = stage.evidence.pairs_without_chance
-        yield f"{lost:,} shadow pairs don't say how likely they were drawn, and can't be used"
-    held = stage.evidence.held
-    if held:
+    elif len(labelled) == 1 and len(answered) > 1:
+        yield f"outcomes are of {names[int(labelled[0])]} alone: nothing is known of the others"
+    if len(answered) == 1:
+        yield f"one candidate answered everything ({names[int(answered[0])]})"
+    if not seen.paired and seen.lost:
+        yield f"{seen.lost:,} shadow pairs don't say how likely they were drawn, and can't be used"
+    if seen.held:
         yield (
-            f"{held:,} decisions were sure (chance 1: a session keeps what it drew) and are in no estimate: "
-            f"quality is of the {result.free_decisions:,} that were not; shadow calls tell of more"
+            f"{seen.held:,} decisions were sure (chance 1: a session keeps what it drew) and are in no "
+            f"estimate: quality is of the {result.free_decisions:,} that were not; shadow calls tell of more"
         )
-    locked = result.calls - result.free_decisions - held
+    locked = result.calls - result.free_decisions - seen.held
     if locked > 0:
         yield f"{locked:,} of {result.calls:,} calls were locked (a tool loop, bound state): in no estimate"
+
+
+class _Seen(NamedTuple):
+    """What there is of evidence in all parts."""
+
+    free: int
+    told: int  # of these with chances
+    held: int
+    lost: int  # pairs without a chance
+    paired: bool
+    answered: np.ndarray  # (k,) calls
+    labelled: np.ndarray  # (k,) free decisions with an outcome
+
+    @classmethod
+    def of(cls, evidence: Parts[Evidence]) -> _Seen:
+        found = [cls._of_part(part) for part in evidence]
+        return cls(*(sum(column[1:], column[0]) for column in zip(*found, strict=True)))
+
+    @classmethod
+    def _of_part(cls, part: Evidence) -> _Seen:
+        log, free, k = part.bandit, ~part.bandit.locked, len(part.bandit.arms)
+        told = np.isfinite(log.propensity).all(axis=1) & free
+        known = np.isfinite(log.reward) & free
+        return cls(
+            int(free.sum()),
+            int(told.sum()),
+            part.held,
+            part.pairs_without_chance,
+            log.paired is not None,
+            np.bincount(log.action, minlength=k),
+            np.bincount(log.action[known], minlength=k),
+        )
 
 
 def _some(names: list[str]) -> str:

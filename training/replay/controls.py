@@ -7,49 +7,72 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 
-from training.replay.entries import Entry, entry_of, halves, mixed, parts_of
-from training.replay.money import Bill
+from training.replay.entries import Take, halves, mixed, parts_of, take_of
 from training.replay.walk import Manner, constant, walk
 from training.replay.world import play
+from training.replay.worlds import Play
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from router.policy import Policy
     from training.replay.choices import Certified
+    from training.replay.entries import Entry
+    from training.replay.judge import Judge
     from training.replay.matrix import MatrixJudge
-    from training.replay.quality import Judge
     from training.replay.world import Played, World
+    from training.replay.worlds import Worlds
 
 NEVER = 0.5  # of the calls that a candidate can't serve: pinned to it, the reference would answer most
 
 
-def pins(world: World, barred: np.ndarray, told: Callable[[], None]) -> dict[str, Entry]:
-    """Every arm alone; barred ones, those without a price and those that could never serve have no entry."""
-    found = {}
-    for i, arm in enumerate(world.arms.arms):
-        told()
-        if barred[i] or world.excluded[:, i].mean() > NEVER:
-            continue
-        played = constant(world, i)
-        if np.isfinite(played.usd).all():
-            found[arm.name] = entry_of(f"pin:{arm.name}", played, world.arms, "pin")
-    return found
+def pinned(name: str, arm: int, role: str = "pin") -> Play:
+    """An arm alone; where it can't serve, the reference."""
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        return take_of(constant(world, arm, refused), len(world.arms.arms))
+
+    return Play(name, how, role)
 
 
-def reference(world: World) -> Entry:
+def pins(worlds: Worlds, barred: np.ndarray) -> list[Play]:
+    """Every arm alone, but for barred ones and those that could hardly ever serve."""
+    names = worlds.arms.names
+    able = np.flatnonzero(~barred & (worlds.never <= NEVER))
+    return [pinned(f"pin:{names[arm]}", int(arm)) for arm in able]
+
+
+def walked(name: str, policy: Policy, manner: Manner, role: str = "policy", said: str | None = None) -> Play:
+    """A served policy through all sessions."""
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        return take_of(walk(world, policy, manner, refused), len(world.arms.arms))
+
+    return Play(name, how, role, said)
+
+
+def logged() -> Play:
+    """What was done."""
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        return take_of(play(world, world.arms.logged, refused=refused), len(world.arms.arms))
+
+    return Play("logged", how, "logged", "as it was")
+
+
+def reference(worlds: Worlds) -> Play:
     """The reference answers everything."""
-    names = world.arms.names
-    most = names[int(np.bincount(world.reference).argmax())]
-    return entry_of("reference", constant(world, world.reference), world.arms, "control", f"always {most}")
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        return take_of(constant(world, world.reference, refused), len(world.arms.arms))
+
+    return Play("reference", how, "control", f"always {worlds.arms.names[worlds.reference]}")
 
 
-def cheapest(world: World, alone: dict[str, Entry], seed: int) -> Entry:
+def cheapest(worlds: Worlds, alone: dict[str, Entry], seed: int) -> Play:
     """The pin of least cost, chosen on one half of the sessions and scored on the other, both ways.
 
     Under a budget it is one of those that refuse fewest: who answers nothing isn't cheap.
     """
-    half = halves(world.book.sessions, seed)
+    half = halves(worlds.sessions, seed)
 
     fewest = min(entry.refused for entry in alone.values())
     able = [entry for entry in alone.values() if entry.refused == fewest]
@@ -57,42 +80,50 @@ def cheapest(world: World, alone: dict[str, Entry], seed: int) -> Entry:
     def of(part: np.ndarray) -> Entry:
         return min(able, key=lambda entry: (float(entry.usd[part].sum()), entry.name))
 
-    return _crossed("cheapest", (of(~half), of(half)), half, world)
+    return _crossed("cheapest", (of(~half), of(half)), half)
 
 
 def best_single(
-    world: World, alone: dict[str, Entry], on: tuple[Judge | MatrixJudge, Judge | MatrixJudge], seed: int
-) -> Entry | None:
+    worlds: Worlds, alone: dict[str, Entry], on: tuple[Judge | MatrixJudge, Judge | MatrixJudge], seed: int
+) -> Play | None:
     """The pin of best supported quality, then least cost, chosen on the other half; None where none is known.
 
     `on` judges the sessions of the half and those of its rest.
     """
-    half = halves(world.book.sessions, seed)
+    half = halves(worlds.sessions, seed)
     chosen = []
+    names = [name for name, entry in alone.items() if entry.target is not None]
+    targets = [entry.target for entry in alone.values() if entry.target is not None]
     for judge, part in zip(reversed(on), (~half, half), strict=True):
+        judged = judge.every(targets, [None] * len(targets))
         known = [
-            (said.quality, -float(entry.usd[part].sum()), name)
-            for name, entry in alone.items()
-            if entry.target is not None and (said := judge.of(entry.target)).quality is not None
+            (said.quality, -float(alone[name].usd[part].sum()), name)
+            for name, said in zip(names, judged, strict=True)
+            if said.quality is not None
         ]
         if not known:
             return None
         chosen.append(alone[max(known)[2]])
-    return _crossed("best_single", (chosen[0], chosen[1]), half, world)
+    return _crossed("best_single", (chosen[0], chosen[1]), half)
 
 
-def _crossed(name: str, chosen: tuple[Entry, Entry], half: np.ndarray, world: World) -> Entry:
+def _crossed(name: str, chosen: tuple[Entry, Entry], half: np.ndarray) -> Play:
     """The first on the sessions of `half`, the second on the others, played as one: a budget is of both."""
     first, second = chosen
     assert first.target is not None
     assert second.target is not None
-    route = np.where(half[world.book.session], first.target, second.target)
+    of_first, of_second = first.target, second.target
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        mine = half[world.book.before + world.book.session]
+        route = np.where(mine, of_first(world.part), of_second(world.part))
+        return take_of(play(world, route, refused=refused), len(world.arms.arms))
+
     named = " and ".join(dict.fromkeys(entry.name for entry in chosen))
-    said = f"{named}, each chosen on the other half"
-    return entry_of(name, play(world, route), world.arms, "control", said)
+    return Play(name, how, "control", f"{named}, each chosen on the other half")
 
 
-def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | None:
+def random_mix(worlds: Worlds, ends: tuple[Entry, Entry], cost: float) -> Entry | None:
     """Sessions given at random to the cheap or the dear end, at the cost of the learned policy."""
     cheap, dear = sorted(ends, key=lambda entry: entry.total)
     room = dear.total - cheap.total
@@ -100,90 +131,106 @@ def random_mix(world: World, ends: tuple[Entry, Entry], cost: float) -> Entry | 
         return None
     weight = float(np.clip((cost - cheap.total) / room, 0.0, 1.0))
     said = f"{1 - weight:.0%} of sessions to {cheap.name}, {weight:.0%} to {dear.name}, at random"
-    return mixed("random_mix", cheap, dear, weight, world.arms, said)
+    return mixed("random_mix", cheap, dear, weight, worlds.arms, said)
 
 
-def learned(
-    world: World, policy: Policy, certified: Certified | None, name: str = "learned"
-) -> dict[str, Entry]:
+def learned(policy: Policy, certified: Certified | None) -> list[Play]:
     """The learned policy as served, held to its first choice of a session, and blind to caches.
 
     Who knows of no cache has no reason to stay: blind weighs every turn anew, by list price. Locks hold.
     """
     served = Manner(certified=certified)
-    manners = {
-        name: (policy, served),
-        "sticky_session": (policy, served._replace(by_session=True)),
-        "blind": (replace(policy, sticky=False), served._replace(blind=True)),
-    }
-    roles = {name: "policy"}
-    said = {
-        name: policy.name,
-        "sticky_session": f"{policy.name}, decided once a session",
-        "blind": f"{policy.name}, every turn by list price, as if there were no caches",
-    }
-    return {
-        key: entry_of(key, walk(world, *played), world.arms, roles.get(key, "control"), said[key])
-        for key, played in manners.items()
-    }
+    loose, name = replace(policy, sticky=False), policy.name
+    return [
+        walked("learned", policy, served, "policy", name),
+        walked(
+            "sticky_session",
+            policy,
+            served._replace(by_session=True),
+            "control",
+            f"{name}, decided once a session",
+        ),
+        walked(
+            "blind",
+            loose,
+            served._replace(blind=True),
+            "control",
+            f"{name}, every turn by list price, as if there were no caches",
+        ),
+    ]
 
 
-def cascade(world: World, pair: tuple[int, int], noise: float, name: str) -> Entry:
+def cascade(worlds: Worlds, pair: tuple[int, int], noise: float, name: str, role: str = "policy") -> Play:
     """Call the first, check its answer, release it or call the second; who answered keeps a tool loop.
 
     How often the first is right is what the bundle believes; a check is wrong `noise` of the time.
     """
+    n, names = worlds.n, worlds.arms.names
+    moves = np.zeros(2)
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        moved, free = _moved(world, pair, noise, n)
+        moves[:] += moved.sum(), len(moved)
+        return _steps(world, pair, (moved, free), refused)
+
+    def said() -> str:
+        head = f"{names[pair[0]]}, checked (wrong {noise:.0%} of the time)"
+        return f"{head}, {moves[0] / max(moves[1], 1):.0%} of calls by {names[pair[1]]}"
+
+    return Play(name, how, role, said)
+
+
+def _moved(world: World, pair: tuple[int, int], noise: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which calls (n,) the second answers, and which no tool loop binds; chance is of the whole log."""
     book = world.book
-    first, second = pair
     free = ~book.locked
     free[book.starts[:-1]] = True
     decision = np.maximum.accumulate(np.where(free, np.arange(book.n), 0))
-    right = np.nan_to_num(world.beliefs.p[:, first].astype(np.float64), nan=0.5)
+    right = np.nan_to_num(world.beliefs.p[:, pair[0]].astype(np.float64), nan=0.5)
     escalates = right * noise + (1 - right) * (1 - noise)
-    draw = np.random.default_rng([book.n, first, second]).random(book.n)
-    moved = (draw < escalates)[decision]
+    rng = np.random.default_rng([n, *pair])
+    rng.bit_generator.advance(book.calls_before)  # type: ignore[attr-defined]  # PCG64's: one step a number
+    return (rng.random(book.n) < escalates)[decision], free
+
+
+def _steps(
+    world: World,
+    pair: tuple[int, int],
+    about: tuple[np.ndarray, np.ndarray],
+    refused: np.ndarray | None,
+) -> Take:
+    """What both steps of a cascade cost in a part; a call is refused with all its steps."""
+    book, (moved, free), (first, second) = world.book, about, pair
     routes = ((free | ~moved, first), (moved, second))
-    plays, refused = _paid(world, [(rows, _some(world, rows, arm)) for rows, arm in routes if rows.any()])
+    plays = [
+        _some(world, rows, arm, None if refused is None else refused[rows])
+        for rows, arm in routes
+        if rows.any()
+    ]
+    call_usd = np.zeros(book.n)
+    for played, rows in zip(plays, (rows for rows, _ in routes if rows.any()), strict=True):
+        call_usd[rows] += played.bill.total
     parts = [parts_of(played) for played in plays]
     answering = np.where(moved, second, first)
-    calls = sum(len(played.route) for played in plays)
-    names = world.arms.names
     switches = np.append(False, (answering[1:] != answering[:-1]) & (book.session[1:] == book.session[:-1]))
-    return Entry(
-        name=name,
-        usd=np.sum([played.usd for played in plays], axis=0),
+    return Take(
+        usd=book.of_session(call_usd),
+        call_usd=call_usd,
         parts={key: sum(part[key] for part in parts) for key in parts[0]},
+        calls=sum(
+            (np.bincount(played.route, minlength=len(world.arms.arms)) for played in plays),
+            np.zeros(len(world.arms.arms), dtype=np.int64),
+        ),
         read=sum(played.read for played in plays),
         switches=int(switches.sum()),
         unsafe=int((switches & ~free).sum()),
-        share={names[int(p.route[0])]: len(p.route) / calls for p in plays},
-        refused=refused,
-        said=f"{names[first]}, checked (wrong {noise:.0%} of the time), "
-        f"{float(moved.mean()):.0%} of calls by {names[second]}",
+        refused=0 if refused is None else int(refused.sum()),
     )
 
 
-def _paid(world: World, plays: list[tuple[np.ndarray, Played]]) -> tuple[list[Played], int]:
-    """The steps of a cascade as the budget lets them be; a call is refused with all its steps."""
-    if world.budget is None:
-        return [played for _, played in plays], 0
-    usd = np.zeros(world.book.n)
-    for rows, played in plays:
-        usd[rows] += played.bill.total
-    refused = world.budget.refused(usd)
-    found = []
-    for rows, played in plays:
-        bill = Bill(*(np.where(refused[rows], 0.0, part) for part in played.bill))
-        total = np.zeros(world.book.n)
-        total[rows] = bill.total
-        found.append(played._replace(bill=bill, usd=world.book.of_session(total)))
-    return found, int(refused.sum())
-
-
-def _some(world: World, rows: np.ndarray, arm: int) -> Played:
+def _some(world: World, rows: np.ndarray, arm: int, refused: np.ndarray | None) -> Played:
     """Play an arm on some of the calls only, its cache seeing nothing of the others."""
     part = world._replace(
-        budget=None,
         known=None if world.known is None else world.known[rows],
         book=world.book.rows(rows),
         arms=world.arms._replace(logged=world.arms.logged[rows]),
@@ -194,4 +241,4 @@ def _some(world: World, rows: np.ndarray, arm: int) -> Played:
             at=world.caches.at[rows], silent=world.caches.silent[rows], hourly=world.caches.hourly[rows]
         ),
     )
-    return play(part, np.full(int(rows.sum()), arm))
+    return play(part, np.full(int(rows.sum()), arm), refused=refused)

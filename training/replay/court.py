@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from training.replay.judge import Judge
 from training.replay.matrix import Matrix, MatrixJudge
-from training.replay.quality import Judge, Quality
+from training.replay.quality import Quality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,34 +15,36 @@ if TYPE_CHECKING:
 
     from training.replay.entries import Entry
     from training.replay.evidence import Evidence
+    from training.replay.parts import Parts
 
 UNKNOWN_OF_TWO = "its answer depends on two candidates at once, which a log of single answers doesn't know"
 
 
 class Court(NamedTuple):
-    """The evidence, and the matrix where there is one."""
+    """The evidence, and the matrix with its references (n,) where there is one."""
 
-    evidence: Evidence
-    reference: np.ndarray  # (n,) arms
-    matrix: Matrix | None = None
+    evidence: Parts[Evidence]
+    matrix: tuple[Matrix, np.ndarray] | None = None
 
-    def judge(self, which: np.ndarray | None = None) -> Judge | MatrixJudge:
-        """Who estimates the quality of policies on these calls (n,)."""
+    def judge(self, sessions: np.ndarray | None = None) -> Judge | MatrixJudge:
+        """Who estimates the quality of policies in these sessions (S,) bool; None: in all."""
         if self.matrix is None:
-            return Judge(self.evidence, which)
-        return MatrixJudge(self.matrix, self.reference, which)
+            return Judge(self.evidence, sessions)
+        return MatrixJudge(*self.matrix, sessions)
 
     def sit(self, entries: Sequence[Entry], calls: int) -> None:
         """Give every entry its quality that has none yet."""
-        judge = self.judge()
-        for entry in entries:
-            entry.quality = quality_of(judge, entry, calls)
+        for entry, said in zip(entries, judged(self.judge(), entries, calls), strict=True):
+            entry.quality = said
 
 
-def quality_of(judge: Judge | MatrixJudge, entry: Entry, calls: int) -> Quality:
-    """Quality of one entry; what it has already, where outcomes gave it that."""
-    if entry.quality.supported:
-        return entry.quality
-    if entry.target is None:
-        return Quality(why=UNKNOWN_OF_TWO)
-    return judge.of(entry.target, entry.total / max(calls, 1))
+def judged(judge: Judge | MatrixJudge, entries: Sequence[Entry], calls: int) -> list[Quality]:
+    """Quality of each entry; what it has already, where outcomes gave it that."""
+    asked = [e for e in entries if e.target is not None and not e.quality.supported]
+    targets = [e.target for e in asked if e.target is not None]
+    found = judge.every(targets, [e.total / max(calls, 1) for e in asked])
+    answers = {id(entry): said for entry, said in zip(asked, found, strict=True)}
+    return [
+        entry.quality if entry.quality.supported else answers.get(id(entry), Quality(why=UNKNOWN_OF_TWO))
+        for entry in entries
+    ]

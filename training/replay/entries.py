@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
+from training.replay.parts import Parts
 from training.replay.quality import Quality
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from training.replay.arms import Arms
     from training.replay.world import Played
 
-TOLD = ("logged", "policy", "reference")  # roles and names whose routes are told about turn by turn
+    Target = Callable[[int], np.ndarray]
+
+
+class Take(NamedTuple):
+    """What a policy comes to in one part of a log."""
+
+    usd: np.ndarray  # (S,)
+    call_usd: np.ndarray  # (n,)
+    parts: dict[str, float]  # USD by what is paid for
+    calls: np.ndarray  # (k,) of each arm
+    route: np.ndarray | None = None  # (n,) arms, where one answers each call
+    chances: np.ndarray | None = None  # (n, k) of the arms; None: the route's own, for sure
+    read: float = 0.0
+    switches: float = 0.0
+    unsafe: float = 0.0
+    refused: int = 0
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One policy, in arrays; `target` are the chances (n, k) or arms (n,) that quality is estimated for."""
+    """One policy; `target` gives for a part the chances (n, k) or arms (n,) that quality is estimated for."""
 
     name: str
     usd: np.ndarray  # (S,)
@@ -26,11 +44,12 @@ class Entry(msgspec.Struct, kw_only=True):
     switches: float = 0.0
     unsafe: float = 0.0
     share: dict[str, float] = {}  # of calls
-    target: np.ndarray | None = None
+    target: Target | None = None
+    route: Target | None = None  # arms (n,) in a part, where one answers each call
+    turned_away: Target | None = None  # which calls (n,) of a part a budget refused
     quality: Quality = Quality()
     role: str = "policy"  # logged, control, pin, policy, sweep or bound
     said: str | None = None
-    played: Any = None  # the route, where it is one
     knob: float | None = None
     router_usd: float = 0.0
     refused: int = 0
@@ -41,23 +60,71 @@ class Entry(msgspec.Struct, kw_only=True):
         return float(self.usd.sum()) + self.router_usd
 
 
-def entry_of(name: str, played: Played, arms: Arms, role: str = "policy", said: str | None = None) -> Entry:
-    """Report a route; its turns are kept of those only that are told about in full."""
-    target = played.route.astype(np.int16) if played.chances is None else played.chances
-    calls = np.bincount(played.route, minlength=len(arms.arms)) / max(len(played.route), 1)
-    share = {arm: float(part) for arm, part in zip(arms.names, calls, strict=True) if part}
-    return Entry(
-        name=name,
+class Sums:
+    """A policy's takes from the parts so far; only what its sessions cost, and its route, grows with them."""
+
+    def __init__(self, *, many: bool) -> None:
+        self.usd: list[np.ndarray] = []
+        self.routes: Parts[np.ndarray] = Parts(many=many)
+        self.chances: Parts[np.ndarray] = Parts(many=many)
+        self.total: Take | None = None
+
+    def add(self, take: Take) -> None:
+        """Add the next part's."""
+        self.usd.append(take.usd)
+        if take.route is not None:
+            self.routes.add(take.route)
+        if take.chances is not None:
+            self.chances.add(take.chances)
+        nothing = np.zeros(0)
+        bare = take._replace(usd=nothing, call_usd=nothing, route=None, chances=None)
+        self.total = bare if self.total is None else _together(self.total, bare)
+
+    def entry(self, name: str, arms: Arms, role: str, said: str | None) -> Entry:
+        """The policy as it is reported."""
+        assert self.total is not None
+        took = self.total
+        every = max(float(took.calls.sum()), 1.0)
+        routes, chances = (p.__getitem__ if len(p) else None for p in (self.routes, self.chances))
+        return Entry(
+            name=name,
+            usd=np.concatenate(self.usd),
+            parts=took.parts,
+            read=took.read,
+            switches=took.switches,
+            unsafe=took.unsafe,
+            share={arm: float(n / every) for arm, n in zip(arms.names, took.calls, strict=True) if n},
+            target=chances or routes,
+            route=routes,
+            role=role,
+            said=said,
+            refused=took.refused,
+        )
+
+
+def _together(one: Take, other: Take) -> Take:
+    return one._replace(
+        parts={key: one.parts[key] + other.parts[key] for key in one.parts},
+        calls=one.calls + other.calls,
+        read=one.read + other.read,
+        switches=one.switches + other.switches,
+        unsafe=one.unsafe + other.unsafe,
+        refused=one.refused + other.refused,
+    )
+
+
+def take_of(played: Played, k: int) -> Take:
+    """What a route comes to."""
+    return Take(
         usd=played.usd,
+        call_usd=played.bill.total,
         parts=parts_of(played),
+        calls=np.bincount(played.route, minlength=k),
+        route=played.route.astype(np.int16),
+        chances=played.chances,
         read=played.read,
         switches=played.switches,
         unsafe=played.unsafe,
-        share=share,
-        target=target,
-        role=role,
-        said=said,
-        played=played if role in TOLD or name in TOLD else None,
         refused=played.refused,
     )
 
@@ -76,7 +143,11 @@ def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, sai
 
     A budget is spent by each of the two alone, so what is refused is exact for budgets by session only.
     """
-    one, two = (_chances(entry, len(arms.arms)) for entry in (first, second))
+    k = len(arms.arms)
+
+    def blended(part: int) -> np.ndarray:
+        return (1 - weight) * _chances(first, part, k) + weight * _chances(second, part, k)
+
     blend = {key: (1 - weight) * first.parts[key] + weight * second.parts[key] for key in first.parts}
     names = {*first.share, *second.share}
     share = {n: (1 - weight) * first.share.get(n, 0.0) + weight * second.share.get(n, 0.0) for n in names}
@@ -88,16 +159,17 @@ def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, sai
         switches=(1 - weight) * first.switches + weight * second.switches,
         unsafe=(1 - weight) * first.unsafe + weight * second.unsafe,
         share={n: part for n, part in share.items() if part},
-        target=(1 - weight) * one + weight * two,
+        target=blended,
         refused=round((1 - weight) * first.refused + weight * second.refused),
         role="control",
         said=said,
     )
 
 
-def _chances(entry: Entry, k: int) -> np.ndarray:
+def _chances(entry: Entry, part: int, k: int) -> np.ndarray:
     assert entry.target is not None
-    found: np.ndarray = entry.target if entry.target.ndim == 2 else np.eye(k, dtype=np.float32)[entry.target]
+    target = entry.target(part)
+    found: np.ndarray = target if target.ndim == 2 else np.eye(k, dtype=np.float32)[target]
     return found
 
 

@@ -12,62 +12,70 @@ from training.estimators.bandit import Bandit
 from training.labels.resolve import is_pair, named, shadowed
 from training.log import LogStore
 from training.replay.arms import key_of
+from training.replay.beliefs import types_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from training.replay.arms import Arms
     from training.replay.book import Book
+    from training.replay.plan import Slice
 
 _SUM = 1e-6
 _LOCKED = (pl.col("locks").list.len().fill_null(0) > 0).alias("locked")
 
 
 class Decisions(NamedTuple):
-    """What our own receipts say of the calls; one row for each call that has one."""
+    """What our own receipts say of the calls of a part; one row for each call that has one."""
 
     frame: pl.DataFrame  # row, reference, decide_ms, locked, arms (candidate and propensity)
-    named: tuple[str, ...]  # candidates that had a chance, or were asked by shadow calls
+
+    @property
+    def named(self) -> set[str]:
+        """Candidates that had a chance, or that were the reference."""
+        found = set(self.frame["reference"].drop_nulls().unique())
+        if len(self.frame):
+            had = self.frame.select(pl.col("arms").explode(empty_as_null=True).struct.unnest())
+            found |= set(had.filter(pl.col("propensity") > 0)["candidate"].drop_nulls().to_list())
+        return found
 
 
 class Evidence(NamedTuple):
-    """All that quality is estimated from, and what is to be said of it."""
+    """All that quality is estimated from in a part of a log, and what is to be said of it."""
 
     bandit: Bandit
     kind: np.ndarray  # (n,) int, of the task
     decided: int  # calls with a receipt
     pairs_without_chance: int
-    by_arm: dict[str, tuple[float, int]]  # success and labels of each arm, as they are: no comparison
+    labels: np.ndarray  # (2, k): labels of each arm, and the sum of them
     held: int = 0  # decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
 
 
-def read_decisions(log: Path, book: Book) -> Decisions:
+def read_decisions(part: Slice, book: Book) -> Decisions:
     """The receipts of the calls that are played; an empty frame where there are none."""
     rows = book.frame.select("request_id").with_row_index("row")
     arm = pl.element().struct
     chances = pl.struct(arm.field("candidate"), arm.field("propensity"))
-    scan = (
-        LogStore(log)
-        .scan("decision")
-        .select("request_id", "reference", "decide_ms", _LOCKED, pl.col("arms").list.eval(chances))
+    scan = part.receipts(rows["request_id"]).select(
+        "request_id", "reference", "decide_ms", _LOCKED, pl.col("arms").list.eval(chances)
     )
-    found = rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
-    had = found.select(pl.col("arms").explode(empty_as_null=True).struct.unnest()) if len(found) else None
-    chance = set() if had is None else set(had.filter(pl.col("propensity") > 0)["candidate"].to_list())
-    told = (*chance, *found["reference"].drop_nulls().unique(), *_asked_again(log))
-    wanted = {name for name in told if name is not None}
-    return Decisions(found, tuple(sorted(wanted)))
+    return Decisions(
+        rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
+    )
 
 
-def _asked_again(log: Path) -> list[str]:
+def asked_again(log: Path) -> set[str]:
     """Candidates that shadow calls asked."""
     pairs = LogStore(log).scan("outcome").filter(is_pair(), pl.col("sampling_probability") > 0)
-    found: list[str] = pairs.select(pl.col("candidate").unique()).collect()["candidate"].to_list()
-    return found
+    found = pairs.select(pl.col("candidate").unique()).collect()["candidate"]
+    return set(found.drop_nulls().to_list())
 
 
-def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evidence:
-    """Put the log's chances, outcomes and shadow pairs into the estimators' columns."""
+def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types: np.ndarray) -> Evidence:
+    """Put a part's chances, outcomes and shadow pairs into the estimators' columns; `types` are the log's.
+
+    Nobody is held yet: whether anything was drawn is known of the whole log.
+    """
     k = len(arms.arms)
     propensity = np.full((book.n, k), np.nan)
     locked = book.locked.copy()
@@ -77,29 +85,43 @@ def evidence_of(log: Path, book: Book, arms: Arms, decisions: Decisions) -> Evid
         _chances(propensity, arms, decisions.frame)
     taken = propensity[np.arange(book.n), arms.logged]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
-    held = _held(propensity, arms.logged, locked)
-    locked |= held
-    paired, chance, lost = _pairs(log, book, arms)
-    bandit = Bandit(arms.names, arms.logged, book.reward, propensity, book.session, locked, paired, chance)
-    types = book.frame["task_type"].fill_null("").to_numpy()
+    paired, chance, lost = _pairs(part, book, arms)
+    session = book.before + book.session
+    bandit = Bandit(arms.names, arms.logged, book.reward, propensity, session, locked, paired, chance)
     known = np.isfinite(book.reward)
-    count = np.bincount(arms.logged[known], minlength=k)
-    total = np.bincount(arms.logged[known], weights=book.reward[known], minlength=k)
-    by_arm = {
-        name: (float(total[i] / count[i]), int(count[i])) for i, name in enumerate(arms.names) if count[i]
-    }
-    kind = np.unique(types, return_inverse=True)[1]
-    return Evidence(bandit, kind, len(decisions.frame), lost, by_arm, int(held.sum()))
+    labels = np.stack(
+        [
+            np.bincount(arms.logged[known], minlength=k),
+            np.bincount(arms.logged[known], weights=book.reward[known], minlength=k),
+        ]
+    )
+    kind = np.searchsorted(types, types_of(book))
+    return Evidence(bandit, kind, len(decisions.frame), lost, labels)
 
 
-def _held(propensity: np.ndarray, logged: np.ndarray, locked: np.ndarray) -> np.ndarray:
-    """Decisions (n,) that had one arm only, such as those of a session that keeps what it drew.
+def was_drawn(evidence: Evidence) -> bool:
+    """Whether any decision without a lock had more than one arm."""
+    log = evidence.bandit
+    free = ~log.locked & np.isfinite(log.propensity).all(axis=1)
+    return bool((free & ~_sure(log.propensity, log.action, free)).any())
 
-    They tell of no other arm. None where no decision was drawn at all: what shadow calls say then stands.
+
+def held_by(evidence: Evidence) -> Evidence:
+    """The same where the log did draw: decisions that had one arm only are in no estimate.
+
+    They are such as those of a session that keeps what it drew, and tell of no other arm. Where no decision
+    was drawn at all, what shadow calls say stands.
     """
-    free = ~locked & np.isfinite(propensity).all(axis=1)
-    sure = free & (propensity[np.arange(len(logged)), logged] >= 1 - _SUM)
-    return sure if (free & ~sure).any() else np.zeros_like(sure)
+    log = evidence.bandit
+    held = _sure(log.propensity, log.action, ~log.locked & np.isfinite(log.propensity).all(axis=1))
+    return evidence._replace(bandit=log._replace(locked=log.locked | held), held=int(held.sum()))
+
+
+def _sure(propensity: np.ndarray, logged: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Which of the free decisions (n,) had one arm only."""
+    taken = np.nan_to_num(propensity[np.arange(len(logged)), logged])
+    found: np.ndarray = free & (taken >= 1 - _SUM)
+    return found
 
 
 def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
@@ -121,9 +143,9 @@ def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
     np.add.at(propensity, (row[keep], at[keep]), value[keep])
 
 
-def _pairs(log: Path, book: Book, arms: Arms) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+def _pairs(part: Slice, book: Book, arms: Arms) -> tuple[np.ndarray | None, np.ndarray | None, int]:
     """Rewards (n, k) of shadow calls, their chances (n, k) of being asked, and how many pairs have none."""
-    outcomes = LogStore(log).scan("outcome").filter(is_pair()).collect()
+    outcomes = part.outcomes(book.frame).filter(is_pair())
     if outcomes.is_empty():
         return None, None, 0
     requests = book.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
@@ -143,16 +165,10 @@ def _pairs(log: Path, book: Book, arms: Arms) -> tuple[np.ndarray | None, np.nda
     return (None, None, lost) if np.isnan(paired).all() else (paired, chance, lost)
 
 
-def reference_of(
-    book: Book, arms: Arms, decisions: Decisions, wanted: str | None, listed: np.ndarray
-) -> np.ndarray:
-    """Whose answer is to be equalled (n,): as receipts say, else what most of the money went to.
-
-    `listed` is what each call (n,) would cost by list price.
-    """
+def reference_of(book: Book, arms: Arms, decisions: Decisions, wanted: str | None, most: int) -> np.ndarray:
+    """Whose answer is to be equalled (n,): as receipts say, else the arm `most` of the money went to."""
     if wanted is not None:
         return np.full(book.n, arms.at(wanted, "--reference"))
-    most = int(np.bincount(arms.logged, weights=np.nan_to_num(listed)).argmax())
     found = np.full(book.n, most)
     if len(decisions.frame):
         said = {key_of(name): arms.find(name) for name in decisions.frame["reference"].drop_nulls().unique()}

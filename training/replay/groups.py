@@ -8,11 +8,12 @@ import numpy as np
 
 from features.errors import BadInput
 from training.replay.book import GROUPS
-from training.replay.court import quality_of
+from training.replay.court import judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.replay.book import Book
     from training.replay.entries import Entry
     from training.replay.result import Row
     from training.replay.stage import Stage
@@ -30,11 +31,9 @@ def check_group(key: str) -> str:
 
 def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: str) -> None:
     """Write into each row its cost, saving and quality by group; a session belongs to its first call's."""
-    book = stage.world.book
-    first = book.frame[book.starts[:-1]]
     column = check_group(key)
-    named = first["task_id"].fill_null(first["task_type"]) if column == "task" else first[column]
-    names = np.array(named.fill_null("unknown").to_list())
+    names = np.concatenate([_names(world.book, column) for world in stage.worlds.each()])
+    calls = np.concatenate([np.diff(world.book.starts) for world in stage.worlds.each()])
     money = entries[0].usd
     kinds, code = np.unique(names, return_inverse=True)
     order = np.argsort(-np.bincount(code, weights=money), kind="stable")[:SHOWN]
@@ -42,20 +41,27 @@ def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: 
     if len(kinds) > SHOWN:
         masks[OTHERS] = ~np.isin(code, order)
     for name, sessions in masks.items():
-        judge = stage.court.judge(sessions[book.session])
+        judge, count = stage.court.judge(sessions), int(calls[sessions].sum())
         today = float(money[sessions].sum())
-        for row, entry in zip(rows, entries, strict=True):
+        said = judged(judge, [_unjudged(entry) for entry in entries], count)
+        for row, entry, one in zip(rows, entries, said, strict=True):
             cost = float(entry.usd[sessions].sum())
-            said = quality_of(judge, _unjudged(entry), int(sessions[book.session].sum()))
             row.groups[name] = {
-                "calls": int(sessions[book.session].sum()),
+                "calls": count,
                 "cost_usd": cost,
                 "saving": 1 - cost / today if today > 0 else None,
-                "quality": said.quality,
-                "quality_ci": said.ci,
-                "ess": said.ess,
-                "supported": said.supported,
+                "quality": one.quality,
+                "quality_ci": one.ci,
+                "ess": one.ess,
+                "supported": one.supported,
             }
+
+
+def _names(book: Book, column: str) -> np.ndarray:
+    """Group (S,) of each session of a part."""
+    first = book.frame[book.starts[:-1]]
+    named = first["task_id"].fill_null(first["task_type"]) if column == "task_id" else first[column]
+    return np.array(named.fill_null("unknown").to_list())
 
 
 def _unjudged(entry: Entry) -> Entry:

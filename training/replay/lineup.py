@@ -17,11 +17,11 @@ from training.replay import controls
 from training.replay import matrix as of_matrix
 from training.replay.beliefs import beliefs_of
 from training.replay.choices import Certified, certified_by
-from training.replay.entries import Entry, entry_of, halves
+from training.replay.entries import Entry, halves
 from training.replay.matrix import MatrixJudge
 from training.replay.specs import DEFAULT_LEARNED, Spec
-from training.replay.walk import Manner, constant, walk
-from training.replay.world import play
+from training.replay.walk import AS_SERVED, Manner
+from training.replay.worlds import Play, play_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from router.gateway.settings import Settings
     from router.policy import Policy
     from training.replay.arms import Arms
+    from training.replay.entries import Take
     from training.replay.options import Options
     from training.replay.stage import Stage
+    from training.replay.world import World
 
 SWEEP = (0.0, 0.01, 0.05, 0.1, 0.2)  # max_loss of the frontier
 CORE_HOUR_USD = 0.05
@@ -48,31 +50,32 @@ class Asked(NamedTuple):
 
 def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
     """Everything that is played, the logged policy first."""
-    world, options = stage.world, asked.options
+    worlds, options = stage.worlds, asked.options
     router = router_usd(stage, options)
-    with Progress("policies", len(asked.specs) + len(world.arms.arms) + len(SWEEP) + 5) as progress:
-        alone = controls.pins(world, stage.barred, progress.advance)
+    pins = controls.pins(worlds, stage.barred)
+    learned = controls.learned(*_held(parse_policy(_learned(asked.settings)), stage, stage.bundle))
+    named = [] if stage.exact else [controls.logged()]
+    given = [_asked_for(stage, spec, asked) for spec in asked.specs]
+    sweep = _sweep() if options.frontier else []
+    plays = [*named, controls.reference(worlds), *learned, *pins, *sweep]
+    plays += [play for play in given if isinstance(play, Play)]
+    with Progress("policies", (len(plays) + 3) * len(worlds.parts)) as progress:
+        played = dict(zip(plays, play_all(worlds, plays, progress.advance), strict=True))
+        alone = {p.name.removeprefix("pin:"): e for p in pins if np.isfinite((e := played[p]).usd).all()}
         if not alone:
             raise BadInput("--without takes every candidate away that has a price")
-        learned = controls.learned(world, *_held(parse_policy(_learned(asked.settings)), stage, stage.bundle))
-        progress.advance(len(learned))
-        named = [_asked_for(stage, spec, asked) for spec in asked.specs]
-        for entry in (*named[1:], *(learned.values() if named else ())):
-            entry.played = None  # a route is told of the first alone
-        progress.advance(len(named))
-        sweep = _swept(stage, progress) if options.frontier else []
-    for entry in (*learned.values(), *sweep):
-        entry.router_usd = router
-    for entry, spec in zip(named, asked.specs, strict=True):
-        entry.router_usd = router if spec.policy is not None and spec.policy.kind == "learned" else 0.0
-    found = [_logged(stage), *named, *learned.values(), *_controls(stage, alone, learned["learned"], options)]
-    asked_for = {entry.name for entry in named}
-    found += [entry for entry in (*alone.values(), *sweep) if entry.name not in asked_for]
-    return (
-        found
-        if stage.matrix is None
-        else [*found, of_matrix.oracle(world, MatrixJudge(stage.matrix, world.reference))]
-    )
+        entries = [played[one] if isinstance(one, Play) else one for one in given]
+        of_learned, swept = [played[play] for play in learned], _once(sweep, played)
+        for entry in (*of_learned, *swept):
+            entry.router_usd = router
+        for entry, spec in zip(entries, asked.specs, strict=True):
+            entry.router_usd = router if spec.policy is not None and spec.policy.kind == "learned" else 0.0
+        beside = _controls(stage, alone, (of_learned[0], played[plays[len(named)]]), options, progress)
+    first = played[named[0]] if named else _logged(stage)
+    found = [first, *entries, *of_learned, *beside]
+    names = {entry.name for entry in entries}
+    found += [entry for entry in (*alone.values(), *swept) if entry.name not in names]
+    return [*found, of_matrix.oracle(*_known(stage))] if stage.exact else found
 
 
 def _learned(settings: Settings) -> str:
@@ -80,40 +83,56 @@ def _learned(settings: Settings) -> str:
     return settings.policy if parse_policy(settings.policy).kind == "learned" else DEFAULT_LEARNED
 
 
+def _known(stage: Stage) -> tuple[World, MatrixJudge]:
+    """The one part of a matrix, and who judges it."""
+    assert stage.matrix is not None
+    world = stage.worlds.at(0)
+    return world, MatrixJudge(stage.matrix, world.reference)
+
+
 def _logged(stage: Stage) -> Entry:
-    world = stage.world
-    if stage.matrix is not None and world.known is not None:
-        return of_matrix.logged(world, stage.matrix, MatrixJudge(stage.matrix, world.reference))
-    return entry_of("logged", play(world, world.arms.logged), world.arms, "logged", "as it was")
+    assert stage.matrix is not None
+    world, judge = _known(stage)
+    return of_matrix.logged(world, stage.matrix, judge)
 
 
-def _controls(stage: Stage, alone: dict[str, Entry], learned: Entry, options: Options) -> list[Entry]:
-    """What every answer stands beside."""
-    world = stage.world
-    reference = controls.reference(world)
-    half = halves(world.book.sessions, options.seed)[world.book.session]
+def _controls(
+    stage: Stage, alone: dict[str, Entry], beside: tuple[Entry, Entry], options: Options, progress: Progress
+) -> list[Entry]:
+    """What every answer stands beside; the learned policy and the reference are played already."""
+    worlds, (learned, reference) = stage.worlds, beside
+    half = halves(worlds.sessions, options.seed)
     judges = stage.court.judge(half), stage.court.judge(~half)
-    best = controls.best_single(world, alone, judges, options.seed)
-    cheap = controls.cheapest(world, alone, options.seed)
-    mix = controls.random_mix(world, (cheap, best or reference), learned.total)
     weak = min(alone.values(), key=lambda entry: entry.total).name.removeprefix("pin:")
-    pair = world.arms.at(weak, "cascade"), int(np.bincount(world.reference).argmax())
+    pair = worlds.arms.at(weak, "cascade"), worlds.reference
     steps = None if pair[0] == pair[1] else _cascade(stage, pair, options.check_noise, "cascade")
-    if steps is not None:
-        steps.role = "control"
-    return [entry for entry in (reference, best, cheap, mix, steps) if entry is not None]
+    asked = {
+        "best": controls.best_single(worlds, alone, judges, options.seed),
+        "cheap": controls.cheapest(worlds, alone, options.seed),
+        "steps": steps if isinstance(steps, Play) else None,
+    }
+    plays = {key: play for key, play in asked.items() if play is not None}
+    played = dict(zip(plays, play_all(worlds, list(plays.values()), progress.advance), strict=True))
+    best, cheap = played.get("best"), played["cheap"]
+    mix = controls.random_mix(worlds, (cheap, best or reference), learned.total)
+    last = played.get("steps", steps if isinstance(steps, Entry) else None)
+    if last is not None:
+        last.role = "control"
+    return [entry for entry in (reference, best, cheap, mix, last) if entry is not None]
 
 
-def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> Entry:
+def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> Play | Entry:
     """A checked first answer, else the second's; where outcomes are known, by these."""
-    if stage.matrix is None or stage.world.known is None:
-        return controls.cascade(stage.world, pair, noise, name)
-    world = stage.world
-    quality, asked = of_matrix.cascaded(MatrixJudge(stage.matrix, world.reference), pair, noise)
-    first, second = (stage.world.known[:, arm] for arm in pair)
+    if not stage.exact:
+        return controls.cascade(stage.worlds, pair, noise, name)
+    world, judge = _known(stage)
+    assert world.known is not None
+    quality, asked = of_matrix.cascaded(judge, pair, noise)
+    first, second = (world.known[:, arm] for arm in pair)
     names = [world.arms.names[arm] for arm in pair]
     usd = first + asked * second
-    refused = np.zeros(len(usd), dtype=bool) if world.budget is None else world.budget.refused(usd)
+    budget = stage.worlds.budget
+    refused = np.zeros(len(usd), dtype=bool) if budget is None else budget.refused(usd)
     usd = np.where(refused, 0.0, usd)
     calls = 1 + float(asked.mean())
     return Entry(
@@ -127,9 +146,9 @@ def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> En
     )
 
 
-def _asked_for(stage: Stage, spec: Spec, asked: Asked) -> Entry:
-    """Play what --policy names."""
-    world, arms = stage.world, stage.world.arms
+def _asked_for(stage: Stage, spec: Spec, asked: Asked) -> Play | Entry:
+    """What --policy names, to be played."""
+    arms = stage.worlds.arms
     where = f"--policy {spec.name}"
     for name in spec.named:
         if stage.barred[arms.at(name, where)]:
@@ -139,15 +158,21 @@ def _asked_for(stage: Stage, spec: Spec, asked: Asked) -> Entry:
         pair = arms.at(spec.cascade[0], where), arms.at(spec.cascade[1], where)
         return _cascade(stage, pair, asked.options.check_noise, spec.name)
     assert spec.policy is not None
-    bundle = stage.bundle
-    if spec.bundle is not None:
-        bundle = Bundle.load(bundle_folder(asked.settings.having(bundle=spec.bundle)))
-        world = world._replace(beliefs=beliefs_of(asked.log, world.book, arms, bundle))
     policy = spec.policy
     if policy.kind == "pin" and policy.candidate is not None and not policy.explore:
-        return entry_of(spec.name, constant(world, arms.at(policy.candidate, where)), arms)
+        return controls.pinned(spec.name, arms.at(policy.candidate, where), "policy")
+    if spec.bundle is None:
+        played, certified = _held(_known_by(policy, arms, where), stage, stage.bundle)
+        return controls.walked(spec.name, played, Manner(certified=certified))
+    bundle = Bundle.load(bundle_folder(asked.settings.having(bundle=spec.bundle)))
     played, certified = _held(_known_by(policy, arms, where), stage, bundle)
-    return entry_of(spec.name, walk(world, played, Manner(certified=certified)), arms)
+    found = controls.walked(spec.name, played, Manner(certified=certified))
+
+    def how(world: World, refused: np.ndarray | None) -> Take:
+        own = beliefs_of(stage.shelf.slices[world.part].requests, world.book, arms, bundle)
+        return found.how(world._replace(beliefs=own), refused)
+
+    return found._replace(how=how)
 
 
 def _held(policy: Policy, stage: Stage, bundle: Bundle) -> tuple[Policy, Certified | None]:
@@ -155,7 +180,7 @@ def _held(policy: Policy, stage: Stage, bundle: Bundle) -> tuple[Policy, Certifi
     found = held(policy, bundle.manifest)
     if found.certificate is None:
         return found.policy, None
-    return found.policy, certified_by(found.certificate, stage.world.arms)
+    return found.policy, certified_by(found.certificate, stage.worlds.arms)
 
 
 def _known_by(policy: Policy, arms: Arms, where: str) -> Policy:
@@ -165,14 +190,21 @@ def _known_by(policy: Policy, arms: Arms, where: str) -> Policy:
     return replace(policy, weights=weights, candidate=candidate)
 
 
-def _swept(stage: Stage, progress: Progress) -> list[Entry]:
-    """The learned policy at other losses: the frontier, each route once."""
-    found: list[Entry] = []
+def _sweep() -> list[Play]:
+    """The learned policy at other losses: the frontier."""
+    found = []
     for loss in SWEEP:
         policy = parse_policy(f"learned:max_loss={loss:g}")
-        entry = entry_of(f"learned:max_loss={loss:g}", walk(stage.world, policy), stage.world.arms, "sweep")
+        found.append(controls.walked(f"learned:max_loss={loss:g}", policy, AS_SERVED, "sweep"))
+    return found
+
+
+def _once(sweep: list[Play], played: dict[Play, Entry]) -> list[Entry]:
+    """What was swept, each route once."""
+    found: list[Entry] = []
+    for loss, play in zip(SWEEP, sweep, strict=False):
+        entry = played[play]
         entry.knob = loss
-        progress.advance()
         if not any(entry.total == other.total and entry.share == other.share for other in found):
             found.append(entry)
     return found
@@ -181,7 +213,7 @@ def _swept(stage: Stage, progress: Progress) -> list[Entry]:
 def router_usd(stage: Stage, options: Options) -> float:
     """What deciding every call costs."""
     if options.router_usd is not None:
-        return options.router_usd * stage.world.book.n
-    told = stage.decisions.frame["decide_ms"].drop_nulls()
-    each = float(told.mean()) if len(told) else DECIDE_MS  # type: ignore[arg-type]  # a float column's
-    return each / 3.6e6 * CORE_HOUR_USD * stage.world.book.n
+        return options.router_usd * stage.worlds.n
+    told = stage.shelf.decide_ms
+    each = DECIDE_MS if told is None else told
+    return each / 3.6e6 * CORE_HOUR_USD * stage.worlds.n

@@ -15,8 +15,11 @@ from training.replay.entries import Entry
 from training.replay.quality import Quality
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from training.replay.arms import Arms
     from training.replay.book import Book
+    from training.replay.entries import Target
     from training.replay.world import World
 
 MIN_TASKS = 20
@@ -83,7 +86,7 @@ def staged(world: World, matrix: Matrix) -> World:
     cells = np.where(matrix.cells[order] >= 0, matrix.cells[order], rows[:, None])
     part = book.rows(some)
     sessions = np.arange(len(rows))
-    part = part._replace(session=sessions, starts=np.arange(len(rows) + 1))
+    part = part._replace(session=sessions, starts=np.arange(len(rows) + 1))  # the whole log is one part
     return world._replace(
         book=part,
         arms=world.arms._replace(logged=world.arms.logged[rows]),
@@ -118,11 +121,15 @@ class MatrixJudge:
         self.base = self.reward[np.arange(matrix.n), base]
         self.keep = np.ones(matrix.n, dtype=bool) if which is None else which
 
-    def of(self, target: np.ndarray, _: float | None = None) -> Quality:
-        """Mean outcome of the arms chosen; its interval is over tasks."""
-        k = self.reward.shape[1]
-        chances = target if target.ndim == 2 else np.eye(k)[target]
+    def of(self, target: Target, _: float | None = None) -> Quality:
+        """Mean outcome of the arms chosen; its interval is over tasks. A matrix is one part."""
+        k, chosen = self.reward.shape[1], target(0)
+        chances = chosen if chosen.ndim == 2 else np.eye(k)[chosen]
         return self.quoted((chances * np.nan_to_num(self.reward)).sum(axis=1))
+
+    def every(self, targets: Sequence[Target], _: Sequence[float | None]) -> list[Quality]:
+        """The same of several."""
+        return [self.of(target) for target in targets]
 
     def quoted(self, reward: np.ndarray) -> Quality:
         """Quality of these outcomes (T,)."""
@@ -164,7 +171,7 @@ def oracle(world: World, judge: MatrixJudge) -> Entry:
         usd=usd,
         parts=dict.fromkeys(PARTS, 0.0) | {"output": float(usd.sum())},
         share={n: float(part) for n, part in zip(world.arms.names, calls, strict=True) if part},
-        target=route,
+        target=lambda _: route,
         role="bound",
         said="the cheapest of those that did best on each task; nobody can know it beforehand",
     )

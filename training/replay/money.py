@@ -9,7 +9,7 @@ import numpy as np
 from router import prices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from training.replay.arms import Arms
     from training.replay.book import Book
@@ -60,20 +60,43 @@ def rates_of(book: Book, arms: Arms, tokens: np.ndarray, clock: Clock | None = N
     return Rates(shelf.table(), at)
 
 
+def own_rates(book: Book) -> np.ndarray:
+    """Rates (n, 5) of what was logged, under the very names it was logged with; NaN where unknown."""
+    shelf = _Shelf()
+    at = np.full(book.n, -1, dtype=np.int32)
+    tiers = book.frame["service_tier"].fill_null("").to_numpy()
+    short = np.where(book.run, 0, book.prompt)
+    for sold, rows in _sold(book):
+        at[rows] = _placed(shelf, sold, book.ts_ms[rows], short[rows], tiers[rows])
+    found: np.ndarray = shelf.table()[at]
+    return found
+
+
+def listed(book: Book, own: np.ndarray) -> np.ndarray:
+    """USD (n,) of every logged call by list price (n, 5), as if nothing were cached."""
+    found: np.ndarray = book.prompt * own[:, 0] + book.output * own[:, 1]
+    return found
+
+
 def _own(
     book: Book, arms: Arms, shelf: _Shelf, at: np.ndarray, held: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     """What was logged is priced under the very names it was logged with."""
     ts_ms, short, tiers = held
+    for sold, rows in _sold(book):
+        own = arms.logged[rows]
+        at[rows, own] = _placed(shelf, sold, ts_ms[rows], short[rows, own], tiers[rows])
+
+
+def _sold(book: Book) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+    """Each model and its seller as they were logged, and the calls that were."""
     models = (
         book.frame["model_served"].fill_null(book.frame["model_requested"]).fill_null(book.frame["candidate"])
     )
     names = models + "\x00" + book.frame["provider"].fill_null("")
     for name in names.unique():
-        rows = np.flatnonzero((names == name).to_numpy())
         model, _, provider = name.partition("\x00")
-        own = arms.logged[rows]
-        at[rows, own] = _placed(shelf, (model, provider or None), ts_ms[rows], short[rows, own], tiers[rows])
+        yield (model, provider or None), np.flatnonzero((names == name).to_numpy())
 
 
 def _placed(

@@ -36,9 +36,9 @@ def clock_of(said: str) -> Callable[[np.ndarray], np.ndarray] | None:
 
 
 @contextlib.contextmanager
-def priced_at(said: str) -> Iterator[None]:
+def priced_at(said: str | None) -> Iterator[None]:
     """Lay a price file over the published table; BadInput where it is neither a date nor a file."""
-    if as_of(said) is not None:
+    if said is None or as_of(said) is not None:
         yield
         return
     if not Path(said).is_file():

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from training.estimators import scores as of
-from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, estimate, interval
-from training.estimators.intervals import effective_size
-from training.estimators.model import table_model
-from training.estimators.paired import paired, share_of_logged
+from training.estimators.bandit import Bandit
+from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, WANTED_HALF_WIDTH, Missing, missing_of
+from training.estimators.intervals import Interval, as_share, of_products
+from training.estimators.paired import share_by
+from training.estimators.support import Support, support_of, verdict
 
 if TYPE_CHECKING:
-    from training.estimators.estimate import Missing
-    from training.replay.evidence import Evidence
+    from training.estimators.bandit import Whole
+    from training.replay.judge import Scored
 
 MIN_LABELS = 30  # of answers the policy itself gave, before their mean is quoted
 MIN_SESSIONS = 10
+LOGGED = np.array([0.0, 0.0, 1.0, 0.0])
+WAYS = {"dr": np.array([1.0, 0.0, 0.0, 0.0]), "paired": np.array([0.0, 1.0, 0.0, 0.0])}
 
 
 class Quality(NamedTuple):
@@ -36,97 +38,109 @@ class Quality(NamedTuple):
     gain_ci: tuple[float, float] | None = None
 
 
-class Judge:
-    """Estimates of many policies on one log; what doesn't depend on the policy is made once."""
+class Told(NamedTuple):
+    """What is known of the logged answers of a log."""
 
-    def __init__(self, evidence: Evidence, which: np.ndarray | None = None) -> None:
-        log = evidence.bandit
-        keep = ~log.locked if which is None else ~log.locked & which
-        self.keep = keep
-        self.log = log.rows(keep)
-        self.kind = evidence.kind[keep]
-        self.model = table_model(self.log, self.kind) if keep.any() else np.zeros((0, len(log.arms)))
+    arms: tuple[str, ...]
+    whole: Whole
+    squares: float  # of known rewards
+    sessions: int  # with any
+    ess: float  # effective answers, each counting one over the share known of its arm
 
-    def of(self, target: np.ndarray, call_usd: float | None = None) -> Quality:
-        """Quality of a policy of these chances (n, k), or of a route (n,) of arms."""
-        log = self.log
-        if not log.n:
-            return Quality(why="every call of the log was locked: no policy had a choice")
-        chances = self._chances(target)
-        known = np.isfinite(log.reward)
-        if np.allclose(chances[np.arange(log.n), log.action], 1.0):
-            return self._as_logged(known)
-        if not known.any() and log.paired is None:
-            return Quality(why="no answer of the log has a known outcome; `samediff label`, or post outcomes")
-        answer = estimate(log, chances, self.model, call_usd=call_usd)
-        found = answer.quality
-        if found is None or found.quality is None:
-            ess = answer.support.ess + answer.support.pairs_ess
-            return Quality(ess=ess, why=answer.refused, missing=_enough(answer.missing, ess, call_usd))
-        ess = found.ess or 0.0
-        said = Quality(found.quality, found.quality_ci, ess, True, found.name, missing=answer.missing)
-        return self._gained(said, chances) if known.any() else said
+    @property
+    def labels(self) -> int:
+        """Known rewards."""
+        return int(self.whole.labelled.sum())
 
-    def _gained(self, said: Quality, target: np.ndarray) -> Quality:
-        """The same with what it gains over the logged answers, score by score, where these are known."""
-        log = self.log
-        if self._unlabelled()[0] > MAX_UNSUPPORTED:
-            return said
-        scores = np.zeros(log.n)
-        share = {"dr": 1.0, "paired": 0.0}.get(said.how or "")
-        share = share_of_logged(log, target) if share is None else share
-        if share:
-            scores += share * of.doubly_robust(log, target, self.model)
-        if share < 1:
-            scores += (1 - share) * paired(log, target, self.model)
-        found = interval(scores - of.as_logged(log), log.cluster)
-        return said._replace(gain=found.mean, gain_ci=(found.low, found.high))
+    @property
+    def variance(self) -> float | None:
+        """Variance of known rewards; None with fewer than two."""
+        n = self.labels
+        return None if n < 2 else max(self.squares / n - (float(self.whole.total.sum()) / n) ** 2, 0.0)
 
-    def _chances(self, target: np.ndarray) -> np.ndarray:
-        if target.ndim == 2:
-            chances: np.ndarray = target[self.keep].astype(np.float64)
-            return chances
-        certain: np.ndarray = np.eye(len(self.log.arms))[target[self.keep]]
-        return certain
-
-    def _as_logged(self, known: np.ndarray) -> Quality:
-        """The mean of what was logged, each arm as often as it answered: this policy did answer all that."""
-        log = self.log
-        labels, sessions = int(known.sum()), len(np.unique(log.cluster[known]))
-        ess = effective_size(of.heard(log))
-        if labels < MIN_LABELS or sessions < MIN_SESSIONS:
-            return Quality(
-                ess=float(labels),
-                why=f"{labels:,} of the logged answers in {sessions:,} sessions have a known outcome, "
-                f"{MIN_LABELS} in {MIN_SESSIONS} are needed",
-            )
-        share, names = self._unlabelled()
-        if share > MAX_UNSUPPORTED:
-            return Quality(
-                ess=ess, why=f"no outcome of {names} is known, which gave {share:.0%} of the answers"
-            )
-        if ess < MIN_LABELS:
-            return Quality(
-                ess=ess,
-                why=f"the arms are labelled so unequally that {labels:,} known outcomes are worth {ess:.0f}, "
-                f"{MIN_LABELS} are needed",
-            )
-        found = interval(of.as_logged(log), log.cluster)
-        ends = (max(0.0, found.low), min(1.0, found.high))
-        return Quality(found.mean, ends, ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
-
-    def _unlabelled(self) -> tuple[float, str]:
+    def unlabelled(self) -> tuple[float, str]:
         """Share of the answers that are of arms without any known outcome, and whose they are."""
-        log = self.log
-        silent = of.share_known(log) == 0
-        theirs = silent[log.action]
-        names = [log.arms[arm] for arm in np.unique(log.action[theirs])]
-        return float(theirs.mean()), " and ".join(names)
+        silent = (self.whole.labelled == 0) & (self.whole.answered > 0)
+        share = float(self.whole.answered[silent].sum()) / max(self.whole.n, 1)
+        return share, " and ".join(self.arms[arm] for arm in np.flatnonzero(silent))
 
 
-def _enough(missing: Missing | None, ess: float, call_usd: float | None) -> Missing | None:
+def in_words(found: Scored | None, told: Told, call_usd: float | None) -> Quality:
+    """What the sums of a policy come to; None where no decision was free."""
+    if found is None:
+        return Quality(why="every call of the log was locked: no policy had a choice")
+    if found.same:
+        return _as_logged(found, told)
+    whole = told.whole
+    support = support_of(found.seen, _arms(told), locked=0)
+    errors = {name: _interval(found, way).error for name, way in _ways(found, told, support).items()}
+    missing = missing_of(errors, (found.seen, support), told.variance, call_usd)
+    if not told.labels and not whole.asked.any():
+        why = "no answer of the log has a known outcome; `samediff label`, or post outcomes"
+        return Quality(why=why, missing=_enough(missing, 0.0, call_usd))
+    best, refused = verdict(support)
+    if best is None:
+        ess = support.ess + support.pairs_ess
+        return Quality(ess=ess, why=refused, missing=_enough(missing, ess, call_usd))
+    way = _ways(found, told, support)[best]
+    answer = as_share(_interval(found, way))
+    ends = (answer.low, answer.high)
+    ess = {"paired": support.pairs_ess, "combined": support.ess + support.pairs_ess}.get(best, support.ess)
+    said = Quality(answer.mean, ends, ess, True, best, missing=missing)
+    if not told.labels or told.unlabelled()[0] > MAX_UNSUPPORTED:
+        return said
+    gain = _interval(found, way - LOGGED)  # score by score, on the same decisions
+    return said._replace(gain=gain.mean, gain_ci=(gain.low, gain.high))
+
+
+def _arms(told: Told) -> Bandit:
+    """A log of no decisions with these arms and sums."""
+    no, none = np.zeros(0), np.zeros((0, len(told.arms)))
+    return Bandit(told.arms, no, no, none, no, no, whole=told.whole)
+
+
+def _ways(found: Scored, told: Told, support: Support) -> dict[str, np.ndarray]:
+    """How the scores that may be quoted are made of what is summed up."""
+    seen, pairs = found.seen, bool(support.pairs)
+    robust = bool(support.with_propensity == seen.n and told.labels)
+    ways = {name: way for name, way in WAYS.items() if (robust if name == "dr" else pairs)}
+    if robust and pairs and support.ess > 0:
+        share = share_by(seen.logged / seen.n, seen.asked / seen.n)
+        ways["combined"] = share * WAYS["dr"] + (1 - share) * WAYS["paired"]
+    return ways
+
+
+def _interval(found: Scored, way: np.ndarray) -> Interval:
+    """Mean and interval of scores that are this sum of those that are known."""
+    return of_products(way, found.sums, found.products, found.sessions)
+
+
+def _as_logged(found: Scored, told: Told) -> Quality:
+    """The mean of what was logged, each arm as often as it answered: this policy did answer all that."""
+    if told.labels < MIN_LABELS or told.sessions < MIN_SESSIONS:
+        return Quality(
+            ess=float(told.labels),
+            why=f"{told.labels:,} of the logged answers in {told.sessions:,} sessions have a known outcome, "
+            f"{MIN_LABELS} in {MIN_SESSIONS} are needed",
+        )
+    share, names = told.unlabelled()
+    if share > MAX_UNSUPPORTED:
+        return Quality(
+            ess=told.ess, why=f"no outcome of {names} is known, which gave {share:.0%} of the answers"
+        )
+    if told.ess < MIN_LABELS:
+        return Quality(
+            ess=told.ess,
+            why=f"the arms are labelled so unequally that {told.labels:,} known outcomes are worth "
+            f"{told.ess:.0f}, {MIN_LABELS} are needed",
+        )
+    answer = as_share(_interval(found, LOGGED))
+    ends = (answer.low, answer.high)
+    return Quality(answer.mean, ends, told.ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
+
+
+def _enough(missing: Missing | None, ess: float, call_usd: float | None) -> Missing:
     """The shadow calls that are missing, no fewer than make enough effective decisions: each is about one."""
-    if missing is None:
-        return None
-    pairs = max(missing.pairs, math.ceil(MIN_ESS - ess))
-    return replace(missing, pairs=pairs, usd=None if call_usd is None else pairs * call_usd)
+    said = Missing(half_width=WANTED_HALF_WIDTH, pairs=0, usd=None) if missing is None else missing
+    pairs = max(said.pairs, math.ceil(round(MIN_ESS - ess, 6)), 1)
+    return replace(said, pairs=pairs, usd=None if call_usd is None else pairs * call_usd)

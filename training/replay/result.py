@@ -54,6 +54,9 @@ class Result(msgspec.Struct, kw_only=True):
     cached_tokens_replayed: float
     reproduction: str  # met, explained, within_noise or failed
     reproduction_says: str
+    calls_apart: int = 0  # calls whose recorded cost is more than 2 % off their own counts
+    calls_apart_recorded_usd: float = 0.0
+    calls_apart_listed_usd: float = 0.0
     reasons: dict[str, int]
     left_out: dict[str, int]
     sessions: int

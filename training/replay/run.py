@@ -9,11 +9,12 @@ import numpy as np
 
 from router import prices
 from training.replay.advise import advise
+from training.replay.bills import bills_of
 from training.replay.caveats import caveats_of
 from training.replay.groups import in_groups
 from training.replay.lineup import Asked, entries_of
 from training.replay.options import check
-from training.replay.reproduce import bills_of, reproduce
+from training.replay.reproduce import reproduce
 from training.replay.result import Result
 from training.replay.rows import rows_of
 from training.replay.specs import parse_specs
@@ -37,15 +38,13 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     prices.use(settings.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
     stage = set_up(log, options, settings, asked.specs)
-    bills = bills_of(log, stage.world)
-    stage = stage._replace(world=stage.world._replace(scale=bills.scale))
-    played = as_matrix(stage, bills.usd)
-    met = reproduce(stage.world, bills, known=played.matrix is not None)
+    bills = bills_of(log, stage.worlds)
+    stage = stage._replace(worlds=stage.worlds._replace(scale=bills.scale))
+    played = as_matrix(stage)
+    met = reproduce(stage.worlds, bills, stage.shelf.left_out, known=played.matrix is not None)
     result = _first(log, met, stage)
     if met.ok:
-        stage = played
-        stage = stage._replace(world=as_asked(stage.world, options))
-        _told(result, stage, asked)
+        _told(result, played._replace(worlds=as_asked(played.worlds, options)), asked)
     result.seconds = round(time.monotonic() - started, 3)
     return result
 
@@ -54,7 +53,7 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     """Play everything, and write down what came of it."""
     options = asked.options
     entries = entries_of(stage, asked)
-    stage.court.sit(entries, stage.world.book.n)
+    stage.court.sit(entries, stage.worlds.n)
     base = "logged" if stage.matrix is None else "reference"
     result.policies = rows_of(entries, base, options)
     if options.group_by is not None:
@@ -64,8 +63,8 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
     result.caveats += caveats_of(stage, result, options)
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
-    result.routes = routes_of(stage.world, _named(entries, base), _shown(entries, asked))
-    result.calibration = calibration_of(stage.world)
+    result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
+    result.calibration = calibration_of(stage.worlds)
 
 
 def _named(entries: list[Entry], name: str) -> Entry:
@@ -79,8 +78,11 @@ def _shown(entries: list[Entry], asked: Asked) -> Entry:
 
 def _first(log: Path, check: Reproduction, stage: Stage) -> Result:
     """The reproduction, which stands alone where it fails."""
-    world, evidence = stage.world, stage.evidence
-    names = world.arms.names
+    names = stage.worlds.arms.names
+    free, labels = 0, np.zeros((2, len(names)))
+    for part in stage.evidence:
+        free += int((~part.bandit.locked).sum())
+        labels += part.labels
     return Result(
         log=str(log),
         billed_usd=check.billed_usd,
@@ -100,12 +102,15 @@ def _first(log: Path, check: Reproduction, stage: Stage) -> Result:
         sessions=check.sessions,
         calls=check.calls,
         whole_runs=check.whole_runs,
-        free_decisions=int((~evidence.bandit.locked).sum()),
-        decided=evidence.decided,
-        labelled=int(np.isfinite(world.book.reward).sum()),
-        reference=names[int(np.bincount(world.reference).argmax())],
+        calls_apart=check.calls_apart,
+        calls_apart_recorded_usd=check.calls_apart_recorded_usd,
+        calls_apart_listed_usd=check.calls_apart_listed_usd,
+        free_decisions=free,
+        decided=stage.shelf.decided,
+        labelled=int(labels[0].sum()),
+        reference=names[stage.worlds.reference],
         arms=list(names),
-        labels_by_arm=evidence.by_arm,
+        labels_by_arm={n: (float(s / c), int(c)) for n, c, s in zip(names, *labels, strict=True) if c},
         output_tokens_by=stage.lengths,
         price_version=prices.PRICE_VERSION,
     )

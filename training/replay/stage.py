@@ -8,152 +8,186 @@ import numpy as np
 
 from features.errors import BadInput
 from models.bundle import Bundle
-from router import prices
 from router.catalog import Catalog
 from router.offline import bundle_folder
+from training.progress import track
+from training.replay import beliefs as believed
 from training.replay.arms import Arms, arms_of, barred, excluded, spoken
-from training.replay.beliefs import Beliefs, beliefs_of, lengths, lengths_ahead, prompts
-from training.replay.book import Book, read_book
+from training.replay.bills import billed_calls
+from training.replay.books import Shelf, read_shelf
 from training.replay.budget import budget_of
-from training.replay.caches import caches_of, fare
+from training.replay.caches import Tally, caches_of, fare_of, tally_of
 from training.replay.court import Court
-from training.replay.evidence import Decisions, Evidence, evidence_of, read_decisions, reference_of
+from training.replay.evidence import Evidence, evidence_of, held_by, reference_of, was_drawn
 from training.replay.matrix import Matrix, matrix_of, staged
-from training.replay.money import Rates, rates_of
+from training.replay.money import listed, own_rates, rates_of
+from training.replay.parts import Parts
+from training.replay.plan import plan
 from training.replay.pricing import clock_of, priced_at
 from training.replay.world import World
+from training.replay.worlds import Worlds, of_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from router.gateway.settings import Settings
+    from training.replay.beliefs import Sizes
     from training.replay.options import Options
     from training.replay.specs import Spec
 
 
 class Stage(NamedTuple):
-    """A world with what it was made of."""
+    """Worlds with what they were made of."""
 
-    world: World
+    shelf: Shelf
+    worlds: Worlds
     catalog: Catalog
     bundle: Bundle
-    decisions: Decisions
-    evidence: Evidence
+    evidence: Parts[Evidence]
     barred: np.ndarray
     lengths: dict[str, str]
     matrix: Matrix | None = None
 
     @property
+    def exact(self) -> bool:
+        """Whether what each answer cost, and how good it was, is told by the log."""
+        return self.matrix is not None and self.worlds.at(0).known is not None
+
+    @property
     def court(self) -> Court:
         """Where policies are judged."""
-        return Court(self.evidence, self.world.reference, self.matrix)
+        return Court(self.evidence, self.matrix and (self.matrix, self.worlds.at(0).reference))
+
+
+class _Sums(NamedTuple):
+    """What is known of the whole log once all parts have been looked at."""
+
+    sizes: Sizes
+    tally: Tally
+    usd: np.ndarray  # (k,) by list price, of what each arm answered
+    drawn: bool
 
 
 def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -> Stage:
     """Read the log and set up the world at the log's own prices and caches."""
-    book = read_book(log, options)
     catalog = Catalog.load(settings.catalog)
     bundle = Bundle.load(bundle_folder(settings))
-    decisions = read_decisions(log, book)
-    named = tuple(dict.fromkeys([*decisions.named, *(name for spec in specs for name in spec.named)]))
-    arms = arms_of(book, catalog, bundle, options, named)
-    tokens = prompts(book, arms)
-    rates = rates_of(book, arms, tokens)
-    unpriced = rates.at[np.arange(book.n), arms.logged] < 0
-    if _is_matrix(book, arms, rates):  # what each answer cost is told by the log itself
-        unpriced &= np.isnan(book.recorded)
-    if unpriced.all():
-        raise BadInput(f"{log}: {prices.why_unknown(*_first_model(book))}")
-    if unpriced.any():
-        book = book.without(unpriced, "no price is known of their model")
-        decisions = read_decisions(log, book)
-        arms = arms_of(book, catalog, bundle, options, named)
-        tokens = prompts(book, arms)
-        rates = rates_of(book, arms, tokens)
-    beliefs = beliefs_of(log, book, arms, bundle)
-    output, how = lengths(book, arms, beliefs, own_bundle=bundle.kind == "trained")
-    world = _world(book, arms, (tokens, output), rates, beliefs, (decisions, options))
-    return Stage(
-        world, catalog, bundle, decisions, evidence_of(log, book, arms, decisions), barred(arms, options), how
-    )
+    shelf = read_shelf(log, plan(log, options), (catalog, bundle, options))
+    named = tuple(dict.fromkeys([*shelf.named, *(name for spec in specs for name in spec.named)]))
+    arms = arms_of(shelf.census, catalog, bundle, options, named)
+    evidence, sums = _looked_at(shelf, arms)
+    if sums.drawn:
+        evidence = evidence.map(held_by)
+    worlds: Parts[World] = Parts(many=shelf.books.many)
+    how = np.zeros((len(arms.arms), len(believed.HOW)), dtype=np.int64)
+    for part in track(range(len(shelf.books)), "beliefs", len(shelf.books)):
+        world, said = _world(shelf, part, arms, sums, (bundle, options))
+        worlds.add(world)
+        how += said
+    lengths = believed.in_words(how, arms)
+    gone = barred(arms, options)
+    return Stage(shelf, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths)
 
 
-def _is_matrix(book: Book, arms: Arms, rates: Rates) -> bool:
-    return (
-        matrix_of(book, arms, np.where(np.isnan(book.recorded), _listed(book, arms, rates), 1.0)) is not None
-    )
-
-
-def _listed(book: Book, arms: Arms, rates: Rates) -> np.ndarray:
-    """USD (n,) of every logged call by list price, as if nothing were cached."""
-    own = rates.of(np.arange(book.n), arms.logged)
-    found: np.ndarray = book.prompt * own[:, 0] + book.output * own[:, 1]
-    return found
-
-
-def _first_model(book: Book) -> tuple[str, str | None]:
-    row = book.frame.row(0, named=True)
-    return row["model_served"] or row["model_requested"] or row["candidate"], row["provider"]
+def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
+    """The evidence of each part, and the sums over all of them."""
+    evidence: Parts[Evidence] = Parts(many=shelf.books.many)
+    found: _Sums | None = None
+    for at, book in enumerate(shelf.books):
+        mine = arms.of(book)
+        told = evidence_of(shelf.slices[at], book, mine, shelf.receipts[at], shelf.types)
+        evidence.add(told)
+        usd = np.nan_to_num(listed(book, own_rates(book)))
+        own = _Sums(
+            believed.sizes_of(book, mine, shelf.types),
+            tally_of(book, mine, caches_of(book, mine, shelf.kinds)),
+            np.bincount(mine.logged, weights=usd, minlength=len(arms.arms)),
+            was_drawn(told),
+        )
+        found = (
+            own
+            if found is None
+            else _Sums(
+                found.sizes.plus(own.sizes),
+                found.tally.plus(own.tally),
+                found.usd + own.usd,
+                found.drawn or own.drawn,
+            )
+        )
+    assert found is not None
+    return evidence, found
 
 
 def _world(
-    book: Book,
-    arms: Arms,
-    sizes: tuple[np.ndarray, np.ndarray],
-    rates: Rates,
-    beliefs: Beliefs,
-    about: tuple[Decisions, Options],
-) -> World:
-    tokens, output = sizes
-    caches = caches_of(book, arms)
-    listed = _listed(book, arms, rates)
-    return World(
+    shelf: Shelf, part: int, arms: Arms, sums: _Sums, about: tuple[Bundle, Options]
+) -> tuple[World, np.ndarray]:
+    """One part's world, and by what the lengths of its answers were told (k, 3)."""
+    bundle, options = about
+    book, slice_ = shelf.books[part], shelf.slices[part]
+    mine = arms.of(book)
+    tokens = believed.prompts(book, mine, sums.sizes)
+    beliefs = believed.beliefs_of(slice_.requests, book, mine, bundle)
+    output, how = believed.lengths(book, mine, beliefs, sums.sizes, own_bundle=bundle.kind == "trained")
+    caches = caches_of(book, mine, shelf.kinds)
+    world = World(
         book=book,
-        arms=arms,
+        arms=mine,
         tokens=tokens,
         output=output,
-        rates=rates,
-        ahead=rates_of(book, arms, lengths_ahead(tokens, beliefs)),
+        rates=rates_of(book, mine, tokens),
+        ahead=rates_of(book, mine, believed.lengths_ahead(tokens, beliefs)),
         caches=caches,
-        fares=fare(book, arms, caches, tokens, output),
+        fares=fare_of(sums.tally, caches.rules),
         beliefs=beliefs,
-        excluded=excluded(book, arms, tokens) | spoken(book, arms),
-        reference=reference_of(book, arms, about[0], about[1].reference, listed),
-        draw=_draws(book),
+        excluded=excluded(book, mine, tokens) | spoken(book, mine),
+        reference=reference_of(book, mine, shelf.receipts[part], options.reference, int(sums.usd.argmax())),
+        draw=_draws(book.frame["request_id"].to_list()),
         scale=np.ones(book.sessions),
+        part=part,
     )
+    return world, how
 
 
-def _draws(book: Book) -> np.ndarray:
+def _draws(ids: list[str]) -> np.ndarray:
     """The number in 0..1 that a decision on each request id draws, as served."""
     import xxhash
 
-    return np.array([(xxhash.xxh3_64_intdigest(i.encode()) >> 1) / 2**63 for i in book.frame["request_id"]])
+    return np.array([(xxhash.xxh3_64_intdigest(i.encode()) >> 1) / 2**63 for i in ids])
 
 
-def as_matrix(stage: Stage, usd: np.ndarray) -> Stage:
-    """The stage of an outcome matrix, if the log is one; `usd` (n,) is what each row was billed."""
-    matrix = matrix_of(stage.world.book, stage.world.arms, usd)
+def as_matrix(stage: Stage) -> Stage:
+    """The stage of an outcome matrix, if the log is one, which is billed as its sessions are scaled."""
+    if len(stage.worlds.parts) > 1:
+        return stage
+    world = stage.worlds.at(0)
+    matrix = matrix_of(world.book, world.arms, billed_calls(world))
     if matrix is None:
         return stage
-    return stage._replace(
-        world=staged(stage.world, matrix), matrix=matrix, barred=stage.barred | ~matrix.arms
-    )
+    worlds = of_parts(Parts([staged(world, matrix)]), stage.worlds.arms)
+    return stage._replace(worlds=worlds, matrix=matrix, barred=stage.barred | ~matrix.arms)
 
 
-def as_asked(world: World, options: Options) -> World:
-    """The world as the question has it: other prices, other caches, candidates gone."""
-    gone = barred(world.arms, options)
-    out = world.excluded | gone[None, :]
-    if gone[np.unique(world.reference)].any():
+def as_asked(worlds: Worlds, options: Options) -> Worlds:
+    """The worlds as the question has them: other prices, other caches, candidates gone."""
+    gone = barred(worlds.arms, options)
+    references = {int(arm) for world in worlds.each() for arm in np.unique(world.reference)}
+    if any(gone[arm] for arm in references):
         raise BadInput("--without takes the reference away: name another one with --reference")
-    world = world._replace(excluded=out, budget=budget_of(options.budget, world.book))
-    if options.cache != "on":
-        world = world._replace(caches=caches_of(world.book, world.arms, options.cache))
-    if options.prices is not None:
+    budget = budget_of(options.budget, (world.book for world in worlds.each()))
+    changes = gone.any() or options.cache != "on" or options.prices is not None
+    if changes:
         with priced_at(options.prices):
-            clock = clock_of(options.prices)
-            book, ahead = world.book, lengths_ahead(world.tokens, world.beliefs)
-            rates = (rates_of(book, world.arms, sizes, clock) for sizes in (world.tokens, ahead))
-            world = world._replace(rates=next(rates), ahead=next(rates), known=None)
+            worlds = worlds.changed(lambda world: _asked(world, options, gone))
+    return worlds._replace(budget=budget)
+
+
+def _asked(world: World, options: Options, gone: np.ndarray) -> World:
+    world = world._replace(excluded=world.excluded | gone[None, :])
+    if options.cache != "on":
+        world = world._replace(caches=caches_of(world.book, world.arms, world.caches.kinds, options.cache))
+    if options.prices is not None:
+        clock = clock_of(options.prices)
+        ahead = believed.lengths_ahead(world.tokens, world.beliefs)
+        rates = (rates_of(world.book, world.arms, sizes, clock) for sizes in (world.tokens, ahead))
+        world = world._replace(rates=next(rates), ahead=next(rates), known=None)
     return world

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from features.cache.bulk import WHYS
+from training.replay.world import play
 
 if TYPE_CHECKING:
     from training.replay.entries import Entry
-    from training.replay.world import World
+    from training.replay.world import Played, World
+    from training.replay.worlds import Worlds
 
 SESSIONS = 5  # that gain or lose most
 TURNS = 6  # of a receipt
@@ -18,56 +20,77 @@ MOVES = 12
 BINS = 10
 
 
-def routes_of(world: World, today: Entry, other: Entry) -> dict[str, Any]:
+def routes_of(worlds: Worlds, today: Entry, other: Entry) -> dict[str, Any]:
     """Which calls go elsewhere, and the sessions that gain and lose most with their receipts."""
-    if today.played is None or other.played is None:
+    if today.route is None or other.route is None:
         return {}
-    names = np.array(world.arms.names)
-    before, after = today.played.route, other.played.route
-    apart = before != after
-    delta = other.played.bill.total - today.played.bill.total
-    pairs, where = np.unique(np.stack([before[apart], after[apart]]), axis=1, return_inverse=True)
-    moves = [
-        {
-            "from": str(names[pairs[0, i]]),
-            "to": str(names[pairs[1, i]]),
-            "calls": int((where.ravel() == i).sum()),
-            "usd": float(np.nansum(delta[apart][where.ravel() == i])),
-        }
-        for i in range(pairs.shape[1])
-    ]
     gain = other.usd - today.usd
     order = np.argsort(gain)
-    chosen = [s for s in order[:SESSIONS] if gain[s] < 0], [s for s in order[::-1][:SESSIONS] if gain[s] > 0]
+    least, most = order[:SESSIONS], order[::-1][:SESSIONS]
+    chosen = [int(s) for s in least if gain[s] < 0], [int(s) for s in most if gain[s] > 0]
+    k = len(worlds.arms.arms)
+    calls, usd = np.zeros(k * k), np.zeros(k * k)
+    told: dict[int, dict[str, Any]] = {}
+    for world in worlds.each():
+        pair = _Pair(world, _again(world, today), _again(world, other))
+        before, after = pair.before.route, pair.after.route
+        apart = before != after
+        move = before[apart].astype(np.int64) * k + after[apart]
+        delta = np.nan_to_num(pair.after.bill.total - pair.before.bill.total)[apart]
+        calls += np.bincount(move, minlength=k * k)
+        usd += np.bincount(move, delta, k * k)
+        mine = (s for s in (*chosen[0], *chosen[1]) if 0 <= s - world.book.before < world.book.sessions)
+        told |= {s: _session(pair, s, today, other) for s in mine}
+    names = worlds.arms.names
+    moves = [
+        {"from": names[i // k], "to": names[i % k], "calls": int(calls[i]), "usd": float(usd[i])}
+        for i in np.flatnonzero(calls)
+    ]
     return {
         "policy": other.name,
-        "calls_elsewhere": int(apart.sum()),
+        "calls_elsewhere": int(calls.sum()),
         "moves": sorted(moves, key=lambda move: -abs(float(str(move["usd"]))))[:MOVES],
-        "gain_most": [_session(world, int(s), today, other) for s in chosen[0]],
-        "lose_most": [_session(world, int(s), today, other) for s in chosen[1]],
+        "gain_most": [told[s] for s in chosen[0]],
+        "lose_most": [told[s] for s in chosen[1]],
     }
 
 
-def _session(world: World, s: int, today: Entry, other: Entry) -> dict[str, Any]:
+class _Pair(NamedTuple):
+    """A part of the log under two policies."""
+
+    world: World
+    before: Played
+    after: Played
+
+
+def _again(world: World, entry: Entry) -> Played:
+    """A part of an entry's route, priced again."""
+    assert entry.route is not None
+    refused = None if entry.turned_away is None else entry.turned_away(world.part)
+    return play(world, entry.route(world.part).astype(np.int64), refused=refused)
+
+
+def _session(pair: _Pair, s: int, today: Entry, other: Entry) -> dict[str, Any]:
     """One session, and the turns that make most of the difference."""
-    book = world.book
-    rows = np.arange(book.starts[s], book.starts[s + 1])
-    delta = np.abs(np.nan_to_num(other.played.bill.total[rows] - today.played.bill.total[rows]))
+    book, at = pair.world.book, s - pair.world.book.before
+    rows = np.arange(book.starts[at], book.starts[at + 1])
+    delta = np.abs(np.nan_to_num(pair.after.bill.total[rows] - pair.before.bill.total[rows]))
     told = np.sort(rows[np.argsort(-delta)[:TURNS]])
     return {
         "session": book.frame["session_id"][int(rows[0])],
         "calls": len(rows),
         "logged_usd": float(today.usd[s]),
         "usd": float(other.usd[s]),
-        "receipts": [_receipt(world, int(row), int(row - rows[0]), today, other) for row in told],
+        "receipts": [_receipt(pair, int(row), int(row - rows[0])) for row in told],
     }
 
 
-def _receipt(world: World, row: int, turn: int, today: Entry, other: Entry) -> dict[str, Any]:
+def _receipt(pair: _Pair, row: int, turn: int) -> dict[str, Any]:
     """One turn under both: who answers, what is read, and why the rest isn't."""
+    world = pair.world
 
-    def side(entry: Entry) -> dict[str, Any]:
-        played, arm = entry.played, int(entry.played.route[row])
+    def side(played: Played) -> dict[str, Any]:
+        arm = int(played.route[row])
         p = float(world.beliefs.p[row, arm])
         return {
             "candidate": world.arms.names[arm],
@@ -79,15 +102,19 @@ def _receipt(world: World, row: int, turn: int, today: Entry, other: Entry) -> d
         }
 
     request = world.book.frame["request_id"][row]
-    return {"request": request, "turn": turn, "logged": side(today), "policy": side(other)}
+    return {"request": request, "turn": turn, "logged": side(pair.before), "policy": side(pair.after)}
 
 
-def calibration_of(world: World) -> list[tuple[float, float, int]]:
+def calibration_of(worlds: Worlds) -> list[tuple[float, float, int]]:
     """Of the answers whose outcome is known: what the bundle believed of them, and how many came true."""
-    p = world.beliefs.p[np.arange(world.book.n), world.arms.logged].astype(float)
-    known = np.isfinite(world.book.reward) & np.isfinite(p)
-    if known.sum() < BINS:
+    said, seen = [], []
+    for world in worlds.each():
+        p = world.beliefs.p[np.arange(world.book.n), world.arms.logged]
+        known = np.isfinite(world.book.reward) & np.isfinite(p)
+        said.append(p[known])
+        seen.append(world.book.reward[known])
+    believed, came = np.concatenate(said).astype(float), np.concatenate(seen)
+    if len(believed) < BINS:
         return []
-    believed, came = p[known], world.book.reward[known]
     parts = np.array_split(np.argsort(believed, kind="stable"), BINS)
     return [(float(believed[part].mean()), float(came[part].mean()), len(part)) for part in parts]

@@ -30,15 +30,18 @@ class Manner(NamedTuple):
 AS_SERVED = Manner()
 
 
-def constant(world: World, arm: np.ndarray | int) -> Played:
+def constant(world: World, arm: np.ndarray | int, refused: np.ndarray | None = None) -> Played:
     """A pin: one arm for all calls, or one for each (n,); where it can't serve, the reference, as served."""
     wanted = np.broadcast_to(np.asarray(arm), (world.book.n,))
     rows = np.arange(world.book.n)
-    return play(world, np.where(world.excluded[rows, wanted], world.reference, wanted))
+    route = np.where(world.excluded[rows, wanted], world.reference, wanted)
+    return play(world, route, refused=refused)
 
 
-def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
-    """Play a policy through all sessions."""
+def walk(
+    world: World, policy: Policy, manner: Manner = AS_SERVED, refused: np.ndarray | None = None
+) -> Played:
+    """Play a policy through all sessions; what a budget `refused` (n,) still holds its session."""
     book, k = world.book, len(world.arms.arms)
     rulebook = Rulebook.of(world.caches.rules)
     state = _State.of(book.sessions, k)
@@ -73,7 +76,7 @@ def walk(world: World, policy: Policy, manner: Manner = AS_SERVED) -> Played:
         if chances is not None:
             chances[rows] = np.eye(k)[arm] if manner.by_session and turn else chosen.chances
         state.note(world, rulebook, (rows, sessions), arm)
-    return play(world, route, chances)
+    return play(world, route, chances, refused)
 
 
 class _State(NamedTuple):

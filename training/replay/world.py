@@ -1,4 +1,4 @@
-"""All that a replay is played in, and what a route through it costs."""
+"""All that a part of a replay is played in, and what a route through it costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from training.replay.arms import Arms
     from training.replay.beliefs import Beliefs
     from training.replay.book import Book
-    from training.replay.budget import Budget
     from training.replay.caches import Caches, Fare
     from training.replay.money import Rates
 
@@ -35,7 +34,7 @@ class World(NamedTuple):
     draw: np.ndarray  # (n,) in 0..1, by the request id as served
     scale: np.ndarray  # (S,) what a session's bill is of the price table's
     known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
-    budget: Budget | None = None
+    part: int = 0
 
 
 class Played(NamedTuple):
@@ -57,8 +56,16 @@ class Played(NamedTuple):
         return float(self.usd.sum())
 
 
-def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> Played:
-    """Price a route along its own caches; a whole run on its own arm keeps what was counted."""
+def play(
+    world: World,
+    route: np.ndarray,
+    chances: np.ndarray | None = None,
+    refused: np.ndarray | None = None,
+) -> Played:
+    """Price a route along its own caches; a whole run on its own arm keeps what was counted.
+
+    Calls that a spent budget `refused` (n,) cost nothing.
+    """
     book, rows = world.book, np.arange(world.book.n)
     split = simulate(book, world.caches, world.fares, world.tokens, world.output, route)
     own = book.run & (route == world.arms.logged) & np.isfinite(book.cached)
@@ -73,8 +80,7 @@ def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> 
     if world.known is not None:
         found, scale = _as_known(found, world.known[rows, route]), np.ones(book.n)
     found = Bill(*(part * scale for part in found))
-    refused = np.zeros(book.n, dtype=bool) if world.budget is None else world.budget.refused(found.total)
-    if refused.any():
+    if refused is not None:
         found = Bill(*(np.where(refused, 0.0, part) for part in found))
     moved = _moved(book, route)
     return Played(
@@ -86,7 +92,7 @@ def play(world: World, route: np.ndarray, chances: np.ndarray | None = None) -> 
         switches=int(moved.sum()),
         unsafe=int((moved & book.locked).sum()),
         chances=chances,
-        refused=int(refused.sum()),
+        refused=0 if refused is None else int(refused.sum()),
     )
 
 
