@@ -141,6 +141,7 @@ class ArmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_redo_usd: Decimal | None = None  # of what the reference has to do again
     cost_retry_usd: Decimal | None = None  # of answers that break off and are asked for again
     retry_rate: float | None = None  # share of this deployment's answers that break off
+    broken_calls: float | None = None  # share of its answers in this session with a tool call of no use
     propensity: float = 0.0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from features.cache import Split
 from features.names import best_known, candidate_name
 from features.records import ArmRecord
@@ -42,6 +44,7 @@ class Option(NamedTuple):
     excluded_by: str | None = None
     age_ms: float | None = None  # since the conversation last used its cache
     retry_rate: float | None = None  # share of the deployment's answers that break off
+    broken_calls: float | None = None  # share of its answers in this session with a tool call of no use
 
 
 class Quote(NamedTuple):
@@ -147,6 +150,18 @@ def moved(beliefs: Predictions, log_odds: float) -> Predictions:
     return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
 
 
+def held_against(beliefs: Predictions, quotes: list[Quote]) -> Predictions:
+    """Beliefs less what each did in this session: a tool call that can't be carried out solves nothing."""
+    broken = [quoted.option.broken_calls or 0.0 for quoted in quotes]
+    if not any(broken):
+        return beliefs
+    low, p, high = (
+        column * (1.0 - np.array(broken))
+        for column in (beliefs.p_success_low, beliefs.p_success, beliefs.p_success_high)
+    )
+    return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
+
+
 def judged(
     quotes: list[Quote], beliefs: Predictions, given: Given, rows: Mapping[str, Candidate]
 ) -> list[Judged]:
@@ -229,6 +244,7 @@ def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
         cache_why=split.why,
         cache_age_ms=option.age_ms,
         retry_rate=option.retry_rate,
+        broken_calls=option.broken_calls,
         reasoning_tokens=arm.reasoning_tokens,
         turns_left=arm.turns_left,
         cost_usd=cost and cost.total,

@@ -23,6 +23,7 @@ from router.arms import (
     absent_arms,
     absent_records,
     arm_record,
+    held_against,
     judged,
     moved,
     quote,
@@ -150,7 +151,7 @@ class Decider:
         age = None if used is None else max(0.0, float(context.now_ms - used))
         retried = None if context.retry_rates is None else context.retry_rates.get(deployment.id)
         excluded = barred[at] or ("service_tier" if _other_tier(deployment, request) else None)
-        return Option(name, deployment, split, excluded, age, retried)
+        return Option(name, deployment, split, excluded, age, retried, session.broken_calls.get(name))
 
     def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
@@ -194,6 +195,7 @@ class Decider:
         beliefs = self.bundle.predict(features, views, given.task_type, posterior, outside=outside)
         if given.offset is not None:
             beliefs = moved(beliefs, given.offset.log_odds)
+        beliefs = held_against(beliefs, quotes)
         arms = judged(quotes, beliefs, given, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:

@@ -43,6 +43,9 @@ class Session(NamedTuple):
     last_tokens: int | None = None  # whole prompt of the turn before, by the provider's count
     is_subagent: bool | None = None
     last: LastTurn | None = None  # the turn before by the provider's count
+    broken_calls: Mapping[
+        str, float
+    ] = {}  # candidate -> share of its answers here with a tool call of no use
 
 
 class CallContext(NamedTuple):

@@ -94,4 +94,5 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
 
 def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
     given = arm.excluded_by if arm.excluded_by in ("dialect", "service_tier", *BARRED) else None
-    return Option(arm.candidate, deployment, split_of(arm), given, arm.cache_age_ms, arm.retry_rate)
+    seen = (arm.cache_age_ms, arm.retry_rate, arm.broken_calls)
+    return Option(arm.candidate, deployment, split_of(arm), given, *seen)

@@ -290,13 +290,15 @@ class Gateway:
         """Count what is wrong with the tool calls of the answer, and of those that were thrown away."""
         if trace.answer is not None and trace.answer.complete:
             trace.faults = self._faults(call, trace.answer)
-        given = [(call.deployment, trace.faults)]
-        thrown = [(at, self._faults(call, answer)) for at, answer in trace.spent]
-        for deployment, found in (*given, *thrown):
+        thrown = [(at, answer, self._faults(call, answer)) for at, answer in trace.spent]
+        given = [] if trace.answer is None else [(call.deployment, trace.answer, trace.faults)]
+        for deployment, answer, found in (*thrown, *given):
             candidate = self._label(deployment.candidate)
             for fault in found:
                 self.metrics.add("samediff_broken_tool_calls_total", candidate=candidate, kind=fault.kind)
-        for deployment, _ in thrown:
+            if answer.complete and any(part.kind == "tool_call" for part in answer.parts):
+                self.sessions.called(call.place, deployment.candidate, broken=bool(found))
+        for deployment, _, _ in thrown:
             self.retries.note(deployment.id, broken=True)
 
     def _label(self, candidate: str | None) -> str:

@@ -35,6 +35,8 @@ SESSION_HEADERS = (
 # Headers in which a sub-agent with a session of its own names the session that began it.
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _MAX_ID = 200
+_FRESH_ANSWERS = 4.0  # that weigh against the first one with a broken tool call
+_CANDIDATES = 16  # of a session, whose broken tool calls are counted
 _MARKS = 4  # pieces of an answer by which it is known again
 _MESSAGES = 100  # of a session, on average; what is remembered of one grows with them, by 200 bytes each
 
@@ -83,6 +85,18 @@ class Stored(NamedTuple):
     split: Split
 
 
+class _Calls(NamedTuple):
+    """Answers with tool calls, since the first of them was broken."""
+
+    broken: int = 0
+    answers: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of answers that are broken, some good ones taken for granted."""
+        return self.broken / (self.answers + _FRESH_ANSWERS)
+
+
 class _Thread(msgspec.Struct):
     latest: str = ""  # conversation
     cache: CacheState = CacheState()  # what the providers' caches hold of it
@@ -96,6 +110,7 @@ class Sessions:
         self._conversations: OrderedDict[str, Answer] = OrderedDict()  # conversation -> its last answer
         self._threads: OrderedDict[str, _Thread] = OrderedDict()
         self._answers: OrderedDict[str, Answer] = OrderedDict()  # response id or mark -> answer
+        self._broken: OrderedDict[str, dict[str, _Calls]] = OrderedDict()  # session -> candidate -> its calls
         self._memory = PrefixMemory(limit * _MESSAGES, max_sessions=limit)
         self._trajectories = SessionTrajectories(limit, limit * _MESSAGES)
 
@@ -148,6 +163,7 @@ class Sessions:
             cache=thread.cache if thread else CacheState(),
             chain=place.chain,
             is_subagent=place.is_subagent,
+            broken_calls={name: calls.share for name, calls in self._broken.get(place.session, {}).items()},
         )
         if after is None:
             return known
@@ -184,6 +200,17 @@ class Sessions:
             thread.cache = corrected(
                 stored.rules, thread.cache, stored.request, usage, said=stored.split, now_ms=now_ms
             )
+
+    def called(self, place: Place, candidate: str, *, broken: bool) -> None:
+        """Note an answer with tool calls, and whether its client could carry them out."""
+        known = self._broken.get(place.session, {})
+        if not broken and candidate not in known:
+            return
+        calls = known.pop(candidate, _Calls())
+        known[candidate] = _Calls(calls.broken + broken, calls.answers + 1)
+        while len(known) > _CANDIDATES:
+            del known[next(iter(known))]
+        _put(self._broken, place.session, known, self._limit)
 
     def heard(self, answer: Answer, response: WireResponse, body_bytes: int, last: LastTurn) -> None:
         """Note what an answer was, so that it is known again, and what the provider counted."""

@@ -88,11 +88,12 @@ def arm(receipt, candidate):
     tier=st.sampled_from([None, "auto", "flex", "a=b"]),
     control=st.booleans(),
     retried=st.one_of(st.none(), st.floats(0, 1)),
+    broken=st.one_of(st.just(0.0), st.floats(0, 0.9)),
     ttl=st.sampled_from([None, "5m", "1h", "a=b"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_receipt_is_recomputed_byte_for_byte(
-    decider, content, n, last, loop, age, last_tokens, by_client, tier, control, retried, ttl
+    decider, content, n, last, loop, age, last_tokens, by_client, tier, control, retried, broken, ttl
 ) -> None:
     more = {"service_tier": tier}
     mark = {} if ttl is None else {"cache_control": {"type": "ephemeral", "ttl": ttl}}
@@ -107,6 +108,7 @@ def test_a_receipt_is_recomputed_byte_for_byte(
     session |= (
         {} if age is None else warm(request, age, *([last] if last in decider.catalog.candidates else []))
     )
+    session["broken_calls"] = {"claude-haiku-5-5": broken} if broken else {}
     about = context(n, shared=(10, 0.5, 5.0), **session)._replace(cache_control=control)
     if retried is not None:
         about = about._replace(retry_rates=dict.fromkeys(decider.catalog.deployments, retried))
@@ -308,6 +310,19 @@ def test_every_part_of_the_expected_cost_stands_in_the_receipt(decider) -> None:
         assert row.cost_return_usd is not None
         assert row.cost_redo_usd is not None
     assert arm(receipt, "claude-opus-5-5").cost_return_usd == 0
+
+
+def test_a_candidate_that_breaks_its_clients_tools_is_less_able_in_that_session(decider) -> None:
+    plain = decider.decide(messages(), context())
+    cheap = plain.chosen
+    assert cheap != plain.reference
+    for share in (0.01, 0.2, 0.5):
+        receipt = decider.decide(messages(), context(broken_calls={cheap: share}))
+        assert arm(receipt, cheap).broken_calls == share
+        assert arm(receipt, cheap).p_success == pytest.approx(arm(plain, cheap).p_success * (1 - share))
+        others = [a for a in plain.arms if a.candidate != cheap]
+        assert [a.p_success for a in receipt.arms if a.candidate != cheap] == [a.p_success for a in others]
+    assert receipt.chosen != cheap
 
 
 def test_a_prompt_that_we_mark_is_priced_as_a_marked_one(decider) -> None:

@@ -155,6 +155,27 @@ def test_sessions_are_bounded() -> None:
     assert len(sessions._memory) == 3
 
 
+def test_broken_tool_calls_are_held_against_a_candidate_in_its_session() -> None:
+    sessions = Sessions(3)
+    here, there = (sessions.place(claude("Fix it"), {"x-session-id": name}, "") for name in "ab")
+    sessions.called(here, "a", broken=False)
+    assert sessions.view(here, 0).broken_calls == {}
+    shares = []
+    for broken in (True, True, False, False):
+        sessions.called(here, "a", broken=broken)
+        shares.append(sessions.view(here, 0).broken_calls["a"])
+    assert shares == [1 / 5, 2 / 6, 2 / 7, 2 / 8]
+    sessions.called(here, "b", broken=False)
+    assert sessions.view(here, 0).broken_calls == {"a": 2 / 8}
+    assert sessions.view(there, 0).broken_calls == {}
+    for n in range(20):
+        sessions.called(here, f"c{n}", broken=True)
+        sessions.called(sessions.place(claude("Fix it"), {"x-session-id": f"s{n}"}, ""), "a", broken=True)
+        sessions.called(here, "c", broken=True)
+    assert len(sessions.view(here, 0).broken_calls) == 16
+    assert len(sessions._broken) == 3
+
+
 def test_what_is_remembered_of_sessions_is_bounded_by_their_length_too() -> None:
     sessions = Sessions(5)
     for n in range(20):

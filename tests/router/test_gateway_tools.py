@@ -102,6 +102,22 @@ def test_a_broken_call_is_passed_on_and_written_down(tmp_path, bundle_folder, up
     assert 'samediff_broken_tool_calls_total{candidate="big",kind="schema"} 1' in said
 
 
+def test_whoever_breaks_a_sessions_tools_is_less_able_there(tmp_path, bundle_folder, upstream) -> None:
+    def arms(server, session):
+        body = {"model": "auto", "tools": [TOOL], "messages": [{"role": "user", "content": "Fix it"}]}
+        url = f"{server.url}/v1/route?dialect=openai_chat"
+        answer = httpx2.post(url, json=body, headers={"x-samediff-session-id": session})
+        return {arm["candidate"]: arm.get("broken_calls") for arm in answer.json()["arms"]}
+
+    with running(tmp_path, bundle_folder, upstream, "") as server:
+        for session, model in (("s", "big"), ("t", "small")):
+            body = {"model": model, "tools": [TOOL], "messages": [{"role": "user", "content": "Fix it"}]}
+            url = f"{server.url}/v1/chat/completions"
+            record(tmp_path, httpx2.post(url, json=body, headers={"x-samediff-session-id": session}))
+        assert arms(server, "s") == {"big": 0.2, "small": None}
+        assert set(arms(server, "t").values()) == {None}
+
+
 def test_if_wanted_it_is_asked_for_again_and_all_of_it_is_charged(tmp_path, bundle_folder, upstream) -> None:
     with running(tmp_path, bundle_folder, upstream, '[tools]\ncheck = "off"') as server:
         once = record(tmp_path, ask(server, "big", tools=[TOOL]))
