@@ -73,6 +73,37 @@ def test_a_file_that_is_cut_off_is_named_in_one_line(tmp_path: Any, kind: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["requests", "decisions", "outcomes"])
+def test_damage_behind_a_sound_footer_is_named_in_one_line(tmp_path: Any, kind: str) -> None:
+    log = write_log(tmp_path / "log", sessions=5)
+    file = next((log / kind).glob("day=*/*.parquet"))
+    raw = file.read_bytes()
+    footer = 8 + int.from_bytes(raw[-8:-4], "little")
+    file.write_bytes(raw[:4] + b"\xff" * (len(raw) - 4 - footer) + raw[-footer:])
+    with pytest.raises(BadInput, match=f"{file.name}: damaged") as caught:
+        what_if(log)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_logger_that_never_varied_is_told_what_evidence_costs(tmp_path: Any) -> None:
+    log = write_log(tmp_path / "log", sessions=60, epsilon=0.0)
+    pin = row(what_if(log, "--with", CHEAP), f"pin:{CHEAP}")
+    assert not pin["supported"]
+    assert "the log never had a chance to do" in pin["why"]
+    assert pin["missing"]["pairs"] >= 400
+    assert pin["missing"]["usd"] == pytest.approx(pin["missing"]["pairs"] * pin["cost_usd"] / 240)
+
+
+def test_calls_that_do_not_meet_their_own_cost_are_said_though_the_sum_is_met(tmp_path: Any) -> None:
+    log = write_log(tmp_path / "log", sessions=100, turns=3, epsilon=0.0, dearer=(1.2, 20))
+    result = what_if(log)
+    assert result["reproduction"] == "met"
+    assert result["calls_apart"] == 15
+    apart = result["calls_apart_recorded_usd"] / result["calls_apart_listed_usd"]
+    assert apart == pytest.approx(1.2, abs=0.01)
+    assert "15 of 300 calls, recorded at" in result["reproduction_says"]
+
+
 def test_decisions_of_one_arm_only_are_held_where_others_were_drawn() -> None:
     sure, even = [1.0, 0.0], [0.5, 0.5]
     unknown = [np.nan, np.nan]

@@ -11,6 +11,7 @@ from router import prices
 from training.replay.advise import advise
 from training.replay.bills import bills_of
 from training.replay.caveats import caveats_of
+from training.replay.damage import naming_damage
 from training.replay.groups import in_groups
 from training.replay.lineup import Asked, entries_of
 from training.replay.options import check
@@ -37,6 +38,15 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     check(options)
     prices.use(settings.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
+    with naming_damage(log):
+        result = _answered(log, asked)
+    result.seconds = round(time.monotonic() - started, 3)
+    return result
+
+
+def _answered(log: Path, asked: Asked) -> Result:
+    """The bill, and if it is met everything else."""
+    options, settings = asked.options, asked.settings
     stage = set_up(log, options, settings, asked.specs)
     bills = bills_of(log, stage.worlds)
     stage = stage._replace(worlds=stage.worlds._replace(scale=bills.scale))
@@ -45,7 +55,6 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     result = _first(log, met, stage)
     if met.ok:
         _told(result, played._replace(worlds=as_asked(played.worlds, options)), asked)
-    result.seconds = round(time.monotonic() - started, 3)
     return result
 
 
