@@ -12,7 +12,7 @@ from features.facts import Facts
 from features.names import EFFORTS
 from features.sessionkind import call_facts, client_of, kind_of
 from features.textfacts import text_facts
-from features.tools import is_mcp, tool_kind
+from features.tools import NAME_CHARS, is_mcp, tool_kind
 from features.toolschema import schema_facts
 from features.trajectory import Trajectory
 
@@ -76,7 +76,7 @@ def facts_of(
         json_schema=float(request.json_schema),
         n_images=float(so_far.n_images),
         cache_markers=float(request.cache_markers),
-        provider_bound=float(so_far.signed or request.previous_response_id is not None),
+        provider_bound=float(so_far.signed or request.kept or request.previous_response_id is not None),
         **_offered(request.tools),
         **schema_facts(request.tools, *salient),
         **call_facts(client_of(said, so_far.marks), kind),
@@ -97,7 +97,7 @@ def _offered(tools: Sequence[Tool]) -> dict[str, float]:
     return {
         "n_tools": float(len(tools)),
         "tools_bytes": float(sum(tool.bytes for tool in tools)),
-        **_kinds(tuple(tool.name for tool in tools)),
+        **_kinds(tuple(tool.name[:NAME_CHARS] for tool in tools)),
     }
 
 

@@ -117,6 +117,7 @@ _GIT_EDITS = frozenset(
         *("reset", "restore", "revert", "rm", "stash", "switch"),
     )
 )
+NAME_CHARS = 200  # of a tool's name that are looked at, and remembered
 _PARTS = re.compile(r"&&|\|\||[;|\n]")
 _GIT_VERB = re.compile(r"\bgit[ \t]+(?:(?:-[cC][ \t]+\S+|-\S+)[ \t]+)*([a-z]\S*)")
 _IN_PLACE = re.compile(r"\bsed\s+(?:-\w+\s+)*-\w*i|\bperl\s+-\w*i|\bapply_patch\b|\*\*\* Begin Patch")
@@ -190,11 +191,15 @@ class Action(NamedTuple):
     piped: bool = False  # through a filter, whose exit code hides the runner's
 
 
-@lru_cache(maxsize=4096)
 def tool_kind(name: str) -> ToolKind:
     """What a tool of this name does; an MCP prefix is no part of the name."""
+    return _kind(name[:NAME_CHARS])
+
+
+@lru_cache(maxsize=4096)
+def _kind(name: str) -> ToolKind:
     plain = mcp_tail(name) if is_mcp(name) else name
-    key = re.sub(r"[^a-z0-9]", "", plain[:200].lower())
+    key = re.sub(r"[^a-z0-9]", "", plain.lower())
     return _EXACT.get(key) or _by_word(key)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from features.tools import NAME_CHARS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -144,7 +146,7 @@ def _offer(digests: tuple[int, ...], tools: Sequence[Tool]) -> Offer:
         "schema_odd_types": float(not types <= _USUAL),
         "schema_doc_bytes": float(sum(s.doc_bytes for s in shapes)),
     }
-    found = counts, tuple(_words(tool.name) for tool in tools)
+    found = counts, tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
     if all(digests):
         if len(_offers) >= _OFFERS_KEPT:
             _offers.clear()
@@ -162,7 +164,7 @@ _NONE = (
 @lru_cache(maxsize=_KEPT)
 def _words(name: str) -> frozenset[str]:
     """Words of a tool's name: get_weather, getWeather and mcp__weather__get alike."""
-    return frozenset(_WORD.findall(_CASE.sub(" ", name[:200]).lower()))
+    return frozenset(_WORD.findall(_CASE.sub(" ", name).lower()))
 
 
 @lru_cache(maxsize=_PIECES_KEPT)

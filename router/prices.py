@@ -227,7 +227,7 @@ def why_unknown(model: str, provider: str | None, service_tier: str | None = Non
     return f"no price is known of {model}{sold}{tier}: put a [[price]] for it into {where}"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16_384)  # some 1.5 kB each
 def _ladder(model: str, provider: str | None, slot: int, tier: str | None, region: str | None) -> Ladder:
     """Rates in one half hour, longest prompts first, each with the length beyond which it holds."""
     found = _find(model, provider)
