@@ -29,7 +29,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     json_schema: _F = None
     n_images: _F = None
     cache_markers: _F = None
-    provider_bound: _F = None  # previous_response_id or signed thinking is present
+    provider_bound: _F = None  # signed thinking, or something that its provider keeps, is in the request
     # the tools offered, by kind
     n_tools: _F = None
     tools_bytes: _F = None

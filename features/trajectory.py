@@ -53,7 +53,7 @@ class Trajectory:
         self.new_bytes = 0  # of results and of what a person typed, since the assistant spoke
         self.n_images = 0
         self.marks = Marks()  # of the client and of what the call is for
-        self.signed = False  # thinking that is bound to its provider has been seen
+        self.signed = False  # something that is bound to its provider has been seen
         self.task = ""  # what a person said first, and
         self.last_user = ""  # last; of both what the salient text shows, without the client's own blocks
         self.last_user_bytes = 0  # of all of it
@@ -94,6 +94,8 @@ class Trajectory:
                 self._result(text, self._open.pop(part.call_id or "", None), part.is_error)
             elif part.kind == "image":
                 self.n_images += 1
+            if part.signed:
+                self.signed = True
         if message.role == "user":
             self._user(message)
         elif (
@@ -114,8 +116,6 @@ class Trajectory:
                 action = understand(name, part.text)
                 self._count(action, _mark(f"{name}\0{part.text}"))
                 self._open[part.call_id or ""] = action
-            elif part.signed:
-                self.signed = True
         if not calls:
             self._told.extend(_actions_in_text(message))
 

@@ -29,6 +29,7 @@ class _Body(msgspec.Struct):
     output_config: Any = None
     output_format: Any = None
     metadata: Any = None
+    container: Any = None
     cache_control: Any = None
     service_tier: Any = None
 
@@ -75,6 +76,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         session_id=session,
         user=user,
         service_tier=plain.word(envelope.service_tier),
+        kept=bool(plain.string(envelope.container) or plain.mapping(envelope.container).get("id")),
         is_subagent=_is_subagent(system[0].parts[0].text) if system and system[0].parts else None,
     )
 
@@ -193,7 +195,7 @@ def _part(block: dict[str, Any]) -> Part:
     if kind == "redacted_thinking":
         return Part(kind="thinking", signed=True, digest=plain.digest(block.get("data")))
     if kind == "image":
-        return Part(kind="image", digest=plain.digest(block.get("source")))
+        return Part(kind="image", digest=plain.digest(block.get("source")), signed=plain.kept(block))
     if "cache_control" in block:
         block = {key: value for key, value in block.items() if key != "cache_control"}
     return plain.other(block)

@@ -159,7 +159,7 @@ def part(block: Any) -> Part:
             return Part(kind="text", text=plain.flatten(block.get("refusal")))
         case "image_url" | "input_image" | "image":
             image = block.get("image_url") or block.get("file_id") or block.get("source")
-            return Part(kind="image", digest=plain.digest(image))
+            return Part(kind="image", digest=plain.digest(image), signed=plain.kept(block))
         case "thinking":  # Mistral
             return Part(kind="thinking", text=plain.flatten(block.get("thinking")))
     if "cache_control" in block:

@@ -94,6 +94,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         cache_markers=tool_markers + (cache_key is not None),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         previous_response_id=earlier,
+        kept=envelope.conversation is not None or envelope.prompt is not None,
         stored=envelope.store is not False,  # the provider's default is to
         session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))
         or plain.string(talk)

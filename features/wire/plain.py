@@ -194,7 +194,15 @@ def digest(value: Any) -> int:
 
 def other(block: Any) -> Part:
     """A piece of content we don't know: kept as its digest and whatever text it shows."""
-    return Part(kind="other", text=flatten(block), digest=digest(block))
+    return Part(kind="other", text=flatten(block), digest=digest(block), signed=kept(block))
+
+
+def kept(block: Any) -> bool:
+    """Whether a block names what its provider keeps, such as an uploaded file: no other one has it."""
+    if not isinstance(block, dict):
+        return False
+    inner = (mapping(block.get(key)) for key in ("source", "file", "image_url"))
+    return block.get("type") == "item_reference" or any("file_id" in place for place in (block, *inner))
 
 
 def role_of(value: Any, where: str) -> Role:

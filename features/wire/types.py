@@ -32,7 +32,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str | None = None  # tool name of a tool_call
     call_id: str | None = None  # joins a tool_call to its tool_result
     is_error: bool | None = None  # of a tool_result, where the dialect or the harness says so
-    signed: bool = False  # a thinking part bound to its provider by a signature or by encryption
+    signed: bool = False  # bound to its provider: signed or encrypted thinking, a file kept there
     digest: int = 0  # xxh3-64 of what `text` leaves out; 0 when it leaves out nothing
 
     @property
@@ -80,6 +80,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_markers: int = 0  # cache_control blocks or prompt_cache_key set by the client
     cache_lifetime: str | None = None  # that the client asks its cache to live, in the provider's words
     previous_response_id: str | None = None
+    kept: bool = False  # it rests on something else of its provider's: a conversation, a prompt
     stored: bool = False  # the answer is to be kept by its provider, and may be gone on from by its id
     session_id: str | None = (
         None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)

@@ -134,15 +134,39 @@ def mini(base, home, model):
     }
 
 
+# How a client is told to go on with the conversation that it had last.
+GOING_ON = {
+    "claude": lambda words: [words[0], "--continue", *words[1:]],
+    "codex": lambda words: [*words[:-1], "resume", "--last", words[-1]],
+    "opencode": lambda words: [*words[:2], "--continue", *words[2:]],
+    "aider": lambda words: [*words, "--restore-chat-history"],
+}
+
+
 def work(drive, base, folder, model=None):
     """Let a client work through the task; (repository, finished process)."""
     home = folder / "home"
     home.mkdir()
     repository = make_repository(folder)
-    (name, *arguments), environ = drive(base, home, model)
+    command, environ = drive(base, home, model)
+    return repository, _run(command, environ, home, repository)
+
+
+def again(drive, base, folder, prompt, model="auto"):
+    """Let the client go on in its conversation with a prompt; the finished process."""
+    (folder / "unused").mkdir(exist_ok=True)
+    home = folder / "unused" / str(len(list((folder / "unused").iterdir())))
+    home.mkdir()  # what a driver writes anew; the client's own home has it
+    command, environ = drive(base, home, model)
+    command = GOING_ON[command[0]]([prompt if word == TASK else word for word in command])
+    return _run(command, environ, folder / "home", folder / "repository")
+
+
+def _run(command, environ, home, repository):
+    name, *arguments = command
     # An edit within the second, of the same length, would leave Python with what it compiled before.
     fresh = {"PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
+    return subprocess.run(
         [executable(name), *arguments],
         cwd=repository,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", **fresh, **environ},
@@ -152,4 +176,3 @@ def work(drive, base, folder, model=None):
         timeout=120,
         check=False,
     )
-    return repository, done

@@ -51,10 +51,10 @@ BEFORE = [
 ]
 
 
-def trouble(after_s):
-    """What goes wrong at a seller in mid-task: after two calls a 429, after one more a broken connection."""
+def trouble(after_s, events=2):
+    """What goes wrong at a seller in mid-task: after a call a 429, after another a broken stream."""
     limited = {"status": 429, "retry_after_s": after_s, "times": 1}
-    return [{"times": 2}, limited, {"times": 1}, {"then": "drop", "after_events": 2, "times": 1}]
+    return [{"times": 1}, limited, {"times": 1}, {"then": "drop", "after_events": events, "times": 1}]
 
 
 def three_tasks(name=None):
@@ -66,27 +66,25 @@ def three_tasks(name=None):
 
 
 class InTurns:
-    """Deciders that take turns; all else is the first one's."""
+    """Deciders that take turns: what nothing holds to its candidate is the next one's."""
 
-    def __init__(self, deciders, begins):
-        self._deciders, self._begins, self._n = deciders, begins, -1
+    def __init__(self, deciders, moves):
+        self._deciders, self._moves, self._n = deciders, moves, -1
 
     def __getattr__(self, name):
         return getattr(self._deciders[0], name)
 
     def decide(self, request, context):
-        if self._begins(request) and not context.same_dialect:
-            self._n += 1
-        return self._deciders[max(0, self._n) % len(self._deciders)].decide(request, context)
+        receipt = self._deciders[max(0, self._n)].decide(request, context)
+        if receipt.locks or context.same_dialect or not self._moves(request):
+            return receipt
+        self._n = (self._n + 1) % len(self._deciders)
+        return self._deciders[self._n].decide(request, context)
 
 
-def new_prompt(request):
-    """Whether a request with tools begins with its client's own words."""
-    return bool(request.tools) and request.messages[-1].role == "user"
-
-
-def always(_):
-    return True
+def with_tools(request):
+    """Not a client's own side request, such as for a title."""
+    return bool(request.tools)
 
 
 def catalog_of(url):
@@ -102,7 +100,7 @@ def catalog_of(url):
 
 
 @contextmanager
-def routing(folder, bundle, script, candidates, begins=new_prompt, more=""):
+def routing(folder, bundle, script, candidates, moves=with_tools, more=""):
     """Upstream and gateway; what begins anew goes to the next of the candidates."""
     upstream = start_upstream(script, folder)
     (folder / "catalog.toml").write_text(catalog_of(upstream.url) + more.replace("URL", upstream.url))
@@ -116,7 +114,7 @@ def routing(folder, bundle, script, candidates, begins=new_prompt, more=""):
         Decider(gateway.decider.bundle, gateway.decider.catalog, parse_policy(f"pin:{name}"), environ=KEYS)
         for name in candidates
     ]
-    gateway.swap(InTurns(deciders, begins))
+    gateway.swap(InTurns(deciders, moves))
     gateway.environ = KEYS
     config = uvicorn.Config(prepared.app, log_level="error", ws="none", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)

@@ -157,6 +157,8 @@ def _message(talk: Talk, message: dict[str, Any], i: int) -> None:
     else:
         thought = plain.string(message.get("reasoning_content")) or plain.string(message.get("reasoning"))
         said: list[Piece] = [Thought(thought)] if thought else []
+        if message.get("reasoning_details"):  # a seller's own form of it, as a rule signed or encrypted
+            talk.lose("details of earlier reasoning")
         said += _pieces(talk, content)
         if refusal := plain.string(message.get("refusal")):
             said.append(Text(refusal))
