@@ -116,7 +116,7 @@ def test_decisions_of_one_arm_only_are_held_where_others_were_drawn() -> None:
     free = told([even, sure, unknown, sure], [False] * 4)
     assert was_drawn(free)
     assert held_by(free).bandit.locked.tolist() == [False, True, False, True]
-    assert held_by(told([even, sure, unknown, sure], [False, True, False, False])).held == 1
+    assert held_by(told([even, sure, unknown, sure], [False, True, False, False])).held.sum() == 1
     assert not was_drawn(told([sure, sure, unknown, sure], [False] * 4))
 
 

@@ -37,3 +37,23 @@ def test_why_a_quality_is_unknown_is_said_below_the_table(log):
     printed = " ".join(shown(log).split())
     assert "? quality unknown of" in printed
     assert f"pin:{CHEAP}" in printed.split("? quality unknown of", 1)[1]
+
+
+def test_each_state_of_the_bill_has_a_mark_of_its_own(log, tmp_path):
+    assert "✓ billed" in shown(log)
+    unpaid = write_log(tmp_path / "unpaid", sessions=20, cost_source="priced")
+    assert "○ no recorded bill" in shown(unpaid)
+    factor = write_log(tmp_path / "factor", sessions=40, turns=3, epsilon=0.0, dearer=(2.0, 1))
+    assert "≈ billed" in shown(factor)
+    assert "✗ not met" in shown(factor)
+
+
+def test_who_refuses_everything_saves_nothing(log):
+    rows = shown(log, "--budget", "0.000001/session").split("what it would")[1].split("cost is simulated")[0]
+    assert "+100" not in rows
+    assert "refuses all" in rows
+
+
+def test_what_is_watched_is_said(log):
+    printed = " ".join(shown(log).split())
+    assert "however often one looks (40 sessions, betting)" in printed

@@ -32,10 +32,13 @@ def spread(usd: np.ndarray, draws: int, seed: int) -> Spread | None:
         weights = rng.multinomial(sessions, np.full(sessions, 1 / sessions), size=count)
         totals.append(weights @ usd.T)
     drawn = np.concatenate(totals)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        saving = 1 - drawn / drawn[:, :1]
     ends = [0.025, 0.975]
-    return Spread(np.quantile(drawn, ends, axis=0).T, np.nanquantile(saving, ends, axis=0).T)
+    total = np.quantile(drawn, ends, axis=0).T
+    paid = drawn[:, 0] > 0
+    if not paid.any():  # a budget refused all of it
+        return Spread(total, np.full(total.shape, np.nan))
+    saving = 1 - drawn[paid] / drawn[paid, :1]
+    return Spread(total, np.quantile(saving, ends, axis=0).T)
 
 
 def _normal(usd: np.ndarray) -> Spread:
@@ -43,8 +46,10 @@ def _normal(usd: np.ndarray) -> Spread:
     n = usd.shape[1]
     sums = usd.sum(axis=1)
     reach = 1.96 * np.sqrt(n) * usd.std(axis=1, ddof=1)
+    total = np.stack([sums - reach, sums + reach], axis=1)
+    if not sums[0] > 0:
+        return Spread(total, np.full(total.shape, np.nan))
     ratio = sums / sums[0]
     off = usd - ratio[:, None] * usd[0]
     wide = 1.96 * np.sqrt(n) * off.std(axis=1, ddof=1) / sums[0]
-    total = np.stack([sums - reach, sums + reach], axis=1)
     return Spread(total, np.stack([1 - ratio - wide, 1 - ratio + wide], axis=1))

@@ -141,7 +141,7 @@ class _Seen(NamedTuple):
         return cls(
             int(free.sum()),
             int(told.sum()),
-            part.held,
+            0 if part.held is None else int(part.held.sum()),
             part.pairs_without_chance,
             log.paired is not None,
             np.bincount(log.action, minlength=k),

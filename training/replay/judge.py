@@ -14,6 +14,7 @@ from training.estimators.bandit import Whole
 from training.estimators.model import Cells, guessed
 from training.estimators.paired import Surprises, paired, surprise
 from training.estimators.support import Seen, seen_of
+from training.replay.by_session import Led, led_by, outcomes_of
 from training.replay.quality import Quality, Told, in_words
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Scored(NamedTuple):
     products: np.ndarray  # (4, 4) of their sums by session
     sessions: int
     same: bool  # the policy is the logged one
+    led: Led  # whole sessions
 
     def plus(self, other: Scored) -> Scored:
         """The sums of both."""
@@ -43,6 +45,7 @@ class Scored(NamedTuple):
             self.products + other.products,
             self.sessions + other.sessions,
             self.same and other.same,
+            self.led.plus(other.led),
         )
 
 
@@ -67,12 +70,14 @@ class Judge:
     def every(self, targets: Sequence[Target], call_usd: Sequence[float | None]) -> list[Quality]:
         """Quality of policies, by their chances (n, k) or arms (n,) in each part, at so many USD a call."""
         found: list[Scored | None] = [None] * len(targets)
-        for part, (log, kind, keep) in enumerate(self._parts()):
+        for part, ((log, kind, keep), one) in enumerate(zip(self._parts(), self.evidence, strict=True)):
             if not log.n:
                 continue
-            model = guessed(self.guesses, log, kind)
+            model, sessions = guessed(self.guesses, log, kind), _Sessions.of(one, self.sessions)
             for i, target in enumerate(targets):
-                mine = _scored(log, _chances(target(part), keep, len(log.arms)), model)
+                chances = target(part)
+                led = sessions.led_by(_chances(chances, sessions.keep, len(log.arms)))
+                mine = _scored(log, _chances(chances, keep, len(log.arms)), model, led)
                 so_far = found[i]
                 found[i] = mine if so_far is None else so_far.plus(mine)
         return [in_words(one, self.told, usd) for one, usd in zip(found, call_usd, strict=True)]
@@ -128,6 +133,27 @@ class Judge:
         return Told(self.arms, self.whole, squares, sessions, weight**2 / square if square > 0 else 0.0)
 
 
+class _Sessions(NamedTuple):
+    """The sessions of a part and their outcomes; decisions that were sure count in them."""
+
+    log: Bandit
+    keep: np.ndarray  # (n,) bool
+    outcome: np.ndarray  # (S,)
+
+    @classmethod
+    def of(cls, one: Evidence, sessions: np.ndarray | None) -> _Sessions:
+        log = one.bandit
+        locked = log.locked if one.held is None else log.locked & ~one.held
+        keep = np.ones(log.n, dtype=bool) if sessions is None else sessions[log.cluster]
+        mine = log._replace(locked=locked).rows(keep)
+        kinds, session = np.unique(mine.cluster, return_inverse=True)
+        mine = mine._replace(cluster=session)
+        return cls(mine, keep, outcomes_of(session, mine.reward, len(kinds)))
+
+    def led_by(self, target: np.ndarray) -> Led:
+        return led_by(self.log, target, self.outcome)
+
+
 def _chances(target: np.ndarray, keep: np.ndarray, k: int) -> np.ndarray:
     if target.ndim == 2:
         chances: np.ndarray = target[keep].astype(np.float64)
@@ -136,7 +162,7 @@ def _chances(target: np.ndarray, keep: np.ndarray, k: int) -> np.ndarray:
     return certain
 
 
-def _scored(log: Bandit, target: np.ndarray, model: np.ndarray) -> Scored:
+def _scored(log: Bandit, target: np.ndarray, model: np.ndarray, led: Led) -> Scored:
     """Sums for one policy over the decisions of a part."""
     seen, whole = seen_of(log, target), log.sums
     each = np.zeros((log.n, 4))
@@ -150,4 +176,4 @@ def _scored(log: Bandit, target: np.ndarray, model: np.ndarray) -> Scored:
     by_session = np.stack([np.bincount(session, column) for column in each.T])
     by_session = by_session[:, by_session[SIZE] > 0]
     same = bool(np.allclose(target[np.arange(log.n), log.action], 1.0))
-    return Scored(seen, each.sum(axis=0), by_session @ by_session.T, by_session.shape[1], same)
+    return Scored(seen, each.sum(axis=0), by_session @ by_session.T, by_session.shape[1], same, led)

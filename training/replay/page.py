@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from training.replay.bars import Bar, bars
-from training.replay.show import usd
+from training.replay.show import LEGEND, MARKS, saves, usd, watch_says
 from training.report import Axis, Line, Point, items, page, picture, table, text
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def _parts(result: Result) -> Iterator[str]:
     yield from _cost(result)
     yield from _routes(result)
     yield from _calibration(result)
+    yield from _watch(result)
     yield from _support(result)
     yield from _groups(result)
     yield text("What to keep in mind", "h2")
@@ -45,7 +46,8 @@ def _parts(result: Result) -> Iterator[str]:
 
 def _bill(result: Result) -> Iterator[str]:
     yield text("Does the replay reproduce the bill?", "h2")
-    yield text(("Yes: " if result.ok else "No: ") + result.reproduction_says + ".")
+    yield text(f"{MARKS[result.reproduction][0]} {result.reproduction_says}.")
+    yield text(LEGEND, kind="soft")
     median = "unknown" if result.session_median_error is None else f"{result.session_median_error:.1%}"
     yield text(
         f"The median session is off by {median}. Tokens read from caches: billed "
@@ -103,6 +105,8 @@ def _table(result: Result) -> Iterator[str]:
         "quality",
         "95 %",
         "gain over today",
+        "by session",
+        "95 %",
         "ESS",
         "switches",
         "unsafe",
@@ -113,10 +117,11 @@ def _table(result: Result) -> Iterator[str]:
             row.name,
             "unknown" if row.cost_usd is None else usd(row.cost_usd),
             _ends(row.cost_usd_ci, usd),
-            "" if not row.saving else f"{row.saving:+.1%}",
+            saves(row, result.calls),
             "unknown" if row.quality is None else f"{row.quality:.1%}",
             _ends(row.quality_ci, lambda share: f"{share:.1%}"),
             _ends(row.quality_gain_ci, lambda share: f"{share * 100:+.1f}"),
+            *_whole(row),
             f"{row.ess:,.0f}",
             f"{row.switches:,.0f}",
             f"{row.unsafe_switches:,.0f}",
@@ -127,10 +132,20 @@ def _table(result: Result) -> Iterator[str]:
     yield table(head, rows, {result.advised or ""})
     yield text(
         "Cost is simulated along each route's own caches, quality is estimated; the gain is in points over "
-        "what is logged, on the same decisions.",
+        "what is logged, on the same decisions. Quality is of single decisions, the turns after them being "
+        "what they were; by session it is of whole sessions, where enough of the logged ones went the "
+        "policy's way.",
         kind="soft",
     )
     yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role != "pin")
+
+
+def _whole(row: Row) -> tuple[str, str]:
+    """Quality of whole sessions and its ends."""
+    said = row.by_session
+    if said is None or not said["supported"]:
+        return "", ""
+    return f"{said['quality']:.1%}", _ends(said["quality_ci"], lambda share: f"{share:.1%}")
 
 
 def _ends(ends: Ends | None, form: Any) -> str:
@@ -204,6 +219,26 @@ def _calibration(result: Result) -> Iterator[str]:
     whole = (0.0, 1.0)
     axes = Axis("believed", 100, " %", whole), Axis("came true", 100, " %", whole)
     yield picture("what was believed of logged answers against what came true", axes, [ideal], points)
+
+
+def _watch(result: Result) -> Iterator[str]:
+    """The logged sessions' success as it was learned, one session after the other."""
+    if result.watch is None:
+        return
+    yield text("How is what is logged doing?", "h2")
+    yield text(watch_says(result.watch)[0].upper() + watch_says(result.watch)[1:] + ".")
+    course = result.watch["course"]
+    lines = [
+        Line([(float(n), low) for n, low, _ in course], "at least", "a"),
+        Line([(float(n), high) for n, _, high in course], "at most", "b"),
+    ]
+    axes = Axis("sessions with a known outcome"), Axis("success, by session", 100, " %", (0.0, 1.0))
+    yield picture("ends of logged success by session, as sessions came in", axes, lines, [])
+    yield text(
+        "These ends hold at all times together, so that looking every day costs nothing; intervals elsewhere "
+        "on this page hold for one look.",
+        kind="soft",
+    )
 
 
 def _support(result: Result) -> Iterator[str]:

@@ -13,9 +13,11 @@ from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, WANTED_HALF_W
 from training.estimators.intervals import Interval, as_share, of_products
 from training.estimators.paired import share_by
 from training.estimators.support import Support, support_of, verdict
+from training.replay.by_session import of_sessions
 
 if TYPE_CHECKING:
     from training.estimators.bandit import Whole
+    from training.replay.by_session import BySession
     from training.replay.judge import Scored
 
 MIN_LABELS = 30  # of answers the policy itself gave, before their mean is quoted
@@ -36,6 +38,7 @@ class Quality(NamedTuple):
     missing: Missing | None = None  # shadow calls that would bring it to a useful width
     gain: float | None = None  # over what it is held against, on the same decisions
     gain_ci: tuple[float, float] | None = None
+    by_session: BySession | None = None  # the same of whole sessions; None where nothing is estimated
 
 
 class Told(NamedTuple):
@@ -69,8 +72,12 @@ def in_words(found: Scored | None, told: Told, call_usd: float | None) -> Qualit
     """What the sums of a policy come to; None where no decision was free."""
     if found is None:
         return Quality(why="every call of the log was locked: no policy had a choice")
-    if found.same:
-        return _as_logged(found, told)
+    decided = _as_logged(found, told) if found.same else _estimated(found, told, call_usd)
+    return decided._replace(by_session=of_sessions(found.led, same=found.same))
+
+
+def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
+    """The estimate for a policy that isn't the logged one."""
     whole = told.whole
     support = support_of(found.seen, _arms(told), locked=0)
     errors = {name: _interval(found, way).error for name, way in _ways(found, told, support).items()}

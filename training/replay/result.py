@@ -26,6 +26,7 @@ class Row(msgspec.Struct, kw_only=True):
     quality_gain_ci: Ends | None = None  # on the same decisions
     switches: float
     unsafe_switches: float  # made where a tool loop had begun or state was bound to a provider
+    by_session: dict[str, Any] | None = None  # of whole sessions: quality, quality_ci, ess, supported, why
     ess: float
     supported: bool  # whether its quality may be quoted
     why: str | None = None
@@ -76,6 +77,7 @@ class Result(msgspec.Struct, kw_only=True):
     advised: str | None = None  # name of the policy that is advised; null where evidence lacks
     caveats: list[str] = []
     routes: dict[str, Any] = {}  # where the learned route differs, sessions that gain and lose most
+    watch: dict[str, Any] | None = None  # logged success so far, with ends that hold however often one looks
     calibration: list[tuple[float, float, int]] = []  # believed, come out, answers
     seconds: float = 0.0
 

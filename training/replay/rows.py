@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from training.replay.result import Ends
 
 
-def rows_of(entries: list[Entry], base: str, options: Options) -> list[Row]:
-    """Rows in the order of the entries; savings are beside the entry named `base`."""
+def rows_of(entries: list[Entry], base: str, options: Options, calls: int) -> list[Row]:
+    """Rows in the order of the entries; savings are beside the entry named `base`.
+
+    Who refuses all `calls` saves nothing: nobody was answered.
+    """
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
     known.sort(key=lambda entry: entry.name != base)
     usd = np.stack([entry.usd + entry.router_usd / len(entry.usd) for entry in known])
@@ -30,7 +33,10 @@ def rows_of(entries: list[Entry], base: str, options: Options) -> list[Row]:
         i = place.get(id(entry))
         total = None if i is None else _ends(ends.total[i]) if ends else None
         saving = None if i is None else _ends(ends.saving[i]) if ends else None
-        rows.append(_row(entry, today, total, saving))
+        row = _row(entry, today, total, saving)
+        if entry.refused >= calls:
+            row.saving = row.saving_ci = None
+        rows.append(row)
     return rows
 
 
@@ -55,6 +61,7 @@ def _row(entry: Entry, today: float, total: Ends | None, saving: Ends | None) ->
         quality_how=said.how,
         quality_gain=said.gain,
         quality_gain_ci=said.gain_ci,
+        by_session=None if said.by_session is None else said.by_session._asdict(),
         switches=entry.switches,
         unsafe_switches=entry.unsafe,
         ess=said.ess,

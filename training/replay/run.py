@@ -10,6 +10,7 @@ import numpy as np
 from router import prices
 from training.replay.advise import advise
 from training.replay.bills import bills_of
+from training.replay.by_session import watched
 from training.replay.caveats import caveats_of
 from training.replay.damage import naming_damage
 from training.replay.groups import in_groups
@@ -64,7 +65,7 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     entries = entries_of(stage, asked)
     stage.court.sit(entries, stage.worlds.n)
     base = "logged" if stage.matrix is None else "reference"
-    result.policies = rows_of(entries, base, options)
+    result.policies = rows_of(entries, base, options, stage.worlds.n)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
     advice = advise(result.policies, base)
@@ -74,6 +75,8 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.worlds)
+    seen = watched(stage.worlds)
+    result.watch = None if seen is None else seen._asdict()
 
 
 def _named(entries: list[Entry], name: str) -> Entry:

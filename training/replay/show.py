@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from training.replay.result import Ends, Result, Row
 
 ROLES = ("logged", "policy", "control", "pin", "sweep", "bound")
+MARKS = {
+    "met": ("✓", "met"),
+    "explained": ("≈", "met, where the price table alone can tell"),
+    "within_noise": ("~", "off no further than so few sessions vary"),
+    "priced": ("○", "no bill is recorded: prices unchecked"),
+    "failed": ("✗", "not met"),
+}
+LEGEND = " · ".join(f"{mark} {means}" for mark, means in MARKS.values())
 
 
 def render(result: Result) -> Iterator[RenderableType]:
@@ -19,8 +27,8 @@ def render(result: Result) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield Text(f"{result.log}: {result.calls:,} calls of {result.sessions:,} sessions")
-    mark = "✓" if result.ok else "✗"
-    yield Text(f"{mark} {result.reproduction_says}")
+    yield Text(f"{MARKS[result.reproduction][0]} {result.reproduction_says}")
+    yield Text(f"  {LEGEND}", style="dim")
     median = "unknown" if result.session_median_error is None else f"{result.session_median_error:.1%}"
     yield Text(
         f"  median session off by {median}; cached tokens billed {result.cached_tokens_billed:,.0f}, "
@@ -36,9 +44,20 @@ def render(result: Result) -> Iterator[RenderableType]:
     for why, names in _unknown(result.policies).items():
         yield Text(f"? quality unknown of {_some(names)}: {why}")
     yield Text("cost is simulated along each route's own caches; quality is estimated, never simulated")
+    if result.watch is not None:
+        yield Text(watch_says(result.watch))
     for caveat in result.caveats:
         yield Text(f"! {caveat}")
     yield Text(f"→ {result.recommendation}", style="bold")
+
+
+def watch_says(watch: dict[str, Any]) -> str:
+    """What is watched of the logged sessions, in a sentence."""
+    low, high = watch["ci"]
+    return (
+        f"logged success by session so far {watch['quality']:.1%}, {low:.1%} – {high:.1%} however often one "
+        f"looks ({watch['sessions']:,} sessions, betting)"
+    )
 
 
 def _table(result: Result) -> RenderableType:
@@ -48,12 +67,15 @@ def _table(result: Result) -> RenderableType:
     table = Table(title="what it would have cost, and how good it would have been")
     table.add_column("policy", overflow="fold", min_width=18)
     refuses = any(row.refused for row in result.policies)
-    for name in ("cost", "saves", "quality", "ESS", "switches", *(["refused"] if refuses else [])):
+    sessions = any(_of_sessions(row) for row in result.policies if row.role != "logged")
+    heads = "cost", "saves", "quality", *(["by session"] if sessions else []), "ESS", "switches"
+    for name in (*heads, *(["refused"] if refuses else [])):
         table.add_column(name, justify="right")
     for role in ROLES:
         rows = [row for row in result.policies if row.role == role]
         for row in rows:
-            table.add_row(Text(row.name), *_cells(row), *([f"{row.refused:,}"] if refuses else []))
+            cells = _cells(row, result.calls, sessions=sessions)
+            table.add_row(Text(row.name), *cells, *([f"{row.refused:,}"] if refuses else []))
         if rows:
             table.add_section()
     return table
@@ -72,12 +94,29 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _of_sessions(row: Row) -> str:
+    """Quality of whole sessions; empty where it isn't known."""
+    said = row.by_session
+    if said is None or not said["supported"]:
+        return ""
+    return f"{said['quality']:.1%}{_ends(said['quality_ci'], _percent)}"
+
+
+def saves(row: Row, calls: int) -> str:
+    """What a row saves; a call that is refused saves nothing, so who refuses all has no saving."""
+    if row.refused >= calls:
+        return "refuses all"
+    return "" if not row.saving else f"{row.saving:+.1%}"
+
+
+def _cells(row: Row, calls: int, *, sessions: bool) -> tuple[str, ...]:
     unsafe = f"\n({row.unsafe_switches:,.0f} unsafe)" if row.unsafe_switches else ""
     return (
         "unknown" if row.cost_usd is None else usd(row.cost_usd) + _ends(row.cost_usd_ci, usd),
-        "" if not row.saving else f"{row.saving:+.1%}" + _ends(row.saving_ci, _percent),
+        saves(row, calls)
+        + ("" if not row.saving or row.refused >= calls else _ends(row.saving_ci, _percent)),
         "unknown" if row.quality is None else f"{row.quality:.1%}" + _ends(row.quality_ci, _percent),
+        *([_of_sessions(row)] if sessions else []),
         f"{row.ess:,.0f}",
         f"{row.switches:,.0f}{unsafe}",
     )

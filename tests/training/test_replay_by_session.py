@@ -1,0 +1,71 @@
+"""Whole sessions: their estimate is near a truth that single decisions miss, and is refused where few went that way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from replay_logs import CHEAP, STRONG, write_log
+from test_what_if import row, what_if
+
+from training.estimators.bandit import Bandit
+from training.replay.by_session import led_by, of_sessions, outcomes_of
+
+
+def drawn(sessions: int, seed: int) -> tuple[Bandit, np.ndarray]:
+    """Sessions of two decisions by chance; solved where both were arm 1, and half the time else."""
+    rng = np.random.default_rng(seed)
+    action = rng.integers(0, 2, 2 * sessions)
+    both = action.reshape(-1, 2).all(axis=1)
+    outcome = np.where(both, 1.0, (rng.random(sessions) < 0.5).astype(float))
+    cluster = np.repeat(np.arange(sessions), 2)
+    chances = np.full((2 * sessions, 2), 0.5)
+    free = np.zeros(2 * sessions, dtype=bool)
+    return Bandit(("a", "b"), action, np.repeat(outcome, 2), chances, cluster, free), outcome
+
+
+def test_a_session_is_judged_by_all_its_decisions() -> None:
+    log, outcome = drawn(4_000, 0)
+    always = np.tile([0.0, 1.0], (log.n, 1))
+    found = of_sessions(led_by(log, always, outcome), same=False)
+    assert found.supported
+    assert found.quality == pytest.approx(1.0)
+    never = of_sessions(led_by(log, 1 - always, outcome), same=False)
+    assert never.quality_ci is not None
+    assert never.quality_ci[0] < 0.5 < never.quality_ci[1]
+
+
+def test_its_interval_covers() -> None:
+    missed = 0
+    for seed in range(200):
+        log, outcome = drawn(2_000, seed)
+        ends = of_sessions(led_by(log, np.tile([1.0, 0.0], (log.n, 1)), outcome), same=False).quality_ci
+        assert ends is not None
+        missed += not ends[0] <= 0.5 <= ends[1]
+    assert missed <= 20  # of 200 at 95 %
+
+
+def test_few_sessions_that_went_the_policys_way_are_refused() -> None:
+    log, outcome = drawn(500, 1)
+    found = of_sessions(led_by(log, np.tile([0.0, 1.0], (log.n, 1)), outcome), same=False)
+    assert found.quality is None
+    assert "effective sessions went as this policy would have led them" in (found.why or "")
+
+
+def test_the_outcome_of_a_session_is_the_mean_of_those_known() -> None:
+    found = outcomes_of(np.array([0, 0, 1, 2]), np.array([1.0, 0.0, np.nan, 1.0]), 3)
+    assert found[0] == 0.5
+    assert np.isnan(found[1])
+    assert found[2] == 1.0
+
+
+def test_a_log_whose_sessions_keep_what_they_drew_tells_pins_by_session(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    log = write_log(tmp_path / "log", sessions=1000, turns=2, epsilon=1.0, keeps=True, pace_ms=600_000)
+    result = what_if(log)
+    for arm in (STRONG, CHEAP):
+        said = row(result, f"pin:{arm}")["by_session"]
+        assert said["supported"]
+        assert said["quality_ci"][0] < 0.9 < said["quality_ci"][1]
+    watch = result["watch"]
+    assert watch["sessions"] == 1000
+    assert watch["ci"][0] < 0.9 < watch["ci"][1]
+    assert watch["course"][0][1] <= watch["course"][-1][1]

@@ -1,0 +1,138 @@
+"""Estimates of whole sessions, whose every decision counts; and what may be watched of the logged ones.
+
+Per decision, what a choice does to the turns after it is left out. Per session it is in: sessions that went
+as the policy would have led them stand for it, by the product of its chances over the log's. They are few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.estimators import scores as of
+from training.estimators.intervals import Interval, as_share, betting
+from training.estimators.support import MAX_SHARE, MIN_ESS
+
+if TYPE_CHECKING:
+    from training.estimators.bandit import Bandit
+    from training.replay.result import Ends
+    from training.replay.worlds import Worlds
+
+MIN_SESSIONS = 10  # with an outcome, before anything is said of them
+POINTS = 80  # of the picture of what is watched
+_Z = 1.959964
+
+
+class Led(NamedTuple):
+    """Sums over sessions with a known outcome r, the mean of their answers', and a weight w by a policy."""
+
+    sessions: int
+    untold: int  # in which the chances of some decision aren't known
+    weight: float
+    largest: float
+    reward: float  # Σ w r
+    square: float  # Σ w²
+    square_reward: float  # Σ w² r
+    square_square: float  # Σ w² r²
+
+    def plus(self, other: Led) -> Led:
+        """The sums of both."""
+        both = (mine + theirs for mine, theirs in zip(self, other, strict=True))
+        return Led._make(both)._replace(largest=max(self.largest, other.largest))
+
+
+class BySession(NamedTuple):
+    """Mean success of a session's answers; None unknown, and then `why` says it."""
+
+    quality: float | None
+    quality_ci: Ends | None
+    ess: float  # effective sessions
+    supported: bool
+    why: str | None
+
+
+def led_by(log: Bandit, target: np.ndarray, outcome: np.ndarray) -> Led:
+    """Sums over the sessions of a part, whose clusters are 0 to S − 1; `outcome` (S,) is NaN where unknown.
+
+    Decisions that nobody had a choice in are locked, and count as the policy's own.
+    """
+    weight, scored = of.by_session(log, target, outcome)
+    known = np.isfinite(outcome)
+    told = known & np.isfinite(weight)
+    w, r = weight[told], outcome[told]
+    square = w * w
+    return Led(
+        int(known.sum()),
+        int((known & ~told).sum()),
+        float(w.sum()),
+        float(w.max(initial=0.0)),
+        float(scored[told].sum()),
+        float(square.sum()),
+        float(square @ r),
+        float(square @ (r * r)),
+    )
+
+
+def of_sessions(led: Led, *, same: bool) -> BySession:
+    """The self-normalised estimate, Σ w r / Σ w, and the spread of its linearisation.
+
+    `same`: the policy is the logged one.
+    """
+    ess = led.weight**2 / led.square if led.square > 0 else 0.0
+    why = _why_not(led, ess, same=same)
+    if why is not None:
+        return BySession(None, None, ess, supported=False, why=why)
+    mean = led.reward / led.weight
+    off = led.square_square - 2 * mean * led.square_reward + mean * mean * led.square
+    n = led.sessions
+    error = float(np.sqrt(n / (n - 1) * max(off, 0.0))) / led.weight
+    found = as_share(Interval(mean, mean - _Z * error, mean + _Z * error, error))
+    return BySession(mean, (found.low, found.high), ess, supported=True, why=None)
+
+
+def _why_not(led: Led, ess: float, *, same: bool) -> str | None:
+    if led.untold:
+        return f"the log doesn't tell all chances of {led.untold:,} of {led.sessions:,} sessions"
+    if led.sessions < MIN_SESSIONS:
+        return f"{led.sessions:,} sessions have a known outcome, {MIN_SESSIONS} are needed"
+    if not same and ess < MIN_ESS:
+        return (
+            f"{ess:,.0f} effective sessions went as this policy would have led them, {MIN_ESS:.0f} are needed"
+        )
+    if not same and led.largest > MAX_SHARE * led.weight:
+        return f"one session carries {led.largest / led.weight:.0%} of the weight, at most {MAX_SHARE:.0%}"
+    return None
+
+
+class Watch(NamedTuple):
+    """Success of the logged sessions so far, with ends that hold however often one looks."""
+
+    sessions: int
+    quality: float
+    ci: Ends
+    course: list[tuple[int, float, float]]  # sessions so far, and the ends then
+
+
+def watched(worlds: Worlds) -> Watch | None:
+    """The betting confidence sequence over sessions as they began; None with too few of known outcome."""
+    found = np.concatenate(
+        [outcomes_of(w.book.session, w.book.reward, w.book.sessions) for w in worlds.each()]
+    )
+    values = found[np.isfinite(found)]
+    n = len(values)
+    if n < MIN_SESSIONS:
+        return None
+    low, high = betting(values)
+    at = np.unique(np.linspace(0, n - 1, min(n, POINTS)).round().astype(int))
+    course = [(int(i) + 1, float(low[i]), float(high[i])) for i in at]
+    return Watch(n, float(values.mean()), (float(low[-1]), float(high[-1])), course)
+
+
+def outcomes_of(session: np.ndarray, reward: np.ndarray, sessions: int) -> np.ndarray:
+    """Mean known outcome (S,) of each session's answers; NaN without one."""
+    known = np.isfinite(reward)
+    count = np.bincount(session[known], minlength=sessions)
+    total = np.bincount(session[known], reward[known], sessions)
+    found: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
