@@ -32,12 +32,14 @@ def write_log(
     pace_ms=3_600_000,
     keeps=False,
     dearer=None,
+    fallen=0.0,
     **fields,
 ):
     """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should.
 
     Where a session `keeps` what its first turn drew, later turns have chance 1. `dearer` is the factor of
-    what every so-many-th session was billed: (factor, every).
+    what every so-many-th session was billed: (factor, every). `fallen` is the share of what was decided for
+    others that the first of `arms` answers, since they couldn't be reached.
     """
     rng = np.random.default_rng(seed)
     truth = truth or TRUTH
@@ -50,8 +52,9 @@ def write_log(
             arm = arm if held else arms[int(rng.integers(len(arms)))] if free else arms[0]
             now = START_MS + s * pace_ms + t * 20_000
             prompt += int(rng.integers(500, 3_000))
-            one = _request(f"s{s}", t, now, arm, (prompt, sent.get(arm, 0)), fields)
-            sent[arm] = prompt
+            gave = arms[0] if fallen and arm != arms[0] and rng.random() < fallen else arm
+            one = _request(f"s{s}", t, now, gave, (prompt, sent.get(gave, 0)), fields)
+            sent[gave] = prompt
             if dearer is not None and s % dearer[1] == 0:
                 usd = (one.cost_usd * Decimal(str(dearer[0]))).quantize(Decimal("1e-12"))
                 one = replace(one, cost_usd=usd)
@@ -61,7 +64,7 @@ def write_log(
                 chances = {a: float(a == arm) for a in arms} if held else chances
                 decisions.append(_decision(one, arm, arms[0], chances))
             if labelled:
-                outcomes.append(_outcome(one, arm, float(rng.random() < truth[arm])))
+                outcomes.append(_outcome(one, gave, float(rng.random() < truth[gave])))
             if rng.random() < pairs:
                 outcomes += [_pair(one, a, arms[0], rng.random() < truth[a], pairs) for a in arms if a != arm]
     store = LogStore(folder)

@@ -28,7 +28,7 @@ _LOCKED = (pl.col("locks").list.len().fill_null(0) > 0).alias("locked")
 class Decisions(NamedTuple):
     """What our own receipts say of the calls of a part; one row for each call that has one."""
 
-    frame: pl.DataFrame  # row, reference, decide_ms, locked, arms (candidate and propensity)
+    frame: pl.DataFrame  # row, chosen, reference, decide_ms, locked, arms (candidate and propensity)
 
     @property
     def named(self) -> set[str]:
@@ -48,8 +48,7 @@ class Evidence(NamedTuple):
     decided: int  # calls with a receipt
     pairs_without_chance: int
     labels: np.ndarray  # (2, k): labels of each arm, and the sum of them
-    # (n,) bool: decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
-    held: np.ndarray | None = None
+    held: int = 0  # decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
 
 
 def read_decisions(part: Slice, book: Book) -> Decisions:
@@ -58,7 +57,7 @@ def read_decisions(part: Slice, book: Book) -> Decisions:
     arm = pl.element().struct
     chances = pl.struct(arm.field("candidate"), arm.field("propensity"))
     scan = part.receipts(rows["request_id"]).select(
-        "request_id", "reference", "decide_ms", _LOCKED, pl.col("arms").list.eval(chances)
+        "request_id", "chosen", "reference", "decide_ms", _LOCKED, pl.col("arms").list.eval(chances)
     )
     return Decisions(
         rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
@@ -79,21 +78,22 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
     """
     k = len(arms.arms)
     propensity = np.full((book.n, k), np.nan)
-    locked = book.locked.copy()
+    locked, action, reward = book.locked.copy(), arms.logged, book.reward
     if len(decisions.frame):
         rows = decisions.frame["row"].to_numpy()
         locked[rows] = decisions.frame["locked"].to_numpy()
         _chances(propensity, arms, decisions.frame)
-    taken = propensity[np.arange(book.n), arms.logged]
+        action, reward = _drawn(book, arms, decisions.frame)
+    taken = propensity[np.arange(book.n), action]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
     paired, chance, lost = _pairs(part, book, arms)
     session = book.before + book.session
-    bandit = Bandit(arms.names, arms.logged, book.reward, propensity, session, locked, paired, chance)
-    known = np.isfinite(book.reward)
+    bandit = Bandit(arms.names, action, reward, propensity, session, locked, paired, chance)
+    known = np.isfinite(reward)
     labels = np.stack(
         [
-            np.bincount(arms.logged[known], minlength=k),
-            np.bincount(arms.logged[known], weights=book.reward[known], minlength=k),
+            np.bincount(action[known], minlength=k),
+            np.bincount(action[known], weights=reward[known], minlength=k),
         ]
     )
     kind = np.searchsorted(types, types_of(book))
@@ -115,7 +115,7 @@ def held_by(evidence: Evidence) -> Evidence:
     """
     log = evidence.bandit
     held = _sure(log.propensity, log.action, ~log.locked & np.isfinite(log.propensity).all(axis=1))
-    return evidence._replace(bandit=log._replace(locked=log.locked | held), held=held)
+    return evidence._replace(bandit=log._replace(locked=log.locked | held), held=int(held.sum()))
 
 
 def _sure(propensity: np.ndarray, logged: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -123,6 +123,23 @@ def _sure(propensity: np.ndarray, logged: np.ndarray, free: np.ndarray) -> np.nd
     taken = np.nan_to_num(propensity[np.arange(len(logged)), logged])
     found: np.ndarray = free & (taken >= 1 - _SUM)
     return found
+
+
+def _drawn(book: Book, arms: Arms, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Arms (n,) that were drawn, and what is known (n,) of how they did.
+
+    Where another candidate answered, since the one decided on couldn't be reached, nothing is: the answer is
+    the other's, whom nobody drew. Without such decisions those of an arm that fails often would seem rarer
+    than they were.
+    """
+    names = {name: arms.find(name) for name in frame["chosen"].unique()}
+    chosen = np.array([-1 if (i := names[name]) is None else i for name in frame["chosen"].to_list()])
+    rows = frame["row"].to_numpy()
+    replaced = (chosen >= 0) & (chosen != arms.logged[rows])
+    action, reward = arms.logged.copy(), book.reward.copy()
+    action[rows[replaced]] = chosen[replaced]
+    reward[rows[replaced]] = np.nan
+    return action, reward
 
 
 def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
