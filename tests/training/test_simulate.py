@@ -86,3 +86,21 @@ def test_hushed_failures_are_untold_and_say_that_they_bias() -> None:
 def test_a_world_that_cannot_be_is_refused(arms: dict[str, float]) -> None:
     with pytest.raises(BadInput):
         World(arms=arms)
+
+
+def test_few_labels_widen_what_pairs_say_as_much_as_they_should() -> None:
+    """An answer whose outcome is untold isn't asked again: the told ones of its arm must speak for it."""
+    found = of_cell(World(), Traffic(labelled=0.3), Cell(4_000, 0.0, 0.9, 0.05), runs=80, session=1)
+    assert found.refused == 0
+    assert found.half_width == pytest.approx(found.seen, rel=0.18)
+
+
+def test_exploring_beside_pairs_costs_nothing() -> None:
+    """A handful of improbable answers of huge weight must not drown what the pairs say."""
+    traffic = Traffic(labelled=0.6)
+    none, little, more = (
+        of_cell(World(), traffic, Cell(12_000, epsilon, 0.9, 0.03), runs=3, session=1).half_width or 1.0
+        for epsilon in (0.0, 0.02, 0.1)
+    )
+    assert little < 1.05 * none
+    assert more < 1.05 * none

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from training.estimators import scores as of
+
 if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
 
@@ -31,17 +33,18 @@ def pair_weights(log: Bandit, target: np.ndarray) -> np.ndarray:
 def paired(log: Bandit, target: np.ndarray, model: np.ndarray) -> np.ndarray:
     """Scores (n,): Σ_a π(a) [m(a) + asked(a) / chance(a) · (r(a) − m(a))].
 
-    m(a) is the logged reward itself for the arm that answered, else the model's guess moved by how far the
-    logged answer was off its own guess, times a factor of the arm fitted on the pairs of other clusters.
+    m(a) is the model's guess moved by how far the logged answer was off its own guess, times a factor of the
+    arm fitted on the pairs of other clusters. The arm that answered isn't asked again: it has its logged
+    reward, and known rewards of an arm speak for its unknown ones, too, as they do without pairs.
     """
     assert log.paired is not None
     rows = np.arange(log.n)
-    known = np.isfinite(log.reward)
     off = surprise(log, model)
     guess = model + _moves(log, model, off) * off[:, None]
-    guess[rows[known], log.action[known]] = log.reward[known]
+    guess[rows, log.action] = model[rows, log.action] + of.heard(log) * off
     residual = np.where(np.isfinite(log.paired), np.nan_to_num(log.paired) - guess, 0.0)
-    residual[rows[known], log.action[known]] = 0.0  # what is known needs no correction
+    told = of.share_known(log)[log.action] > 0
+    residual[rows[told], log.action[told]] = 0.0  # what is known needs no correction
     scores: np.ndarray = np.einsum("ij,ij->i", target, guess)
     scores += np.einsum("ij,ij->i", pair_weights(log, target), residual)
     return scores
@@ -105,29 +108,44 @@ def surprise(log: Bandit, model: np.ndarray) -> np.ndarray:
 def share_of_logged(log: Bandit, target: np.ndarray) -> float:
     """Weight of the doubly robust score in its mixture with the paired one, by design: blind to rewards.
 
-    Both err by the rewards' noise times their weights: E[w²] for the log, the same of what it didn't answer
-    for the pairs. Weights by estimated variances would lean to whichever sample happened to miss the rare
-    failures (coverage 92 to 93 % instead of 94 to 95, docs/FINDINGS.md).
+    Both err by the rewards' noise times their weights: E[w²] by the chances of the log and of the pairs.
+    What answers already were what the target wants is in both, and has no part in it. Weights by estimated
+    variances would lean to whichever sample happened to miss the rare failures (coverage 92 to 93 % instead
+    of 94 to 95, docs/FINDINGS.md).
     """
-    return share_by(square_weight(target, log.propensity), square_weight(target, chances_of_pairs(log)))
-
-
-def share_by(logged: float, pairs: float) -> float:
-    """The same by E[w²] of the log and of the pairs."""
-    unknown = max(pairs - 1.0, 0.0)  # what both know costs nothing
-    return (
-        0.0 if not np.isfinite(logged) else 1.0 if not np.isfinite(unknown) else unknown / (logged + unknown)
+    return share_by(
+        square_weight(target, log.propensity * of.share_to_be_expected(log)),
+        square_weight(target, chances_of_pairs(log)),
+        sum_square_logged(log, target) / max(log.n, 1),
     )
 
 
+def share_by(logged: float, pairs: float, both: float) -> float:
+    """The same by E[w²] of the log, of the pairs, and of what is in both."""
+    log_alone, pairs_alone = max(logged - both, 0.0), max(pairs - both, 0.0)
+    if not np.isfinite(log_alone):
+        return 0.0
+    if not np.isfinite(pairs_alone) or not log_alone + pairs_alone > 0:
+        return 1.0
+    return pairs_alone / (log_alone + pairs_alone)
+
+
 def chances_of_pairs(log: Bandit) -> np.ndarray:
-    """Share asked of each arm (n, k), and 1 for what the log itself knows."""
+    """Share asked of each arm (n, k); of the arm that answered, the share of its rewards that is known."""
     assert log.paired is not None
     sums = log.sums
     chance = np.tile(sums.asked / max(sums.n, 1), (log.n, 1))
-    known = np.isfinite(log.reward)
-    chance[np.flatnonzero(known), log.action[known]] = 1.0
+    share = of.share_known(log)[log.action]
+    told = share > 0
+    chance[np.flatnonzero(told), log.action[told]] = share[told]
     return chance
+
+
+def sum_square_logged(log: Bandit, target: np.ndarray) -> float:
+    """Σ w² of the logged answers that the target wants, too, by the share of their arm's rewards known."""
+    share = of.share_known(log)[log.action]
+    wanted = target[np.arange(log.n), log.action]
+    return float((wanted[share > 0] ** 2 / share[share > 0]).sum())
 
 
 def square_weight(target: np.ndarray, chance: np.ndarray) -> float:

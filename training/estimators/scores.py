@@ -40,6 +40,13 @@ def share_known(log: Bandit) -> np.ndarray:
     return found
 
 
+def share_to_be_expected(log: Bandit) -> np.ndarray:
+    """The same (k,), where an arm that never answered is as likely to be labelled as any."""
+    sums = log.sums
+    found: np.ndarray = np.where(sums.answered == 0, sums.labelled.sum() / max(sums.n, 1), share_known(log))
+    return found
+
+
 def as_logged(log: Bandit) -> np.ndarray:
     """Scores (n,) of what was logged: m(a) + heard (r − m(a)), m the arm's mean of known rewards.
 

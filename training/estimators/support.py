@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from training.estimators import scores as of
-from training.estimators.paired import chances_of_pairs, pair_weights, sum_square
+from training.estimators.paired import chances_of_pairs, pair_weights, sum_square, sum_square_logged
 
 if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
@@ -45,7 +45,8 @@ class Seen(NamedTuple):
     unsupported: float  # of the target's chances
     unlabelled: float
     expected: float  # Σ w² by the chances and the shares of labels
-    logged: float  # Σ w² by the chances
+    logged: float  # Σ w² by both, infinite where the log had no chance
+    both: float  # Σ w² of what logged answers and pairs have in common
     pairs: int
     asked: float  # Σ w² by the pairs' chances
     pair_weight: float
@@ -79,7 +80,8 @@ def seen_of(log: Bandit, target: np.ndarray) -> Seen:
         unsupported=float((target * (none | deaf)).sum()),
         unlabelled=float((target * deaf).sum()),
         expected=_to_be_expected(log, target),
-        logged=sum_square(target, log.propensity),
+        logged=sum_square(target, log.propensity * of.share_to_be_expected(log)),
+        both=sum_square_logged(log, target),
         pairs=int((each > 0).sum()),
         asked=asked,
         pair_weight=float(of_pairs.sum()),
@@ -113,10 +115,7 @@ def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
 
     What was drawn may look better than it is: where nothing improbable happened, no weight is large.
     """
-    sums = log.sums
-    never = sums.answered == 0  # as likely labelled as any, had it answered
-    share = np.where(never, sums.labelled.sum() / max(sums.n, 1), of.share_known(log))
-    chance = np.nan_to_num(log.propensity) * share[None, :]
+    chance = np.nan_to_num(log.propensity) * of.share_to_be_expected(log)
     possible = np.where(chance > 0, target, 0.0)  # what had no chance at all is `unsupported`
     return sum_square(possible, chance)
 

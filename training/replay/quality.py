@@ -112,7 +112,7 @@ def _ways(found: Scored, told: Told, support: Support) -> dict[str, np.ndarray]:
     robust = bool(support.with_propensity == seen.n and told.labels)
     ways = {name: way for name, way in WAYS.items() if (robust if name == "dr" else pairs)}
     if robust and pairs and support.ess > 0:
-        share = share_by(seen.logged / seen.n, seen.asked / seen.n)
+        share = share_by(seen.logged / seen.n, seen.asked / seen.n, seen.both / seen.n)
         ways["combined"] = share * WAYS["dr"] + (1 - share) * WAYS["paired"]
     return ways
 
