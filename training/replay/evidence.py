@@ -48,7 +48,8 @@ class Evidence(NamedTuple):
     decided: int  # calls with a receipt
     pairs_without_chance: int
     labels: np.ndarray  # (2, k): labels of each arm, and the sum of them
-    held: int = 0  # decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
+    # (n,) bool: decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
+    held: np.ndarray | None = None
 
 
 def read_decisions(part: Slice, book: Book) -> Decisions:
@@ -115,7 +116,7 @@ def held_by(evidence: Evidence) -> Evidence:
     """
     log = evidence.bandit
     held = _sure(log.propensity, log.action, ~log.locked & np.isfinite(log.propensity).all(axis=1))
-    return evidence._replace(bandit=log._replace(locked=log.locked | held), held=int(held.sum()))
+    return evidence._replace(bandit=log._replace(locked=log.locked | held), held=held)
 
 
 def _sure(propensity: np.ndarray, logged: np.ndarray, free: np.ndarray) -> np.ndarray:
