@@ -6,19 +6,21 @@ import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from models.store import Store
-from router.gateway import routes
+from router.gateway import pages, routes
 from router.gateway.errors import not_served
 from router.gateway.follow import Follower
+from router.gateway.front import Front
 from router.gateway.openapi import openapi
 from router.gateway.service import Gateway
 from router.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
 
     from router.gateway.settings import Settings
 
@@ -51,11 +53,16 @@ def create_app(settings: Settings) -> FastAPI:
         gateway.repeats.close()
         gateway.journal.close()
 
-    app = FastAPI(title="samediff", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = Front(
+        routes.our_fault,
+        title="samediff",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
     app.state.gateway = gateway
-    app.add_exception_handler(Exception, routes.our_fault)
     app.add_exception_handler(HTTPException, not_served)
-    # add_route and not app.post: no body model, no dependency injection on the way of a proxied request.
     for path, endpoint in (
         ("/v1/chat/completions", routes.answering(gateway, "openai_chat")),
         ("/v1/messages", routes.answering(gateway, "anthropic_messages")),
@@ -64,14 +71,14 @@ def create_app(settings: Settings) -> FastAPI:
         ("/v1/route", routes.route(gateway)),
         ("/v1/outcomes", routes.outcomes(gateway)),
     ):
-        app.add_route(path, endpoint, methods=["POST"])
-    for path, endpoint in (
-        ("/v1/models", routes.models(gateway)),
-        ("/healthz", routes.healthz(gateway)),
-        ("/readyz", routes.readyz(gateway)),
-        ("/metrics", routes.metrics(gateway)),
-        ("/", routes.dashboard(gateway)),
+        app.posted(path, endpoint)
+    for path, told in (
+        ("/v1/models", pages.models(gateway)),
+        ("/healthz", pages.healthz(gateway)),
+        ("/readyz", pages.readyz(gateway)),
+        ("/metrics", pages.metrics(gateway)),
+        ("/", pages.dashboard(gateway)),
         ("/openapi.json", openapi(gateway)),
     ):
-        app.add_route(path, endpoint, methods=["GET"])
+        app.add_route(path, told, methods=["GET"])
     return app

@@ -77,13 +77,14 @@ class Patience:
     def __init__(self, seconds: float | None, elsewhere: Callable[[], bool]) -> None:
         self._seconds = seconds
         self._elsewhere = elsewhere
-        self._timeout = asyncio.timeout(None)
+        self._timeout: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Patience:
         """Begin to wait."""
-        await self._timeout.__aenter__()
         if self._seconds is not None:
+            self._timeout = asyncio.timeout(None)
+            await self._timeout.__aenter__()
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
         return self
 
@@ -92,12 +93,13 @@ class Patience:
     ) -> None:
         """Wait no longer."""
         self._stop()
-        await self._timeout.__aexit__(kind, error, trace)
+        if self._timeout is not None:
+            await self._timeout.__aexit__(kind, error, trace)
 
     def end(self) -> None:
         """Something is here: from now on it may take as long as it wants."""
         self._stop()
-        if self._timeout.when() is not None:
+        if self._timeout is not None and self._timeout.when() is not None:
             self._timeout.reschedule(None)
 
     def _stop(self) -> None:
@@ -105,7 +107,7 @@ class Patience:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if self._elsewhere():
+        if self._timeout is not None and self._elsewhere():
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
 

@@ -56,24 +56,34 @@ class Forwarded(Passing):
             shared.close(came_through=self._lead._trace.status == "ok")
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = asyncio.create_task(self._exchange(scope, receive, send))
+        """Exchange with upstream in this task, which another cancels as soon as nobody is left."""
+        task = asyncio.current_task()
+        assert task is not None
+        over = left = stopping = False
+
+        def leave(_: asyncio.Task[None]) -> None:
+            nonlocal left
+            answering = self._lead if self._race is None else self._race.winner or self._lead
+            if not over and not answering._through:
+                left = task.cancel()
+
         leaving = asyncio.create_task(self._everyone_gone(receive))
-        stopping = False
+        leaving.add_done_callback(leave)
         try:
-            await asyncio.wait({exchange, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # the server stops and has waited long enough
-            stopping = True
-        if not exchange.done() and not self._lead._through:
-            self._lead._trace.status = "cancelled"
-            exchange.cancel()
-        leaving.cancel()
-        await asyncio.wait({exchange, leaving})
-        self._lead._trace.latency_ms = self._elapsed()
-        self._asked.ended(self._lead._trace)
+            await self._exchange(scope, receive, send)
+        except asyncio.CancelledError:
+            if left:
+                task.uncancel()
+            stopping = task.cancelling() > 0  # the server stops and has waited long enough
+            if (left or stopping) and not self._lead._through:
+                self._lead._trace.status = "cancelled"
+        finally:
+            over = True
+            leaving.cancel()
+            self._lead._trace.latency_ms = self._elapsed()
+            self._asked.ended(self._lead._trace)
         if stopping and not self._lead._through:
             await self._lead._say_goodbye(scope, receive, send)
-        elif not exchange.cancelled():
-            exchange.result()
 
     async def _everyone_gone(self, receive: Receive) -> None:
         """Return when the client has left, and all who were to get the same answer."""

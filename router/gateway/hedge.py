@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.gateway.attempts import Attempts, Target
+    from router.gateway.passing import Passing
 
 KEPT = 128  # times to first byte of each deployment
 ENOUGH = 20  # of them to know what is late
@@ -90,10 +91,10 @@ class Race:
     """Two attempts at one answer: the first that has something to say takes it."""
 
     def __init__(self) -> None:
-        self.winner: object | None = None
+        self.winner: Passing | None = None
         self.decided = asyncio.Event()
 
-    def won_by(self, who: object) -> bool:
+    def won_by(self, who: Passing) -> bool:
         """Whether this one answers; the first to ask does."""
         if self.winner is None:
             self.winner = who

@@ -235,6 +235,11 @@ class Passing(Response):
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         return [(name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()]
 
+    @property
+    def committed(self) -> bool:
+        """Whether the status has gone out."""
+        return self._committed
+
     def _own(self) -> dict[str, str]:
         """Headers of ours, and how often was asked where that was more than once."""
         made = self._attempts.made

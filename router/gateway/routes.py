@@ -1,23 +1,21 @@
-"""The endpoints, each a few lines: read, decide, forward, say."""
+"""The endpoints that take something, each a few lines: read, decide, forward, say."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.requests import ClientDisconnect
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
 
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
-from router.gateway.dashboard import page
-from router.gateway.errors import Packed, Stalled, TooLarge, error_response, status_of
+from router.gateway.errors import error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
 from router.gateway.failover import attempts_of, hedge_of, target_of, towards
 from router.gateway.forward import Forwarded
@@ -28,34 +26,29 @@ from router.gateway.upstream import address, request_headers
 from router.given import UnknownModel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from starlette.requests import Request
-
     from features.wire import Dialect
     from router.catalog import Deployment
+    from router.gateway.asked import Asked
     from router.gateway.attempts import Target
+    from router.gateway.front import Endpoint
     from router.gateway.idempotency import Claim
     from router.gateway.recording import Call
     from router.gateway.service import Gateway, Reading
-    from router.gateway.settings import Settings
-
-    Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
     """Make the endpoint that decides and forwards requests of one dialect."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(asked: Asked) -> Response:
         arrived = time.perf_counter()
         claim = exchange = None
         try:
-            body = await read_body(request, gateway.settings)
-            claim = await gateway.repeats.claim(request.headers, request.url.path, body)
+            body = await asked.body(gateway.settings)
+            claim = await gateway.repeats.claim(asked.headers, asked.path, body)
             if claim is not None and claim.joined:
                 return _repeated(gateway, dialect, claim)
-            call = gateway.decide(await gateway.read(dialect, body), request.headers, _host(request))
-            exchange = _answering(gateway, call, request, arrived)
+            call = gateway.decide(await gateway.read(dialect, body), asked.headers, asked.host)
+            exchange = _answering(gateway, call, asked, arrived)
             exchange = exchange._replace(shared=claim and claim.shared)
         except BadInput as error:
             return refusal(gateway, dialect, error)
@@ -75,16 +68,16 @@ def _repeated(gateway: Gateway, dialect: Dialect, claim: Claim) -> Response:
     return Repeated(claim.shared, error_response(dialect, 409, said, f"req_{uuid.uuid4().hex}"))
 
 
-def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -> Exchange:
+def _answering(gateway: Gateway, call: Call, asked: Asked, arrived: float) -> Exchange:
     def prepare(target: Target) -> Outgoing:
-        return _outgoing(gateway, towards(call, target.deployment), request)
+        return _outgoing(gateway, towards(call, target.deployment), asked)
 
     return Exchange(
         dialect=call.request.dialect,
         request_id=call.receipt.request_id,
         stream=call.request.stream,
         arrived=arrived,
-        first=_outgoing(gateway, call, request),
+        first=_outgoing(gateway, call, asked),
         attempts=attempts_of(gateway, call),
         prepare=prepare,
         ended=partial(gateway.ended, call),
@@ -93,11 +86,11 @@ def _answering(gateway: Gateway, call: Call, request: Request, arrived: float) -
     )
 
 
-def _outgoing(gateway: Gateway, call: Call, request: Request) -> Outgoing:
-    headers = request_headers(call.deployment, request.headers.raw, gateway.environ)
+def _outgoing(gateway: Gateway, call: Call, asked: Asked) -> Outgoing:
+    headers = request_headers(call.deployment, asked.raw, gateway.environ)
     translated = call.translation is not None
     return Outgoing(
-        url=address(call.deployment, "" if translated else request.url.query),
+        url=address(call.deployment, "" if translated else asked.query),
         headers=crossed(headers, call.deployment) if translated else headers,
         body=call.body,
         own=own_headers(call),
@@ -111,15 +104,15 @@ def count_tokens(gateway: Gateway) -> Endpoint:
     """Make POST /v1/messages/count_tokens: counted by the model that a routed request would fall back on."""
     dialect: Dialect = "anthropic_messages"
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(asked: Asked) -> Response:
         arrived = time.perf_counter()
         try:
-            body = await read_body(request, gateway.settings)
+            body = await asked.body(gateway.settings)
             reading = await gateway.read(dialect, body)
             deployment = _counter(gateway, reading.request.model, dialect)
             if deployment.dialect != dialect:
                 return _estimated(gateway, reading, deployment)
-            exchange = _counting(gateway, reading, deployment, request, arrived)
+            exchange = _counting(gateway, reading, deployment, asked, arrived)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         return Forwarded(gateway.upstream, exchange)
@@ -131,18 +124,18 @@ def _estimated(gateway: Gateway, reading: Reading, deployment: Deployment) -> Re
     """Answer a count that nobody makes in the dialect: as decisions estimate it, and said to be so."""
     tokens = gateway.decider.ratios.estimate(deployment.model, reading.request.body_bytes)
     own = {**_counting_headers(deployment), "x-samediff-policy": "count_tokens_estimate"}
-    return _json({"input_tokens": round(tokens)}, headers=own)
+    return json_response({"input_tokens": round(tokens)}, headers=own)
 
 
 def _counting(
-    gateway: Gateway, reading: Reading, deployment: Deployment, request: Request, arrived: float
+    gateway: Gateway, reading: Reading, deployment: Deployment, asked: Asked, arrived: float
 ) -> Exchange:
     """Make the exchange of a count: nothing is spent on it, and nothing written down."""
     dialect = reading.request.dialect
     own = _counting_headers(deployment)
     first = Outgoing(
-        url=address(deployment, request.url.query, "/count_tokens"),
-        headers=request_headers(deployment, request.headers.raw, gateway.environ),
+        url=address(deployment, asked.query, "/count_tokens"),
+        headers=request_headers(deployment, asked.raw, gateway.environ),
         body=with_model(reading.body, reading.head, deployment.model),
         own=own,
         began=lambda: None,
@@ -185,37 +178,18 @@ def _counter(gateway: Gateway, model: str, dialect: Dialect) -> Deployment:
 def route(gateway: Gateway) -> Endpoint:
     """Make POST /v1/route: the decision only; the dialect is told by `?dialect=` or by the body."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(asked: Asked) -> Response:
         dialect: Dialect = "openai_chat"
         try:
-            body = await read_body(request, gateway.settings)
-            named = request.query_params.get("dialect")
+            body = await asked.body(gateway.settings)
+            named = QueryParams(asked.query).get("dialect")
             dialect = parse_dialect(named) if named else detect_dialect(body)
             reading = (await gateway.read(dialect, body))._replace(guessed=not named)
-            call = gateway.decide(reading, request.headers, _host(request))
+            call = gateway.decide(reading, asked.headers, asked.host)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         gateway.decided(call)
-        return _json(call.receipt, headers=own_headers(call))
-
-    return endpoint
-
-
-def models(gateway: Gateway) -> Endpoint:
-    """Make GET /v1/models: aliases and candidates, in the shape that the caller's headers speak."""
-
-    async def endpoint(request: Request) -> Response:
-        catalog = gateway.decider.catalog
-        names = [*catalog.aliases, *catalog.candidates]
-        if "anthropic-version" in request.headers:
-            made = "1970-01-01T00:00:00Z"  # the dialect wants a date; the catalogue holds none for these
-            rows: list[dict[str, Any]] = [
-                {"type": "model", "id": name, "display_name": name, "created_at": made} for name in names
-            ]
-            listed = {"data": rows, "has_more": False, "first_id": names[0], "last_id": names[-1]}
-            return _json(listed)
-        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "samediff"} for name in names]
-        return _json({"object": "list", "data": rows})
+        return json_response(call.receipt, headers=own_headers(call))
 
     return endpoint
 
@@ -223,9 +197,9 @@ def models(gateway: Gateway) -> Endpoint:
 def outcomes(gateway: Gateway) -> Endpoint:
     """Make POST /v1/outcomes: one outcome or a list of them, written to the journal."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(asked: Asked) -> Response:
         try:
-            body = await read_body(request, gateway.settings)
+            body = await asked.body(gateway.settings)
             records = read_outcomes(body, time.time_ns() // 1_000_000)
         except BadInput as error:
             return refusal(gateway, "openai_chat", error)
@@ -233,85 +207,9 @@ def outcomes(gateway: Gateway) -> Endpoint:
             gateway.metrics.add("samediff_refused_total", status="503")
             said = "the journal can't be written; send the outcomes again"
             return error_response("openai_chat", 503, said, f"req_{uuid.uuid4().hex}")
-        return _json({"accepted": len(records)}, 202)
+        return json_response({"accepted": len(records)}, 202)
 
     return endpoint
-
-
-def healthz(_: Gateway) -> Endpoint:
-    """Make GET /healthz: the process answers."""
-
-    async def endpoint(_: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    return endpoint
-
-
-def readyz(gateway: Gateway) -> Endpoint:
-    """Make GET /readyz: all is loaded, connections can be made and the journal can be written."""
-
-    async def endpoint(_: Request) -> Response:
-        bundle = gateway.decider.bundle
-        ready = gateway.ready and gateway.journal.writable
-        state = {
-            "ready": ready,
-            "journal": gateway.journal.writable,
-            "bundle": bundle.digest,
-            "bundle_kind": bundle.kind,
-            "bundle_refused": gateway.refused,
-            "catalog": gateway.decider.catalog.digest,
-            "policy": gateway.decider.policy.name,
-        }
-        return _json(state, 200 if ready else 503)
-
-    return endpoint
-
-
-def metrics(gateway: Gateway) -> Endpoint:
-    """Make GET /metrics, in Prometheus' text format."""
-
-    async def endpoint(_: Request) -> Response:
-        text = gateway.metrics.render(gateway.gauges())
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
-    return endpoint
-
-
-def dashboard(gateway: Gateway) -> Endpoint:
-    """Make GET /: the page for people."""
-
-    async def endpoint(_: Request) -> Response:
-        return HTMLResponse(page(gateway))
-
-    return endpoint
-
-
-async def read_body(request: Request, settings: Settings) -> bytes:
-    """Read a request's body; TooLarge as soon as it is over the limit, Stalled if it stops coming, Packed."""
-    if (encoding := request.headers.get("content-encoding", "identity")).lower() != "identity":
-        raise Packed(f"the request body is packed ({encoding[:20]}); send it as it is")
-    limit = int(settings.max_body_mib * 2**20)
-    announced = request.headers.get("content-length", "0")
-    chunks: list[bytes] = []
-    size = int(announced) if announced.isdigit() else 0
-    if size <= limit:
-        size = 0
-        try:
-            async with asyncio.timeout(settings.client_s) as patience:
-                async for chunk in request.stream():
-                    patience.reschedule(asyncio.get_running_loop().time() + settings.client_s)
-                    size += len(chunk)
-                    if size > limit:
-                        break
-                    chunks.append(chunk)
-        except ClientDisconnect as error:
-            raise BadInput("the client left before its request was complete") from error
-        except TimeoutError as error:
-            raise Stalled(f"the request's body stopped coming for {settings.client_s:g} s") from error
-    if size > limit:
-        mib = settings.max_body_mib
-        raise TooLarge(f"the request body is over {mib:g} MiB; raise max_body_mib if it should be let in")
-    return b"".join(chunks)
 
 
 def own_headers(call: Call) -> dict[str, str]:
@@ -334,15 +232,12 @@ def refusal(gateway: Gateway, dialect: Dialect, error: BadInput) -> Response:
     return error_response(dialect, status, str(error), f"req_{uuid.uuid4().hex}", none)
 
 
-async def our_fault(request: Request, _: Exception) -> Response:
+def our_fault(path: str) -> Response:
     """Answer when something of ours broke: the server's log has the traceback, the client doesn't."""
-    dialect: Dialect = "anthropic_messages" if request.url.path.startswith("/v1/messages") else "openai_chat"
+    dialect: Dialect = "anthropic_messages" if path.startswith("/v1/messages") else "openai_chat"
     return error_response(dialect, 500, "samediff failed on this request", f"req_{uuid.uuid4().hex}")
 
 
-def _host(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Answer with JSON."""
     return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
