@@ -1,14 +1,15 @@
 """What the gateway adds: requests of 52 kB and 406 kB, whole and streamed, beside the direct call.
 
 Run: python tests/bench/bench_gateway.py [BUNDLE]. Direct and routed calls alternate over one connection each,
-to an upstream that answers at once. Printed: p50 and p99 of both, the difference, and the gateway's own CPU
-per request, which the noise of other processes leaves alone. Without a bundle it trains a small one.
+to an upstream that answers at once; then 8 connections ask each as fast as they are answered, in turns. The
+newest message differs in every request, as from turn to turn; in "all new" everything does, as in a session's
+first. CPU is the gateway's, user and system, of all its threads. Last, clients that leave, and how long the
+upstream call outlives them. Without a bundle it trains a small one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import multiprocessing
 import os
 import statistics
@@ -16,78 +17,35 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 
-from bench_features import claude_code_body
+from loopback import Caller, leave, turns, upstream
+from rivals import Player
 from router_servers import start_gateway
 
-CALLS = 400
-EVENTS = 41
-USAGE = {"input_tokens": 900, "cache_read_input_tokens": 12_000, "output_tokens": 40}
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
-
-def answers() -> tuple[bytes, bytes]:
-    """A whole answer and a streamed one of 41 events, with their HTTP heads."""
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
-    body = msgspec.json.encode(
-        {**message, "content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn", "usage": USAGE}
-    )
-    start = {"type": "message_start", "message": {**message, "content": [], "usage": USAGE}}
-    open_block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "some words"}}
-    close = {"type": "content_block_stop", "index": 0}
-    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE}
-    events = [start, open_block, *[delta] * (EVENTS - 5), close, stop, {"type": "message_stop"}]
-    chunks = [f"event: {e['type']}\ndata: ".encode() + msgspec.json.encode(e) + b"\n\n" for e in events]
-    streamed = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + b"0\r\n\r\n"
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: "
-    return (
-        head + b"application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body,
-        head + b"text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + streamed,
-    )
-
-
-def upstream(port: multiprocessing.SimpleQueue) -> None:
-    """Serve both answers as fast as Python can."""
-    whole, streamed = answers()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                size = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-                body = await reader.readexactly(size)
-                writer.write(streamed if b'"stream":true' in body else whole)
-        except asyncio.IncompleteReadError:
-            writer.close()
-
-    async def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**21)
-        port.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(main())
+LEGS = (  # name, bytes, streamed, everything new
+    ("52 kB whole", 52_000, False, False),
+    ("52 kB, 41 events", 52_000, True, False),
+    ("52 kB all new", 52_000, False, True),
+    ("406 kB whole", 406_000, False, False),
+    ("406 kB, 41 events", 406_000, True, False),
+)
+CALLS, WARM, BODIES = 400, 30, 100
+ROUNDS, ROUND_S, CONNECTIONS = 3, 1.5, 8
+SETTLE_S = 0.3  # for what is written down after an answer
+LEAVES = 25
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def call(connection: http.client.HTTPConnection, body: bytes) -> float:
-    """One request over a kept connection; milliseconds until its last byte."""
-    start = time.perf_counter()
-    connection.request("POST", "/v1/messages", body, {"x-api-key": "k", "content-type": "application/json"})
-    answer = connection.getresponse()
-    answer.read()
-    took = (time.perf_counter() - start) * 1000
-    assert answer.status == 200, answer.status
-    return took
+    """CPU seconds that a process has used in its living threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def small_bundle(folder: Path) -> Path:
@@ -102,45 +60,89 @@ def small_bundle(folder: Path) -> Path:
     return conftest.bundle_folder.__wrapped__(Folders())
 
 
-def measure(ports: tuple[int, int], pid: int, body: bytes) -> str:
-    """Alternate direct and routed calls and say what they took."""
-    direct, routed = (http.client.HTTPConnection("127.0.0.1", port) for port in ports)
-    for connection in (direct, routed):
-        for _ in range(30):
-            call(connection, body)
-    took: tuple[list[float], list[float]] = ([], [])
-    spent = cpu_s(pid)
-    for _ in range(CALLS):
-        took[0].append(call(direct, body))
-        took[1].append(call(routed, body))
-    spent = (cpu_s(pid) - spent) / CALLS * 1000
-    (d50, d99), (r50, r99) = ((statistics.median(t), sorted(t)[int(len(t) * 0.99)]) for t in took)
+async def alternate(players: list[Player], bodies: list[bytes], *, stream: bool) -> str:
+    """Calls one at a time to either player, and what they took."""
+    callers = [await Caller(player, bodies, stream=stream).connect() for player in players]
+    for _ in range(WARM):
+        for caller in callers:
+            await caller.call()
+    await asyncio.sleep(SETTLE_S)
+    spent = cpu_s(players[1].pid)
+    took = [[await caller.call() for caller in callers] for _ in range(CALLS)]
+    await asyncio.sleep(SETTLE_S)
+    spent = (cpu_s(players[1].pid) - spent) / CALLS * 1000
+    for caller in callers:
+        caller.close()
+    direct, routed = (sorted(times) for times in zip(*took, strict=True))
+    (d50, d99), (r50, r99) = ((statistics.median(t), t[int(len(t) * 0.99)]) for t in (direct, routed))
     return (
-        f"direct p50 {d50:6.2f} p99 {d99:6.2f} ms | routed p50 {r50:6.2f} p99 {r99:6.2f} ms | "
-        f"added p50 {r50 - d50:5.2f} ms | CPU {spent:5.2f} ms a request, {1000 / spent:5.0f} req/s a core"
+        f"p50 {d50:5.2f} -> {r50:5.2f} (+{r50 - d50:.2f}) "
+        f"p99 {d99:6.2f} -> {r99:6.2f} (+{r99 - d99:.2f}) ms | CPU {spent:.2f} ms"
     )
 
 
+async def load(player: Player, bodies: list[bytes], *, stream: bool) -> tuple[float, float, float]:
+    """One round at 8 connections: req/s, p99 in ms, CPU ms a request."""
+    callers = [await Caller(player, bodies, stream=stream).connect() for _ in range(CONNECTIONS)]
+    await asyncio.gather(*(caller.call() for caller in callers))
+    spent, start, took = cpu_s(player.pid), time.perf_counter(), []
+
+    async def ask(caller: Caller) -> None:
+        while time.perf_counter() - start < ROUND_S:
+            took.append(await caller.call())
+
+    await asyncio.gather(*(ask(caller) for caller in callers))
+    lasted = time.perf_counter() - start
+    for caller in callers:
+        caller.close()
+    await asyncio.sleep(SETTLE_S)
+    cpu = (cpu_s(player.pid) - spent) / len(took) * 1000
+    return len(took) / lasted, sorted(took)[int(len(took) * 0.99)], cpu
+
+
+async def measure(players: list[Player], leg: tuple[str, int, bool, bool]) -> str:
+    """One leg, as a line."""
+    name, size, stream, first = leg
+    bodies = turns(size, BODIES if not first else CALLS + WARM, stream=stream, first=first)
+    line = f"{name:18s} {await alternate(players, bodies, stream=stream)}"
+    rounds = [[await load(player, bodies, stream=stream) for player in players] for _ in range(ROUNDS)]
+    (d, _, _), (r, p99, cpu) = (
+        (statistics.median(figures) for figures in zip(*(done[n] for done in rounds), strict=True))
+        for n in (0, 1)
+    )
+    return f"{line} | at {CONNECTIONS}: {d:5.0f} -> {r:4.0f} req/s, p99 {p99:.1f} ms, CPU {cpu:.2f} ms"
+
+
+def gone(player: Player, pipe: Connection) -> None:
+    """Say how long upstream calls outlive clients that leave."""
+    for first in (False, True):
+        took = [lasted for n in range(LEAVES) if (lasted := leave(player, pipe, n, first=first)) is not None]
+        when = "after the first byte" if first else "before the first byte"
+        spread = f"{statistics.median(took):.1f} ms, at most {max(took):.1f}" if took else "never"
+        print(f"client gone {when}: upstream closed after {spread}; {len(took)} of {LEAVES}")
+
+
 def main() -> None:
-    """Print one line per body size and way of answering."""
-    port: multiprocessing.SimpleQueue = multiprocessing.SimpleQueue()
-    process = multiprocessing.Process(target=upstream, args=(port,), daemon=True)
+    """Print the load, a line for each leg with direct -> routed, and how clients' leaving is passed on."""
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    pipe, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=upstream, args=(theirs,), daemon=True)
     process.start()
-    number = port.get()
+    port = pipe.recv()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else small_bundle(folder)
-        gateway = start_gateway(folder, bundle, f"http://127.0.0.1:{number}")
+        gateway = start_gateway(folder, bundle, f"http://127.0.0.1:{port}")
+        routed = Player("routed", int(gateway.url.rsplit(":", 1)[1]), "k", gateway.process.pid)
+        players = [Player("direct", port, "k", process.pid or 0), routed]
         try:
-            for size in (52_000, 406_000):
-                for stream in (False, True):
-                    plain = msgspec.json.decode(claude_code_body(size)) | {"model": "auto", "stream": stream}
-                    ports = (number, int(gateway.url.rsplit(":", 1)[1]))
-                    line = measure(ports, gateway.process.pid, msgspec.json.encode(plain))
-                    print(f"{size // 1000:4d} kB {'streamed' if stream else 'whole   '} {line}")
+            for leg in LEGS:
+                print(asyncio.run(measure(players, leg)), flush=True)
+            gone(routed, pipe)
         finally:
             gateway.stop()
             process.terminate()
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -20,13 +19,10 @@ from multiprocessing import Pipe, Process
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 
-from bench_features import claude_code_body
-from loopback import Caller, request_of, upstream
+from loopback import LEAVE_S, Caller, leave, turns, upstream
 from rivals import RIVALS, Player, tree_cpu_s, version
 from router_servers import ROOT, start_gateway
 
@@ -35,8 +31,9 @@ if TYPE_CHECKING:
 
 CALLS, BLOCKS, WARM = 200, 5, 20  # one at a time
 ROUNDS, ROUND_S, CONNECTIONS = 3, 2.0, 8
+BODIES = 64  # each differs from the others in its newest message, as from turn to turn
 SETTLE_S = 0.3  # for what a gateway writes down after its answer
-LEAVES, LEAVE_S = 25, 2.0
+LEAVES = 25
 
 
 class Leg(NamedTuple):
@@ -69,14 +66,14 @@ class Seen(NamedTuple):
     cpu_ms: list[float]
 
 
-async def one_at_a_time(players: list[Player], body: bytes, leg: Leg, seen: dict[str, Seen]) -> None:
+async def one_at_a_time(players: list[Player], bodies: list[bytes], leg: Leg, seen: dict[str, Seen]) -> None:
     """Calls that alternate between the players, each warmed up on a connection of its own before."""
     for player in players:  # a first call takes seconds in LiteLLM, and idle connections are closed meanwhile
-        caller = await Caller(player, body, stream=leg.stream).connect()
+        caller = await Caller(player, bodies, stream=leg.stream).connect()
         for _ in range(WARM):
             await caller.call()
         caller.close()
-    callers = [await Caller(player, body, stream=leg.stream).connect() for player in players]
+    callers = [await Caller(player, bodies, stream=leg.stream).connect() for player in players]
     spent = [tree_cpu_s(player.pid) for player in players]
     for _ in range(CALLS):
         for player, caller in zip(players, callers, strict=True):
@@ -88,9 +85,9 @@ async def one_at_a_time(players: list[Player], body: bytes, leg: Leg, seen: dict
         caller.close()
 
 
-async def load(player: Player, body: bytes, leg: Leg, seen: Seen) -> None:
+async def load(player: Player, bodies: list[bytes], leg: Leg, seen: Seen) -> None:
     """One round of 8 connections that ask as fast as they are answered."""
-    callers = [await Caller(player, body, stream=leg.stream).connect() for _ in range(CONNECTIONS)]
+    callers = [await Caller(player, bodies, stream=leg.stream).connect() for _ in range(CONNECTIONS)]
     await asyncio.gather(*(caller.call() for caller in callers))
     spent = tree_cpu_s(player.pid)
     start = time.perf_counter()
@@ -112,13 +109,12 @@ async def load(player: Player, body: bytes, leg: Leg, seen: Seen) -> None:
 
 async def measure(players: list[Player], leg: Leg) -> dict[str, Seen]:
     """All figures of one leg."""
-    asked = msgspec.json.decode(claude_code_body(leg.size)) | {"model": "auto", "stream": leg.stream}
-    body = msgspec.json.encode(asked)
+    bodies = turns(leg.size, BODIES, stream=leg.stream)
     seen = {player.name: Seen([], [], [], []) for player in players}
-    await one_at_a_time(players, body, leg, seen)
+    await one_at_a_time(players, bodies, leg, seen)
     for _ in range(ROUNDS):
         for player in players:
-            await load(player, body, leg, seen[player.name])
+            await load(player, bodies, leg, seen[player.name])
     return seen
 
 
@@ -152,25 +148,6 @@ def report(leg: Leg, seen: dict[str, Seen]) -> None:
             alone = figures.alone_ms[0] / seen["samediff"].alone_ms[0]
             line += f" = {alone:.1f}, {spread(ratios, 1)} x ours (goal {GOAL_RATIO[name]:.0f})"
         print(line, flush=True)
-
-
-def leave(player: Player, pipe: Connection, number: int, *, first: bool) -> float | None:
-    """Leave before the first byte or after it; ms until the upstream call is closed, None: not within 2 s."""
-    asked = msgspec.json.decode(claude_code_body(52_000)) | {"model": "auto", "stream": True}
-    mark = f"stall-{'first' if first else 'head'}-{number} "
-    asked["messages"][0]["content"][1]["text"] = mark + asked["messages"][0]["content"][1]["text"]
-    with socket.create_connection(("127.0.0.1", player.port)) as connection:
-        connection.sendall(request_of(player, msgspec.json.encode(asked)))
-        if not pipe.poll(LEAVE_S):
-            raise RuntimeError(f"{player.name} did not ask upstream")
-        pipe.recv()
-        if first:
-            connection.recv(2**16)
-        time.sleep(0.02)
-        left = time.monotonic_ns()
-    if pipe.poll(LEAVE_S):
-        return float(pipe.recv() - left) / 1e6
-    return None
 
 
 def gone(player: Player, pipe: Connection) -> None:

@@ -4,15 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import socket
 import time
 from typing import TYPE_CHECKING
 
-from bench_gateway import answers
+import msgspec
+from bench_features import claude_code_body
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
     from rivals import Player
+
+
+EVENTS = 41
+USAGE = {"input_tokens": 900, "cache_read_input_tokens": 12_000, "output_tokens": 40}
+LEAVE_S = 2.0
+
+
+def answers() -> tuple[bytes, bytes]:
+    """A whole answer and a streamed one of 41 events, with their HTTP heads."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
+    body = msgspec.json.encode(
+        {**message, "content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn", "usage": USAGE}
+    )
+    start = {"type": "message_start", "message": {**message, "content": [], "usage": USAGE}}
+    open_block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "some words"}}
+    close = {"type": "content_block_stop", "index": 0}
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE}
+    events = [start, open_block, *[delta] * (EVENTS - 5), close, stop, {"type": "message_stop"}]
+    chunks = [f"event: {e['type']}\ndata: ".encode() + msgspec.json.encode(e) + b"\n\n" for e in events]
+    streamed = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: "
+    return (
+        head + b"application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body,
+        head + b"text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + streamed,
+    )
+
+
+def turns(size: int, count: int, *, stream: bool, first: bool = False) -> list[bytes]:
+    """Bodies whose newest message is another in each, as from turn to turn; `first`: all of it is."""
+    bodies = []
+    for n in range(count):
+        asked = msgspec.json.decode(claude_code_body(size, seed=n if first else 1))
+        asked |= {"model": "auto", "stream": stream}
+        block = asked["messages"][-1]["content"][-1]
+        key = "text" if "text" in block else "content"
+        block[key] = f"{n} of {count}: {block[key]}"
+        bodies.append(msgspec.json.encode(asked))
+    return bodies
 
 
 def upstream(pipe: Connection) -> None:
@@ -62,8 +105,9 @@ def request_of(player: Player, body: bytes) -> bytes:
 class Caller:
     """One kept connection to one player."""
 
-    def __init__(self, player: Player, body: bytes, *, stream: bool) -> None:
-        self._player, self._request, self._stream = player, request_of(player, body), stream
+    def __init__(self, player: Player, bodies: Sequence[bytes], *, stream: bool) -> None:
+        self._player, self._stream = player, stream
+        self._requests = itertools.cycle([request_of(player, body) for body in bodies])
 
     async def connect(self) -> Caller:
         """Open the connection."""
@@ -71,9 +115,10 @@ class Caller:
         return self
 
     async def call(self) -> float:
-        """Ask once; milliseconds until the answer's last byte. The answer must be a whole one."""
+        """Ask the next; milliseconds until the answer's last byte. The answer must be a whole one."""
+        request = next(self._requests)
         start = time.perf_counter()
-        self._writer.write(self._request)
+        self._writer.write(request)
         try:
             head, got = (await self._reader.readuntil(b"\r\n\r\n")).lower(), b""
         except asyncio.IncompleteReadError as error:
@@ -99,3 +144,22 @@ class Caller:
     def close(self) -> None:
         """Leave."""
         self._writer.close()
+
+
+def leave(player: Player, pipe: Connection, number: int, *, first: bool) -> float | None:
+    """Leave before the first byte or after it; ms until the upstream call is closed, None: not within 2 s."""
+    asked = msgspec.json.decode(claude_code_body(52_000)) | {"model": "auto", "stream": True}
+    mark = f"stall-{'first' if first else 'head'}-{number} "
+    asked["messages"][0]["content"][1]["text"] = mark + asked["messages"][0]["content"][1]["text"]
+    with socket.create_connection(("127.0.0.1", player.port)) as connection:
+        connection.sendall(request_of(player, msgspec.json.encode(asked)))
+        if not pipe.poll(LEAVE_S):
+            raise RuntimeError(f"{player.name} did not ask upstream")
+        pipe.recv()
+        if first:
+            connection.recv(2**16)
+        time.sleep(0.02)
+        left = time.monotonic_ns()
+    if pipe.poll(LEAVE_S):
+        return float(pipe.recv() - left) / 1e6
+    return None
