@@ -1,12 +1,13 @@
 """The replay: does it meet recorded bills and a simulated truth, and how fast is it beside a plain loop?
 
-    python tests/bench/bench_replay.py DATA [--simulate TURNS] [--speed TURNS]
+    python tests/bench/bench_replay.py DATA [--simulate TURNS] [--sticky TURNS] [--speed TURNS]
 
 DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet (their
 columns: bench_bill.py). `--simulate` makes a log whose truth is known (`samediff simulate`) and holds every
-pin's replayed cost and estimated quality against it. `--speed` replays a made-up log of so many calls under
-ten policies and reports calls a second of CPU and the peak of memory, beside a loop over a pandas frame that
-knows one policy, one cache and one price.
+pin's replayed cost and estimated quality against it. `--sticky` tells what the learned policy's stickiness
+costs on such logs, and how often a session comes to the reference and leaves it. `--speed` replays a made-up
+log of so many calls under ten policies and reports calls a second of CPU and the peak of memory, beside a
+loop over a pandas frame that knows one policy, one cache and one price.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench_bill import AGENTS, RAILS, SOURCES, VEXP, rails_names
 
 from router import prices
 from router.gateway.settings import Settings
+from router.policy import parse_policy
 from training.ingest import run as ingest
 from training.log import FOLDERS, LogStore, day_of
 from training.replay.bills import bills_of
@@ -32,6 +34,7 @@ from training.replay.options import Options
 from training.replay.reproduce import Reproduction, reproduce
 from training.replay.run import run
 from training.replay.stage import set_up
+from training.replay.walk import AS_SERVED, Manner, walk
 
 ARMS = ("claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5")
 DAY_MS = 86_400_000
@@ -43,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--simulate", type=int)
+    parser.add_argument("--sticky", type=int)
     parser.add_argument("--speed", type=int)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -50,6 +54,8 @@ def main() -> None:
             reproduction(options.data, Path(place))
         if options.simulate is not None:
             truth(options.simulate, Path(place))
+        if options.sticky is not None:
+            sticky(options.sticky, Path(place))
         if options.speed is not None:
             speed(options.speed, Path(place))
 
@@ -93,13 +99,7 @@ def cached(found: Reproduction) -> float:
 
 def truth(turns: int, place: Path) -> None:
     """A simulated team's log: what every pin would have cost and how good it would have been is known."""
-    from typer.testing import CliRunner
-
-    import samediff
-
-    log = place / "team"
-    done = CliRunner().invoke(samediff.app, ["simulate", "--to", str(log), "--turns", str(turns)])
-    assert done.exit_code == 0, done.output
+    log = simulated(turns, place / "team")
     known = json.loads(Path(f"{log}.truth.json").read_text())["policies"]
     found = run(log, Options(frontier=False), Settings())
     print(f"\n{turns:,} simulated turns: {found.reproduction_says}")
@@ -115,6 +115,46 @@ def truth(turns: int, place: Path) -> None:
         quality = "refused" if row.quality_ci is None else "{:.1%} to {:.1%}".format(*row.quality_ci)
         told = f"{row.cost_usd / usd - 1:+.1%} | {one['quality_told']:.1%} | {quality}"
         print(f"| {one['name']} | ${usd:,.2f} | {told} |")
+
+
+def sticky(turns: int, place: Path) -> None:
+    """The learned policy as served, free to leave who holds a session, decided once, and blind to caches."""
+    spec = "learned:max_loss=0.02"
+    manners = {
+        "as served": (parse_policy(spec), AS_SERVED),
+        "not sticky": (parse_policy(f"{spec},sticky=0"), AS_SERVED),
+        "once a session": (parse_policy(spec), Manner(by_session=True)),
+        "blind to caches": (parse_policy(f"{spec},sticky=0"), Manner(blind=True)),
+    }
+    print(f"\n{turns:,} simulated turns, {spec}")
+    print("| seed | manner | cost | on the reference | comes to it | leaves it | other switches |")
+    print("|---" * 7 + "|")
+    for seed in range(4):
+        worlds = set_up(simulated(turns, place / f"sticky{seed}", seed), Options(), Settings(), []).worlds
+        assert len(worlds.parts) == 1
+        world = worlds.at(0)
+        for name, (policy, manner) in manners.items():
+            played = walk(world, policy, manner)
+            on = played.route == world.reference
+            moved = np.append(False, played.route[1:] != played.route[:-1])
+            moved[world.book.starts[:-1]] = False
+            left = np.append(False, on[:-1]) & moved
+            print(
+                f"| {seed} | {name} | ${played.total:,.2f} | {on.mean():.0%} | {(moved & on).sum()} | "
+                f"{left.sum()} | {(moved & ~on & ~left).sum()} |"
+            )
+
+
+def simulated(turns: int, log: Path, seed: int = 0) -> Path:
+    """A log of so many turns by `samediff simulate`."""
+    from typer.testing import CliRunner
+
+    import samediff
+
+    asked = ["simulate", "--to", str(log), "--turns", str(turns), "--seed", str(seed)]
+    done = CliRunner().invoke(samediff.app, asked)
+    assert done.exit_code == 0, done.output
+    return log
 
 
 def speed(turns: int, place: Path) -> None:

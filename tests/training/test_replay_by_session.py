@@ -44,6 +44,13 @@ def test_its_interval_covers() -> None:
     assert missed <= 20  # of 200 at 95 %
 
 
+def test_the_logged_sessions_stand_for_themselves() -> None:
+    log, outcome = drawn(500, 2)
+    found = of_sessions(led_by(log, np.eye(2)[log.action], outcome), same=True)
+    assert found.quality == pytest.approx(outcome.mean())
+    assert found.ess == 500
+
+
 def test_few_sessions_that_went_the_policys_way_are_refused() -> None:
     log, outcome = drawn(500, 1)
     found = of_sessions(led_by(log, np.tile([0.0, 1.0], (log.n, 1)), outcome), same=False)

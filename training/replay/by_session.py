@@ -35,6 +35,15 @@ class Led(NamedTuple):
     square: float  # Σ w²
     square_reward: float  # Σ w² r
     square_square: float  # Σ w² r²
+    plain: float  # Σ r
+    plain_square: float  # Σ r²
+
+    @property
+    def as_logged(self) -> Led:
+        """The same of the policy that was logged: every session stands for itself."""
+        n = float(self.sessions)
+        of_outcomes = (self.plain, n, self.plain, self.plain_square, self.plain, self.plain_square)
+        return Led(self.sessions, 0, n, 1.0, *of_outcomes)
 
     def plus(self, other: Led) -> Led:
         """The sums of both."""
@@ -71,6 +80,8 @@ def led_by(log: Bandit, target: np.ndarray, outcome: np.ndarray) -> Led:
         float(square.sum()),
         float(square @ r),
         float(square @ (r * r)),
+        float(outcome[known].sum()),
+        float(outcome[known] @ outcome[known]),
     )
 
 
@@ -79,6 +90,7 @@ def of_sessions(led: Led, *, same: bool) -> BySession:
 
     `same`: the policy is the logged one.
     """
+    led = led.as_logged if same else led
     ess = led.weight**2 / led.square if led.square > 0 else 0.0
     why = _why_not(led, ess, same=same)
     if why is not None:
