@@ -1,4 +1,4 @@
-"""Whole sessions: their estimate is near a truth that single decisions miss, and is refused where few went that way."""
+"""Whole sessions: estimated near a truth that single decisions miss, refused where few went that way."""
 
 from __future__ import annotations
 
