@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from router.gateway.attempts import Target
     from router.gateway.front import Endpoint
     from router.gateway.idempotency import Claim
+    from router.gateway.reading import Reading
     from router.gateway.recording import Call
-    from router.gateway.service import Gateway, Reading
+    from router.gateway.service import Gateway
 
 
 def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
-import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from features.assemble import trajectory_of
 from features.context import LastTurn
 from features.errors import BadInput
 from features.reading import Reader
-from features.usagedoubts import CONTRADICTIONS
-from features.wire import Message, Part, WireRequest, parse_request
+from features.wire import Message, Part, WireRequest
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
+from router.gateway.counting import count_attempts, count_request
 from router.gateway.crossing import Crossing, cross
-from router.gateway.errors import ERROR_KINDS
 from router.gateway.failover import answered_by
 from router.gateway.health import Health
 from router.gateway.hedge import Hedges
@@ -34,13 +32,14 @@ from router.gateway.journal import Journal
 from router.gateway.knobs import asked_for
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
+from router.gateway.reading import read_request
 from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
 from router.gateway.retries import Retries
 from router.gateway.sealed import SealedAnswers
 from router.gateway.served import Served
-from router.gateway.sessions import Sessions, Stored, chain_of
-from router.gateway.splice import Head, read_head, with_model
-from router.gateway.toolcheck import FAULT_FLAG, ToolChecks
+from router.gateway.sessions import Sessions, Stored
+from router.gateway.splice import with_model
+from router.gateway.toolcheck import ToolChecks
 from router.gateway.translate import Untranslatable
 from router.given import CallContext
 from router.offline import load_decider
@@ -48,12 +47,11 @@ from router.offline import load_decider
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from features.cache import Chain
-    from features.records import AttemptRecord, DecisionRecord, OutcomeRecord, RequestRecord
-    from features.trajectory import Trajectory
+    from features.records import DecisionRecord, OutcomeRecord
     from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
     from router.decide import Decider
+    from router.gateway.reading import Reading
     from router.gateway.sessions import Place
     from router.gateway.settings import Settings
     from router.gateway.toolcheck import ToolFault
@@ -62,30 +60,6 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 2 * 2**20  # bodies from here on take tens of milliseconds to read
 SHOWN = 50  # last decisions on the dashboard
-
-
-class Reading(NamedTuple):
-    """A request's body, read; all that takes time in proportion to its size."""
-
-    body: bytes
-    head: Head
-    request: WireRequest
-    chain: Chain
-    trajectory: Trajectory | None  # of a large body only: another's goes on from its session's
-    read_ms: float
-    guessed: bool = False  # its dialect was told by the body
-
-
-def read_request(dialect: Dialect, body: bytes, reader: Reader | None = None) -> Reading:
-    """Read a body; BadInput if that can't be done. Without a reader it touches nothing that is shared."""
-    started = time.perf_counter()
-    head, trajectory = read_head(body), None
-    if reader is None:
-        request = parse_request(dialect, body)
-        chain, trajectory = chain_of(request), trajectory_of(request)
-    else:
-        request, chain = reader.read(dialect, body)
-    return Reading(body, head, request, chain, trajectory, (time.perf_counter() - started) * 1000)
 
 
 class Gateway:
@@ -136,7 +110,7 @@ class Gateway:
         place = self.sessions.place(request, headers, client, reading.chain)
         tags = tags_of(headers)
         context = CallContext(
-            f"req_{uuid.uuid4().hex}",
+            f"req_{secrets.token_hex(16)}",
             place.session_id,
             now_ms,
             self.sessions.view(place, now_ms),
@@ -263,8 +237,8 @@ class Gateway:
         if record.status in ("ok", "truncated") and record.deployment is not None:
             broken = record.status == "truncated" or bool(trace.faults)
             self.retries.note(record.deployment, broken=broken)
-        self._count(record)
-        self._count_attempts(trace)
+        count_request(self.metrics, record, self._label(record.candidate))
+        count_attempts(self.metrics, trace, self.decider.catalog.deployments)
         if self.hedges.on and trace.attempts == 1 and trace.first_byte_ms is not None:
             self.hedges.note(call.deployment.id, trace.first_byte_ms / 1000)
         drifted = self.served.note(call.deployment, record.model_served)
@@ -304,40 +278,6 @@ class Gateway:
     def _label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""
         return candidate if candidate in self.decider.catalog.candidates else OTHER
-
-    def _count(self, record: RequestRecord) -> None:
-        candidate = self._label(record.candidate)
-        add = self.metrics.add
-        add(
-            "samediff_requests_total",
-            dialect=record.dialect or "",
-            candidate=candidate,
-            status=record.status,
-        )
-        for kind in ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"):
-            add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
-        for flag in CONTRADICTIONS.keys() & set(record.flags or ()):
-            add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
-        if record.cost_usd is None:
-            add("samediff_cost_unknown_total", candidate=candidate)
-        else:
-            add("samediff_cost_usd_total", float(record.cost_usd), candidate=candidate)
-        if record.error_kind:
-            add("samediff_upstream_failures_total", kind=_failure(record))
-        if record.status == "cancelled":
-            add("samediff_cancelled_total")
-
-    def _count_attempts(self, trace: Trace) -> None:
-        """Count who was asked, what came of it, and where another had to take over."""
-        known, add = self.decider.catalog.deployments, self.metrics.add
-        for tried in trace.tries:
-            deployment = tried.deployment if tried.deployment in known else OTHER
-            add("samediff_attempts_total", deployment=deployment, result=_came_of(tried))
-        if trace.opened:
-            add("samediff_breakers_opened_total", trace.opened)
-        if trace.target is not None and trace.target.deployment.id != trace.tries[0].deployment:
-            kind = "candidate" if trace.target.fallback else "deployment"
-            add("samediff_failovers_total", to=kind)
 
     async def outcomes(self, records: list[OutcomeRecord]) -> bool:
         """Take outcomes that a client reports; False if they may not outlive this process."""
@@ -387,22 +327,6 @@ def _kept_answers(settings: Settings) -> SealedAnswers | None:
 def _by_client(receipt: DecisionRecord, place: Place, *, free: bool) -> bool:
     """Tell whether a choice goes back to a client: it asked now, or is locked to what it asked for before."""
     return not free or (bool(receipt.locks) and place.after is not None and place.after.by_client)
-
-
-def _came_of(tried: AttemptRecord) -> str:
-    """What came of one upstream call, in words of ours."""
-    if tried.error_kind in (*ERROR_KINDS, FAULT_FLAG):
-        return tried.error_kind
-    if tried.http_status in range(400, 600):
-        return f"http_{tried.http_status}"
-    return OTHER if tried.error_kind else "ok"
-
-
-def _failure(record: RequestRecord) -> str:
-    """What went wrong in words of ours: providers' own words for it have no end."""
-    if record.error_kind in ERROR_KINDS:
-        return record.error_kind
-    return f"http_{record.http_status}" if record.http_status in range(400, 600) else OTHER
 
 
 def _now_ms() -> int:

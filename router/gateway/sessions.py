@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import uuid
+import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -126,7 +126,7 @@ class Sessions:
         hidden = request.previous_response_id is not None  # earlier turns are with the provider
         spoken = sum(message.role == "assistant" for message in request.messages)
         after = self._after(request, thread) if hidden or spoken else None
-        conversation = after.conversation if after else uuid.uuid4().hex[:16]
+        conversation = after.conversation if after else secrets.token_hex(8)
         session = named or (after.session if after else f"first-{conversation}")
         parent = _named(headers, PARENT_HEADERS) or None
         inside = parent is None and request.is_subagent is True

@@ -19,7 +19,7 @@ from router.catalog import Catalog
 from router.cost import NO_SPLIT, asked_by, cache_rules, sending
 from router.decide import Decider
 from router.gateway.breakpoints import breakpoints
-from router.gateway.service import read_request
+from router.gateway.reading import read_request
 from router.gateway.sessions import Sessions, Stored
 from router.gateway.splice import with_model
 from router.given import CallContext

@@ -1,0 +1,42 @@
+"""A request's body, read: where its model stands, what it says, and the prefix that caches may know."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from features.assemble import trajectory_of
+from features.wire import parse_request
+from router.gateway.sessions import chain_of
+from router.gateway.splice import read_head
+
+if TYPE_CHECKING:
+    from features.cache import Chain
+    from features.reading import Reader
+    from features.trajectory import Trajectory
+    from features.wire import Dialect, WireRequest
+    from router.gateway.splice import Head
+
+
+class Reading(NamedTuple):
+    """A request's body, read; all that takes time in proportion to its size."""
+
+    body: bytes
+    head: Head
+    request: WireRequest
+    chain: Chain
+    trajectory: Trajectory | None  # of a large body only: another's goes on from its session's
+    read_ms: float
+    guessed: bool = False  # its dialect was told by the body
+
+
+def read_request(dialect: Dialect, body: bytes, reader: Reader | None = None) -> Reading:
+    """Read a body; BadInput if that can't be done. Without a reader it touches nothing that is shared."""
+    started = time.perf_counter()
+    head, trajectory = read_head(body), None
+    if reader is None:
+        request = parse_request(dialect, body)
+        chain, trajectory = chain_of(request), trajectory_of(request)
+    else:
+        request, chain = reader.read(dialect, body)
+    return Reading(body, head, request, chain, trajectory, (time.perf_counter() - started) * 1000)
