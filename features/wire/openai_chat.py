@@ -209,6 +209,13 @@ def usage(block: Any) -> Usage | None:
     )
 
 
+def usage_block(chunk: dict[str, Any]) -> Any:
+    """Where a chunk counts: at its top, or, at Moonshot, in the choice that ends."""
+    if chunk.get("usage") is not None:
+        return chunk["usage"]
+    return next((c["usage"] for c in plain.objects(chunk.get("choices")) if c.get("usage")), None)
+
+
 def _first(*values: Any) -> int | None:
     return next((number for value in values if (number := plain.count(value)) is not None), None)
 
@@ -260,8 +267,8 @@ class Events:
         self._id = self._id or plain.string(chunk.get("id"))
         self._model = self._model or plain.string(chunk.get("model"))
         self._tier = plain.word(chunk.get("service_tier")) or self._tier
-        if chunk.get("usage") is not None:
-            self._usage = usage(chunk["usage"]) or self._usage
+        if (counts := usage_block(chunk)) is not None:
+            self._usage = usage(counts) or self._usage
         if chunk.get("error") is not None:
             self._error = plain.error_type(chunk["error"])
         for choice in plain.objects(chunk.get("choices")):

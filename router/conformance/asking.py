@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from features.wire.types import Dialect
-    from router.conformance.cases import Case
+    from router.conformance.case import Case
 
 SCHEMA = {
     "type": "object",

@@ -4,60 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-from router.scripted.usage import Tokens
+from router.conformance.case import Case, Events, bytewise
+from router.conformance.shapes import SHAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from features.wire.types import Dialect
 
-Ending = Literal["whole", "error", "cut"]  # a whole answer, an error in the dialect, anything but whole
 UNICODE = "Grüße aus Köln: naïve 日本語 👩‍💻 Ω — done."
-TOKENS = Tokens(uncached=120, cached=4_096, cache_write=0, output=57, reasoning=0)
-Events = list[bytes]
-
-
-class Case(NamedTuple):
-    """One situation. `events` changes the provider's stream, `cut` how its bytes are sent."""
-
-    name: str
-    text: str = ""
-    thinking: str = ""
-    calls: tuple[tuple[str, Any], ...] = ()  # arguments as an object, or as the text a model wrote
-    length: bool = False  # the answer stops at its limit
-    stream: bool = True
-    events: Callable[[Dialect, Events], Events] | None = None
-    cut: Callable[[bytes, int], list[bytes]] | None = None
-    at: int = 0  # where the cut is, where there are many
-    status: int = 200
-    body: bytes | None = None  # in place of the dialect's answer
-    media_type: str | None = None
-    retry_after: str | None = None
-    broken: bool = False  # the connection breaks off behind the last event
-    ends: Ending = "whole"
-    statuses: tuple[int, ...] = ()  # that a client may see of an error
-    loose: bool = False  # arguments are no JSON: the SDKs' own readers would stumble
-    request: str | None = None  # what the request says that the provider must get
-
-    @property
-    def stop(self) -> str:
-        """Why the answer stops, in nobody's words."""
-        return "tools" if self.calls else "length" if self.length else "end"
-
-    def arguments(self) -> list[tuple[str, str]]:
-        """Calls as (name, JSON text)."""
-        return [(name, a if isinstance(a, str) else json.dumps(a)) for name, a in self.calls]
-
-
-def _bytewise(stream: bytes, _: int) -> list[bytes]:
-    return [stream[i : i + 1] for i in range(len(stream))]
-
-
-def cut_once(stream: bytes, at: int) -> list[bytes]:
-    """Two pieces, cut at a byte."""
-    return [stream[:at], stream[at:]]
 
 
 def _inside_characters(stream: bytes, _: int) -> list[bytes]:
@@ -157,7 +112,7 @@ STREAMS = (
     Case("arguments that are no JSON", calls=(("sh", '{"cmd": "ls", "then": tru'),), loose=True),
     Case("reasoning", text="Yes.", thinking="Let me think about that for a while."),
     Case("unicode cut inside characters", text=UNICODE, cut=_inside_characters),
-    Case("byte by byte", text=UNICODE, calls=(_LS,), cut=_bytewise),
+    Case("byte by byte", text=UNICODE, calls=(_LS,), cut=bytewise),
     Case("keep-alive comments", text="Hello there, this is slow.", events=_comments),
     Case("CRLF line ends", text="Hello there.", calls=(_LS,), events=_crlf),
     Case("data without a space", text="Hello there.", calls=(_LS,), events=_no_space),
@@ -194,4 +149,4 @@ REQUESTS = (
     Case("request: unknown field", text="Ok.", request="unknown"),
     Case("request: beta header", text="Ok.", request="beta"),
 )
-CASES = {case.name: case for case in (*STREAMS, *ENDINGS, *REQUESTS)}
+CASES = {case.name: case for case in (*STREAMS, *SHAPES, *ENDINGS, *REQUESTS)}

@@ -123,7 +123,8 @@ class Judges:
             async for event in stream:
                 _raw_call(event, made)
             read = _message(await stream.get_final_message())
-        return read._replace(calls=_pairs(made))
+        grown = zip(_pairs(made), read.calls, strict=True)  # some calls come whole, and never grow
+        return read._replace(calls=tuple(raw if raw[1] else whole for raw, whole in grown))
 
     async def _responses(self, body: dict[str, Any], headers: dict[str, str], *, loose: bool) -> Read:
         given, more = _apart(body, _RESPONSES_FIELDS)
@@ -150,7 +151,7 @@ class Judges:
 def _raw_call(event: Any, made: dict[int, list[str]]) -> None:
     if event.type == "content_block_start" and event.content_block.type == "tool_use":
         made[event.index] = [event.content_block.name, ""]
-    elif event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+    elif event.type == "content_block_delta" and event.index in made:  # not of the provider's own tools
         made[event.index][1] += event.delta.partial_json
 
 

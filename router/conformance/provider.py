@@ -13,7 +13,8 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router.conformance.cases import CASES, TOKENS, Case
+from router.conformance.case import TOKENS, Case
+from router.conformance.cases import CASES
 from router.scripted import chat, messages, responses
 from router.scripted.reply import Call, Reply, sse
 

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from router.conformance.cases import Case
+from router.conformance.case import Case
 from router.conformance.provider import PATHS, WRITERS, reply, stream_of
 
 KEYS = {f"{seller}_API_KEY": "ours" for seller in ("ANTHROPIC", "OPENAI", "ZAI", "OPENROUTER")}

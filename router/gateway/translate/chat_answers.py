@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from features.wire import plain, usage_from
+from features.wire.openai_chat import usage_block
 from router.gateway.translate.answer import (
     Answer,
     Began,
@@ -57,8 +58,8 @@ class ChatReader(Reader):
             self.broke(event["error"])
             return
         self._begin(event.get("id"), event.get("model"))
-        if event.get("usage") is not None:
-            self._usage = usage_from("openai_chat", event["usage"]) or self._usage
+        if (counts := usage_block(event)) is not None:
+            self._usage = usage_from("openai_chat", counts) or self._usage
         self._tier = plain.word(event.get("service_tier")) or self._tier
         for choice in plain.objects(event.get("choices")):
             if choice.get("index") in (0, None):

@@ -58,7 +58,10 @@ class ResponsesReader(Reader):
             response = plain.child(event, "response")
             self._begin(response.get("id"), response.get("model"))
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
-            self.whole(plain.child(event, "response"))
+            response = plain.child(event, "response")
+            if self._numbers and response.get("output") is None:  # some list nothing that they have streamed
+                response = {**response, "output": []}
+            self.whole(response)
         elif kind == "error":
             self.broke(event.get("error") or event)
         else:
