@@ -33,7 +33,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_loss: float = 0.0  # success probability that a saving may cost at most
     tau: float = 0.0  # success probability that any arm but the reference must reach
     explore: float = 0.0  # share of free decisions taken uniformly at random
-    sticky: bool = True  # a session keeps its candidate while that one is good enough
+    sticky: bool = True  # a session keeps its candidate while that is good enough; the reference it may leave
     max_spread: float = (
         MAX_SPREAD  # a wider 90 % interval of success is no evidence: such an arm isn't learned about
     )
@@ -272,7 +272,8 @@ def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
     floor = max(reference.p_success - policy.max_loss, policy.tau)
     good = [a for a in free if a is reference or (_known(policy, a) and (a.p_success or 0.0) >= floor)]
     last = _stays_with(policy, situation)
-    if last is not None and any(a.candidate == last for a in good):
+    # The reference is always good enough: to stay with it would be never to come back from it.
+    if last not in (None, reference.candidate) and any(a.candidate == last for a in good):
         return _certain(names, last), [f"the session stays with {last}, at or above the floor {floor:.4f}"]
     cheapest = min(good, key=lambda a: (_cost_order(a), -(a.p_success or 0.0), a.candidate))
     reason = (

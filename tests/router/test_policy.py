@@ -150,12 +150,17 @@ def test_provider_bound_state_stays_even_against_a_pin() -> None:
 
 
 def test_a_session_stays_while_its_candidate_is_good_enough() -> None:
-    policy = parse_policy("learned:max_loss=0.02")
-    assert choose(policy, arms(), FREE._replace(last_candidate="ref")).chosen == "ref"
+    policy, loose = parse_policy("learned:max_loss=0.02"), parse_policy("learned:max_loss=0.02,sticky=0")
+    held, both = FREE._replace(last_candidate="mid"), arms(cheap={"p_success": 0.89})
+    assert choose(policy, both, held).chosen == "mid"
+    assert choose(loose, both, held).chosen == "cheap"
     fallen = arms(mid={"p_success": 0.4})
-    assert choose(policy, fallen, FREE._replace(last_candidate="mid")).chosen == "ref"
-    loose = parse_policy("learned:max_loss=0.02,sticky=0")
-    assert choose(loose, arms(), FREE._replace(last_candidate="ref")).chosen == "mid"
+    assert choose(policy, fallen, held).chosen == "ref"
+
+
+def test_a_session_that_fell_back_to_the_reference_may_leave_it() -> None:
+    policy = parse_policy("learned:max_loss=0.02")
+    assert choose(policy, arms(), FREE._replace(last_candidate="ref")).chosen == "mid"
 
 
 def test_a_mix_stays_only_with_a_member_of_it_that_a_policy_chose() -> None:

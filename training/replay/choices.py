@@ -128,7 +128,7 @@ def _learned(
     good[rows, seen.reference] |= free[rows, seen.reference]
     order = np.argsort(names)
     cheapest = _least(np.where(good, cost, np.inf), np.where(good, -p, np.inf), good, order)
-    keeps = (stays >= 0) & good[rows, stays]
+    keeps = (stays >= 0) & (stays != seen.reference) & good[rows, stays]
     chosen = np.where(keeps, stays, cheapest)
     unheard = np.isnan(of_reference) | ~known[rows, seen.reference]
     chosen = np.where(unheard, seen.reference, chosen)
