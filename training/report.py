@@ -23,7 +23,7 @@ _CSS = """
 *{box-sizing:border-box}body{margin:0 auto;max-width:58rem;padding:1.5rem 1rem 4rem;background:var(--paper);
 color:var(--ink);font:16px/1.55 system-ui,sans-serif}h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;
 margin:2.2rem 0 .5rem}p{margin:.5rem 0}.soft{color:var(--soft)}.advice{border-left:4px solid var(--a);
-background:var(--card);padding:.8rem 1rem;font-size:1.05rem}.wide{overflow-x:auto}
+background:var(--card);padding:.8rem 1rem;font-size:1.05rem}.wide{overflow-x:auto}.wide svg{min-width:36rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid var(--line);
 white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}

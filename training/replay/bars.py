@@ -10,7 +10,7 @@ from training.report import WIDTH, text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROW, NAME, RIGHT, TOP = 26, 190, 96, 26
+ROW, NAME, RIGHT, TOP = 26, 190, 132, 26
 COLOURS = ("a", "c", "b", "d", "e")
 
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from training.replay.bars import Bar, bars
-from training.replay.show import LEGEND, MARKS, saves, usd, watch_says
+from training.replay.show import LEGEND, MARKS, led_by_sessions, saves, usd, watch_says
 from training.report import Axis, Line, Point, items, page, picture, table, text
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def _parts(result: Result) -> Iterator[str]:
     yield from _groups(result)
     yield text("What to keep in mind", "h2")
     yield items(result.caveats)
+
+
+def _drawn(svg: str) -> str:
+    """A picture that scrolls sideways on a narrow screen, where its words would be too small."""
+    return f'<div class="wide">{svg}</div>'
 
 
 def _bill(result: Result) -> Iterator[str]:
@@ -86,7 +91,7 @@ def _frontier(result: Result) -> Iterator[str]:
     lines = [Line(sweep, "learned, by what a saving may lose", "a")] if len(sweep) > 1 else []
     yield text("Cost and quality", "h2")
     axes = Axis("USD for the whole log, simulated"), Axis("success, estimated", 100, " %")
-    yield picture("cost against quality of every policy, with 95 % intervals", axes, lines, points)
+    yield _drawn(picture("cost against quality of every policy, with 95 % intervals", axes, lines, points))
 
 
 def _dear_last(rows: Sequence[Row]) -> list[Row]:
@@ -97,6 +102,7 @@ def _dear_last(rows: Sequence[Row]) -> list[Row]:
 
 def _table(result: Result) -> Iterator[str]:
     yield text("Every policy", "h2")
+    sessions = led_by_sessions(result)
     head = (
         "policy",
         "cost",
@@ -105,8 +111,7 @@ def _table(result: Result) -> Iterator[str]:
         "quality",
         "95 %",
         "gain over today",
-        "by session",
-        "95 %",
+        *(("by session", "95 %") if sessions else ()),
         "ESS",
         "switches",
         "unsafe",
@@ -121,20 +126,25 @@ def _table(result: Result) -> Iterator[str]:
             "unknown" if row.quality is None else f"{row.quality:.1%}",
             _ends(row.quality_ci, lambda share: f"{share:.1%}"),
             _ends(row.quality_gain_ci, lambda share: f"{share * 100:+.1f}"),
-            *_whole(row),
+            *(_whole(row) if sessions else ()),
             f"{row.ess:,.0f}",
             f"{row.switches:,.0f}",
             f"{row.unsafe_switches:,.0f}",
-            f"{row.refused:,}",
+            f"{row.refused:,}" if row.refused else "",
         )
         for row in result.policies
     ]
-    yield table(head, rows, {result.advised or ""})
+    told = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    yield table([head[i] for i in told], [[row[i] for i in told] for row in rows], {result.advised or ""})
     yield text(
         "Cost is simulated along each route's own caches, quality is estimated; the gain is in points over "
         "what is logged, on the same decisions. Quality is of single decisions, the turns after them being "
-        "what they were; by session it is of whole sessions, where enough of the logged ones went the "
-        "policy's way.",
+        "what they were"
+        + (
+            "; by session it is of whole sessions, where enough of the logged ones went the policy's way."
+            if sessions
+            else "; too few whole sessions went any policy's way to tell of these."
+        ),
         kind="soft",
     )
     yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role != "pin")
@@ -159,7 +169,7 @@ def _cost(result: Result) -> Iterator[str]:
     shown += sorted((r for r in _dear_last(rows) if r.role == "pin"), key=lambda r: r.cost_usd or 0)[
         :PINS_SHOWN
     ]
-    yield bars("cost of every policy by what is paid for", KINDS, [_bar(row) for row in shown])
+    yield _drawn(bars("cost of every policy by what is paid for", KINDS, [_bar(row) for row in shown]))
     yield text("The line is the 95 % interval of the whole, sessions being drawn again.", kind="soft")
 
 
@@ -218,7 +228,7 @@ def _calibration(result: Result) -> Iterator[str]:
     ideal = Line([(0.0, 0.0), (1.0, 1.0)], "as believed", "e", dashed=True)
     whole = (0.0, 1.0)
     axes = Axis("believed", 100, " %", whole), Axis("came true", 100, " %", whole)
-    yield picture("what was believed of logged answers against what came true", axes, [ideal], points)
+    yield _drawn(picture("what was believed of logged answers against what came true", axes, [ideal], points))
 
 
 def _watch(result: Result) -> Iterator[str]:
@@ -233,7 +243,7 @@ def _watch(result: Result) -> Iterator[str]:
         Line([(float(n), high) for n, _, high in course], "at most", "b"),
     ]
     axes = Axis("sessions with a known outcome"), Axis("success, by session", 100, " %", (0.0, 1.0))
-    yield picture("ends of logged success by session, as sessions came in", axes, lines, [])
+    yield _drawn(picture("ends of logged success by session, as sessions came in", axes, lines, []))
     yield text(
         "These ends hold at all times together, so that looking every day costs nothing; intervals elsewhere "
         "on this page hold for one look.",

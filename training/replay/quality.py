@@ -72,8 +72,13 @@ def in_words(found: Scored | None, told: Told, call_usd: float | None) -> Qualit
     """What the sums of a policy come to; None where no decision was free."""
     if found is None:
         return Quality(why="every call of the log was locked: no policy had a choice")
-    decided = _as_logged(found, told) if found.same else _estimated(found, told, call_usd)
-    return decided._replace(by_session=of_sessions(found.led, same=found.same))
+    whole = of_sessions(found.led, same=found.same)
+    if not found.same:
+        return _estimated(found, told, call_usd)._replace(by_session=whole)
+    decided = _as_logged(found, told)
+    if whole.supported and not decided.supported:
+        whole = whole._replace(quality=None, quality_ci=None, supported=False, why=decided.why)
+    return decided._replace(by_session=whole)
 
 
 def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:

@@ -200,5 +200,5 @@ def _apart(found: Reproduction) -> str:
     return (
         f"; {found.calls_apart:,} of {found.calls:,} calls, recorded at "
         f"${found.calls_apart_recorded_usd:,.4f}, come to ${found.calls_apart_listed_usd:,.4f} by their own "
-        f"counts: each is more than {CALL_WITHIN:.0%} off, and nothing explains it"
+        f"counts, each more than {CALL_WITHIN:.0%} off"
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROLES = ("logged", "policy", "control", "pin", "sweep", "bound")
 MARKS = {
     "met": ("✓", "met"),
-    "explained": ("≈", "met, where the price table alone can tell"),
+    "explained": ("≈", "met but for sessions whose price only the log tells"),
     "within_noise": ("~", "off no further than so few sessions vary"),
     "priced": ("○", "no bill is recorded: prices unchecked"),
     "failed": ("✗", "not met"),
@@ -67,7 +67,7 @@ def _table(result: Result) -> RenderableType:
     table = Table(title="what it would have cost, and how good it would have been")
     table.add_column("policy", overflow="fold", min_width=18)
     refuses = any(row.refused for row in result.policies)
-    sessions = any(_of_sessions(row) for row in result.policies if row.role != "logged")
+    sessions = led_by_sessions(result)
     heads = "cost", "saves", "quality", *(["by session"] if sessions else []), "ESS", "switches"
     for name in (*heads, *(["refused"] if refuses else [])):
         table.add_column(name, justify="right")
@@ -92,6 +92,11 @@ def _unknown(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+
+def led_by_sessions(result: Result) -> bool:
+    """Whether the quality of whole sessions is known of any policy but the logged one."""
+    return any(_of_sessions(row) for row in result.policies if row.role != "logged")
 
 
 def _of_sessions(row: Row) -> str:

@@ -116,5 +116,7 @@ def calibration_of(worlds: Worlds) -> list[tuple[float, float, int]]:
     believed, came = np.concatenate(said).astype(float), np.concatenate(seen)
     if len(believed) < BINS:
         return []
-    parts = np.array_split(np.argsort(believed, kind="stable"), BINS)
-    return [(float(believed[part].mean()), float(came[part].mean()), len(part)) for part in parts]
+    edges = np.quantile(believed, np.linspace(0, 1, BINS + 1)[1:-1])
+    at = np.searchsorted(edges, believed, side="left")  # who is believed alike is in one bin
+    parts = [at == i for i in np.unique(at)]
+    return [(float(believed[p].mean()), float(came[p].mean()), int(p.sum())) for p in parts]
