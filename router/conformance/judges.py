@@ -151,8 +151,8 @@ class Judges:
 def _raw_call(event: Any, made: dict[int, list[str]]) -> None:
     if event.type == "content_block_start" and event.content_block.type == "tool_use":
         made[event.index] = [event.content_block.name, ""]
-    elif event.type == "content_block_delta" and event.index in made:  # not of the provider's own tools
-        made[event.index][1] += event.delta.partial_json
+    elif event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+        made.get(event.index, ["", ""])[1] += event.delta.partial_json  # but for the provider's own tools
 
 
 def _pairs(made: dict[int, list[str]]) -> tuple[tuple[str, str], ...]:
