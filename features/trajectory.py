@@ -242,16 +242,18 @@ class SessionTrajectories:
         self, session_id: str | None, messages: Sequence[Message], hashes: Sequence[int]
     ) -> Trajectory:
         """The trajectory of these messages, whose prefix chain is `hashes`; valid until the next call."""
-        last, unhashed, trajectory = self._sessions.pop(session_id or "", (0, 0, Trajectory()))
+        found = self._sessions.pop(session_id or "", None)
+        last, unhashed, trajectory = (0, 0, Trajectory()) if found is None else found
         known = trajectory.n_messages
         self.n_messages -= known
+        marks = list(map(_unhashed, messages))
         same = known <= len(hashes) and (not known or hashes[known - 1] == last)
-        if not same or _unhashed(messages[:known]) != unhashed:
+        if not same or hash(tuple(marks[:known])) != unhashed:
             known, trajectory = 0, Trajectory()  # another thread of the session, or an edited history
         for message in messages[known:]:
             trajectory.add(message)
         if session_id and hashes:
-            self._sessions[session_id] = (hashes[-1], _unhashed(messages), trajectory)
+            self._sessions[session_id] = (hashes[-1], hash(tuple(marks)), trajectory)
             self.n_messages += trajectory.n_messages
             self._let_go()
         return trajectory
@@ -269,9 +271,13 @@ _UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a comman
 _UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
 
 
-def _unhashed(messages: Sequence[Message]) -> int:
+def _unhashed(message: Message) -> int:
     """Hash of what a trajectory goes by and a prefix chain leaves out: joined calls, flags, signatures."""
-    return hash(tuple((p.call_id, p.is_error, p.signed) for m in messages for p in m.parts))
+    parts = message.parts
+    if len(parts) == 1:  # as of most, of which there may be hundreds
+        part = parts[0]
+        return hash((part.call_id, part.is_error, part.signed))
+    return hash(tuple([(p.call_id, p.is_error, p.signed) for p in parts]))
 
 
 def _mark(text: str) -> int:
