@@ -36,6 +36,7 @@ class Said(NamedTuple):
     quality: float
     true_quality: float
     quality_held: float
+    half: float  # of the quality's interval
 
 
 def said_of(log: Path, seed: int, args: argparse.Namespace) -> dict[str, Said]:
@@ -57,10 +58,11 @@ def said_of(log: Path, seed: int, args: argparse.Namespace) -> dict[str, Said]:
         inside = float(row.cost_usd_ci[0] <= usd <= row.cost_usd_ci[1])
         quality, told = row.quality, true.quality_told
         if quality is None or row.quality_ci is None or told is None:
-            found[name] = Said(row.cost_usd, usd, inside, np.nan, np.nan, np.nan)
+            found[name] = Said(row.cost_usd, usd, inside, *[np.nan] * 4)
         else:
             held = float(row.quality_ci[0] <= told <= row.quality_ci[1])
-            found[name] = Said(row.cost_usd, usd, inside, quality, told, held)
+            half = (row.quality_ci[1] - row.quality_ci[0]) / 2
+            found[name] = Said(row.cost_usd, usd, inside, quality, told, held, half)
     return found
 
 
@@ -80,7 +82,7 @@ def main() -> None:
                 every[name].append(one)
     print(f"{args.logs} logs of {args.turns:,} turns, explore {args.explore:g}, pairs {args.pairs:.1%}")
     print(f"{'policy':24} {'USD held':>9} {'USD off, median':>16} {'worst':>7} ", end="")
-    print(f"{'refused':>8} {'quality held':>13} {'off, RMSE':>10}")
+    print(f"{'refused':>8} {'quality held':>13} {'off, RMSE':>10} {'half-width':>10}")
     for name, rows in every.items():
         table = np.array(rows)
         off = table[:, 0] / table[:, 1] - 1
@@ -88,9 +90,10 @@ def main() -> None:
         known = np.isfinite(error)
         quality = f"{np.nanmean(table[:, 5]):.0%}" if known.any() else "–"
         rmse = f"{100 * np.sqrt(np.mean(error[known] ** 2)):.1f}" if known.any() else "–"
+        half = f"{100 * np.nanmedian(table[:, 6]):.1f}" if known.any() else "–"
         worst = off[np.abs(off).argmax()]
         print(f"{name:24} {table[:, 2].mean():9.0%} {np.median(off):+16.1%} {worst:+7.1%} ", end="")
-        print(f"{1 - known.mean():8.0%} {quality:>13} {rmse:>10}")
+        print(f"{1 - known.mean():8.0%} {quality:>13} {rmse:>10} {half:>10}")
 
 
 if __name__ == "__main__":
