@@ -43,6 +43,7 @@ class _Body(msgspec.Struct):
     prompt: Any = None  # a template kept by the provider; it may stand in for the input
     previous_response_id: Any = None
     conversation: Any = None
+    background: Any = None
     prompt_cache_key: Any = None
     prompt_cache_retention: Any = None
     metadata: Any = None
@@ -94,6 +95,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         cache_markers=tool_markers + (cache_key is not None),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         previous_response_id=earlier,
+        background=bool(envelope.background),
         kept=envelope.conversation is not None or envelope.prompt is not None,
         stored=envelope.store is not False,  # the provider's default is to
         session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))

@@ -81,6 +81,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_lifetime: str | None = None  # that the client asks its cache to live, in the provider's words
     previous_response_id: str | None = None
     kept: bool = False  # it rests on something else of its provider's: a conversation, a prompt
+    background: bool = False  # the answer is to be fetched later
     stored: bool = False  # the answer is to be kept by its provider, and may be gone on from by its id
     session_id: str | None = (
         None  # found in the body (metadata.user_id of Claude Code, prompt_cache_key of Codex)

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -14,6 +15,7 @@ import msgspec
 import uvicorn
 
 from features.errors import BadInput
+from router.conformance import state
 from router.conformance.asking import BETA, arrived, request
 from router.conformance.case import TOKENS, Case, cut_once
 from router.conformance.cases import CASES
@@ -112,6 +114,10 @@ class Kit:
                 for name, check in (("cut at every boundary", self._cuts), ("client leaves", self._leaves)):
                     if self._wanted(name):
                         yield self._made(surface, model, name, await check(surface, model))
+                for field in state.NAMES if surface == "openai_responses" else ():
+                    if self._wanted(name := f"state: {field}"):
+                        wrong = await state.kept(field, model, partial(self._raw, surface), self._seen)
+                        yield self._made(surface, model, name, wrong)
                 for name, body in _bad(surface, model).items():
                     if self._wanted(name):
                         yield self._made(surface, model, name, await self._refused(surface, body))

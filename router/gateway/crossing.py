@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from features.errors import BadInput
 from router.gateway.translate import Target, Translation, translate
 from router.gateway.translate.translation import SSE, refuse_ours
 
@@ -32,7 +33,12 @@ class Crossing(NamedTuple):
 
 
 def cross(asked: Crossing, catalog: Catalog, deployment: Deployment) -> Translation | None:
-    """The translation for a deployment, None where it speaks the client's dialect; or Untranslatable."""
+    """The translation for a deployment, None where it speaks the client's dialect; or Untranslatable.
+
+    BadInput for an answer that would have to be fetched later: nothing here knows who keeps it then.
+    """
+    if asked.request.background:
+        raise BadInput("background: an answer can't be fetched later through samediff; ask for it without")
     if deployment.dialect == asked.request.dialect:
         refuse_ours(asked.request.previous_response_id)
         return None

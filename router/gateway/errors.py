@@ -123,6 +123,8 @@ async def not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     dialect: Dialect = "anthropic_messages" if request.url.path.startswith("/v1/messages") else "openai_chat"
     said = "nothing is served at this path"
+    if request.url.path.startswith(("/v1/responses/", "/v1/conversations")):
+        said += ": no answer and no conversation is kept here, only at the provider that has it"
     if error.status_code == 405:
         said = f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
     return error_response(dialect, error.status_code, said, f"req_{uuid.uuid4().hex}", error.headers)

@@ -64,7 +64,7 @@ OTHER = [
 ]
 BETWEEN = (
     "whole t", "tool call", "no JSON", "unicode", "empty", "comments", "mid-stream", "terminal", "dropped",
-    "truncated JSON", "HTML", "error 4", "request:", "client leaves", "shape:",
+    "truncated JSON", "HTML", "error 4", "request:", "client leaves", "shape:", "state:",
 )  # fmt: skip
 
 

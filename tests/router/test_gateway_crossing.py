@@ -167,14 +167,19 @@ def test_what_is_to_be_kept_is_routed_to_who_keeps_it(place, bundle_folder, upst
     try:
         stored = responses(server, model="auto")
         crossed = responses(server, model="auto", store=False)
-        unsayable = responses(server, model="auto", store=False, background=True)
-        pinned = responses(server, model="glm-5", store=False, background=True)
+        search = {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}
+        unsayable = responses(server, model="auto", store=False, **search)
+        pinned = responses(server, model="glm-5", store=False, **search)
+        later = [responses(server, model=m, store=False, background=True) for m in ("auto", "gpt-5.4")]
+        fetched = httpx2.get(f"{server.url}/v1/responses/resp_1")
     finally:
         server.stop()
     assert stored.headers["x-samediff-deployment"].endswith("openai_responses")
     assert crossed.headers["x-samediff-deployment"] == "zai/glm-5/openai_chat"
     assert unsayable.headers["x-samediff-deployment"].endswith("openai_responses")
-    assert (pinned.status_code, "background" in pinned.text) == (400, True)
+    assert (pinned.status_code, "tool_choice" in pinned.text) == (400, True)
+    assert [(answer.status_code, "background" in answer.text) for answer in later] == [(400, True)] * 2
+    assert (fetched.status_code, "only at the provider" in fetched.text) == (404, True)
 
 
 def test_the_setting_keeps_every_request_in_its_dialect(bundle_folder, upstream, tmp_path) -> None:
