@@ -1,4 +1,4 @@
-"""What providers keep for clients of Responses: a gateway passes such fields on untouched, or refuses them."""
+"""What providers keep for clients of Responses: a gateway passes such fields on as they are, or refuses."""
 
 from __future__ import annotations
 
