@@ -1,10 +1,10 @@
 """What the gateway adds: requests of 52 kB and 406 kB, whole and streamed, beside the direct call.
 
 Run: python tests/bench/bench_gateway.py [BUNDLE]. Direct and routed calls alternate over one connection each,
-to an upstream that answers at once; then 8 connections ask each as fast as they are answered, in turns. The
-newest message differs in every request, as from turn to turn; in "all new" everything does, as in a session's
-first. CPU is the gateway's, user and system, of all its threads. Last, clients that leave, and how long the
-upstream call outlives them. Without a bundle it trains a small one.
+to an upstream that answers at once; then 8 connections ask each as fast as they are answered, in turns. Each
+connection is a session, whose turns are asked over and over; "all new" are first turns of as many sessions.
+CPU is the gateway's, user and system, of all its threads. Last, clients that leave, and how long the upstream
+call outlives them. Without a bundle it trains a small one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEGS = (  # name, bytes, streamed, everything new
     ("406 kB whole", 406_000, False, False),
     ("406 kB, 41 events", 406_000, True, False),
 )
-CALLS, WARM, BODIES = 400, 30, 100
+CALLS, WARM, TURNS = 400, 30, 24
 ROUNDS, ROUND_S, CONNECTIONS = 3, 1.5, 8
 SETTLE_S = 0.3  # for what is written down after an answer
 LEAVES = 25
@@ -81,9 +81,9 @@ async def alternate(players: list[Player], bodies: list[bytes], *, stream: bool)
     )
 
 
-async def load(player: Player, bodies: list[bytes], *, stream: bool) -> tuple[float, float, float]:
+async def load(player: Player, sessions: list[list[bytes]], *, stream: bool) -> tuple[float, float, float]:
     """One round at 8 connections: req/s, p99 in ms, CPU ms a request."""
-    callers = [await Caller(player, bodies, stream=stream).connect() for _ in range(CONNECTIONS)]
+    callers = [await Caller(player, bodies, stream=stream).connect() for bodies in sessions]
     await asyncio.gather(*(caller.call() for caller in callers))
     spent, start, took = cpu_s(player.pid), time.perf_counter(), []
 
@@ -103,9 +103,13 @@ async def load(player: Player, bodies: list[bytes], *, stream: bool) -> tuple[fl
 async def measure(players: list[Player], leg: tuple[str, int, bool, bool]) -> str:
     """One leg, as a line."""
     name, size, stream, first = leg
-    bodies = turns(size, BODIES if not first else CALLS + WARM, stream=stream, first=first)
-    line = f"{name:18s} {await alternate(players, bodies, stream=stream)}"
-    rounds = [[await load(player, bodies, stream=stream) for player in players] for _ in range(ROUNDS)]
+    if first:
+        firsts = [turns(size, 1, stream=stream, session=n)[0] for n in range(CALLS + WARM)]
+        sessions = [firsts[n:] + firsts[:n] for n in range(0, CALLS, CALLS // CONNECTIONS)]
+    else:
+        sessions = [turns(size, TURNS, stream=stream, session=n) for n in range(CONNECTIONS)]
+    line = f"{name:18s} {await alternate(players, sessions[0], stream=stream)}"
+    rounds = [[await load(player, sessions, stream=stream) for player in players] for _ in range(ROUNDS)]
     (d, _, _), (r, p99, cpu) = (
         (statistics.median(figures) for figures in zip(*(done[n] for done in rounds), strict=True))
         for n in (0, 1)

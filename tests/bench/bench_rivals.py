@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CALLS, BLOCKS, WARM = 200, 5, 20  # one at a time
 ROUNDS, ROUND_S, CONNECTIONS = 3, 2.0, 8
-BODIES = 64  # each differs from the others in its newest message, as from turn to turn
+TURNS = 24  # of the session that each connection is
 SETTLE_S = 0.3  # for what a gateway writes down after its answer
 LEAVES = 25
 
@@ -85,9 +85,9 @@ async def one_at_a_time(players: list[Player], bodies: list[bytes], leg: Leg, se
         caller.close()
 
 
-async def load(player: Player, bodies: list[bytes], leg: Leg, seen: Seen) -> None:
+async def load(player: Player, sessions: list[list[bytes]], leg: Leg, seen: Seen) -> None:
     """One round of 8 connections that ask as fast as they are answered."""
-    callers = [await Caller(player, bodies, stream=leg.stream).connect() for _ in range(CONNECTIONS)]
+    callers = [await Caller(player, bodies, stream=leg.stream).connect() for bodies in sessions]
     await asyncio.gather(*(caller.call() for caller in callers))
     spent = tree_cpu_s(player.pid)
     start = time.perf_counter()
@@ -109,12 +109,12 @@ async def load(player: Player, bodies: list[bytes], leg: Leg, seen: Seen) -> Non
 
 async def measure(players: list[Player], leg: Leg) -> dict[str, Seen]:
     """All figures of one leg."""
-    bodies = turns(leg.size, BODIES, stream=leg.stream)
+    sessions = [turns(leg.size, TURNS, stream=leg.stream, session=n) for n in range(CONNECTIONS)]
     seen = {player.name: Seen([], [], [], []) for player in players}
-    await one_at_a_time(players, bodies, leg, seen)
+    await one_at_a_time(players, sessions[0], leg, seen)
     for _ in range(ROUNDS):
         for player in players:
-            await load(player, bodies, leg, seen[player.name])
+            await load(player, sessions, leg, seen[player.name])
     return seen
 
 

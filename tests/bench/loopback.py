@@ -45,15 +45,15 @@ def answers() -> tuple[bytes, bytes]:
     )
 
 
-def turns(size: int, count: int, *, stream: bool, first: bool = False) -> list[bytes]:
-    """Bodies whose newest message is another in each, as from turn to turn; `first`: all of it is."""
+def turns(size: int, count: int, *, stream: bool, session: int = 0) -> list[bytes]:
+    """The bodies of a session's turns, each with an answer and a question more; `size` bytes on average."""
+    asked = msgspec.json.decode(claude_code_body(size - count * 120, seed=session))
+    asked |= {"model": "auto", "stream": stream}
     bodies = []
     for n in range(count):
-        asked = msgspec.json.decode(claude_code_body(size, seed=n if first else 1))
-        asked |= {"model": "auto", "stream": stream}
-        block = asked["messages"][-1]["content"][-1]
-        key = "text" if "text" in block else "content"
-        block[key] = f"{n} of {count}: {block[key]}"
+        answer = {"role": "assistant", "content": [{"type": "text", "text": "Done."}]}
+        block = {"type": "text", "text": f"{n}: and the next test of the same file, which fails alike?"}
+        asked["messages"] += [answer, {"role": "user", "content": [block]}]
         bodies.append(msgspec.json.encode(asked))
     return bodies
 
