@@ -223,19 +223,22 @@ class Forwarded(Passing):
             if events and failure is None and self._mends(answer.status):
                 first, rejected = await self._held(answer, first, chunks)
                 if rejected is not None:
-                    if rejected.kind == FAULT_FLAG:
-                        attempts.answered(ticket, time.monotonic())
-                    else:
-                        self._failed(target, ticket, rejected)
-                    return rejected
+                    return self._put_aside(target, ticket, rejected)
             if events:
                 await self._stream(answer, first, chunks, send)
             elif (rejected := await self._whole(answer, chunks, send)) is not None:
-                attempts.answered(ticket, time.monotonic())
-                return rejected
+                return self._put_aside(target, ticket, rejected)
             if failure is None:
                 self._judge(target, ticket)
         return None
+
+    def _put_aside(self, target: Target, ticket: Ticket, why: Failure) -> Failure:
+        """Note an answer that isn't passed on; a broken tool call is no fault of its deployment's."""
+        if why.kind == FAULT_FLAG:
+            self._attempts.answered(ticket, time.monotonic())
+        else:
+            self._failed(target, ticket, why)
+        return why
 
     async def _held(
         self, answer: aiohttp.ClientResponse, first: bytes, chunks: AsyncIterator[bytes]

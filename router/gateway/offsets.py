@@ -78,16 +78,20 @@ class LiveOffsets:
         return None if found is None else OffsetRecord(log_odds=found[0], outcomes=round(found[1], 3))
 
     def decided(self, call: Call, tags: Mapping[str, str]) -> None:
-        """Remember a decision until its outcome comes."""
-        receipt, where = call.receipt, _where(tags)
-        arm = next((a for a in receipt.arms if a.candidate == receipt.chosen), None)
-        if arm is None or arm.p_success is None or where == Where():
+        """Remember a decision until its outcome comes: of the candidate that answers, if another has to."""
+        receipt, where, candidate = call.receipt, _where(tags), call.deployment.candidate
+        if where == Where():
             return
-        shift = 0.0 if receipt.offset is None else receipt.offset.log_odds
-        found = _Decision(where, receipt.chosen, log_odds_of(arm.p_success) - shift, receipt.session_id)
+        arm = next((a for a in receipt.arms if a.candidate == candidate), None)
         names = [f"request {receipt.request_id}", f"session {receipt.session_id}"]
         names += [f"session {call.place.session}"] if call.place.session else []
         names += [f"task {tags['task_id']}"] if tags.get("task_id") else []
+        if arm is None or arm.p_success is None:
+            for name in names:
+                self._decisions.pop(name, None)
+            return
+        shift = 0.0 if receipt.offset is None else receipt.offset.log_odds
+        found = _Decision(where, candidate, log_odds_of(arm.p_success) - shift, receipt.session_id)
         for name in names:
             _put(self._decisions, name, found)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from router.gateway.hedge import Race
     from router.gateway.translate import StreamTranslation, Whole
 
+NOT_JSON = "not_json"  # as parse_response says of what it can't read
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
 
 
@@ -134,10 +135,9 @@ class Passing(Response):
         over = size > MAX_WHOLE_BYTES
         if self._out.translation is not None:
             return await self._whole_translated(answer, b"" if over else body, send)
-        if not over and self._mends(answer.status):
-            rejected = self._rejected(answer, parse_response(self._asked.dialect, body), body)
-            if rejected is not None:
-                return rejected
+        told = parse_response(self._asked.dialect, b"{}" if over else body)
+        if not over and (rejected := self._of_no_use(answer, told, body)) is not None:
+            return rejected
         await self._start(answer, send, None if over else size)
         trace.first_byte_ms = self._elapsed()
         if over:
@@ -147,13 +147,19 @@ class Passing(Response):
             await self._end(send)
             return None
         await self._end(send, body)
-        told = parse_response(self._asked.dialect, body)
         if any(part.kind == "tool_call" for part in told.parts):
             trace.first_tool_call_ms = trace.first_byte_ms
         self._take(told)
         if answer.status >= 400:
             trace.error_kind = told.error or f"http_{answer.status}"
         return None
+
+    def _of_no_use(self, answer: aiohttp.ClientResponse, told: WireResponse, body: bytes) -> Failure | None:
+        """Why a whole answer isn't passed on: it is half of one, or its client can't carry it out."""
+        plain = answer.headers.get("content-encoding", "identity") == "identity"
+        if answer.status < 400 and told.error == NOT_JSON and plain:
+            return Failure("dropped")
+        return self._rejected(answer, told, body) if self._mends(answer.status) else None
 
     def _mends(self, status: int) -> bool:
         """Whether an answer with this status is looked at before it goes out: another could be asked for."""
@@ -195,6 +201,8 @@ class Passing(Response):
         assert made is not None
         whole = made.whole(answer.status, body, answer.content_type)
         told = made.read(body, answer.content_type)
+        if answer.status < 400 <= whole.status and self._attempts.next(time.monotonic()) is not None:
+            return Failure("dropped")
         if self._mends(whole.status):
             rejected = self._rejected(answer, made.seen(told), whole.body, whole)
             if rejected is not None:

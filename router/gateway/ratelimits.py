@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MOST_S = 366 * 86400.0  # to wait; who says more means for ever
 # "1m6.5s", "20ms", "2h", or bare seconds
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -62,7 +63,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds that a provider asks to be left alone for; None where it doesn't say."""
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
-        return milliseconds / 1000
+        return min(MOST_S, milliseconds / 1000)
     return seconds_of(headers.get("retry-after", ""), now_s)
 
 
@@ -70,9 +71,9 @@ def seconds_of(text: str, now_s: float) -> float | None:
     """Read a time to wait: seconds, "1m6.5s", a date in HTTP's form or ISO 8601; None for all else."""
     text = text.strip()
     if _SPANS.fullmatch(text):
-        return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+        return min(MOST_S, sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text)))
     until = _date(text)
-    return None if until is None else max(0.0, until.timestamp() - now_s)
+    return None if until is None else min(MOST_S, max(0.0, until.timestamp() - now_s))
 
 
 def _date(text: str) -> datetime | None:

@@ -230,6 +230,8 @@ class Gateway:
         """Write down what happened and what it cost, once the answer is through or has broken off."""
         if trace.target is not None:
             call = answered_by(call, trace.target.deployment)
+            if call.deployment.candidate != call.receipt.chosen:
+                self.offsets.decided(call, tags_of(call.headers))
         if self.settings.tools.check != "off":
             self._note_faults(call, trace)
         record = request_record(call, trace, self.settings.log.prompts)
