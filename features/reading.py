@@ -72,11 +72,10 @@ class Reader(Unremembered):
     ) -> list[Item]:
         """What `read` makes of each piece, of one known from its bytes only."""
         seed = self._seed ^ self._kinds.setdefault(kind, len(self._kinds))
-        young, digest = self._young, xxhash.xxh3_128_digest
-        found: list[_Known] = []
-        for at, raw in enumerate(raws):
-            key = digest(raw, seed)
-            found.append(young.get(key) or self._again(key, at, raw, read))
+        digest = xxhash.xxh3_128_digest
+        keys = [digest(raw, seed) for raw in raws]  # hundreds of them: no loop does more than it must
+        known_now = map(self._young.get, keys)
+        found = [known or self._again(keys[at], at, raws[at], read) for at, known in enumerate(known_now)]
         self._marks += [known.mark for known in found]
         return [known.item for known in found]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
+from operator import eq
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -245,16 +247,17 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
 
 def joined(items: Iterable[Item]) -> list[Message]:
     """The messages of items, results being a tool's already, neighbours joined as `join_turns` says."""
-    out: list[Message] = []
-    last: Role | None = None
-    for item in items:
-        for message in item.messages:
-            role = message.role
-            if role == last and role in ("assistant", "tool"):
-                out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
-            else:
-                out.append(message)
-            last = role
+    messages = [message for item in items for message in item.messages]
+    roles = [message.role for message in messages]
+    if not any(map(eq, roles, roles[1:])):
+        return messages
+    out = messages[:1]
+    for before, message in pairwise(messages):
+        role = message.role
+        if role == before.role and role in ("assistant", "tool"):
+            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
+        else:
+            out.append(message)
     return out
 
 
