@@ -114,7 +114,9 @@ async def one(session: aiohttp.ClientSession, url: str, number: int, luck: rando
                 read(kind, ask, luck),
                 read(kind, session.post(f"{url}{path}", json=body, headers=headers), luck),
             )
-            return first if second.replayed else second if first.replayed else first._replace(outcome="TWICE")
+            if {first.outcome, second.outcome} != {"answered"} or first.replayed or second.replayed:
+                return first if second.replayed else second  # what failed may be asked anew
+            return first._replace(outcome="TWICE")
         return await read(kind, ask, luck)
     except TimeoutError:
         return Heard(kind, "left", "")
