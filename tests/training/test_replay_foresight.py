@@ -19,6 +19,8 @@ MODELS = (("anthropic", "claude-opus-4-6"), ("openai", "gpt-5.4"), ("nobody", "u
 RULES = [rules_for(provider, model, START, explicit=provider == "anthropic") for provider, model in MODELS]
 KNOWN = [row for row in RULES if row is not None]
 AT = [KNOWN.index(row) if row is not None else -1 for row in RULES]
+BOOK = Rulebook.of(KNOWN)
+HOUR = next(life.name for life in KNOWN[0].lifetimes if life.ttl_s == 3600)
 RATES = (
     Rates(*map(Decimal, ("5", "25", "0.5", "6.25", "10"))),
     Rates(*map(Decimal, ("2.5", "15", "0.25", "2.5", "2.5"))),
@@ -38,15 +40,18 @@ some = st.one_of(st.none(), st.floats(0.05, 0.95))
     success=st.lists(some, min_size=3, max_size=3),
     retry=st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=3, max_size=3),
     reference=st.integers(0, 2),
+    hourly=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
-def test_expected_costs_are_the_served_ones(history, tokens, pause, output, turns, success, retry, reference):
-    state, now = CacheState(), START
+def test_expected_costs_are_the_served_ones(
+    history, tokens, pause, output, turns, success, retry, reference, hourly
+):
+    state, now, asked = CacheState(), START, HOUR if hourly else None
     held = {name: np.full((1, 3), np.nan) for name in Held._fields}
     last = -1
     for arm, size, answer, waited in history:
         now += waited
-        request = CacheRequest(str(arm), size)
+        request = CacheRequest(str(arm), size, lifetime=asked)
         state = after(RULES[arm], state, request, Usage(output_tokens=answer), now)
         last = arm
         if RULES[arm] is not None and size >= RULES[arm].floor_tokens:
@@ -54,14 +59,14 @@ def test_expected_costs_are_the_served_ones(history, tokens, pause, output, turn
     now += pause
     prospects = []
     for arm, rules in enumerate(RULES):
-        split = read(rules, state, CacheRequest(str(arm), tokens), now)
+        split = read(rules, state, CacheRequest(str(arm), tokens, lifetime=asked), now)
         age = None if np.isnan(held["ts_ms"][0, arm]) else now - held["ts_ms"][0, arm]
         prospects.append(
             Prospect(
                 str(arm),
                 AHEAD[arm],
                 rules,
-                None,
+                asked,
                 split,
                 age,
                 output[arm],
@@ -80,11 +85,11 @@ def test_expected_costs_are_the_served_ones(history, tokens, pause, output, turn
         rates=_rates(RATES),
         ahead=_rates(AHEAD),
         retry=_row(retry)[0],
-        rules=np.array([AT]),
+        rules=BOOK.asked(np.array([AT]), np.array([hourly])),
         reference=np.array([reference]),
         last=np.array([last]),
     )
-    found = expected(Rulebook.of(KNOWN), facing, Held(**held))[0]
+    found = expected(BOOK, facing, Held(**held))[0]
     for arm, prospect in enumerate(prospects):
         cost = expected_cost(RATES[arm], prospect.split, prospect.output_tokens)
         if cost is None:

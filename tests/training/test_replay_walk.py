@@ -17,6 +17,8 @@ from training.replay.options import Options
 from training.replay.stage import set_up
 from training.replay.walk import walk
 
+PAUSE_MS = 700_000  # longer than five minutes and shorter than an hour
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -33,7 +35,14 @@ def world(tmp_path_factory):
         output=rng.integers(50, 900, shape).astype(np.float32),
         turns=rng.integers(0, 9, shape).astype(np.float32),
     )
-    return world._replace(beliefs=beliefs, excluded=gone, book=world.book._replace(locked=locked))
+    times = world.book.ts_ms + np.arange(shape[0]) * PAUSE_MS
+    hourly = world.book.session % 2 == 1
+    return world._replace(
+        beliefs=beliefs,
+        excluded=gone,
+        book=world.book._replace(locked=locked, ts_ms=times),
+        caches=world.caches._replace(hourly=hourly),
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,14 +66,16 @@ def _served(world, policy):
             arms, prospects = [], []
             for i, name in enumerate(names):
                 rules = None if world.caches.at[row, i] < 0 else world.caches.rules[world.caches.at[row, i]]
-                split = read(rules, state, CacheRequest(name, round(world.tokens[row, i])), now)
+                asked = _lifetime(world, row, rules)
+                sent = CacheRequest(name, round(world.tokens[row, i]), lifetime=asked)
+                split = read(rules, state, sent, now)
                 output = float(world.beliefs.output[row, i])
                 p = float(world.beliefs.p[row, i])
                 cost = expected_cost(_rates(world.rates, row, i), split, output)
                 age = now - used[i] if i in used else None
                 turns = float(world.beliefs.turns[row, i])
                 prospects.append(
-                    Prospect(name, _rates(world.ahead, row, i), rules, None, split, age, output, turns, p)
+                    Prospect(name, _rates(world.ahead, row, i), rules, asked, split, age, output, turns, p)
                 )
                 gone = "gone" if world.excluded[row, i] else None
                 arms.append(Arm(name, gone, p, None if cost is None else cost.total, 0.1))
@@ -82,10 +93,18 @@ def _served(world, policy):
             at = world.caches.at[row, last]
             rules = None if at < 0 else world.caches.rules[at]
             tokens, answer = round(world.tokens[row, last]), round(world.output[row, last])
-            state = after(rules, state, CacheRequest(names[last], tokens), Usage(output_tokens=answer), now)
+            sent = CacheRequest(names[last], tokens, lifetime=_lifetime(world, row, rules))
+            state = after(rules, state, sent, Usage(output_tokens=answer), now)
             if rules is not None and tokens >= rules.floor_tokens:
                 used[last] = now
     return route
+
+
+def _lifetime(world, row, rules):
+    """What every second session asks for: an hour, where it is sold."""
+    if rules is None or not world.caches.hourly[row]:
+        return None
+    return next((life.name for life in rules.lifetimes if life.ttl_s == 3600), None)
 
 
 def _rates(rates, row, arm):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
+
+from training.replay.beside import Field, changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,50 +25,35 @@ def advise(rows: Sequence[Row], base: str = "logged") -> Advice:
     """A pin that saves and isn't shown worse; a router where it beats that; else what is missing.
 
     Everything is compared with `base` in the same replay, the logged policy. A pin stands before any router,
-    which must be better than the pin or cheaper beyond its interval, and beat a random mix of its own cost.
+    which must be better than the pin or cheaper beyond its interval, and better than a random mix of its own
+    cost; a mix of which nothing is known holds it back. All intervals are as wide as holds for all at once.
     """
     named = {row.name: row for row in rows}
     today = named[base]
     stay = "Stay with what is logged" if base == "logged" else f"Stay with the {base}"
-    if not any(_changes(row, today) for row in rows):
+    if not any(changes(row, today) for row in rows):
         return Advice(base, f"{stay}: nothing else was played.")
+    field = Field.of(rows, today)
     if not today.supported:
-        return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, today)}")
-    asked = sum(row.supported and _changes(row, today) for row in rows)
-    good = [row for row in rows if row.role in ("pin", "policy") and _good(row, today, asked)]
-    pins = [row for row in good if is_pin(row)]
-    best = min(pins, key=lambda row: (row.cost_usd or 0.0, row.name), default=None)
-    rival = best or today
-    routers = [row for row in good if not is_pin(row) and _beats(row, rival)]
-    routers = [row for row in routers if _beats_mix(row, named.get("random_mix"))]
-    chosen = min(routers, key=lambda row: (row.cost_usd or 0.0, row.name), default=best)
+        return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, field)}")
+    good = [row for row in rows if row.role in ("pin", "policy") and _good(row, field)]
+    best = min((row for row in good if is_pin(row)), key=_order, default=None)
+    routers = sorted((r for r in good if not is_pin(r) and _beats(r, best or today, field)), key=_order)
+    chosen = next((row for row in routers if _beats_mix(row, field)), best)
+    held = [row for row in routers if not _beats_mix(row, field)]
+    doubt = _held_back(held[0], field) if held and chosen is best else ""
     if chosen is not None:
-        return Advice(chosen.name, _do(chosen, today))
-    if any(row.supported and row.refused <= today.refused for row in rows if _changes(row, today)):
+        return Advice(chosen.name, _do(chosen, field) + doubt)
+    if not doubt and any(
+        row.supported and row.refused <= today.refused for row in rows if changes(row, today)
+    ):
         why = "no policy whose answers are known saves beyond its interval without a loss of more than "
-        return Advice(base, f"{stay}: {why}{MARGIN:.0%}. {_cheapest(rows, today)}")
-    return Advice(None, f"Not enough evidence to change anything. {_cheapest(rows, today)}")
+        return Advice(base, f"{stay}: {why}{MARGIN:.0%}. {_cheapest(rows, field)}")
+    return Advice(None, f"Not enough evidence to change anything. {_cheapest(rows, field)}{doubt}")
 
 
-def _changes(row: Row, today: Row) -> bool:
-    return row.role in ("pin", "policy", "control") and row.share != today.share
-
-
-def difference(row: Row, other: Row) -> Ends | None:
-    """Ends of row's quality less other's: on the same decisions where both were held against one base."""
-    if other.quality_gain == 0.0 and row.quality_gain_ci is not None:
-        return row.quality_gain_ci
-    if row.quality_ci is None or other.quality_ci is None or row.quality is None or other.quality is None:
-        return None
-    reach = _root(
-        (row.quality_ci[1] - row.quality_ci[0]) / 2, (other.quality_ci[1] - other.quality_ci[0]) / 2
-    )
-    apart = row.quality - other.quality
-    return apart - reach, apart + reach
-
-
-def _root(a: float, b: float) -> float:
-    return float((a * a + b * b) ** 0.5)
+def _order(row: Row) -> tuple[float, str]:
+    return row.cost_usd or 0.0, row.name
 
 
 def is_pin(row: Row) -> bool:
@@ -75,67 +61,78 @@ def is_pin(row: Row) -> bool:
     return row.name.startswith("pin:")
 
 
-def _good(row: Row, today: Row, asked: int) -> bool:
-    """Whether it saves beyond its interval and loses at most MARGIN of success, being one of `asked`.
+def _good(row: Row, field: Field) -> bool:
+    """Whether it saves beyond its interval and loses at most MARGIN of success.
 
-    The best of many looks better than it is, so the interval of each is as wide as holds for all at once.
     A call that a spent budget turns away is no saving, so what refuses more than today isn't good.
     """
     if (
-        row.refused > today.refused
+        row.refused > field.today.refused
         or not row.supported
-        or row.saving_ci is None
-        or row.share == today.share
+        or row.share == field.today.share
         or row.unsafe_switches
     ):
         return False
-    apart = difference(row, today)
+    saved, apart = field.saved(row), field.apart(row, field.today)
+    return saved is not None and apart is not None and saved[0] > 0 and apart[0] >= -MARGIN
+
+
+def _beats(row: Row, base: Row, field: Field) -> bool:
+    """Whether it is better than what it would replace, or as good and cheaper beyond its interval."""
+    saved, apart = field.saved(row), field.apart(row, base)
+    if saved is None or apart is None or row.refused > base.refused:
+        return False
+    return apart[0] > 0 or (saved[0] > (base.saving or 0.0) and apart[0] >= -MARGIN)
+
+
+def _beats_mix(row: Row, field: Field) -> bool:
+    """Whether it is better than chance at its own cost, or as good where chance can't be so cheap."""
+    apart, saved = field.beyond_mix(row), field.saved(row)
     if apart is None:
         return False
-    middle, reach = (apart[0] + apart[1]) / 2, (apart[1] - apart[0]) / 2
-    wide = reach * NormalDist().inv_cdf(1 - 0.025 / max(asked, 1)) / NormalDist().inv_cdf(0.975)
-    return row.saving_ci[0] > 0 and middle - wide >= -MARGIN
+    cheaper = saved is not None and saved[0] > (field.mixes[0].saving or 0.0)
+    return apart[0] > 0 or (cheaper and apart[0] >= -MARGIN)
 
 
-def _beats(row: Row, base: Row) -> bool:
-    """Whether it is better than what it would replace, or as good and cheaper beyond its interval."""
-    if row.saving_ci is None or row.refused > base.refused:
-        return False
-    apart = difference(row, base)
-    better = apart is not None and apart[0] > 0
-    cheaper = row.saving_ci[0] > (base.saving or 0.0)
-    return better or (cheaper and apart is not None and apart[0] >= -MARGIN)
+def _held_back(row: Row, field: Field) -> str:
+    """Why the cheapest router that would be advised isn't."""
+    apart = field.beyond_mix(row)
+    mix = "sessions given at random at the same cost"
+    if apart is None:
+        return f" {row.name} isn't advised: nothing is known of {mix}."
+    return f" {row.name} isn't advised: it isn't shown to be better than {mix} ({_points(apart)})."
 
 
-def _beats_mix(row: Row, mix: Row | None) -> bool:
-    apart = None if mix is None else difference(row, mix)
-    return apart is None or apart[1] > 0
-
-
-def _do(row: Row, today: Row) -> str:
+def _do(row: Row, field: Field) -> str:
     pin = row.name.removeprefix("pin:")
     head = f"Pin {pin}" if is_pin(row) else f"Use {row.name}"
-    apart = difference(row, today)
+    apart, today = field.apart(row, field.today), field.today
     quality = (
         ""
         if apart is None or row.quality is None or today.quality is None
-        else f", at a success of {row.quality:.1%} against {today.quality:.1%} "
-        f"(difference {apart[0] * 100:+.1f} to {apart[1] * 100:+.1f} points)"
+        else f", at a success of {row.quality:.1%} against {today.quality:.1%} (difference {_points(apart)})"
     )
-    return f"{head}: it saves {_share(row)} of what is paid today{quality}."
+    many = f"; intervals hold for all {field.asked} at once" if field.asked > 1 else ""
+    return f"{head}: it saves {_share(row, field)} of what is paid today{quality}{many}."
 
 
-def _share(row: Row) -> str:
+def _points(ends: Ends) -> str:
+    return f"{ends[0] * 100:+.1f} to {ends[1] * 100:+.1f} points"
+
+
+def _share(row: Row, field: Field) -> str:
     if row.saving is None:
         return "an unknown share"
-    if row.saving_ci is None:
+    saved = field.saved(row)
+    if saved is None:
         return f"{row.saving:.0%} (its interval is unknown)"
-    return f"{row.saving:.0%} ({row.saving_ci[0]:.0%} to {row.saving_ci[1]:.0%})"
+    return f"{row.saving:.0%} ({saved[0]:.0%} to {saved[1]:.0%})"
 
 
-def _cheapest(rows: Sequence[Row], today: Row) -> str:
+def _cheapest(rows: Sequence[Row], field: Field) -> str:
     """What would save most if it were as good, and what it costs to know that."""
-    saving = [r for r in rows if _changes(r, today) and r.role in ("pin", "policy") and (r.saving or 0) > 0]
+    today = field.today
+    saving = [r for r in rows if changes(r, today) and r.role in ("pin", "policy") and (r.saving or 0) > 0]
     answering = [row for row in saving if row.refused <= today.refused]
     if saving and not answering:
         return "All that would cost less refuses more calls than today under this budget."
@@ -144,10 +141,10 @@ def _cheapest(rows: Sequence[Row], today: Row) -> str:
     most = max(answering, key=lambda row: (row.saving or 0.0, row.name))
     name = most.name
     if most.supported:
-        apart = difference(most, today)
-        shown = "" if apart is None else f" (success {apart[0] * 100:+.1f} to {apart[1] * 100:+.1f} points)"
-        return f"{name} would save {_share(most)}{shown}."
-    said = f"{name} would cost {_share(most)} less, but nothing shows that its diffs are as good"
+        apart = field.apart(most, today)
+        shown = "" if apart is None else f" (success {_points(apart)})"
+        return f"{name} would save {_share(most, field)}{shown}."
+    said = f"{name} would cost {_share(most, field)} less, but nothing shows that its diffs are as good"
     missing = most.missing
     if missing is None or missing.get("pairs") is None:
         return f"{said}."

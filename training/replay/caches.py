@@ -138,11 +138,14 @@ def reach(book: Book, caches: Caches, prompt: np.ndarray, answer: np.ndarray, ro
 
 def _classes(caches: Caches, at: np.ndarray) -> np.ndarray:
     """Which lifetime (n,) of its rules each call asks for: an hour, where its session does and it is sold."""
-    hours = [
-        next((i for i, life in enumerate(row.lifetimes) if life.ttl_s == HOUR_S), 0) for row in caches.rules
-    ]
+    hours = [class_for_an_hour(row) for row in caches.rules]
     found: np.ndarray = np.where(caches.hourly, np.array([*hours, 0])[at], 0)
     return found
+
+
+def class_for_an_hour(row: CacheRules) -> int:
+    """Which of its lifetimes is asked for by who asks for an hour: its default where none is sold."""
+    return next((i for i, life in enumerate(row.lifetimes) if life.ttl_s == HOUR_S), 0)
 
 
 class Tally(NamedTuple):

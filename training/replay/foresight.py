@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from router.outlook import GROWTH_TOKENS, TURN_MS
+from training.replay.caches import HOUR_S, class_for_an_hour
 
 if TYPE_CHECKING:
     from features.cache import CacheRules
 
+INPUT, OUTPUT, CACHED, WRITE, WRITE_1H = range(5)  # of rates, in the order of `router.prices.Rates`
+
 
 class Rulebook(NamedTuple):
-    """Cache rules as columns (r + 1,); the last row is of a cache that nobody knows."""
+    """Cache rules as columns (2 r + 1,): each by its default, then each as for who asks for an hour.
+
+    The last row is of a cache that nobody knows.
+    """
 
     floor: np.ndarray
     block: np.ndarray
@@ -26,13 +32,14 @@ class Rulebook(NamedTuple):
     ttl_ms: np.ndarray
     gone_ms: np.ndarray
     known: np.ndarray
+    hourly: np.ndarray  # writes at the price of an hour
 
     @classmethod
     def of(cls, rules: list[CacheRules]) -> Rulebook:
-        """Read the rules' default lifetimes."""
+        """Read the rules at both lifetimes."""
         rows = []
-        for row in rules:
-            life = row.lifetimes[0]
+        for row, picked in [*((r, 0) for r in rules), *((r, class_for_an_hour(r)) for r in rules)]:
+            life = row.lifetimes[picked]
             hits, calls = row.hits or (1.0, 1.0)
             ttl = np.inf if life.ttl_s is None else life.ttl_s * 1000
             gone = ttl if life.gone_s is None else life.gone_s * 1000
@@ -46,10 +53,16 @@ class Rulebook(NamedTuple):
                     ttl,
                     gone,
                     True,
+                    life.ttl_s == HOUR_S and picked > 0,
                 )
             )
-        rows.append((1, 1, False, False, 1.0, 0.0, 0.0, False))
+        rows.append((1, 1, False, False, 1.0, 0.0, 0.0, False, False))
         return cls(*(np.array(column) for column in zip(*rows, strict=True)))
+
+    def asked(self, at: np.ndarray, hourly: np.ndarray) -> np.ndarray:
+        """Rows of the book for the rules `at` (m, k), -1 unknown, and who asks for an hour (m,) bool."""
+        found: np.ndarray = np.where(hourly[:, None] & (at >= 0), at + len(self.floor) // 2, at)
+        return found
 
     def alive(self, at: np.ndarray, age_ms: np.ndarray) -> np.ndarray:
         """Probability that an entry of this age lives, linear between the two bounds; 0 without one (NaN)."""
@@ -80,7 +93,7 @@ class Facing(NamedTuple):
     rates: np.ndarray  # (m, k, 5) USD a token
     ahead: np.ndarray  # (m, k, 5) for prompts as long as those to come
     retry: np.ndarray  # (k,) share of answers that break off
-    rules: np.ndarray  # (m, k) rows of the rulebook, -1 unknown
+    rules: np.ndarray  # (m, k) rows of the rulebook, as `Rulebook.asked` says, -1 unknown
     reference: np.ndarray  # (m,)
     last: np.ndarray  # (m,), -1 none
 
@@ -100,15 +113,17 @@ def readable(book: Rulebook, facing: Facing, held: Held) -> tuple[np.ndarray, np
 def expected(book: Rulebook, facing: Facing, held: Held) -> np.ndarray:
     """USD (m, k) by which a decision compares arms: this call's, and what is known to follow from it."""
     read, sure = readable(book, facing, held)
-    writes = book.billed[facing.rules] & (facing.tokens >= book.floor[facing.rules])
-    cost: np.ndarray = _call(facing.rates, facing.output, (facing.tokens - read, read), (sure, writes))
+    at = facing.rules
+    rest = _rate_of_rest(book, facing.rates, at, facing.tokens >= book.floor[at])
+    cost: np.ndarray = _call(facing.rates, facing.output, (facing.tokens - read, read), (sure, rest))
     found: np.ndarray = cost + _ahead(book, facing, held)
     return found
 
 
 def blind(facing: Facing) -> np.ndarray:
     """USD (m, k) of the call by list price, as if there were no caches."""
-    found: np.ndarray = facing.tokens * facing.rates[:, :, 0] + facing.output * facing.rates[:, :, 1]
+    rates = facing.rates
+    found: np.ndarray = facing.tokens * rates[:, :, INPUT] + facing.output * rates[:, :, OUTPUT]
     return found
 
 
@@ -118,15 +133,21 @@ def _call(
     prompt: tuple[np.ndarray, np.ndarray],
     billed: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """USD of one call: (rest, read) tokens, (chance of the read, whether the rest is billed as written).
+    """USD of one call: (rest, read) tokens, (chance of the read, USD a token of the rest).
 
     What should be read and isn't is billed as the rest of the prompt is.
     """
     rest, read = prompt
-    hit, writes = billed
-    fresh, answer, cached, write = (rates[:, :, i] for i in range(4))
-    again = (rest + read * (1 - hit)) * np.where(writes, write, fresh)
-    found: np.ndarray = read * hit * cached + again + output * answer
+    hit, rate = billed
+    again = (rest + read * (1 - hit)) * rate
+    found: np.ndarray = read * hit * rates[:, :, CACHED] + again + output * rates[:, :, OUTPUT]
+    return found
+
+
+def _rate_of_rest(book: Rulebook, rates: np.ndarray, at: np.ndarray, enough: np.ndarray) -> np.ndarray:
+    """USD a token (m, k) of what isn't read: as written, where writing is billed, for as long as is asked."""
+    writes = np.where(book.hourly[at], rates[:, :, WRITE_1H], rates[:, :, WRITE])
+    found: np.ndarray = np.where(book.billed[at] & enough, writes, rates[:, :, INPUT])
     return found
 
 
@@ -135,7 +156,8 @@ def _turn(book: Rulebook, facing: Facing, length: np.ndarray, held: np.ndarray) 
     at = facing.rules
     held = np.where(book.known[at] & (held >= book.floor[at]), held, 0.0)
     prompt = length - held + GROWTH_TOKENS, held
-    return _call(facing.ahead, facing.output, prompt, (book.hit[at], book.billed[at]))
+    rest = _rate_of_rest(book, facing.ahead, at, np.ones_like(at, dtype=bool))
+    return _call(facing.ahead, facing.output, prompt, (book.hit[at], rest))
 
 
 def _ahead(book: Rulebook, facing: Facing, held: Held) -> np.ndarray:

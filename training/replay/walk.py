@@ -54,7 +54,7 @@ def walk(
     for turn, count in enumerate(left):
         sessions = order[:count]
         rows = book.starts[sessions] + turn
-        facing, held = _faced(world, rows, sessions, state)
+        facing, held = _faced(world, rulebook, (rows, sessions), state)
         cost = blind(facing) if manner.blind else expected(rulebook, facing, held)
         seen = Seen(
             world.excluded[rows],
@@ -104,8 +104,11 @@ class _State(NamedTuple):
         self.ts_ms[s, a] = world.book.ts_ms[rows[kept]]
 
 
-def _faced(world: World, rows: np.ndarray, sessions: np.ndarray, state: _State) -> tuple[Facing, Held]:
-    """What the decisions at these rows know."""
+def _faced(
+    world: World, book: Rulebook, at: tuple[np.ndarray, np.ndarray], state: _State
+) -> tuple[Facing, Held]:
+    """What the decisions at these rows of these sessions know."""
+    rows, sessions = at
     k = len(world.arms.arms)
     beliefs = world.beliefs
     facing = Facing(
@@ -117,7 +120,7 @@ def _faced(world: World, rows: np.ndarray, sessions: np.ndarray, state: _State) 
         rates=world.rates.of(rows[:, None], np.arange(k)[None, :]),
         ahead=world.ahead.of(rows[:, None], np.arange(k)[None, :]),
         retry=np.full(k, np.nan),  # how often answers break off is known where they are served, not here
-        rules=world.caches.at[rows],
+        rules=book.asked(world.caches.at[rows], world.caches.hourly[rows]),
         reference=world.reference[rows],
         last=state.last[sessions],
     )
