@@ -227,7 +227,7 @@ def _ranking(truth: World, wanted: dict[str, np.ndarray], found: dict[str, list[
 def _refusals(found: dict[str, list[Answer]]) -> None:
     """Whether answers are given exactly where enough effective decisions are known, and why not elsewhere."""
     every = [a for answers in found.values() for a in answers]
-    enough = [a.support.ess + a.support.pairs_ess >= MIN_ESS for a in every]
+    enough = [a.support.together >= MIN_ESS for a in every]
     given = [a.best is not None for a in every]
     weight = sum(e and not g for e, g in zip(enough, given, strict=True))
     print(

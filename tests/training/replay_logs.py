@@ -29,6 +29,7 @@ def write_log(
     arms=(STRONG, CHEAP),
     seed=0,
     pairs=0.0,
+    tested=1.0,
     pace_ms=3_600_000,
     keeps=False,
     dearer=None,
@@ -39,7 +40,8 @@ def write_log(
 
     Where a session `keeps` what its first turn drew, later turns have chance 1. `dearer` is the factor of
     what every so-many-th session was billed: (factor, every). `fallen` is the share of what was decided for
-    others that the first of `arms` answers, since they couldn't be reached.
+    others that the first of `arms` answers, since they couldn't be reached. `tested` is the share of shadow
+    answers whose outcome is known; of the others we have what `samediff shadow` writes, how like the diff is.
     """
     rng = np.random.default_rng(seed)
     truth = truth or TRUTH
@@ -66,7 +68,10 @@ def write_log(
             if labelled:
                 outcomes.append(_outcome(one, gave, float(rng.random() < truth[gave])))
             if rng.random() < pairs:
-                outcomes += [_pair(one, a, arms[0], rng.random() < truth[a], pairs) for a in arms if a != arm]
+                others = [(a, rng.random() < truth[a]) for a in arms if a != arm]
+                known = [tested == 1 or rng.random() < tested for _ in others]
+                for (a, right), told in zip(others, known, strict=True):
+                    outcomes.append((_pair if told else judged)(one, a, arms[0], right, pairs))
     store = LogStore(folder)
     store.append("request", requests)
     store.append("decision", decisions)
@@ -146,6 +151,17 @@ def _pair(one, arm, reference, right, share):
         level="tests",
         value=float(right),
         sampling_probability=share,
+    )
+
+
+def judged(one, arm, reference, right, share):
+    """A pair as `samediff shadow` writes it: the diff is the same for a half of the right answers."""
+    same = right and int(one.request_id.split("/")[0][1:]) % 2 == 0
+    return replace(
+        _pair(one, arm, reference, right, share),
+        session_id=one.session_id,
+        level="L1" if same else "different",
+        value=1.0 if same else None,
     )
 
 

@@ -16,6 +16,7 @@ from training.estimators import scores as of
 from training.estimators.bandit import Bandit, checked
 from training.estimators.estimate import MIN_ESS, estimate
 from training.estimators.intervals import (
+    as_difference,
     betting,
     bootstrap_t,
     clustered,
@@ -444,3 +445,27 @@ def test_wilson_misses_both_sides_alike_where_student_does_not() -> None:
     assert (low, high) == (pytest.approx(0.007, abs=0.006), pytest.approx(0.06, abs=0.01))
     low, high = (n / 1500 for n in missed[wilson])
     assert (low, high) == (pytest.approx(0.025, abs=0.008), pytest.approx(0.025, abs=0.008))
+
+
+@pytest.mark.parametrize("rows", [12, 30, 400])
+def test_where_all_answers_are_right_the_interval_is_of_their_number(rows):
+    for value, end in ((1.0, 0), (0.0, 1)):
+        found = wilson(np.full(rows, value), np.arange(rows))
+        ends = found.low, found.high
+        assert ends[1 - end] == pytest.approx(value)
+        # as the rule of three says, or a little wider
+        assert 2.9 / rows < abs(ends[end] - value) <= 4 / rows
+
+
+def test_sessions_all_alike_count_once_each():
+    found = wilson(np.ones(400), np.arange(400) // 20)
+    assert found.low == wilson(np.ones(20), np.arange(20)).low
+
+
+def test_a_difference_that_no_row_shows_is_open_to_both_sides():
+    flat = clustered(np.zeros(200), np.arange(200))
+    found = as_difference(flat, 200)
+    assert found.low == -found.high
+    assert 0.014 < found.high < 0.02
+    plain = clustered(np.tile([0.0, 1.0], 100), np.arange(200))
+    assert as_difference(plain, 200) == plain

@@ -72,7 +72,8 @@ def test_what_is_not_supported_is_not_advised_but_its_price_is_told():
     assert found.policy is None
     assert found.sentence == (
         "Not enough evidence to change anything. pin:small would cost 60% (59% to 61%) less, but nothing "
-        "shows that its diffs are as good; 390 shadow calls (≈ $4.20) would tell it to ±3%."
+        "shows that its diffs are as good; 390 shadow calls (≈ $4.20) and tests of their answers would tell "
+        "it to ±3%."
     )
 
 

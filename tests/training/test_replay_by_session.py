@@ -29,6 +29,8 @@ def test_a_session_is_judged_by_all_its_decisions() -> None:
     found = of_sessions(led_by(log, always, outcome), same=False)
     assert found.supported
     assert found.quality == pytest.approx(1.0)
+    assert found.quality_ci is not None  # none failed of some 1,000, of which three in a thousand might
+    assert found.quality_ci[0] == pytest.approx(1 - 3.84 / found.ess, rel=1e-3)
     never = of_sessions(led_by(log, 1 - always, outcome), same=False)
     assert never.quality_ci is not None
     assert never.quality_ci[0] < 0.5 < never.quality_ci[1]

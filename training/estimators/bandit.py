@@ -18,8 +18,9 @@ class Whole(NamedTuple):
     answered: np.ndarray  # decisions that each arm answered
     labelled: np.ndarray  # of these with a known reward
     total: np.ndarray  # sum of those rewards
-    asked: np.ndarray  # shadow calls
+    asked: np.ndarray  # shadow calls with a known reward
     slopes: np.ndarray | None = None  # (folds, k) of `paired`, once they are fitted
+    silent: np.ndarray | float = 0.0  # shadow calls whose reward isn't known
 
     @classmethod
     def of(cls, log: Bandit) -> Whole:
@@ -32,6 +33,7 @@ class Whole(NamedTuple):
             np.bincount(log.action[known], minlength=k),
             np.bincount(log.action[known], weights=log.reward[known], minlength=k),
             asked,
+            silent=np.zeros(k) if log.silent is None else log.silent.sum(axis=0),
         )
 
     def plus(self, other: Whole) -> Whole:
@@ -42,6 +44,7 @@ class Whole(NamedTuple):
             self.labelled + other.labelled,
             self.total + other.total,
             self.asked + other.asked,
+            silent=self.silent + other.silent,
         )
 
 
@@ -57,6 +60,7 @@ class Bandit(NamedTuple):
     paired: np.ndarray | None = None  # (n, k) rewards of shadow calls
     paired_chance: np.ndarray | None = None  # (n, k) chance of having been asked, where one was
     whole: Whole | None = None  # of the log that this is a part of; None: it is all there is
+    silent: np.ndarray | None = None  # (n, k) bool: shadow calls whose reward isn't known
 
     @property
     def n(self) -> int:
@@ -75,13 +79,15 @@ class Bandit(NamedTuple):
     def rows(self, which: np.ndarray) -> Bandit:
         """Some of the decisions, by mask or index."""
         pairs = (None if x is None else x[which] for x in (self.paired, self.paired_chance))
-        return Bandit(self.arms, *(x[which] for x in self[1:6]), *pairs)
+        silent = None if self.silent is None else self.silent[which]
+        return Bandit(self.arms, *(x[which] for x in self[1:6]), *pairs)._replace(silent=silent)
 
 
 def checked(log: Bandit) -> Bandit:
     """The log itself, its arrays' shapes and values checked; BadInput names the row that is off."""
     n, k = log.n, len(log.arms)
     wide = {"propensity": log.propensity, "paired": log.paired, "paired_chance": log.paired_chance}
+    wide["silent"] = log.silent
     for name, array in wide.items():
         if array is not None and array.shape != (n, k):
             raise BadInput(f"{name} has shape {array.shape}, not {n} decisions x {k} arms")

@@ -12,6 +12,7 @@ from training.estimators import scores as of
 from training.estimators.bandit import Bandit, checked
 from training.estimators.intervals import (
     Interval,
+    as_share,
     bootstrap_t,
     clustered,
     empirical_bernstein,
@@ -133,8 +134,10 @@ def _scores(
 
 def _estimated(name: str, scores: np.ndarray, log: Bandit, support: Support) -> Estimate:
     # the spread of IPS's scores grows with the mean all the way to 1: Student's interval
-    found = (interval if name == "ips" else wilson)(scores, log.cluster)
-    ess = {"paired": support.pairs_ess, "combined": support.ess + support.pairs_ess}.get(name, support.ess)
+    found = interval(scores, log.cluster)
+    ess = {"paired": support.pairs_ess, "combined": support.together}.get(name, support.ess)
+    if name != "ips":
+        found = as_share(found, min(ess, len(np.unique(log.cluster))))
     return Estimate(
         name=name,
         quality=found.mean,

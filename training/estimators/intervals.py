@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+_Z = 1.959964
+_NOTHING = 1e-9  # a reach that is rounding
 GRID = 512  # means that a confidence sequence tells apart
 
 
@@ -61,26 +63,42 @@ def of_products(
 
 def wilson(scores: np.ndarray, cluster: np.ndarray, level: float = 0.95) -> Interval:
     """The same of a mean that lies in 0..1 and whose scores spread by q (1 − q), q being the mean itself."""
-    return as_share(clustered(scores, cluster, level))
+    rows = min(len(scores), len(np.unique(cluster)))
+    return as_share(clustered(scores, cluster, level), rows)
 
 
-def as_share(plain: Interval) -> Interval:
+def as_share(plain: Interval, rows: float) -> Interval:
     """Student's interval of such a mean as Wilson's.
 
     Wilson's interval (JASA 1927) at the number of rows that a simple sample would need for this error (Korn &
     Graubard, Survey Methodology 1998), with Student's quantile. A sample that missed the rare failures shows
     a high mean and a small error together, so Student's interval misses low means more often than high ones.
+    Where all scores are alike there is no error to go by: it is Wilson's at so many effective `rows`.
     """
     reach = plain.half_width
     mean = min(max(plain.mean, 0.0), 1.0)
-    if not 0 < reach < np.inf:
+    if not reach < np.inf:
         return plain._replace(low=max(0.0, plain.low), high=min(1.0, plain.high))
-    # nearer to an end than it reaches, the mean itself doesn't tell the spread any more
-    spread = min(max(mean * (1 - mean), reach), 0.25)
-    a = reach * reach / spread
+    if reach <= _NOTHING:
+        a = _Z * _Z / max(rows, 1.0)
+    else:
+        # nearer to an end than it reaches, the mean itself doesn't tell the spread any more
+        a = reach * reach / min(max(mean * (1 - mean), reach), 0.25)
     centre = (mean + a / 2) / (1 + a)
     half = float(np.sqrt(a * (mean * (1 - mean) + a / 4))) / (1 + a)
     return plain._replace(low=max(0.0, centre - half), high=min(1.0, centre + half))
+
+
+def as_difference(plain: Interval, rows: float) -> Interval:
+    """Student's interval of a difference of two shares; where no row differed, what `rows` leave open.
+
+    That is Wilson's upper end of 0 in so many, to either side: rows that differ may be as rare as that.
+    """
+    if plain.half_width > _NOTHING:
+        return plain
+    a = _Z * _Z / max(rows, 1.0)
+    open_ = a / (1 + a)
+    return plain._replace(low=max(-1.0, plain.mean - open_), high=min(1.0, plain.mean + open_))
 
 
 def bootstrap_t(

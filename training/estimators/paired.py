@@ -22,11 +22,23 @@ _RIDGE = 25.0  # pairs that the guess "the logged answer says nothing of others"
 
 
 def pair_weights(log: Bandit, target: np.ndarray) -> np.ndarray:
-    """How many requests each pair speaks for (n, k), times the target's chance of its arm; else 0."""
+    """How many requests each pair speaks for (n, k), times the target's chance of its arm; else 0.
+
+    Pairs whose reward is known speak for those of their arm whose reward isn't, as logged answers do.
+    """
     assert log.paired is not None
     assert log.paired_chance is not None
     asked = np.isfinite(log.paired)
-    found: np.ndarray = np.where(asked, target / np.where(asked, log.paired_chance, 1.0), 0.0)
+    chance = log.paired_chance * share_told(log)
+    found: np.ndarray = np.where(asked, target / np.where(asked, chance, 1.0), 0.0)
+    return found
+
+
+def share_told(log: Bandit) -> np.ndarray:
+    """Share (k,) of each arm's shadow calls whose reward is known; 1 of an arm that was asked none."""
+    sums = log.sums
+    calls = sums.asked + sums.silent
+    found: np.ndarray = np.where(calls > 0, sums.asked / np.maximum(calls, 1), 1.0)
     return found
 
 
@@ -131,7 +143,7 @@ def share_by(logged: float, pairs: float, both: float) -> float:
 
 
 def chances_of_pairs(log: Bandit) -> np.ndarray:
-    """Share asked of each arm (n, k); of the arm that answered, the share of its rewards that is known."""
+    """Share asked of each arm, with a known reward (n, k); of the arm that answered, the share of those."""
     assert log.paired is not None
     sums = log.sums
     chance = np.tile(sums.asked / max(sums.n, 1), (log.n, 1))

@@ -30,7 +30,8 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
     unsupported: float  # share of the target's chances on arms that the log gave none, or has no label of
     unlabelled: float  # of these, on arms that had a chance: none of their answers has a known outcome
     pairs: int
-    pairs_ess: float
+    pairs_ess: float  # by pairs and logged answers that the target would give; 0 without such a pair
+    together: float  # by both: what pairs and logged answers have in common counts once
     by_arm: dict[str, int]  # labelled free decisions of each arm
 
 
@@ -95,19 +96,31 @@ def support_of(seen: Seen, log: Bandit, *, locked: int) -> Support:
     n = max(seen.n, 1)
     by_weights = seen.weight**2 / seen.square if seen.square > 0 else 0.0
     by_chances = seen.n**2 / seen.expected if seen.expected > 0 else 0.0
+    ess = min(by_weights, by_chances)
+    pairs_ess = seen.n**2 / seen.asked if seen.pairs and 0 < seen.asked < np.inf else 0.0
     return Support(
         free=seen.n,
         locked=locked,
         labelled=int(counts.sum()),
         with_propensity=seen.told,
-        ess=min(by_weights, by_chances),
+        ess=ess,
         largest_share=seen.largest / seen.weight if seen.weight > 0 else 1.0,
         unsupported=seen.unsupported / n,
         unlabelled=seen.unlabelled / n,
         pairs=seen.pairs,
-        pairs_ess=seen.n**2 / seen.asked if 0 < seen.asked < np.inf else 0.0,
+        pairs_ess=pairs_ess,
+        together=_together(ess, pairs_ess, seen.both / n, n),
         by_arm={arm: int(count) for arm, count in zip(log.arms, counts, strict=True)},
     )
+
+
+def _together(ess: float, pairs_ess: float, both: float, n: int) -> float:
+    """Effective decisions of the mixture by `share_by`: n over its E[w²], `both` of what is in both."""
+    if not ess or not pairs_ess:
+        return ess or pairs_ess
+    alone = max(n / ess - both, 0.0), max(n / pairs_ess - both, 0.0)
+    total = both + (alone[0] * alone[1] / sum(alone) if sum(alone) > 0 else 0.0)
+    return n / total
 
 
 def _to_be_expected(log: Bandit, target: np.ndarray) -> float:
@@ -142,10 +155,12 @@ def verdict(support: Support) -> tuple[str | None, str | None]:
         return None, "every decision of the log was locked"
     silent = unheard(support)
     logged = 0.0 if silent else support.ess
-    if logged + support.pairs_ess >= MIN_ESS:
+    together = support.together if logged else support.pairs_ess
+    if together >= MIN_ESS:
         return ("dr" if not support.pairs else "paired" if not logged else "combined"), None
     whose = [] if silent else [f"{support.ess:,.0f} of them logged"]
-    whose += [f"{support.pairs_ess:,.0f} by shadow pairs"] if support.pairs else ["there are no shadow pairs"]
-    known = f"{logged + support.pairs_ess:,.0f} effective decisions of this policy are known"
+    beside = f"{together - logged:,.0f} by shadow pairs"
+    whose += [beside] if support.pairs else ["no shadow pair of it has a known outcome"]
+    known = f"{together:,.0f} effective decisions of this policy are known"
     few = f"{known} ({', '.join(whose)}), {MIN_ESS:.0f} are needed"
     return None, "; ".join(filter(None, (silent, few)))

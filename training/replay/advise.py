@@ -150,4 +150,5 @@ def _cheapest(rows: Sequence[Row], field: Field) -> str:
         return f"{said}."
     usd, width = missing.get("usd"), missing.get("half_width") or 0.0
     price = "" if usd is None else f" (≈ ${usd:,.2f})"
-    return f"{said}; {missing['pairs']:,.0f} shadow calls{price} would tell it to ±{width:.0%}."
+    wanted = f"{missing['pairs']:,.0f} shadow calls{price} and tests of their answers"
+    return f"{said}; {wanted} would tell it to ±{width:.0%}."

@@ -99,7 +99,7 @@ def of_sessions(led: Led, *, same: bool) -> BySession:
     off = led.square_square - 2 * mean * led.square_reward + mean * mean * led.square
     n = led.sessions
     error = float(np.sqrt(n / (n - 1) * max(off, 0.0))) / led.weight
-    found = as_share(Interval(mean, mean - _Z * error, mean + _Z * error, error))
+    found = as_share(Interval(mean, mean - _Z * error, mean + _Z * error, error), ess)
     return BySession(mean, (found.low, found.high), ess, supported=True, why=None)
 
 

@@ -105,6 +105,12 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
         yield f"outcomes are of {names[int(labelled[0])]} alone: nothing is known of the others"
     if len(answered) == 1:
         yield f"one candidate answered everything ({names[int(answered[0])]})"
+    if seen.untold[0]:
+        yield (
+            f"{seen.untold[0]:,} shadow pairs have no known outcome ({seen.untold[1]:,} of them the same "
+            "diff): a diff alone tells no quality, as most right ones differ; tests of those answers "
+            'or feedback on them do (outcomes of source "shadow" that name request, candidate and reference)'
+        )
     if not seen.paired and seen.lost:
         yield f"{seen.lost:,} shadow pairs don't say how likely they were drawn, and can't be used"
     if seen.held:
@@ -125,6 +131,7 @@ class _Seen(NamedTuple):
     held: int
     lost: int  # pairs without a chance
     paired: bool
+    untold: np.ndarray  # (2,) pairs without a known outcome, those of the same diff
     answered: np.ndarray  # (k,) calls
     labelled: np.ndarray  # (k,) free decisions with an outcome
 
@@ -144,6 +151,7 @@ class _Seen(NamedTuple):
             0 if part.held is None else int(part.held.sum()),
             part.pairs_without_chance,
             log.paired is not None,
+            np.zeros(2, dtype=int) if part.untold is None else part.untold,
             np.bincount(log.action, minlength=k),
             np.bincount(log.action[known], minlength=k),
         )

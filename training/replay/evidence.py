@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from features.diffs.verdicts import SAME_LEVELS
 from features.names import candidate_name
 from training.estimators.bandit import Bandit
-from training.labels.resolve import is_pair, named, shadowed
+from training.labels.resolve import SHADOW, is_pair, named, shadowed
 from training.log import LogStore
 from training.replay.arms import key_of
 from training.replay.beliefs import types_of
@@ -50,6 +51,7 @@ class Evidence(NamedTuple):
     labels: np.ndarray  # (2, k): labels of each arm, and the sum of them
     # (n,) bool: decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
     held: np.ndarray | None = None
+    untold: np.ndarray | None = None  # (2,): pairs without a known outcome, and those of the same diff
 
 
 def read_decisions(part: Slice, book: Book) -> Decisions:
@@ -87,9 +89,10 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
         action, reward = _drawn(book, arms, decisions.frame)
     taken = propensity[np.arange(book.n), action]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
-    paired, chance, lost = _pairs(part, book, arms)
+    pairs = _pairs(part, book, arms)
     session = book.before + book.session
-    bandit = Bandit(arms.names, action, reward, propensity, session, locked, paired, chance)
+    bandit = Bandit(arms.names, action, reward, propensity, session, locked, pairs.reward, pairs.chance)
+    bandit = bandit._replace(silent=pairs.silent)
     known = np.isfinite(reward)
     labels = np.stack(
         [
@@ -98,7 +101,7 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
         ]
     )
     kind = np.searchsorted(types, types_of(book))
-    return Evidence(bandit, kind, len(decisions.frame), lost, labels)
+    return Evidence(bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold)
 
 
 def was_drawn(evidence: Evidence) -> bool:
@@ -162,26 +165,57 @@ def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
     np.add.at(propensity, (row[keep], at[keep]), value[keep])
 
 
-def _pairs(part: Slice, book: Book, arms: Arms) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-    """Rewards (n, k) of shadow calls, their chances (n, k) of being asked, and how many pairs have none."""
+class _Pairs(NamedTuple):
+    """Shadow calls in the estimators' columns; None where there are none."""
+
+    reward: np.ndarray | None  # (n, k)
+    chance: np.ndarray | None  # (n, k) of having been asked
+    silent: np.ndarray | None  # (n, k) bool: asked, and nothing is known of how good it was
+    lost: int  # pairs that don't tell their chance
+    untold: np.ndarray  # (2,) silent ones, and those of them whose diff was the same
+
+
+def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
+    """Shadow calls by what is known of their answers.
+
+    As where heads are trained, only a verdict counts (tests, a score, a person's word): a diff that is the
+    same is heard of only where it went right, so that by such rows alone every candidate would succeed.
+    """
     outcomes = part.outcomes(book.frame).filter(is_pair())
     if outcomes.is_empty():
-        return None, None, 0
+        return _Pairs(None, None, None, 0, np.zeros(2, dtype=int))
     requests = book.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
-    found = shadowed(requests.drop("place_"), outcomes).filter(pl.col("target").is_not_null())
-    asked = named(outcomes).group_by("request_id", "candidate").agg(pl.col("sampling_probability").max())
-    found = found.join(asked, on=["request_id", "candidate"], how="left")
-    lost = int((found["sampling_probability"].fill_null(0.0) <= 0).sum())
-    found = found.filter(pl.col("sampling_probability") > 0)
-    found = found.join(requests.select("place_", "request_id"), on="request_id", how="inner")
-    at = [arms.find(candidate_name(name)) for name in found["candidate"].to_list()]
-    paired, chance = np.full((book.n, len(arms.arms)), np.nan), np.full((book.n, len(arms.arms)), np.nan)
-    for row, arm, value, share in zip(
-        found["place_"], at, found["target"], found["sampling_probability"], strict=True
-    ):
-        if arm is not None:
-            paired[row, arm], chance[row, arm] = value, share
-    return (None, None, lost) if np.isnan(paired).all() else (paired, chance, lost)
+    told = shadowed(requests.drop("place_"), outcomes).filter(pl.col("target").is_not_null())
+    found = (
+        named(outcomes)
+        .filter(pl.col("candidate") != pl.col("reference"))
+        .group_by("request_id", "candidate")
+        .agg(
+            pl.col("sampling_probability").max(),
+            asked=(pl.col("source") == SHADOW).any(),
+            same=pl.col("level").is_in(SAME_LEVELS).any(),
+        )
+        .join(told.select("request_id", "candidate", "target"), on=["request_id", "candidate"], how="left")
+        .filter(pl.col("target").is_not_null() | pl.col("asked"))
+        .join(named(requests).select("place_", "request_id", own="candidate"), on="request_id", how="inner")
+        .filter(pl.col("candidate").ne_missing(pl.col("own")))
+        .sort("place_", "candidate")
+    )
+    drawn = found.filter(pl.col("sampling_probability") > 0)
+    names = {name: arms.find(candidate_name(name)) for name in drawn["candidate"].unique()}
+    at = np.array([-1 if (i := names[name]) is None else i for name in drawn["candidate"]], dtype=int)
+    mine = at >= 0
+    cell = drawn["place_"].to_numpy()[mine], at[mine]
+    reward, chance = np.full((2, book.n, len(arms.arms)), np.nan)
+    reward[cell] = drawn["target"].to_numpy()[mine]
+    chance[cell] = drawn["sampling_probability"].to_numpy()[mine]
+    silent = np.isfinite(chance) & np.isnan(reward)
+    quiet = found.filter(pl.col("target").is_null())
+    untold = np.array([len(quiet), int(quiet["same"].sum())])
+    lost = len(found) - len(drawn)
+    if np.isnan(reward).all():
+        return _Pairs(None, None, silent if silent.any() else None, lost, untold)
+    return _Pairs(reward, chance, silent, lost, untold)
 
 
 def reference_of(book: Book, arms: Arms, decisions: Decisions, wanted: str | None, most: int) -> np.ndarray:

@@ -130,7 +130,9 @@ class Judge:
             sessions += len(np.unique(log.cluster[known]))
             weight, square = weight + float(heard.sum()), square + float((heard * heard).sum())
         assert self.whole is not None
-        return Told(self.arms, self.whole, squares, sessions, weight**2 / square if square > 0 else 0.0)
+        ess = weight**2 / square if square > 0 else 0.0
+        untold = sum(0 if one.untold is None else int(one.untold[0]) for one in self.evidence)
+        return Told(self.arms, self.whole, squares, sessions, ess, untold)
 
 
 class _Sessions(NamedTuple):

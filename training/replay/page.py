@@ -271,7 +271,8 @@ def _price(row: Row) -> str:
     money = missing.get("usd")
     price = "" if money is None else f", ≈ {usd(money)}"
     width = missing.get("half_width") or 0.0
-    return f"{row.name}: {missing.get('pairs') or 0:,.0f} shadow calls{price}, for ±{width * 100:.0f} points"
+    calls = f"{missing.get('pairs') or 0:,.0f} shadow calls{price} and tests of their answers"
+    return f"{row.name}: {calls}, for ±{width * 100:.0f} points"
 
 
 def _groups(result: Result) -> Iterator[str]:

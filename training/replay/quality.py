@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from training.estimators.bandit import Bandit
 from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, WANTED_HALF_WIDTH, Missing, missing_of
-from training.estimators.intervals import Interval, as_share, of_products
+from training.estimators.intervals import Interval, as_difference, as_share, of_products
 from training.estimators.paired import share_by
 from training.estimators.support import Support, support_of, verdict
 from training.replay.by_session import of_sessions
@@ -49,6 +49,7 @@ class Told(NamedTuple):
     squares: float  # of known rewards
     sessions: int  # with any
     ess: float  # effective answers, each counting one over the share known of its arm
+    untold: int = 0  # shadow calls without a known outcome: more of the kind would tell nothing either
 
     @property
     def labels(self) -> int:
@@ -85,6 +86,8 @@ def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
     """The estimate for a policy that isn't the logged one."""
     whole = told.whole
     support = support_of(found.seen, _arms(told), locked=0)
+    if told.untold and not whole.asked.any():
+        call_usd = None  # what is missing is outcomes of shadow answers, not calls
     errors = {name: _interval(found, way).error for name, way in _ways(found, told, support).items()}
     missing = missing_of(errors, (found.seen, support), told.variance, call_usd)
     if not told.labels and not whole.asked.any():
@@ -92,16 +95,17 @@ def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
         return Quality(why=why, missing=_enough(missing, 0.0, call_usd))
     best, refused = verdict(support)
     if best is None:
-        ess = support.ess + support.pairs_ess
+        ess = support.together
         return Quality(ess=ess, why=refused, missing=_enough(missing, ess, call_usd))
     way = _ways(found, told, support)[best]
-    answer = as_share(_interval(found, way))
+    ess = {"paired": support.pairs_ess, "combined": support.together}.get(best, support.ess)
+    rows = min(ess, found.sessions)
+    answer = as_share(_interval(found, way), rows)
     ends = (answer.low, answer.high)
-    ess = {"paired": support.pairs_ess, "combined": support.ess + support.pairs_ess}.get(best, support.ess)
     said = Quality(answer.mean, ends, ess, True, best, missing=missing)
     if not told.labels or told.unlabelled()[0] > MAX_UNSUPPORTED:
         return said
-    gain = _interval(found, way - LOGGED)  # score by score, on the same decisions
+    gain = as_difference(_interval(found, way - LOGGED), rows)  # score by score, on the same decisions
     return said._replace(gain=gain.mean, gain_ci=(gain.low, gain.high))
 
 
@@ -146,7 +150,7 @@ def _as_logged(found: Scored, told: Told) -> Quality:
             why=f"the arms are labelled so unequally that {told.labels:,} known outcomes are worth "
             f"{told.ess:.0f}, {MIN_LABELS} are needed",
         )
-    answer = as_share(_interval(found, LOGGED))
+    answer = as_share(_interval(found, LOGGED), min(told.ess, told.sessions))
     ends = (answer.low, answer.high)
     return Quality(answer.mean, ends, told.ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
 

@@ -1,0 +1,140 @@
+"""Shadow pairs in what-if: as `samediff shadow` writes them, with outcomes beside, and with some untold."""
+
+import numpy as np
+import pytest
+from replay_logs import CHEAP, STRONG, write_log
+from test_what_if import row, what_if
+
+from features.records import OutcomeRecord
+from training.estimators.bandit import Bandit
+from training.estimators.estimate import estimate
+from training.estimators.model import table_model
+from training.estimators.support import Seen, support_of, verdict
+from training.log import LogStore
+from training.replay.evidence import Evidence
+from training.replay.judge import Judge
+
+TRUTH = {STRONG: 0.9, CHEAP: 0.6}
+
+
+def test_diffs_alone_tell_no_quality_and_what_would_is_said(tmp_path):
+    log = write_log(tmp_path / "log", sessions=150, epsilon=0.0, truth=TRUTH, pairs=1.0, tested=0.0)
+    result = what_if(log)
+    pin = row(result, f"pin:{CHEAP}")
+    assert (pin["quality"], pin["supported"]) == (None, False)
+    assert "no shadow pair of it has a known outcome" in pin["why"]
+    assert pin["missing"]["pairs"] > 0
+    assert pin["missing"]["usd"] is None  # more calls of the kind would tell as little
+    told = [line for line in result["caveats"] if line.startswith("600 shadow pairs have no known outcome")]
+    assert len(told) == 1
+    assert "tests of those answers" in told[0]
+
+
+def test_tests_of_those_answers_are_heard_with_the_chance_their_calls_had(tmp_path):
+    log = write_log(tmp_path / "log", sessions=400, epsilon=0.0, truth=TRUTH, pairs=0.5, tested=0.0)
+    store = LogStore(log)
+    rng = np.random.default_rng(1)
+    pairs = store.scan("outcome").collect().filter(source="shadow")
+    store.append(
+        "outcome",
+        [
+            OutcomeRecord(
+                outcome_id=f"{one['outcome_id']}/tests",
+                ts_ms=one["ts_ms"] + 1,
+                source="shadow",
+                request_id=one["request_id"],
+                candidate=one["candidate"],
+                reference=one["reference"],
+                level="tests",
+                value=float(one["value"] == 1.0 or rng.random() < 0.3 / 0.7),
+            )
+            for one in pairs.iter_rows(named=True)
+        ],
+    )
+    result = what_if(log)
+    pin = row(result, f"pin:{CHEAP}")
+    assert pin["quality_how"] == "paired"
+    assert pin["quality"] == pytest.approx(TRUTH[CHEAP], abs=0.06)
+    assert not any("have no known outcome" in line for line in result["caveats"])
+
+
+def test_pairs_without_outcome_lower_no_quality(tmp_path):
+    log = write_log(tmp_path / "log", sessions=400, epsilon=0.0, truth=TRUTH, pairs=1.0, tested=0.5)
+    pin = row(what_if(log), f"pin:{CHEAP}")
+    assert pin["quality_ci"][0] < TRUTH[CHEAP] < pin["quality_ci"][1]
+    assert 600 < pin["ess"] < 1_000  # half of 1,600
+
+
+def drawn(share: float, seed: int, n: int = 20_000) -> tuple[Bandit, float]:
+    """One arm answered all; the other was asked where answers are uncertain, and `share` of that is told."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(n) < 0.5
+    chance, good = np.where(hard, 0.08, 0.01), np.where(hard, 0.4, 0.9)
+    asked = rng.random(n) < chance
+    known = asked & (rng.random(n) < share)
+    pairs, chances = np.full((2, n, 2), np.nan)
+    pairs[known, 1] = rng.random(int(known.sum())) < good[known]
+    chances[asked, 1] = chance[asked]
+    log = Bandit(
+        ("a", "b"),
+        np.zeros(n, dtype=int),
+        (rng.random(n) < 0.7).astype(float),
+        np.full((n, 2), np.nan),
+        np.arange(n),
+        np.zeros(n, dtype=bool),
+        pairs,
+        chances,
+        silent=np.isfinite(chances) & np.isnan(pairs),
+    )
+    return log, float(good.mean())
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_untold_pairs_bias_nothing(share):
+    off, held = [], []
+    for seed in range(30):
+        log, truth = drawn(share, seed)
+        target = np.tile([0.0, 1.0], (log.n, 1))
+        said = estimate(log, target, table_model(log, np.zeros(log.n, dtype=int))).quality
+        assert said is not None
+        assert said.quality_ci is not None
+        assert said.quality is not None
+        off.append(said.quality - truth)
+        held.append(said.quality_ci[0] <= truth <= said.quality_ci[1])
+        if seed:
+            continue
+        same = Judge([Evidence(log, np.zeros(log.n, dtype=int), 0, 0, np.zeros((2, 2)))])
+        in_parts = same.of(lambda _: np.ones(20_000, dtype=int))
+        assert in_parts.quality == pytest.approx(said.quality)
+    assert abs(np.mean(off)) < 0.012  # 8 points below by 60 % told, before
+    assert np.mean(held) >= 0.85
+
+
+def seen(**given: float) -> Seen:
+    whole = {
+        "n": 1_000,
+        "told": 1_000,
+        "weight": 1_000.0,
+        "largest": 1.0,
+        "unsupported": 0.0,
+        "unlabelled": 0.0,
+    }
+    rest = {"square": 5_000.0, "expected": 5_000.0, "logged": 5_000.0, "both": 0.0, "pairs": 0, "asked": 0.0}
+    return Seen(**(whole | rest | {"pair_weight": 0.0, "pair_square": 0.0} | given))
+
+
+def test_what_logged_answers_and_pairs_have_in_common_counts_once():
+    zero = np.zeros(0)
+    log = Bandit(
+        ("a", "b"), np.arange(1_000) % 2, np.ones(1_000), np.full((1_000, 2), 0.5), np.arange(1_000), zero
+    )
+    alone = support_of(seen(asked=1_100.0, both=900.0), log, locked=0)
+    assert alone.pairs_ess == 0  # no pair is of an arm that the target asks
+    assert alone.together == alone.ess == pytest.approx(200)
+    assert verdict(alone)[0] is None  # not "dr" by the logged answers of a sample without any pair
+    apart = support_of(seen(asked=5_000.0, pairs=200), log, locked=0)
+    assert apart.together == pytest.approx(400)
+    assert verdict(apart)[0] == "combined"
+    common = support_of(seen(asked=5_000.0, pairs=200, both=3_000.0), log, locked=0)
+    assert common.together == pytest.approx(250)
+    assert verdict(common)[0] is None
