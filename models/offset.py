@@ -150,8 +150,8 @@ def joined(there: State | None, before: State, after: State) -> State:
     return State(pull / precision, max(1.0 / precision, MIN_VARIANCE), outcomes)
 
 
-def shifted(p: np.ndarray, log_odds: float) -> np.ndarray:
-    """Probabilities (k,) moved by an offset."""
+def shifted(p: np.ndarray, log_odds: float | np.ndarray) -> np.ndarray:
+    """Probabilities (k,) moved by an offset; (m, k) by as many (m, 1)."""
     p = np.clip(p, _EDGE, 1.0 - _EDGE)
     odds = np.log(p / (1.0 - p)) + log_odds
     moved: np.ndarray = 0.5 * (1.0 + np.tanh(0.5 * odds))

@@ -81,3 +81,16 @@ def test_pins_chosen_on_the_other_half_keep_to_the_budget(tight):
     assert found.usd.sum() == pytest.approx(fewest.usd.sum())
     mix = controls.random_mix(tight, (pins[CHEAP], pins[STRONG]), 0.0)
     assert min(pins[CHEAP].refused, pins[STRONG].refused) <= mix.refused
+
+
+def test_a_cascade_of_which_nothing_is_believed_has_no_known_cost(worlds):
+    """Not that of a coin: where nobody can tell whether the first is right, calls are counted as unknown."""
+    at = worlds.arms.at(CHEAP, "test")
+    p = worlds.at(0).beliefs.p.copy()
+    p[:12, at] = np.nan
+    doubtful = worlds.changed(lambda world: world._replace(beliefs=world.beliefs._replace(p=p)))
+    found = cascade(doubtful)
+    assert np.isnan(found.usd[:2]).all()
+    assert np.isfinite(found.usd[2:]).all()
+    assert found.usd[2:] == pytest.approx(cascade(worlds).usd[2:])
+    assert f"nothing says how often {CHEAP} is right on 12 of 240 calls" in found.said

@@ -84,7 +84,7 @@ def test_expected_costs_are_the_served_ones(
         turns=_row(turns),
         rates=_rates(RATES),
         ahead=_rates(AHEAD),
-        retry=_row(retry)[0],
+        retry=_row(retry),
         rules=BOOK.asked(np.array([AT]), np.array([hourly])),
         reference=np.array([reference]),
         last=np.array([last]),

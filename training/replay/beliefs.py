@@ -38,6 +38,7 @@ class Beliefs(NamedTuple):
     spread: np.ndarray  # width of its 90 % interval
     output: np.ndarray  # tokens
     turns: np.ndarray  # of the session after this one
+    low: np.ndarray  # where that interval of success begins
 
 
 def beliefs_of(requests: pl.LazyFrame, book: Book, arms: Arms, bundle: Bundle) -> Beliefs:
@@ -76,6 +77,7 @@ def _believe(
         out = predict_many(bundle, features[same], views, [types[i] for i in same])
         at = rows[same]
         found.p[at], found.spread[at] = out.p_success, out.p_success_high - out.p_success_low
+        found.low[at] = out.p_success_low
         found.output[at], found.turns[at] = out.output_tokens, out.turns_left
 
 

@@ -26,6 +26,7 @@ class Seen(NamedTuple):
     last: np.ndarray  # (m,) int, -1 none
     locked: np.ndarray  # (m,) bool
     draw: np.ndarray  # (m,) in 0..1
+    by_client: np.ndarray | None = None  # (m,) bool: `last` was its client's own choice; None: nobody's
 
 
 class Chosen(NamedTuple):
@@ -103,6 +104,8 @@ def _chances(policy: Policy, seen: Seen, free: np.ndarray, names: tuple[str, ...
         one: np.ndarray = np.eye(k)[np.where(able, pinned, fallback)]
         return one
     stays = seen.last if policy.sticky else np.full(len(free), -1)
+    if seen.by_client is not None:
+        stays = np.where(seen.by_client, -1, stays)
     if policy.kind == "mix":
         weights = np.array([policy.weights.get(name, 0.0) for name in names]) * free
         total = weights.sum(axis=1, keepdims=True)

@@ -50,6 +50,7 @@ def _write(html: Path, result: Result) -> None:
         raise BadInput(f"{html}: can't be written ({error.strerror})") from error
 
 
+# Long, as every option is a parameter of its own: Typer reads them off the signature.
 @app.command("what-if")
 def what_if(
     log: Annotated[Path, typer.Argument(help="Log written by `samediff ingest`.")],
@@ -85,6 +86,9 @@ def what_if(
         float | None, typer.Option(help="USD of one decision; default: its CPU time.")
     ] = None,
     frontier: Annotated[bool, typer.Option(help="Sweep the learned policy's knob.")] = True,
+    as_auto: Annotated[
+        bool, typer.Option("--as-auto", help="Route calls whose client named a model, too.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report as one page, too.")
     ] = None,
@@ -112,6 +116,7 @@ def what_if(
         check_noise=check_noise,
         router_usd=router_usd,
         frontier=frontier,
+        as_auto=as_auto,
     )
     result = run(log, options, Settings.load(config).having(bundle=bundle))
     if html is not None:

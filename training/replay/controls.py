@@ -163,34 +163,55 @@ def learned(policy: Policy, certified: Certified | None) -> list[Play]:
 def cascade(worlds: Worlds, pair: tuple[int, int], noise: float, name: str, role: str = "policy") -> Play:
     """Call the first, check its answer, release it or call the second; who answered keeps a tool loop.
 
-    How often the first is right is what the bundle believes; a check is wrong `noise` of the time.
+    How often the first is right is what the bundle believes; a check is wrong `noise` of the time. Where
+    nothing is believed of it, it may be released or not: such calls have no cost, and are counted.
     """
     n, names = worlds.n, worlds.arms.names
-    moves = np.zeros(2)
+    moves = np.zeros(3)
 
     def how(world: World, refused: np.ndarray | None) -> Take:
-        moved, free = _moved(world, pair, noise, n)
-        moves[:] += moved.sum(), len(moved)
-        return _steps(world, pair, (moved, free), refused)
+        moved, free, unknown = _moved(world, pair, noise, n)
+        moves[:] += moved.sum(), len(moved), unknown.sum()
+        took = _steps(world, pair, (moved, free), refused)
+        if not unknown.any():
+            return took
+        call_usd = np.where(unknown & (True if refused is None else ~refused), np.nan, took.call_usd)
+        return took._replace(call_usd=call_usd, usd=world.book.of_session(call_usd))
 
     def said() -> str:
-        head = f"{names[pair[0]]}, checked (wrong {noise:.0%} of the time)"
-        return f"{head}, {moves[0] / max(moves[1], 1):.0%} of calls by {names[pair[1]]}"
+        first, second = (names[arm] for arm in pair)
+        head = f"{first}, checked (wrong {noise:.0%} of the time)"
+        if moves[2]:
+            untold = f"nothing says how often {first} is right on"
+            return f"{head}; {untold} {moves[2]:,.0f} of {moves[1]:,.0f} calls, so what it costs isn't known"
+        return f"{head}, {moves[0] / max(moves[1], 1):.0%} of calls by {second}"
 
     return Play(name, how, role, said)
 
 
-def _moved(world: World, pair: tuple[int, int], noise: float, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which calls (n,) the second answers, and which no tool loop binds; chance is of the whole log."""
+def _moved(
+    world: World, pair: tuple[int, int], noise: float, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which calls (n,) the second answers, which no tool loop binds, and of which nobody can tell.
+
+    Chance is of the whole log. Calls that their client pinned are neither moved nor checked.
+    """
     book = world.book
     free = ~book.locked
     free[book.starts[:-1]] = True
     decision = np.maximum.accumulate(np.where(free, np.arange(book.n), 0))
-    right = np.nan_to_num(world.beliefs.p[:, pair[0]].astype(np.float64), nan=0.5)
+    right = world.beliefs.p[:, pair[0]].astype(np.float64)
     escalates = right * noise + (1 - right) * (1 - noise)
     rng = np.random.default_rng([n, *pair])
     rng.bit_generator.advance(book.calls_before)  # type: ignore[attr-defined]  # PCG64's: one step a number
-    return (rng.random(book.n) < escalates)[decision], free
+    routed = ~_pinned(world)
+    moved = (rng.random(book.n) < escalates)[decision] & routed
+    return moved, free, np.isnan(right)[decision] & routed
+
+
+def _pinned(world: World) -> np.ndarray:
+    """Calls (n,) that stay with the model that their client named."""
+    return np.zeros(world.book.n, dtype=bool) if world.served is None else world.served.pinned
 
 
 def _steps(
@@ -201,7 +222,8 @@ def _steps(
 ) -> Take:
     """What both steps of a cascade cost in a part; a call is refused with all its steps."""
     book, (moved, free), (first, second) = world.book, about, pair
-    routes = ((free | ~moved, first), (moved, second))
+    pinned, logged = _pinned(world), world.arms.logged
+    routes = (((free | ~moved) & ~pinned, first), (moved, second), (pinned, logged[pinned]))
     plays = [
         _some(world, rows, arm, None if refused is None else refused[rows])
         for rows, arm in routes
@@ -211,7 +233,7 @@ def _steps(
     for played, rows in zip(plays, (rows for rows, _ in routes if rows.any()), strict=True):
         call_usd[rows] += played.bill.total
     parts = [parts_of(played) for played in plays]
-    answering = np.where(moved, second, first)
+    answering = np.where(pinned, logged, np.where(moved, second, first))
     switches = np.append(False, (answering[1:] != answering[:-1]) & (book.session[1:] == book.session[:-1]))
     return Take(
         usd=book.of_session(call_usd),
@@ -228,8 +250,8 @@ def _steps(
     )
 
 
-def _some(world: World, rows: np.ndarray, arm: int, refused: np.ndarray | None) -> Played:
-    """Play an arm on some of the calls only, its cache seeing nothing of the others."""
+def _some(world: World, rows: np.ndarray, arm: np.ndarray | int, refused: np.ndarray | None) -> Played:
+    """Play an arm, or arms (m,), on some of the calls only, their caches seeing nothing of the others."""
     part = world._replace(
         known=None if world.known is None else world.known[rows],
         book=world.book.rows(rows),
@@ -241,4 +263,4 @@ def _some(world: World, rows: np.ndarray, arm: int, refused: np.ndarray | None) 
             at=world.caches.at[rows], silent=world.caches.silent[rows], hourly=world.caches.hourly[rows]
         ),
     )
-    return play(part, np.full(int(rows.sum()), arm), refused=refused)
+    return play(part, np.broadcast_to(np.asarray(arm), (int(rows.sum()),)), refused=refused)

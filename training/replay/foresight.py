@@ -92,7 +92,7 @@ class Facing(NamedTuple):
     turns: np.ndarray  # (m, k) to come
     rates: np.ndarray  # (m, k, 5) USD a token
     ahead: np.ndarray  # (m, k, 5) for prompts as long as those to come
-    retry: np.ndarray  # (k,) share of answers that break off
+    retry: np.ndarray  # (m, k) share of answers that break off
     rules: np.ndarray  # (m, k) rows of the rulebook, as `Rulebook.asked` says, -1 unknown
     reference: np.ndarray  # (m,)
     last: np.ndarray  # (m,), -1 none

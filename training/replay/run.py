@@ -19,6 +19,7 @@ from training.replay.options import check
 from training.replay.reproduce import reproduce
 from training.replay.result import Result
 from training.replay.rows import rows_of
+from training.replay.served import told_of
 from training.replay.specs import parse_specs
 from training.replay.stage import as_asked, as_matrix, set_up
 from training.replay.stories import calibration_of, routes_of
@@ -71,7 +72,7 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     advice = advise(result.policies, base)
     result.recommendation, result.advised = advice.sentence, advice.policy
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
-    result.caveats += caveats_of(stage, result, options)
+    result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.worlds)

@@ -24,6 +24,7 @@ from training.replay.money import listed, own_rates, rates_of
 from training.replay.parts import Parts
 from training.replay.plan import plan
 from training.replay.pricing import clock_of, priced_at
+from training.replay.served import moved, read_served
 from training.replay.world import World
 from training.replay.worlds import Worlds, of_parts
 
@@ -79,9 +80,10 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
     if sums.drawn:
         evidence = evidence.map(held_by)
     worlds: Parts[World] = Parts(many=shelf.books.many)
+    receipts = bundle.digest, tuple(catalog.aliases)
     how = np.zeros((len(arms.arms), len(believed.HOW)), dtype=np.int64)
     for part in track(range(len(shelf.books)), "beliefs", len(shelf.books)):
-        world, said = _world(shelf, part, arms, sums, (bundle, options))
+        world, said = _world(shelf, part, (arms, sums), (bundle, options), receipts)
         worlds.add(world)
         how += said
     lengths = believed.in_words(how, arms)
@@ -119,14 +121,19 @@ def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
 
 
 def _world(
-    shelf: Shelf, part: int, arms: Arms, sums: _Sums, about: tuple[Bundle, Options]
+    shelf: Shelf,
+    part: int,
+    known: tuple[Arms, _Sums],
+    about: tuple[Bundle, Options],
+    receipts: tuple[str, tuple[str, ...]],
 ) -> tuple[World, np.ndarray]:
     """One part's world, and by what the lengths of its answers were told (k, 3)."""
-    bundle, options = about
+    (arms, sums), (bundle, options) = known, about
     book, slice_ = shelf.books[part], shelf.slices[part]
     mine = arms.of(book)
     tokens = believed.prompts(book, mine, sums.sizes)
-    beliefs = believed.beliefs_of(slice_.requests, book, mine, bundle)
+    served = read_served(slice_, book, mine, receipts) if len(shelf.receipts[part].frame) else None
+    beliefs = moved(believed.beliefs_of(slice_.requests, book, mine, bundle), served)
     output, how = believed.lengths(book, mine, beliefs, sums.sizes, own_bundle=bundle.kind == "trained")
     caches = caches_of(book, mine, shelf.kinds)
     world = World(
@@ -144,6 +151,7 @@ def _world(
         draw=_draws(book.frame["request_id"].to_list()),
         scale=np.ones(book.sessions),
         part=part,
+        served=served,
     )
     return world, how
 
@@ -163,7 +171,7 @@ def as_matrix(stage: Stage) -> Stage:
     matrix = matrix_of(world.book, world.arms, billed_calls(world))
     if matrix is None:
         return stage
-    worlds = of_parts(Parts([staged(world, matrix)]), stage.worlds.arms)
+    worlds = of_parts(Parts([staged(world._replace(served=None), matrix)]), stage.worlds.arms)
     return stage._replace(worlds=worlds, matrix=matrix, barred=stage.barred | ~matrix.arms)
 
 
@@ -178,7 +186,7 @@ def as_asked(worlds: Worlds, options: Options) -> Worlds:
     if changes:
         with priced_at(options.prices):
             worlds = worlds.changed(lambda world: _asked(world, options, gone))
-    return worlds._replace(budget=budget)
+    return worlds._replace(budget=budget, able=None if options.as_auto else ~gone)
 
 
 def _asked(world: World, options: Options, gone: np.ndarray) -> World:

@@ -48,6 +48,7 @@ def walk(
     route = np.zeros(book.n, dtype=np.int64)
     drawn = policy.kind == "mix" or bool(policy.explore)
     chances = np.zeros((book.n, k), dtype=np.float32) if drawn else None
+    clients = None if world.served is None else world.served.pinned
     length = np.diff(book.starts)
     order = np.argsort(-length, kind="stable")  # the longest sessions first: those left are a prefix
     left = np.searchsorted(-length[order], -np.arange(1, length.max() + 1), side="right")
@@ -60,11 +61,12 @@ def walk(
             world.excluded[rows],
             facing.p,
             cost,
-            world.beliefs.spread[rows].astype(np.float64),
+            world.beliefs.spread[rows].astype(np.float64) * _unbroken(world, rows),
             facing.reference,
             facing.last,
             book.locked[rows],
             world.draw[rows],
+            None if clients is None or not turn else clients[rows - 1],
         )
         if manner.certified is not None:
             seen = held_many(manner.certified, seen)
@@ -110,18 +112,26 @@ def _faced(
     """What the decisions at these rows of these sessions know."""
     rows, sessions = at
     k = len(world.arms.arms)
-    beliefs = world.beliefs
+    beliefs, served = world.beliefs, world.served
     facing = Facing(
         ts_ms=world.book.ts_ms[rows].astype(np.float64),
         tokens=np.round(world.tokens[rows]),
         output=beliefs.output[rows].astype(np.float64),
-        p=beliefs.p[rows].astype(np.float64),
+        p=beliefs.p[rows].astype(np.float64) * _unbroken(world, rows),
         turns=beliefs.turns[rows].astype(np.float64),
         rates=world.rates.of(rows[:, None], np.arange(k)[None, :]),
         ahead=world.ahead.of(rows[:, None], np.arange(k)[None, :]),
-        retry=np.full(k, np.nan),  # how often answers break off is known where they are served, not here
+        retry=np.full((len(rows), k), np.nan) if served is None else served.retry[rows].astype(np.float64),
         rules=book.asked(world.caches.at[rows], world.caches.hourly[rows]),
         reference=world.reference[rows],
         last=state.last[sessions],
     )
     return facing, Held(state.prompt[sessions], state.answer[sessions], state.ts_ms[sessions])
+
+
+def _unbroken(world: World, rows: np.ndarray) -> np.ndarray:
+    """What broken tool calls in the session leave of each success (m, k), as `router.arms.held_against`."""
+    if world.served is None:
+        return np.ones((len(rows), len(world.arms.arms)))
+    found: np.ndarray = 1.0 - np.nan_to_num(world.served.broken[rows].astype(np.float64))
+    return found

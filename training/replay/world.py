@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from training.replay.book import Book
     from training.replay.caches import Caches, Fare
     from training.replay.money import Rates
+    from training.replay.served import Served
 
 
 class World(NamedTuple):
@@ -35,6 +36,7 @@ class World(NamedTuple):
     scale: np.ndarray  # (S,) what a session's bill is of the price table's
     known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
     part: int = 0
+    served: Served | None = None  # what receipts tell beside the request
 
 
 class Played(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 
 from training.replay.entries import Entry, Sums
 from training.replay.parts import Parts
+from training.replay.served import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ class Worlds(NamedTuple):
     never: np.ndarray  # (k,) share of the calls that an arm can't serve
     reference: int  # the arm that is the reference of most calls
     budget: Budget | None = None
+    able: np.ndarray | None = None  # (k,) arms that keep the calls whose client named them; None: all move
 
     @property
     def sessions(self) -> int:
@@ -41,15 +43,16 @@ class Worlds(NamedTuple):
         return map(self.at, range(len(self.parts)))
 
     def at(self, part: int) -> World:
-        """One part, its sessions at the scale of their bills."""
+        """One part, its sessions at the scale of their bills, its client's pins held."""
         world = self.parts[part]
         begun = world.book.before
-        return world._replace(scale=self.scale[begun : begun + world.book.sessions])
+        world = world._replace(scale=self.scale[begun : begun + world.book.sessions])
+        return held(world, self.able)
 
     def changed(self, change: Callable[[World], World]) -> Worlds:
         """The same with something else in each part."""
         parts = self.parts.map(change)
-        return of_parts(parts, self.arms, self.scale)._replace(budget=self.budget)
+        return of_parts(parts, self.arms, self.scale)._replace(budget=self.budget, able=self.able)
 
 
 def of_parts(parts: Parts[World], arms: Arms, scale: np.ndarray | None = None) -> Worlds:
