@@ -255,9 +255,10 @@ def _published(newest: np.ndarray, rules: list[CacheRules]) -> np.ndarray:
 
 
 def simulate(
-    book: Book, caches: Caches, fares: Fare, tokens: np.ndarray, output: np.ndarray, route: np.ndarray
+    book: Book, kept: tuple[Caches, Fare], sizes: tuple[np.ndarray, np.ndarray], route: np.ndarray
 ) -> Split:
-    """Prompts along a route (n,) of arms as they would be billed."""
+    """Prompts along a route (n,) of arms as they would be billed; sizes are of prompts and answers (n, k)."""
+    (caches, fares), (tokens, output) = kept, sizes
     rows, fold = np.arange(book.n), (book.before + book.session) % FOLDS
     prompt = tokens[rows, route]
     split = reach(book, caches, prompt, output[rows, route], route)

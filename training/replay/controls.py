@@ -131,7 +131,7 @@ def random_mix(worlds: Worlds, ends: tuple[Entry, Entry], cost: float) -> Entry 
         return None
     weight = float(np.clip((cost - cheap.total) / room, 0.0, 1.0))
     said = f"{1 - weight:.0%} of sessions to {cheap.name}, {weight:.0%} to {dear.name}, at random"
-    return mixed("random_mix", cheap, dear, weight, worlds.arms, said)
+    return mixed("random_mix", (cheap, dear), weight, worlds.arms, said)
 
 
 def learned(policy: Policy, certified: Certified | None) -> list[Play]:

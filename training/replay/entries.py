@@ -138,12 +138,12 @@ def parts_of(played: Played) -> dict[str, float]:
     return {**sums, "cold": float(np.nansum(cold))}
 
 
-def mixed(name: str, first: Entry, second: Entry, weight: float, arms: Arms, said: str) -> Entry:
+def mixed(name: str, ends: tuple[Entry, Entry], weight: float, arms: Arms, said: str) -> Entry:
     """Sessions drawn at random: `weight` of them as the second, the rest as the first; in expectation.
 
     A budget is spent by each of the two alone, so what is refused is exact for budgets by session only.
     """
-    k = len(arms.arms)
+    k, (first, second) = len(arms.arms), ends
 
     def blended(part: int) -> np.ndarray:
         return (1 - weight) * _chances(first, part, k) + weight * _chances(second, part, k)

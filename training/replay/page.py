@@ -104,18 +104,9 @@ def _table(result: Result) -> Iterator[str]:
     yield text("Every policy", "h2")
     sessions = led_by_sessions(result)
     head = (
-        "policy",
-        "cost",
-        "95 %",
-        "saves",
-        "quality",
-        "95 %",
-        "gain over today",
+        *("policy", "cost", "95 %", "saves", "quality", "95 %", "gain over today"),
         *(("by session", "95 %") if sessions else ()),
-        "ESS",
-        "switches",
-        "unsafe",
-        "refused",
+        *("ESS", "switches", "unsafe", "refused"),
     )
     rows = [
         (

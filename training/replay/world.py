@@ -69,7 +69,7 @@ def play(
     Calls that a spent budget `refused` (n,) cost nothing.
     """
     book, rows = world.book, np.arange(world.book.n)
-    split = simulate(book, world.caches, world.fares, world.tokens, world.output, route)
+    split = simulate(book, (world.caches, world.fares), (world.tokens, world.output), route)
     own = book.run & (route == world.arms.logged) & np.isfinite(book.cached)
     if own.any() and world.caches.rules:
         split = _as_counted(book, split, own)

@@ -21,6 +21,7 @@ def _room() -> None:
     """Keep the one command a command of its own name."""
 
 
+# Long, as every option is a parameter of its own: Typer reads them off the signature.
 @app.command()
 def simulate(
     to: Annotated[Path | None, typer.Option("--to", metavar="LOG", help="New folder of the log.")] = None,
