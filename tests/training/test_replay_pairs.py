@@ -8,7 +8,9 @@ from test_what_if import row, what_if
 from features.records import OutcomeRecord
 from training.estimators.bandit import Bandit
 from training.estimators.estimate import estimate
+from training.estimators.intervals import wilson
 from training.estimators.model import table_model
+from training.estimators.paired import Surprises, paired, surprise
 from training.estimators.support import Seen, support_of, verdict
 from training.log import LogStore
 from training.replay.evidence import Evidence
@@ -108,6 +110,45 @@ def test_untold_pairs_bias_nothing(share):
         assert in_parts.quality == pytest.approx(said.quality)
     assert abs(np.mean(off)) < 0.012  # 8 points below by 60 % told, before
     assert np.mean(held) >= 0.85
+
+
+def surprised(rng: np.random.Generator, n: int) -> Bandit:
+    """Three arms alike, some requests hard for all: what was logged tells of what pairs will say."""
+    good, action = rng.random(n), rng.integers(0, 3, n)
+    asked = rng.random((n, 3)) < 0.1
+    asked[np.arange(n), action] = False
+    pairs = np.where(asked, (rng.random((n, 3)) < good[:, None]).astype(float), np.nan)
+    return Bandit(
+        ("a", "b", "c"),
+        action,
+        (rng.random(n) < good).astype(float),
+        np.full((n, 3), 1 / 3),
+        np.arange(n),
+        np.zeros(n, dtype=bool),
+        pairs,
+        np.where(asked, 0.1, np.nan),
+    )
+
+
+def slopes_of(log: Bandit) -> np.ndarray:
+    model = table_model(log, np.zeros(log.n, dtype=int))
+    return Surprises.of(log, model, surprise(log, model)).slopes()
+
+
+def test_slopes_of_the_same_log_do_no_harm():
+    runs, n = 300, 400
+    off, held = np.zeros((2, runs)), np.zeros((2, runs), dtype=bool)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        log, other = surprised(rng, n), surprised(rng, n)
+        model, target = table_model(log, np.zeros(n, dtype=int)), np.tile([1.0, 0.0, 0.0], (n, 1))
+        for i, slopes in enumerate((slopes_of(log), slopes_of(other))):
+            said = log._replace(whole=log.sums._replace(slopes=slopes))
+            found = wilson(paired(said, target, model), log.cluster)
+            off[i, run], held[i, run] = found.mean - 0.5, found.low <= 0.5 <= found.high
+    assert abs(off[0].mean() - off[1].mean()) < 0.002
+    assert off[0].std() < 1.02 * off[1].std()
+    assert (held.mean(axis=1) > 0.92).all()
 
 
 def seen(**given: float) -> Seen:

@@ -65,7 +65,10 @@ def paired(log: Bandit, target: np.ndarray, model: np.ndarray) -> np.ndarray:
 def _moves(log: Bandit, model: np.ndarray, off: np.ndarray) -> np.ndarray:
     """How far a logged answer's surprise moves the guess of each arm (n, k), fitted out of fold by cluster.
 
-    A slope for all arms together, drawn to 0, and one for each arm, drawn to that.
+    A slope for all arms together, drawn to 0, and one for each arm, drawn to that. A fold's rewards do reach
+    its own slope through the guesses of the other folds. That is of second order: beside slopes of another
+    log, 1,500 runs of 300 to 2,000 decisions show biases within 0.02 points and the same coverage, 95 to 96 %
+    (`test_slopes_of_the_same_log_do_no_harm`).
     """
     slopes = Surprises.of(log, model, off).slopes() if log.whole is None else log.whole.slopes
     assert slopes is not None
