@@ -123,6 +123,11 @@ def stillborn(dialect: Dialect, first: bytes) -> Failure | None:
     return None if told.parts or told.error not in _STILLBORN else broke_off(told)
 
 
+def whole(told: WireResponse) -> bool:
+    """Whether a stream is over: by its terminal event or, as some sellers leave that out, by why it ended."""
+    return told.complete or told.finish_reason is not None
+
+
 def broke_off(told: WireResponse) -> Failure:
     """What a stream that isn't over came to: the error that it ends with, or it just ended."""
     status = _STILLBORN.get(told.error or "")

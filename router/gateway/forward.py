@@ -17,7 +17,7 @@ from features.errors import BadInput
 from features.wire import StreamReader
 from router.gateway.attempts import Failure, failure_of
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
-from router.gateway.exchange import Patience, broke_off, stillborn
+from router.gateway.exchange import Patience, broke_off, stillborn, whole
 from router.gateway.hedge import Race
 from router.gateway.holding import held
 from router.gateway.leaving import gone
@@ -260,7 +260,7 @@ class Forwarded(Passing):
         if not taken.over:
             return taken.body, None
         told = self._seen(reader.response())
-        if not told.complete:
+        if not whole(told):
             trace.spent.append((trace.target.deployment, told))
             trace.status = "truncated"
             return taken.body, broke_off(told)

@@ -7,6 +7,7 @@ it is held back as far as that is wanted: `calls` holds one that begins with its
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Held(NamedTuple):
 
 
 async def held(mending: Mending, reader: StreamReader, first: bytes, chunks: AsyncIterator[bytes]) -> Held:
-    """Take in a stream until it is over, says something that should go out, or grows too long."""
-    most = int(mending.settings.hold_kib * 1024)
+    """Take in a stream until it is over, says something that should go out, or grows or lasts too long."""
+    most, until_s = int(mending.settings.hold_kib * 1024), time.monotonic() + mending.settings.hold_s
     pieces, size, chunk = [], 0, first
     while chunk:
         pieces.append(chunk)
@@ -58,7 +59,8 @@ async def held(mending: Mending, reader: StreamReader, first: bytes, chunks: Asy
         reader.feed(chunk)
         if reader.finished:
             break
-        if size > most or (mending.settings.hold == "calls" and reader.spoken):
+        late = time.monotonic() > until_s  # looked at as something comes: silence has its own patience
+        if late or size > most or (mending.settings.hold == "calls" and reader.spoken):
             return Held(b"".join(pieces), over=False)
         chunk = await anext(chunks, b"")
     return Held(b"".join(pieces), over=True)

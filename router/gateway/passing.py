@@ -17,6 +17,7 @@ from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure
 from router.gateway.crossing import returned
 from router.gateway.errors import error_event
+from router.gateway.exchange import whole
 from router.gateway.holding import Spare
 from router.gateway.recording import Trace
 from router.gateway.toolcheck import FAULT_FLAG
@@ -77,11 +78,10 @@ class Passing(Response):
                 chunk = await anext(chunks, b"")
             if translated is not None and (told := translated.end()):
                 await send({"type": "http.response.body", "body": told, "more_body": True})
-            finished = reader.finished if translated is None else translated.complete
+            finished = whole(reader.response()) if translated is None else translated.complete
             if readable and not finished and trace.status == "ok":
                 trace.status = "truncated"
-                told_so_far = reader.response()
-                if translated is None and told_so_far.finish_reason is None and told_so_far.error is None:
+                if translated is None and reader.response().error is None:
                     await self._say_broken(send)
         except (aiohttp.ClientError, TimeoutError) as error:
             trace.status = "truncated"

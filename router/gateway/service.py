@@ -194,7 +194,7 @@ class Gateway:
         return added(Prompt(reading.body, reading.head, tokens, bucket), deployment, rules, asked)
 
     def decided(self, call: Call) -> None:
-        """Write the decision down before anything is spent on it."""
+        """Hand the decision to the journal before anything is spent on it; it is on disk some 20 ms later."""
         self.journal.add("decision", kept_receipt(call.receipt, self.settings.log.prompts))
 
     def _stored(self, call: Call) -> Stored:

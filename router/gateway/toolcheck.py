@@ -31,11 +31,13 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     # A stream can be, too, if it is held back: one that begins with calls, or any where tools are offered.
     hold: Literal["none", "calls", "all"] = "none"
     hold_kib: float = 1_024.0  # of a longer stream nothing more is held
+    hold_s: float = 60.0  # nor of one that lasts longer
 
     def __post_init__(self) -> None:
         """Refuse settings that can't be, or do nothing."""
-        if not 0 < self.hold_kib < float("inf"):
-            raise ValueError(f"hold_kib: {self.hold_kib:g} must be over 0")
+        for name in ("hold_kib", "hold_s"):
+            if not 0 < (value := getattr(self, name)) < float("inf"):
+                raise ValueError(f"{name}: {value:g} must be over 0")
         if self.hold != "none" and self.check != "retry":
             raise ValueError(f'hold: {self.hold!r} is of no use unless check = "retry"')
 

@@ -9,6 +9,8 @@ from router_failing import ask, asked, fail, record, rows, running
 from router_servers import start_upstream
 
 from features.errors import BadInput
+from features.wire import StreamReader
+from router.gateway.exchange import whole
 from router.gateway.settings import Settings
 
 SCHEMA = {"type": "object", "properties": {"cmd": {"type": "string"}}, "required": ["cmd"]}
@@ -103,8 +105,9 @@ def test_a_stream_is_held_only_as_far_as_is_wanted(tmp_path, bundle_folder, upst
         assert len(asked(upstream)) == calls
 
 
-def test_what_is_held_too_long_goes_out_as_it_is(tmp_path, bundle_folder, upstream) -> None:
-    text = HOLD.format("all").replace("hold =", "hold_kib = 0.2\nhold =")
+@pytest.mark.parametrize("bound", ["hold_kib = 0.2", "hold_s = 0.02"])
+def test_what_is_held_too_long_goes_out_as_it_is(tmp_path, bundle_folder, upstream, bound) -> None:
+    text = HOLD.format("all").replace("hold =", f"{bound}\nhold =")
     fail(upstream, "east", {"event_delay_ms": 10})
     with running(tmp_path, bundle_folder, upstream, text) as server:
         answer = ask(server, tools=[TOOLS["/v1/chat/completions"]], stream=True)
@@ -158,3 +161,11 @@ def test_settings_that_do_nothing_are_refused(tmp_path) -> None:
     file.write_text('[tools]\ncheck = "retry"\nhold_kib = 0')
     with pytest.raises(BadInput, match="hold_kib: 0 must be over 0"):
         Settings.load(file, {})
+
+
+def test_a_chat_stream_that_told_its_finish_is_over_without_a_done() -> None:
+    reader = StreamReader("openai_chat")
+    reader.feed(b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n')
+    assert not whole(reader.response())
+    reader.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n')
+    assert whole(reader.response())
