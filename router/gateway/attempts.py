@@ -83,6 +83,8 @@ def failure_of(status: int, headers: Mapping[str, str], now_s: float, *, ours: b
 
     401 is the deployment's failure where the key is ours, and the client's own where it is theirs.
     """
+    if not 200 <= status < 300 and not 400 <= status < 600:  # where to look instead, or no status at all
+        return Failure("odd_status", status, again=False)
     if status < 400 or (status == 401 and not ours):
         return None
     if status in _PASSING or status in _LASTING:

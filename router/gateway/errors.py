@@ -40,7 +40,7 @@ class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
 
-ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused", "hedge_lost"]
+ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused", "hedge_lost", "odd_status"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
@@ -78,6 +78,7 @@ _SAID: dict[str, tuple[int, str]] = {
     "timeout": (504, "the provider did not answer in time"),
     "connect": (502, "the provider can't be reached"),
     "dropped": (502, "the provider broke the connection"),
+    "odd_status": (502, "the provider answered with a redirect or a status that is none"),
     "at_limit": (429, "every deployment that may answer this is at its limit; ask again later"),
     "refused": (400, "a header of the request can't be passed on as it came"),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.wire import StreamReader
 from router.gateway.attempts import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import TracebackType
 
     from multidict import CIMultiDict
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from router.gateway.shared import Shared
     from router.gateway.translate import Translation
 
-_PEEK_BYTES = 600  # of a stream's first chunk, in which an error would be said
+_PEEK_BYTES = 16 * 2**10  # of a stream, in which its first event is looked for
+_PEEK_S = 2.0  # from its first byte on; what sends nothing but comments so long is passed on as it comes
+_DATA = re.compile(rb"(?:^|[\r\n])data")
+_EVENT = re.compile(rb"(?:^|[\r\n])data.*?(?:\n\n|\r\r|\r\n\r\n)", re.DOTALL)
 # A stream that begins with an error of one of these types is no answer: what its status would have been.
 _STILLBORN = {
     "overloaded_error": 529,
@@ -109,6 +113,23 @@ class Patience:
     def _look(self) -> None:
         if self._timeout is not None and self._elsewhere():
             self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+async def first_event(first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+    """Take in a stream that began with `first` until an event of it is whole: TCP cuts it anywhere.
+
+    Comments are no event. Within 16 KiB and 2 s; b"" where the stream is over and none has begun.
+    """
+    chunk = first
+    try:
+        async with asyncio.timeout(_PEEK_S) as peek:
+            while chunk and len(first) < _PEEK_BYTES and _EVENT.search(first) is None:
+                chunk = await anext(chunks, b"")
+                first += chunk
+    except TimeoutError:
+        if not peek.expired():  # the provider's own silence
+            raise
+    return first if chunk or _DATA.search(first) else b""
 
 
 def stillborn(dialect: Dialect, first: bytes) -> Failure | None:

@@ -17,7 +17,7 @@ from features.errors import BadInput
 from features.wire import StreamReader
 from router.gateway.attempts import Failure, failure_of
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
-from router.gateway.exchange import Patience, broke_off, stillborn, whole
+from router.gateway.exchange import Patience, broke_off, first_event, stillborn, whole
 from router.gateway.hedge import Race
 from router.gateway.holding import held
 from router.gateway.leaving import gone
@@ -212,13 +212,18 @@ class Forwarded(Passing):
             events = answer.content_type == "text/event-stream" and (
                 self._asked.stream or out.translation is None
             )
-            if events and answer.status < 400:
+            if events and answer.status < 400 and failure is None:
                 first = await anext(chunks, b"")
+                patience.end()
+                if answer.headers.get("content-encoding", "identity") == "identity":
+                    first = await first_event(first, chunks)
                 failure = stillborn(self._dialect, first)
             patience.end()
             if failure is not None:
                 self._failed(target, ticket, failure)
-                if self._spare is not None or attempts.next(time.monotonic()) is not None:
+                if failure.kind == "odd_status" or self._spare is not None:
+                    return failure
+                if attempts.next(time.monotonic()) is not None:
                     return failure
             if events and failure is None and self._mends(answer.status):
                 first, rejected = await self._held(answer, first, chunks)

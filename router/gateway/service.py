@@ -107,6 +107,7 @@ class Gateway:
         request = reading.request
         started = time.perf_counter()
         now_ms = _now_ms()
+        client = f"{client}|{self.sessions.whose(headers)}"
         place = self.sessions.place(request, headers, client, reading.chain)
         tags = tags_of(headers)
         context = CallContext(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ SESSION_HEADERS = (
 )
 # Headers in which a sub-agent with a session of its own names the session that began it.
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
+_CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _MAX_ID = 200
 _FRESH_ANSWERS = 4.0  # that weigh against the first one with a broken tool call
 _CANDIDATES = 16  # of a session, whose broken tool calls are counted
@@ -98,7 +100,6 @@ class _Calls(NamedTuple):
 
 
 class _Thread(msgspec.Struct):
-    latest: str = ""  # conversation
     cache: CacheState = CacheState()  # what the providers' caches hold of it
 
 
@@ -107,7 +108,8 @@ class Sessions:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._conversations: OrderedDict[str, Answer] = OrderedDict()  # conversation -> its last answer
+        self._salt = secrets.token_bytes(16)  # a hash with it means nothing elsewhere
+        self._conversations: OrderedDict[str, None] = OrderedDict()
         self._threads: OrderedDict[str, _Thread] = OrderedDict()
         self._answers: OrderedDict[str, Answer] = OrderedDict()  # response id or mark -> answer
         self._broken: OrderedDict[str, dict[str, _Calls]] = OrderedDict()  # session -> candidate -> its calls
@@ -144,14 +146,19 @@ class Sessions:
         )
 
     def _after(self, request: WireRequest, thread: str) -> Answer | None:
-        """Find the answer that a request goes on from: by its id, its marks, or as its thread's latest."""
+        """Find the answer that a request goes on from, by its id or its marks; else its maker is unknown.
+
+        Others may have begun with the same words, so the thread's latest answer says nothing of it.
+        """
         if request.previous_response_id is not None:
             return self._answers.get(request.previous_response_id[:_MAX_ID])
         last = next(message for message in reversed(request.messages) if message.role == "assistant")
-        for mark in _marks(thread, last.parts):
-            if mark in self._answers:
-                return self._answers[mark]
-        return self._conversations.get(self._threads[thread].latest) if thread in self._threads else None
+        return next((self._answers[m] for m in _marks(thread, last.parts) if m in self._answers), None)
+
+    def whose(self, headers: Mapping[str, str]) -> str:
+        """Tell clients behind one address apart by a hash of their credentials, which are kept nowhere."""
+        told = "\n".join(headers.get(name, "") for name in _CREDENTIALS)
+        return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8, key=self._salt).hexdigest()
 
     def view(self, place: Place, now_ms: int) -> Session:
         """Return what a decision may know of the conversation so far."""
@@ -180,9 +187,8 @@ class Sessions:
 
     def began(self, place: Place, answer: Answer, now_ms: int, stored: Stored | None = None) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""
-        _put(self._conversations, answer.conversation, answer, self._limit)
+        _put(self._conversations, answer.conversation, None, self._limit)
         thread = self._threads.get(place.thread) or _Thread()
-        thread.latest = answer.conversation
         if stored is not None:
             ends = stored.rules is not None and stored.rules.visible == "ended"
             seen = math.inf if ends else now_ms
@@ -217,8 +223,6 @@ class Sessions:
         whole = answer
         if last.prompt_tokens is not None:
             whole = answer._replace(body_bytes=body_bytes, last=last)
-        if self._conversations.get(answer.conversation) == answer:  # and no later one has begun
-            self._conversations[answer.conversation] = whole
         ids = [response.response_id[:_MAX_ID]] if response.response_id else []
         for mark in (*ids, *_marks(answer.thread, response.parts)):
             _put(self._answers, mark, whole, self._limit * _MARKS)

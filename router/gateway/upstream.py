@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from yarl import URL
 
 from features.errors import BadInput
 from router.gateway.errors import UpstreamError
+from router.gateway.ratelimits import MOST_S, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -159,9 +161,18 @@ def _of_protocol(name: str) -> bool:
 
 
 def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """Headers for the client: the provider's, without those of its connection."""
+    """Headers for the client: the provider's, without those of its connection and waits that are none."""
     return [
         (name.lower(), value)
         for name, value in answer.raw_headers
-        if name.lower().decode("latin-1") not in _NOT_RETURNED
+        if name.lower().decode("latin-1") not in _NOT_RETURNED and not _absurd(name, value)
     ]
+
+
+def _absurd(name: bytes, value: bytes) -> bool:
+    """Whether a header asks to wait for a time that is none, or for more than a year."""
+    if name.lower() not in (b"retry-after", b"retry-after-ms"):
+        return False
+    told = {name.decode("latin-1").lower(): value.decode("latin-1")}
+    wait_s = retry_after_s(told, time.time())
+    return wait_s is None or wait_s >= MOST_S

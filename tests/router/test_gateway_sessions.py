@@ -86,7 +86,6 @@ def test_conversations_of_the_same_first_words_are_told_apart_by_what_was_answer
     for request, place, candidate in (
         (claude("Hi", " Yes?", "Go on"), by_text, "a"),
         (claude("Hi", call, result), by_call, "b"),
-        (claude("Hi", "Something else", "Go on"), latest, "c"),
     ):
         later = sessions.place(request, {}, "host")
         assert (later.session_id, later.conversation) == (place.session_id, place.conversation)
@@ -116,9 +115,19 @@ def test_a_late_end_of_one_answer_does_not_undo_the_next_one() -> None:
     first = sessions.place(claude("Hi"), NAMED, "")
     slow = first.answer("a", by_client=False)
     sessions.began(first, slow, 0)
-    ask(sessions, claude("Hi", "Yes?", "Go on"), "b")
+    ask(sessions, claude("Hi", "Yes?", "Go on"), "b", says("Gone."))
     sessions.heard(slow, says("Well?"), 1, UNCOUNTED)
-    assert sessions.view(sessions.place(claude("Hi", "1", "2", "3", "4"), NAMED, ""), 0).last_candidate == "b"
+    later = sessions.place(claude("Hi", "Yes?", "Go on", "Gone.", "More"), NAMED, "")
+    assert sessions.view(later, 0).last_candidate == "b"
+
+
+def test_an_answer_without_a_mark_of_ours_has_an_unknown_maker() -> None:
+    sessions = Sessions(10)
+    ask(sessions, claude("Hi"), "a", says("Yes?"), headers={})
+    thought = [{"type": "thinking", "thinking": "hm", "signature": "c2ln"}, {"type": "text", "text": "Mine"}]
+    for headers in ({}, NAMED):
+        other = sessions.place(claude("Hi", thought, "Go on"), headers, "host")
+        assert (other.after, sessions.view(other, 0).last_candidate) == (None, None)
 
 
 SUBAGENT = [{"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1; cc_is_subagent=true;"}]
@@ -265,3 +274,20 @@ def test_the_prompt_before_is_read_while_the_answer_to_the_next_one_still_comes(
     view = sessions.view(second, 5_000).cache
     assert read(rules, view, ahead.request, 5_000).read == 19_968
     assert len(view.sent) == 1
+
+
+def test_credentials_tell_clients_apart_and_are_not_kept() -> None:
+    sessions = Sessions(10)
+    whose = sessions.whose
+    first, second = ({"authorization": f"Bearer sk-{name}"} for name in ("one", "two"))
+    assert len({whose(first), whose(second), whose({"x-api-key": "sk-one"}), whose({})}) == 4
+    assert whose(first) == whose({**first, "user-agent": "any"})
+    assert "sk-one" not in whose(first)
+    for headers in (first, second):
+        asked = claude("Hi")
+        place = sessions.place(asked, headers, whose(headers))
+        sessions.began(place, answer := place.answer(headers["authorization"], by_client=False), 0)
+        sessions.heard(answer, says("Yes?"), 1, UNCOUNTED)
+    after = sessions.place(claude("Hi", "Yes?", "Go on"), first, whose(first)).after
+    assert after is not None
+    assert after.candidate == "Bearer sk-one"

@@ -1,0 +1,141 @@
+"""What a provider's bytes may do to a call: events cut in two, statuses that are none, odd waits."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+from router_failing import ask, record, running
+
+from router.gateway.exchange import first_event
+from router.gateway.ratelimits import MOST_S
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+WHOLE = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"well"},"finish_reason":"stop"}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+CHAT_ERROR = b'data: {"error":{"type":"server_error","message":"busy"}}\n\n'
+
+
+@contextmanager
+def provider(*pieces):
+    """Answer every connection with these bytes, 30 ms apart."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                client.recv(65536)
+                for piece in pieces:
+                    client.sendall(piece)
+                    time.sleep(0.03)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def rows(east, west):
+    def endpoint(name, url):
+        urls = f'{{ openai_chat = "{url}/v1", anthropic_messages = "{url}" }}'
+        return f'[endpoints.{name}]\nprovider = "openai"\nbase_urls = {urls}\nkey_env = "EAST_KEY"\n'
+
+    return f"""replace = true
+{endpoint("east", east)}
+{endpoint("west", west)}
+[candidates.big]
+endpoints = {{ east = "gpt-5.4", west = "gpt-5.4" }}
+[aliases.auto]
+candidates = ["big"]
+reference = {{ openai_chat = "big", anthropic_messages = "big" }}
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path, bundle_folder, monkeypatch):
+    monkeypatch.setenv("EAST_KEY", "key")
+
+    @contextmanager
+    def start(east, west=None):
+        with provider(*east) as first, provider(*(west or east)) as second:
+            settings = "[retry]\nbackoff_s = 0.01\nwait_s = 0.2\n"
+            with running(tmp_path, bundle_folder, None, settings, rows(first.url, second.url)) as server:
+                yield server
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (HEAD, CHAT_ERROR[:9], CHAT_ERROR[9:]),
+        (HEAD, CHAT_ERROR[:-1], CHAT_ERROR[-1:]),
+        (HEAD, b": keep-alive\n\n", CHAT_ERROR),
+        (HEAD, b": keep-alive\n\n"),
+    ],
+)
+def test_an_error_that_comes_in_pieces_is_answered_by_another(gateway, pieces) -> None:
+    with gateway(pieces, (HEAD, WHOLE)) as server:
+        answer = ask(server, stream=True)
+    assert (answer.status_code, "well" in answer.text, "busy" in answer.text) == (200, True, False)
+    assert answer.headers["x-samediff-deployment"].startswith("west/")
+
+
+def test_an_answer_in_pieces_goes_out_whole(gateway) -> None:
+    pieces = (HEAD, b": hello\n\n", WHOLE[:20], WHOLE[20:60], WHOLE[60:])
+    with gateway(pieces) as server:
+        assert ask(server, stream=True).content == b": hello\n\n" + WHOLE
+
+
+async def test_comments_are_not_held_back_for_ever(monkeypatch) -> None:
+    monkeypatch.setattr("router.gateway.exchange._PEEK_S", 0.05)
+
+    async def comments():
+        for _ in range(100):
+            yield b": keep-alive\n\n"
+        raise AssertionError("more was taken in than fits")
+
+    monkeypatch.setattr("router.gateway.exchange._PEEK_BYTES", 60)
+    assert len(await first_event(b": keep-alive\n\n", comments())) < 100
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("status", [b"999 Odd", b"600 Odd", b"302 Found", b"307 Temporary", b"304 Same"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_no_answer_is_an_error_in_the_dialect(gateway, tmp_path, path, status, stream) -> None:
+    body = b"" if status.startswith(b"304") else b"content-length: 2\r\n"
+    raw = b"HTTP/1.1 %b\r\nlocation: http://127.0.0.1:1/\r\n%bconnection: close\r\n\r\n" % (status, body)
+    with gateway((raw + (b"{}" if body else b""),)) as server:
+        answer = ask(server, path=path, stream=stream)
+        assert answer.status_code == 502
+        assert "location" not in answer.headers
+        assert answer.json()["error"]["type"] == ("api_error" if path == "/v1/messages" else "server_error")
+        assert record(tmp_path, answer)["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("-5", None), ("1e20", None), (f"{MOST_S * 9:.0f}", None), ("soon", None), ("7", "7")],
+)
+def test_only_times_that_can_be_waited_are_passed_on(gateway, said, told) -> None:
+    raw = f"HTTP/1.1 400 Bad\r\nretry-after: {said}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+    with gateway((raw.encode(),)) as server:
+        answer = httpx2.post(
+            f"{server.url}/v1/chat/completions",
+            json={"model": "auto", "messages": [{"role": "user", "content": "x"}]},
+            timeout=30,
+        )
+    assert (answer.status_code, answer.headers.get("retry-after")) == (400, told)
