@@ -68,7 +68,7 @@ class _Sums(NamedTuple):
     @classmethod
     def of(cls, world: World) -> _Sums:
         book = world.book
-        usd, told, free = _told(world)
+        usd, told, free = by_counts(world)
         recorded = np.where(told, book.recorded, 0.0)
         both, of = told & np.isfinite(usd), book.of_session
         usd = np.nan_to_num(usd)
@@ -83,7 +83,7 @@ class _Sums(NamedTuple):
         )
 
 
-def _told(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_counts(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """USD (n,) of calls by their own counts, for which a cost is recorded, and which are recorded as free.
 
     Free is a subscription, or nobody wrote it down.
@@ -100,7 +100,7 @@ def _told(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def billed_calls(world: World) -> np.ndarray:
     """USD (n,) of each call as it is recorded, else as it was counted, at the scale of its session."""
-    usd, told, _ = _told(world)
+    usd, told, _ = by_counts(world)
     found: np.ndarray = np.where(told, world.book.recorded, usd * world.scale[world.book.session])
     return found
 
@@ -128,7 +128,7 @@ def _apart(worlds: Worlds) -> Apart:
     """The calls that are off by more than their share, whatever their sessions come to."""
     found = np.zeros(3)
     for world in worlds.each():
-        usd, told, _ = _told(world)
+        usd, told, _ = by_counts(world)
         recorded, counted = world.book.recorded, usd * world.scale[world.book.session]
         with np.errstate(invalid="ignore"):
             off = np.abs(counted - recorded) > np.maximum(CALL_WITHIN * recorded, CALL_WITHIN_USD)

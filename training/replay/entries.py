@@ -32,6 +32,7 @@ class Take(NamedTuple):
     switches: float = 0.0
     unsafe: float = 0.0
     refused: int = 0
+    lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -53,6 +54,7 @@ class Entry(msgspec.Struct, kw_only=True):
     knob: float | None = None
     router_usd: float = 0.0
     refused: int = 0
+    lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
 
     @property
     def total(self) -> float:
@@ -99,6 +101,7 @@ class Sums:
             role=role,
             said=said,
             refused=took.refused,
+            lent=took.lent,
         )
 
 
@@ -110,6 +113,7 @@ def _together(one: Take, other: Take) -> Take:
         switches=one.switches + other.switches,
         unsafe=one.unsafe + other.unsafe,
         refused=one.refused + other.refused,
+        lent=_summed(one.lent, other.lent),
     )
 
 
@@ -126,6 +130,7 @@ def take_of(played: Played, k: int) -> Take:
         switches=played.switches,
         unsafe=played.unsafe,
         refused=played.refused,
+        lent=played.lent,
     )
 
 
@@ -161,9 +166,20 @@ def mixed(name: str, ends: tuple[Entry, Entry], weight: float, arms: Arms, said:
         share={n: part for n, part in share.items() if part},
         target=blended,
         refused=round((1 - weight) * first.refused + weight * second.refused),
+        lent=_summed(first.lent, second.lent, weight),
         role="control",
         said=said,
     )
+
+
+def _summed(
+    one: np.ndarray | None, other: np.ndarray | None, weight: float | None = None
+) -> np.ndarray | None:
+    """The sum, or the mean by the second's `weight`."""
+    if one is None or other is None:
+        return None
+    found: np.ndarray = one + other if weight is None else (1 - weight) * one + weight * other
+    return found
 
 
 def _chances(entry: Entry, part: int, k: int) -> np.ndarray:

@@ -12,12 +12,15 @@ from training.replay.result import Row
 
 if TYPE_CHECKING:
     from training.replay.entries import Entry
+    from training.replay.factors import Factors
     from training.replay.options import Options
     from training.replay.quality import Quality
     from training.replay.result import Ends
 
 
-def rows_of(entries: list[Entry], base: str, options: Options, calls: int) -> list[Row]:
+def rows_of(
+    entries: list[Entry], base: str, options: Options, calls: int, factors: Factors | None = None
+) -> list[Row]:
     """Rows in the order of the entries; savings are beside the entry named `base`.
 
     Who refuses all `calls` saves nothing: nobody was answered.
@@ -25,7 +28,12 @@ def rows_of(entries: list[Entry], base: str, options: Options, calls: int) -> li
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
     known.sort(key=lambda entry: entry.name != base)
     usd = np.stack([entry.usd + entry.router_usd / len(entry.usd) for entry in known])
-    ends = spread(usd, options.draws, options.seed)
+    drawn = (
+        usd
+        if factors is None
+        else usd + np.stack([np.broadcast_to(factors.felt(entry.lent), len(entry.usd)) for entry in known])
+    )
+    ends = spread(drawn, options.draws, options.seed)
     place = {id(entry): i for i, entry in enumerate(known)}
     today = known[0].total
     rows = []

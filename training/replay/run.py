@@ -13,6 +13,7 @@ from training.replay.bills import bills_of
 from training.replay.by_session import watched
 from training.replay.caveats import caveats_of
 from training.replay.damage import naming_damage
+from training.replay.factors import doubts, factors_of
 from training.replay.groups import in_groups
 from training.replay.lineup import Asked, entries_of
 from training.replay.options import check
@@ -51,7 +52,8 @@ def _answered(log: Path, asked: Asked) -> Result:
     options, settings = asked.options, asked.settings
     stage = set_up(log, options, settings, asked.specs)
     bills = bills_of(log, stage.worlds)
-    stage = stage._replace(worlds=stage.worlds._replace(scale=bills.scale))
+    worlds = stage.worlds._replace(scale=bills.scale)
+    stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills)))
     played = as_matrix(stage)
     met = reproduce(stage.worlds, bills, stage.shelf.left_out, known=played.matrix is not None)
     result = _first(log, met, stage)
@@ -66,17 +68,19 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     entries = entries_of(stage, asked)
     stage.court.sit(entries, stage.worlds.n)
     base = "logged" if stage.matrix is None else "reference"
-    result.policies = rows_of(entries, base, options, stage.worlds.n)
+    result.policies = rows_of(entries, base, options, stage.worlds.n, stage.worlds.factors)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
     advice = advise(result.policies, base)
     result.recommendation, result.advised = advice.sentence, advice.policy
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
+    if stage.worlds.factors is not None:
+        result.caveats += doubts(stage.worlds.factors, stage.worlds)
     result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.worlds)
-    seen = watched(stage.worlds)
+    seen = None if stage.matrix is not None else watched(stage.worlds)  # its sessions are of one candidate
     result.watch = None if seen is None else seen._asdict()
 
 

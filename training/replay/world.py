@@ -37,6 +37,7 @@ class World(NamedTuple):
     known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
     part: int = 0
     served: Served | None = None  # what receipts tell beside the request
+    paid: np.ndarray | None = None  # (k,) what calls taken over are of the price table's; None: all of it
 
 
 class Played(NamedTuple):
@@ -51,6 +52,7 @@ class Played(NamedTuple):
     unsafe: int
     chances: np.ndarray | None = None  # (n, k) float32 of the arms; None: the route's own, for sure
     refused: int = 0  # calls that a spent budget turned away
+    lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
 
     @property
     def total(self) -> float:
@@ -78,13 +80,15 @@ def play(
         (split.fresh, split.read, split.written, split.hourly),
         world.output[rows, route],
     )
-    scale = world.scale[book.session]
+    taken = 1.0 if world.paid is None else world.paid[route]
+    scale = np.where(route == world.arms.logged, world.scale[book.session], taken)
     if world.known is not None:
         found, scale = _as_known(found, world.known[rows, route]), np.ones(book.n)
     found = Bill(*(part * scale for part in found))
     if refused is not None:
         found = Bill(*(np.where(refused, 0.0, part) for part in found))
     moved = _moved(book, route)
+    lent = np.where(route == world.arms.logged, 0.0, found.total)
     return Played(
         route=route,
         split=split,
@@ -95,6 +99,7 @@ def play(
         unsafe=int((moved & book.locked).sum()),
         chances=chances,
         refused=0 if refused is None else int(refused.sum()),
+        lent=None if world.paid is None else np.bincount(route, lent, len(world.arms.arms)),
     )
 
 

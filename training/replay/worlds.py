@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from training.replay.arms import Arms
     from training.replay.budget import Budget
     from training.replay.entries import Take
+    from training.replay.factors import Factors
     from training.replay.world import World
 
     How = Callable[[World, np.ndarray | None], Take]
@@ -31,6 +32,7 @@ class Worlds(NamedTuple):
     never: np.ndarray  # (k,) share of the calls that an arm can't serve
     reference: int  # the arm that is the reference of most calls
     budget: Budget | None = None
+    factors: Factors | None = None
     able: np.ndarray | None = None  # (k,) arms that keep the calls whose client named them; None: all move
 
     @property
@@ -46,13 +48,16 @@ class Worlds(NamedTuple):
         """One part, its sessions at the scale of their bills, its client's pins held."""
         world = self.parts[part]
         begun = world.book.before
-        world = world._replace(scale=self.scale[begun : begun + world.book.sessions])
+        paid = None if self.factors is None else self.factors.paid
+        world = world._replace(scale=self.scale[begun : begun + world.book.sessions], paid=paid)
         return held(world, self.able)
 
     def changed(self, change: Callable[[World], World]) -> Worlds:
         """The same with something else in each part."""
         parts = self.parts.map(change)
-        return of_parts(parts, self.arms, self.scale)._replace(budget=self.budget, able=self.able)
+        return of_parts(parts, self.arms, self.scale)._replace(
+            budget=self.budget, factors=self.factors, able=self.able
+        )
 
 
 def of_parts(parts: Parts[World], arms: Arms, scale: np.ndarray | None = None) -> Worlds:
