@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +52,7 @@ def finish(
         sys.stdout.flush()
         return
     try:
-        Path(json_to).write_bytes(encoded)
+        write_whole(Path(json_to), encoded)
     except OSError as error:
         from features.errors import BadInput
 
@@ -60,6 +62,27 @@ def finish(
 def _encode(value: Any) -> Any:
     """Values that JSON lacks: numpy scalars become numbers, paths and the rest become text."""
     return value.item() if hasattr(value, "item") else str(value)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and put it there at once: a failed write (OSError) leaves the old one.
+
+    What is no regular file, such as /dev/stdout or a pipe, is written to as it is; a link stays one.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    place = path.resolve()
+    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+    beside = place.with_name(f".{place.name[:200]}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        if mode is not None:
+            beside.chmod(mode)
+        beside.replace(place)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @app.command()

@@ -125,6 +125,8 @@ def parse_policy(spec: str) -> Policy:
         raise BadInput(f"policy {spec!r}: {wrong}")
     if kind == "mix" and not sum(weights.values()):
         raise BadInput(f"policy {spec!r}: give weights such as mix:model-a=0.7,model-b=0.3")
+    if math.isinf(sum(weights.values())):
+        raise BadInput(f"policy {spec!r}: the weights' sum is too large; only their ratios count")
     if "risk" in knobs and not certified:
         raise BadInput(f"policy {spec!r}: risk is of a certificate; add certified={RISKS[1]}")
     if certified and (kind != "learned" or knobs.keys() & {"max_loss", "tau", "explore"}):

@@ -15,6 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
 
+_LARGEST = 300.0  # of the log of a weight: its square, and sums of such, stay finite
 _QUANTILES = (0.9, 0.95, 0.99, 0.995, 0.999)
 
 
@@ -153,5 +154,6 @@ def by_session(log: Bandit, target: np.ndarray, reward: np.ndarray) -> tuple[np.
     """
     w = np.where(log.locked, 1.0, weights(log, target))
     logs = np.bincount(log.cluster, weights=np.log(np.maximum(w, 1e-300)), minlength=len(reward))
-    product = np.where(np.bincount(log.cluster, weights=w <= 0, minlength=len(reward)) > 0, 0.0, np.exp(logs))
+    never = np.bincount(log.cluster, weights=w <= 0, minlength=len(reward)) > 0
+    product = np.where(never, 0.0, np.exp(np.minimum(logs, _LARGEST)))
     return product, product * reward

@@ -149,13 +149,19 @@ def unheard(support: Support) -> str | None:
     return None
 
 
+def effective(support: Support) -> float:
+    """Effective decisions that speak of the target: by pairs alone, where logged answers say nothing."""
+    heard = support.ess > 0 and unheard(support) is None
+    return support.together if heard else support.pairs_ess
+
+
 def verdict(support: Support) -> tuple[str | None, str | None]:
     """The estimate to quote, or None and why there is none."""
     if not support.free:
         return None, "every decision of the log was locked"
     silent = unheard(support)
     logged = 0.0 if silent else support.ess
-    together = support.together if logged else support.pairs_ess
+    together = effective(support)
     if together >= MIN_ESS:
         return ("dr" if not support.pairs else "paired" if not logged else "combined"), None
     whose = [] if silent else [f"{support.ess:,.0f} of them logged"]

@@ -14,6 +14,8 @@ from features.errors import BadInput
 from training.dataset import candidates_of
 from training.labels import resolve
 from training.labels.resolve import SHADOW
+from training.replay.doubts import AHEAD, doubts_of
+from training.sources.values import EARLIEST_MS, LATEST_MS
 
 if TYPE_CHECKING:
     from training.replay.plan import Slice
@@ -38,6 +40,7 @@ NAMES = (  # that a replay reads as such
     *("request_id", "session_id", "harness", "user", "repo", "task_id", "task_type", "dialect"),
     *("model_served", "model_requested", "candidate", "provider", "service_tier"),
 )
+REPEATED = "their request id was read before"  # rows that were written twice
 _NO_BILL = ("response_cache_hit", "no_tokens")
 _CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
 GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task_id"}
@@ -68,6 +71,7 @@ class Book(NamedTuple):
     locked: np.ndarray  # (n,) bool: a tool loop or provider-bound state
     reward: np.ndarray  # (n,) success in 0..1
     left_out: dict[str, int]  # rows that can't be played, by the reason
+    doubts: dict[str, int]  # rows that are played though they tell what can hardly be, by what
     before: int = 0
     calls_before: int = 0
 
@@ -114,10 +118,15 @@ class Book(NamedTuple):
 def read_book(part: Slice) -> Book:
     """Read a part of a log; BadInput, where it is the whole log, if nothing of it can be played."""
     frame = played_rows(part.requests, counted=True).collect()
+    written = len(frame)
+    frame = frame.unique("request_id", keep="first", maintain_order=True)
+    repeated = written - len(frame)
     frame = frame.with_columns(candidate=candidates_of(frame))
     labels = resolve(frame, part.outcomes(frame), part.reliability)
     frame = frame.with_columns(reward=labels["target"])
     frame, left_out = playable(frame)
+    if repeated:
+        left_out[REPEATED] = repeated
     if part.whole and frame.is_empty():
         raise BadInput(nothing_left(part.log, left_out))
     frame = frame.sort(pl.col("ts_ms").min().over("session_id"), "session_id", "ts_ms", "turn", "request_id")
@@ -157,6 +166,7 @@ def _counted(frame: pl.LazyFrame) -> pl.LazyFrame:
         ),
         run=_any_of(flags, SUMS_OF_CALLS),
         no_bill=_any_of(flags, _NO_BILL),
+        ahead=_any_of(flags, (AHEAD,)),
         calls_tools=calls | pl.col("finish_reason").is_in(list(_CALLS_TOOLS)).fill_null(value=False),
     ).drop(_SPENT)
 
@@ -169,6 +179,7 @@ def playable(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """The rows that can be played, and how many can't for which reason."""
     reasons = {
         "they are shadow calls, nobody's traffic": pl.col("source") == SHADOW,
+        "their time is impossible": ~pl.col("ts_ms").is_between(EARLIEST_MS, LATEST_MS),
         "no model is named": pl.col("candidate").is_null(),
         "no model was called, or no tokens are counted": pl.col("no_bill"),
         "their input isn't known": pl.col("prompt").is_null() | (pl.col("prompt") < 0),
@@ -214,6 +225,7 @@ def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
         locked=loop | bound,
         reward=_floats(frame["reward"]),
         left_out=left_out,
+        doubts=doubts_of(frame),
     )
 
 

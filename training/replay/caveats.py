@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -60,9 +61,13 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
 def _of_calls(stage: Stage) -> Iterator[str]:
     """What is known of the calls' caches, and who can't serve them."""
     names, runs, silent = stage.worlds.arms.names, 0, 0
+    doubts: Counter[str] = Counter()
     for world in stage.worlds.each():
+        doubts.update(world.book.doubts)
         runs += int(world.book.run.sum())
         silent += int((world.caches.silent & ~world.book.run).sum())
+    for what, rows in doubts.items():
+        yield f"{rows:,} rows tell of {what}: they are played as they stand; see where the log is from"
     if runs:
         yield (
             f"{runs:,} rows sum up whole runs: nothing inside them is simulated, on their own "
@@ -97,10 +102,12 @@ def _at_once(stage: Stage) -> int:
 
 def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
     seen = _Seen.of(stage.evidence)
+    if seen.impossible:
+        yield f"{seen.impossible:,} receipts have chances that don't sum to 1: nothing is weighed by them"
     if not seen.told:
         yield (
-            "no propensities in the log: cost is told in full, quality only of what was logged itself and by "
-            "shadow pairs"
+            f"no {'usable ' if seen.impossible else ''}propensities in the log: cost is told in full, "
+            "quality only of what was logged itself and by shadow pairs"
         )
     elif seen.told < seen.free:
         yield f"{seen.free - seen.told:,} of {seen.free:,} free decisions have no propensities"
@@ -118,8 +125,11 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
             "diff): a diff alone tells no quality, as most right ones differ; tests of those answers "
             'or feedback on them do (outcomes of source "shadow" that name request, candidate and reference)'
         )
-    if not seen.paired and seen.lost:
-        yield f"{seen.lost:,} shadow pairs don't say how likely they were drawn, and can't be used"
+    if seen.lost:
+        yield (
+            f"{seen.lost:,} shadow pairs don't say how likely they were drawn, from above 0 to 1, "
+            "and can't be used"
+        )
     if seen.held:
         yield (
             f"{seen.held:,} decisions were sure (chance 1: a session keeps what it drew) and are in no "
@@ -137,6 +147,7 @@ class _Seen(NamedTuple):
     told: int  # of these with chances
     held: int
     lost: int  # pairs without a chance
+    impossible: int  # receipts whose chances don't sum to 1
     paired: bool
     untold: np.ndarray  # (2,) pairs without a known outcome, those of the same diff
     answered: np.ndarray  # (k,) calls
@@ -157,6 +168,7 @@ class _Seen(NamedTuple):
             int(told.sum()),
             0 if part.held is None else int(part.held.sum()),
             part.pairs_without_chance,
+            part.impossible,
             log.paired is not None,
             np.zeros(2, dtype=int) if part.untold is None else part.untold,
             np.bincount(log.action, minlength=k),

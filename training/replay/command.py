@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.commands import BundleOption, ConfigOption, JsonOption, finish
+from router.commands import BundleOption, ConfigOption, JsonOption, finish, write_whole
 
 if TYPE_CHECKING:
     from training.replay.result import Result
@@ -45,7 +45,7 @@ def _write(html: Path, result: Result) -> None:
     from training.replay.page import html_of
 
     try:
-        html.write_text(html_of(result), encoding="utf-8")
+        write_whole(html, html_of(result).encode())
     except OSError as error:
         raise BadInput(f"{html}: can't be written ({error.strerror})") from error
 

@@ -52,6 +52,7 @@ class Evidence(NamedTuple):
     # (n,) bool: decisions of chance 1 though nothing locked them: in no estimate, where others were drawn
     held: np.ndarray | None = None
     untold: np.ndarray | None = None  # (2,): pairs without a known outcome, and those of the same diff
+    impossible: int = 0  # receipts whose chances don't sum to 1
 
 
 def read_decisions(part: Slice, book: Book) -> Decisions:
@@ -81,11 +82,11 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
     """
     k = len(arms.arms)
     propensity = np.full((book.n, k), np.nan)
-    locked, action, reward = book.locked.copy(), arms.logged, book.reward
+    locked, action, reward, impossible = book.locked.copy(), arms.logged, book.reward, 0
     if len(decisions.frame):
         rows = decisions.frame["row"].to_numpy()
         locked[rows] = decisions.frame["locked"].to_numpy()
-        _chances(propensity, arms, decisions.frame)
+        impossible = _chances(propensity, arms, decisions.frame)
         action, reward = _drawn(book, arms, decisions.frame)
     taken = propensity[np.arange(book.n), action]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
@@ -101,7 +102,9 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
         ]
     )
     kind = np.searchsorted(types, types_of(book))
-    return Evidence(bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold)
+    return Evidence(
+        bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold, impossible=impossible
+    )
 
 
 def was_drawn(evidence: Evidence) -> bool:
@@ -146,16 +149,22 @@ def _drawn(book: Book, arms: Arms, frame: pl.DataFrame) -> tuple[np.ndarray, np.
     return action, reward
 
 
-def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
-    """Write in the chances of every arm; rows whose chances don't sum to 1 over the arms stay unknown."""
-    each = (
+def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> int:
+    """Write in the chances of every arm; rows whose chances don't sum to 1 over the arms stay unknown.
+
+    Returned is how many receipts tell chances that no draw can have.
+    """
+    told = (
         frame.select("row", "arms")
         .explode("arms", empty_as_null=True)
         .unnest("arms")
-        .filter(pl.col("propensity") > 0)
+        .filter(pl.col("propensity").is_not_null())
     )
+    each = told.filter(pl.col("propensity") > 0)
     names = {name: arms.find(name) for name in each["candidate"].unique()}
-    at = np.array([-1 if (i := names[name]) is None else i for name in each["candidate"].to_list()])
+    at = np.array(
+        [-1 if (i := names[name]) is None else i for name in each["candidate"].to_list()], dtype=int
+    )
     row, value = each["row"].to_numpy(), each["propensity"].to_numpy()
     sums = np.zeros(len(propensity))
     np.add.at(sums, row[at >= 0], value[at >= 0])
@@ -163,6 +172,9 @@ def _chances(propensity: np.ndarray, arms: Arms, frame: pl.DataFrame) -> None:
     propensity[whole] = 0.0
     keep = (at >= 0) & whole[row]
     np.add.at(propensity, (row[keep], at[keep]), value[keep])
+    chance = pl.col("propensity")
+    off = told.group_by("row").agg(off=~((chance.sum() - 1).abs() <= _SUM) | (chance < 0).any())["off"]
+    return int(off.sum())
 
 
 class _Pairs(NamedTuple):
@@ -171,7 +183,7 @@ class _Pairs(NamedTuple):
     reward: np.ndarray | None  # (n, k)
     chance: np.ndarray | None  # (n, k) of having been asked
     silent: np.ndarray | None  # (n, k) bool: asked, and nothing is known of how good it was
-    lost: int  # pairs that don't tell their chance
+    lost: int  # pairs that don't tell a chance in (0, 1]
     untold: np.ndarray  # (2,) silent ones, and those of them whose diff was the same
 
 
@@ -201,7 +213,7 @@ def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
         .filter(pl.col("candidate").ne_missing(pl.col("own")))
         .sort("place_", "candidate")
     )
-    drawn = found.filter(pl.col("sampling_probability") > 0)
+    drawn = found.filter((pl.col("sampling_probability") > 0) & (pl.col("sampling_probability") <= 1))
     names = {name: arms.find(candidate_name(name)) for name in drawn["candidate"].unique()}
     at = np.array([-1 if (i := names[name]) is None else i for name in drawn["candidate"]], dtype=int)
     mine = at >= 0

@@ -19,7 +19,7 @@ from training.labels.reliability import MIN_OVERLAP, NAMES, Reliability, estimat
 from training.labels.resolve import gather
 from training.log import STATE_FILE, LogStore
 from training.replay import parts
-from training.replay.book import nothing_left, playable, played_rows
+from training.replay.book import REPEATED, nothing_left, playable, played_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,8 +127,10 @@ class _Survey:
         self.evidence: list[pl.DataFrame] = []
         self.left_out: dict[str, int] = {}
         self.rows = self.overlap = 0
+        self.seen = np.zeros(0, dtype=np.uint64)  # hashes of request ids, sorted
 
     def note(self, batch: pl.DataFrame) -> None:
+        batch = self._once(batch)
         frame = batch.with_columns(candidate=candidates_of(batch))
         outcomes = LogStore(self.log).scan("outcome").filter(_about(frame)).collect()
         keyed = frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("row")
@@ -142,6 +144,16 @@ class _Survey:
         times = pl.col("ts_ms").min().alias("begun"), pl.col("ts_ms").max().alias("ended")
         if len(frame):
             self.sessions.append(frame.group_by("session_id").agg(*times, pl.len().alias("calls")))
+
+    def _once(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """The rows whose request id wasn't read before; 8 bytes a request are kept of it."""
+        some = batch.unique("request_id", keep="first", maintain_order=True)
+        hashes = some["request_id"].hash().to_numpy()
+        new = ~np.isin(hashes, self.seen)
+        self.seen = np.sort(np.concatenate([self.seen, hashes[new]]), kind="stable")
+        if repeated := len(batch) - int(new.sum()):
+            self.left_out[REPEATED] = self.left_out.get(REPEATED, 0) + repeated
+        return some.filter(pl.Series(new))
 
     def trust(self) -> Reliability:
         """How far the log's outcomes can be trusted."""

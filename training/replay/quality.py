@@ -12,7 +12,7 @@ from training.estimators.bandit import Bandit
 from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, WANTED_HALF_WIDTH, Missing, missing_of
 from training.estimators.intervals import Interval, as_difference, as_share, of_products
 from training.estimators.paired import share_by
-from training.estimators.support import Support, support_of, verdict
+from training.estimators.support import Support, effective, support_of, verdict
 from training.replay.by_session import of_sessions
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
         return Quality(why=why, missing=_enough(missing, 0.0, call_usd))
     best, refused = verdict(support)
     if best is None:
-        ess = support.together
+        ess = effective(support)
         return Quality(ess=ess, why=refused, missing=_enough(missing, ess, call_usd))
     way = _ways(found, told, support)[best]
     ess = {"paired": support.pairs_ess, "combined": support.together}.get(best, support.ess)
