@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -23,20 +24,24 @@ if TYPE_CHECKING:
     from features.cache import Chain
     from features.wire.types import Dialect, Item, Message, Tools, WireRequest
 
-KEPT_BYTES = 32 * 2**20  # of bodies whose pieces are known, and as much again of older ones
+KEPT_BYTES = 32 * 2**20  # of known pieces as they are held, as much again of older ones, and of tools
 PIECE_BYTES = 700  # that a piece takes beside its text, however short that is
+PART_BYTES = 130  # of a part beside its texts
 KEPT_TOOLS = 256  # sets of tool definitions
+TOOL_BYTES = 1_000  # that a tool takes beside its definition
 KEPT_MESSAGES = 200_000  # in the chains that are gone on from
 
 
 class _Known(NamedTuple):
     item: Item
     mark: int  # of what prefix chains are made of: the same with and without cache markers
+    held: int  # bytes
 
 
 class _Offer(NamedTuple):
     tools: Tools
     seed: str  # of a chain
+    held: int  # bytes
 
 
 class _Grown(NamedTuple):
@@ -56,10 +61,11 @@ class Reader(Unremembered):
         self._old: dict[bytes, _Known] = {}
         self._kinds: dict[str, int] = {}
         self._tools: OrderedDict[bytes, _Offer] = OrderedDict()
+        self._tool_bytes = 0
         self._kept_messages, self._messages = kept_messages, 0
-        self._grown: OrderedDict[tuple[str, int, int], _Grown] = OrderedDict()
+        self._grown: OrderedDict[tuple[str, tuple[int, ...]], _Grown] = OrderedDict()
         self._marks: list[int] = []  # of the request that is being read,
-        self._offer = _Offer(((), 0), "")  # and its tools
+        self._offer = _Offer(((), 0), "", 0)  # and its tools
 
     def read(self, dialect: Dialect, body: bytes) -> tuple[WireRequest, Chain]:
         """A request and its prefix chain, tools before messages; BadInput as parse_request raises it."""
@@ -71,12 +77,14 @@ class Reader(Unremembered):
         self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]
     ) -> list[Item]:
         """What `read` makes of each piece, of one known from its bytes only."""
-        seed = self._seed ^ self._kinds.setdefault(kind, len(self._kinds))
+        place = self._kinds.setdefault(kind, len(self._kinds))
+        seed = self._seed ^ place
         digest = xxhash.xxh3_128_digest
         keys = [digest(raw, seed) for raw in raws]  # hundreds of them: no loop does more than it must
         known_now = map(self._young.get, keys)
         found = [known or self._again(keys[at], at, raws[at], read) for at, known in enumerate(known_now)]
-        self._marks += [known.mark for known in found]
+        if found:  # a mark below 0, as no piece has: what stands apart is never joined
+            self._marks += [-1 - place, *[known.mark for known in found]]
         return [known.item for known in found]
 
     def tools(self, raws: Sequence[msgspec.Raw], read: Callable[[Sequence[msgspec.Raw]], Tools]) -> Tools:
@@ -88,9 +96,11 @@ class Reader(Unremembered):
         offer = self._tools.get(key)
         if offer is None:
             tools = read(raws)
-            offer = self._tools[key] = _Offer(tools, tools_seed("", tools[0]))
-            if len(self._tools) > KEPT_TOOLS:
-                self._tools.popitem(last=False)
+            held = sum(2 * len(memoryview(raw)) + TOOL_BYTES for raw in raws)
+            offer = self._tools[key] = _Offer(tools, tools_seed("", tools[0]), held)
+            self._tool_bytes += held
+            while self._tools and (len(self._tools) > KEPT_TOOLS or self._tool_bytes > self._kept_bytes):
+                self._tool_bytes -= self._tools.popitem(last=False)[1].held
         self._offer = offer
         return offer.tools
 
@@ -101,10 +111,12 @@ class Reader(Unremembered):
         known = self._old.get(key)
         if known is None:
             item = read(at, raw)
-            known = _Known(item, prefix_chain(item.messages)[0][-1] if item.messages else 0)
-        self._bytes += len(memoryview(raw)) + PIECE_BYTES
-        if self._bytes > self._kept_bytes:
+            known = _Known(item, prefix_chain(item.messages)[0][-1] if item.messages else 0, _held(item))
+        if known.held > self._kept_bytes // 16:  # one would drive out all that others come back to
+            return known
+        if self._bytes + known.held > self._kept_bytes:
             self._old, self._young, self._bytes = self._young, {}, 0
+        self._bytes += known.held
         self._young[key] = known
         return known
 
@@ -117,7 +129,7 @@ class Reader(Unremembered):
         marks, seed = self._marks, self._offer.seed
         if len(messages) < 3:
             return prefix_chain(messages, seed)
-        key = (seed, marks[0], marks[1])
+        key = (seed, tuple([mark for mark in marks[:4] if mark >= 0][:2]))
         known = self._grown.pop(key, None)
         chain = PrefixChain(seed)
         if known is not None:
@@ -136,3 +148,10 @@ class Reader(Unremembered):
         for message in messages[-2:]:
             whole.add(message)
         return whole.hashes, whole.sizes
+
+
+def _held(item: Item) -> int:
+    """Bytes that a piece takes, by what its parts hold and not by what the client wrote."""
+    parts = [part for message in item.messages for part in message.parts]
+    texts = sum(getsizeof(part.text) + len(part.name or "") + len(part.call_id or "") for part in parts)
+    return PIECE_BYTES + PART_BYTES * len(parts) + texts

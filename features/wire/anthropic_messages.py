@@ -152,6 +152,7 @@ def _parts(content: Any, where: str) -> tuple[Part, ...]:
         return ()
     if not isinstance(content, list):
         raise plain.not_content(where)
+    plain.bounded(content, f"{where}.content", plain.MAX_BLOCKS)
     parts: list[Part] = []
     for block in content:
         if isinstance(block, dict):

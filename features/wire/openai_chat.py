@@ -143,6 +143,7 @@ def _content(content: Any, where: str) -> list[Part]:
         return [Part(kind="text", text=content)] if content else []
     if not isinstance(content, list):
         raise plain.not_content(where)
+    plain.bounded(content, f"{where}.content", plain.MAX_BLOCKS)
     return [part(block) for block in content]
 
 

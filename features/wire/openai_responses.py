@@ -161,6 +161,7 @@ def _content(content: Any, where: str) -> tuple[Part, ...]:
         return ()
     if not isinstance(content, list):
         raise plain.not_content(where)
+    plain.bounded(content, f"{where}.content", plain.MAX_BLOCKS)
     return tuple(part(block) for block in content)
 
 

@@ -23,6 +23,7 @@ MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
 
 MAX_MESSAGES = 20_000
 MAX_TOOLS = 2_000
+MAX_BLOCKS = 100_000  # of one message
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 # A JSON schema's integer may be written 4096.0; read it with `count`.

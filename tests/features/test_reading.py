@@ -41,7 +41,9 @@ TOOLS = st.lists(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["grow", "grow", "grow", "edit the last", "shrink", "edit the first", "other tools"]),
+        st.sampled_from(
+            ["grow", "grow", "grow", "edit the last", "shrink", "edit the first", "other tools", "apart"]
+        ),
         st.lists(MESSAGES, max_size=4),
     ),
     min_size=1,
@@ -63,7 +65,9 @@ def bodies(steps, system, tools):
             tools = tools[1:]
         said = [*said, *more]
         body = {"model": "m", "messages": said, "input": said, "tools": tools}
-        if system is not None:
+        if step == "apart":  # what is joined within a list is not joined across two
+            body |= {"instructions": said[:1], "input": said[1:]}
+        elif system is not None:
             body |= {"system": system, "instructions": system}
         yield msgspec.json.encode(body)
 
@@ -101,6 +105,48 @@ def test_nothing_is_remembered_without_bound() -> None:
     assert len(reader._young) + len(reader._old) < 150
     assert len(reader._grown) <= 10
     assert len(reader._tools) <= 256
+
+
+def test_pieces_that_stand_apart_once_and_joined_once_have_two_chains() -> None:
+    said = [
+        {"role": role, "content": str(n)} for n, role in enumerate(["assistant", *["assistant", "user"] * 3])
+    ]
+    apart = msgspec.json.encode({"model": "m", "instructions": said[:1], "input": said[1:]})
+    joined = msgspec.json.encode({"model": "m", "input": said})
+    for order in ((apart, joined), (joined, apart)):
+        reader = Reader()
+        for body in order:
+            assert reader.read("openai_responses", body) == read_anew("openai_responses", body)
+
+
+def test_what_is_held_counts_and_not_what_was_sent() -> None:
+    reader = Reader(kept_bytes=2**20)
+    for n in range(30):
+        blocks = [f"{n}", *["a"] * 200]
+        body = {"model": "m", "messages": [{"role": "user", "content": blocks}]}
+        reader.read("anthropic_messages", msgspec.json.encode(body))
+    assert len(reader._young) < 25
+    vast = {"model": "m", "messages": [{"role": "user", "content": ["a"] * 2_000}]}
+    before = len(reader._young)
+    reader.read("anthropic_messages", msgspec.json.encode(vast))
+    assert len(reader._young) == before
+
+
+def test_sets_of_tools_are_bounded_by_their_bytes_too() -> None:
+    reader = Reader(kept_bytes=2**20)
+    for n in range(20):
+        tools = [{"name": f"t{n}", "description": "x" * 100_000}]
+        body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "tools": tools}
+        reader.read("openai_chat", msgspec.json.encode(body))
+    assert len(reader._tools) == 5
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_message_of_too_many_blocks_is_refused_by_its_place(dialect) -> None:
+    said = [{"role": "user", "content": [0] * 100_001}]
+    key = "input" if dialect == "openai_responses" else "messages"
+    with pytest.raises(BadInput, match=rf"`{key}\[0\].content` has 100001 entries; 100000 are let in"):
+        parse_request(dialect, msgspec.json.encode({"model": "m", key: said}))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
