@@ -112,8 +112,9 @@ def _do(row: Row, field: Field) -> str:
         if apart is None or row.quality is None or today.quality is None
         else f", at a success of {row.quality:.1%} against {today.quality:.1%} (difference {_points(apart)})"
     )
+    paid = "what is paid today" if today.name == "logged" else f"what {today.name} would cost alone"
     many = f"; intervals hold for all {field.asked} at once" if field.asked > 1 else ""
-    return f"{head}: it saves {_share(row, field)} of what is paid today{quality}{many}."
+    return f"{head}: it saves {_share(row, field)} of {paid}{quality}{many}."
 
 
 def _points(ends: Ends) -> str:

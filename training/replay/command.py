@@ -61,7 +61,9 @@ def what_if(
             "TOML file or a bundle's folder; repeatable."
         ),
     ] = None,
-    prices: Annotated[str | None, typer.Option(help="Prices of a date, or a file of your own.")] = None,
+    prices: Annotated[
+        str | None, typer.Option(help="Prices of a date, or a TOML file of [[price]] rows.")
+    ] = None,
     without: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Take a candidate away; * and ? allowed.")
     ] = None,
@@ -79,7 +81,9 @@ def what_if(
     until: Annotated[str | None, typer.Option(help="Day or time before which it ends (UTC).")] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Whose diff to equal; default: the log's own, or what served most of it."),
+        typer.Option(
+            help="Whose diff to equal; default: the receipts' own, else what came to most at list price."
+        ),
     ] = None,
     check_noise: Annotated[float, typer.Option(help="How often a cascade's check is wrong.")] = 0.1,
     router_usd: Annotated[

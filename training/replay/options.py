@@ -22,7 +22,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int | None = None
     until_ms: int | None = None
     group_by: str | None = None
-    reference: str | None = None  # whose diff to equal; None: the log's own, or what served most of it
+    reference: str | None = None  # whose diff to equal; None: the receipts' own, or of most money
     check_noise: float = 0.1  # how often a cascade's check is wrong
     router_usd: float | None = None  # of one decision; None: its CPU time at CORE_HOUR_USD
     frontier: bool = True  # sweep the learned policy's knob

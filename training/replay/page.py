@@ -157,11 +157,12 @@ def _cost(result: Result) -> Iterator[str]:
     yield text("What is paid for", "h2")
     rows = [row for row in result.policies if row.cost_usd is not None and row.role != "sweep"]
     shown = [row for row in _dear_last(rows) if row.role != "pin"]
-    shown += sorted((r for r in _dear_last(rows) if r.role == "pin"), key=lambda r: r.cost_usd or 0)[
-        :PINS_SHOWN
-    ]
+    pins = sorted((row for row in _dear_last(rows) if row.role == "pin"), key=lambda r: r.cost_usd or 0)
+    shown += pins[:PINS_SHOWN]
     yield _drawn(bars("cost of every policy by what is paid for", KINDS, [_bar(row) for row in shown]))
     yield text("The line is the 95 % interval of the whole, sessions being drawn again.", kind="soft")
+    if len(pins) > PINS_SHOWN:
+        yield text(f"{len(pins) - PINS_SHOWN:,} dearer pins are in the table alone.", kind="soft")
 
 
 def _bar(row: Row) -> Bar:
@@ -171,7 +172,7 @@ def _bar(row: Row) -> Bar:
     rest = max(fresh + written, 1e-12)
     kept = max(0.0, 1 - cold / rest)
     parts = (fresh * kept, part["cached"], written * kept, part["output"], cold)
-    saving = "" if not row.saving else f" ({row.saving:+.0%})"
+    saving = "" if not row.saving else f", {abs(row.saving):.0%} {'cheaper' if row.saving > 0 else 'dearer'}"
     return Bar(row.name.removeprefix("pin:"), parts, usd(row.cost_usd or 0.0) + saving, row.cost_usd_ci)
 
 
@@ -255,6 +256,8 @@ def _support(result: Result) -> Iterator[str]:
         yield text(f"{', '.join(row.name for row in some)}: {why}.")
         told = [row for row in some if row.missing and row.missing.get("pairs") is not None]
         yield items(_price(row) for row in told[:PINS_SHOWN])
+        if len(told) > PINS_SHOWN:
+            yield text(f"The same can be asked of {len(told) - PINS_SHOWN:,} more.", kind="soft")
 
 
 def _price(row: Row) -> str:

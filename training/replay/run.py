@@ -73,6 +73,8 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
         in_groups(result.policies, entries, stage, options.group_by)
     advice = advise(result.policies, base)
     result.recommendation, result.advised = advice.sentence, advice.policy
+    if advice.policy is not None and _learned(advice.policy, stage):
+        result.recommendation += " If its bundle was trained on these rows, that flatters it."
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
     if stage.worlds.factors is not None:
         result.caveats += doubts(stage.worlds.factors, stage.worlds)
@@ -82,6 +84,14 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.calibration = calibration_of(stage.worlds)
     seen = None if stage.matrix is not None else watched(stage.worlds)  # its sessions are of one candidate
     result.watch = None if seen is None else seen._asdict()
+
+
+def _learned(policy: str, stage: Stage) -> bool:
+    """Whether a bundle, the prior or one's own, chose on rows whose outcomes are known, as training's are."""
+    known = stage.matrix is not None or any(part.labels[0].any() for part in stage.evidence)
+    return (
+        known and policy not in ("logged", "reference") and not policy.startswith(("pin:", "mix:", "cascade"))
+    )
 
 
 def _named(entries: list[Entry], name: str) -> Entry:

@@ -34,6 +34,7 @@ def render(result: Result) -> Iterator[RenderableType]:
         f"  median session off by {median}; cached tokens billed {result.cached_tokens_billed:,.0f}, "
         f"replayed {result.cached_tokens_replayed:,.0f}"
     )
+    yield Text(f"  reference: {result.reference}")
     for reason, count in result.reasons.items():
         yield Text(f"  {count:,} sessions: {reason.replace('_', ' ')}")
     for why, count in result.left_out.items():
@@ -41,6 +42,9 @@ def render(result: Result) -> Iterator[RenderableType]:
     if not result.ok:
         return
     yield _table(result)
+    for row in result.policies:
+        if row.groups and row.role in ("logged", "policy"):
+            yield Text(f"by group, {row.name}: {_of_groups(row)}")
     for why, names in _unknown(result.policies).items():
         yield Text(f"? quality unknown of {_some(names)}: {why}")
     yield Text("cost is simulated along each route's own caches; quality is estimated, never simulated")
@@ -79,6 +83,16 @@ def _table(result: Result) -> RenderableType:
         if rows:
             table.add_section()
     return table
+
+
+def _of_groups(row: Row) -> str:
+    """What a row costs in each group."""
+    return "; ".join(
+        f"{name} {usd(said['cost_usd'])}"
+        + (f" ({said['saving']:+.1%} saved)" if said["saving"] else "")
+        + (f", {said['quality']:.1%} right" if said["quality"] is not None else "")
+        for name, said in row.groups.items()
+    )
 
 
 def _unknown(rows: Sequence[Row]) -> dict[str, list[str]]:
