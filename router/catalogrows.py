@@ -165,7 +165,8 @@ class Deployment(NamedTuple):
 
     def abroad(self) -> Deployment:
         """The same for a client of another dialect, whose own credential means nothing there."""
-        return self._replace(passthrough=False)
+        key_env = "" if self.passthrough and self.key_env is None else self.key_env  # "": never set
+        return self._replace(passthrough=False, key_env=key_env)
 
     def reachable(self, environ: Mapping[str, str]) -> bool:
         """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""
@@ -197,7 +198,9 @@ class Deployment(NamedTuple):
     def why_barred(self, reason: str | None) -> str:
         """What to tell a client of a reason from `barred`, and the way out; empty for any other."""
         reasons = {
-            "no_key": f"; set {self.key_env}",
+            "no_key": f"; set {self.key_env}"
+            if self.key_env
+            else "; its endpoint takes a client's own credential only: give it a `key_env`",
             "tenant": f"; the catalogue gives it to certain tenants only, named in {TENANT_HEADER}",
             "residency": f"; it isn't known to keep data where {RESIDENCY_HEADER} asks",
             "not_in_force": "; by the catalogue's dates it isn't in force now",

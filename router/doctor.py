@@ -181,9 +181,15 @@ def _keys(catalog: Catalog, environ: Mapping[str, str]) -> Iterator[Check]:
         stands_in = "a client's own credential stands in" if endpoint.passthrough else "nothing can be called"
         detail = f"endpoints.{name}: {endpoint.key_env} is not set; {stands_in} for {_some(served) or 'it'}"
         yield Check("keys", "warning", detail)
-    if not missing:
+    own = sorted(name for name, e in catalog.endpoints.items() if e.passthrough and e.key_env is None)
+    if own:
+        lost = (
+            "a client's own credential only, so clients of another dialect aren't sent there: set `key_env`"
+        )
+        yield Check("keys", "warning", f"endpoints {_some(own)}: {lost}")
+    elif not missing:
         yield Check("keys", "ok", "all set")
-    elif len(missing) == len(catalog.endpoints) and not any(e.passthrough for _, e in missing):
+    if missing and len(missing) == len(catalog.endpoints) and not any(e.passthrough for _, e in missing):
         yield Check("keys", "failed", "no endpoint has a key: nothing can be called at all")
 
 

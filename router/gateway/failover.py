@@ -10,10 +10,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from router.gateway.attempts import Attempts, Target
 from router.gateway.hedge import Hedge
+from router.given import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +58,38 @@ def _rival(gateway: Gateway, call: Call) -> tuple[Target, Attempts] | None:
     if target is None or not gateway.hedges.spend(cost, now):
         return None
     gateway.metrics.add("samediff_hedged_total")
-    once = msgspec.structs.replace(gateway.settings.retry, attempts=1)
+    once = replace(gateway.settings.retry, attempts=1)
     return target, Attempts(gateway.health, once, target, list, request_id=call.receipt.request_id)
+
+
+def at_home(gateway: Gateway, call: Call) -> Call:
+    """The call where its session's state is: who gave the answer it goes on from, or its peer.
+
+    Raises Unavailable where an earlier answer is named and nothing can be called at the account that has it.
+    """
+    home = None if call.place.after is None else call.place.after.deployment
+    if home is None or home.id == call.deployment.id or not _bound(call):
+        return call
+    if home.dialect != call.request.dialect:
+        return call  # of what a translation answered, the provider keeps nothing for this client
+    known = (call.deployment, *_of(gateway, call, call.deployment.candidate))
+    there = [d for d in known if _keeper(d) == _keeper(home)]
+    if not there:
+        if call.request.previous_response_id is None:
+            return call
+        said = f"previous_response_id: {home.endpoint} gave that answer, and no deployment of its account"
+        raise Unavailable(
+            f"{said} can be called for {call.deployment.candidate}; send the whole conversation"
+        )
+    found = next((d for d in there if d.id == home.id), there[0])
+    moved = towards(call, found)
+    return moved._replace(receipt=replace(moved.receipt, deployment=found.id))
+
+
+def _keeper(deployment: Deployment) -> tuple[str | None, ...]:
+    """Who has what a deployment keeps: its seller, the account there, and the dialect that names it."""
+    account = deployment.account or deployment.key_env  # without a name of its own, an account is its key
+    return deployment.provider, account, deployment.dialect
 
 
 def towards(call: Call, deployment: Deployment) -> Call:
@@ -90,13 +121,7 @@ def _others(gateway: Gateway, call: Call) -> list[Target]:
     """Every other deployment that may answer, best first."""
     found = [target_of(gateway, d) for d in _of(gateway, call, call.deployment.candidate)]
     if _bound(call):
-        home = call.deployment
-        return [
-            t
-            for t in found
-            if (t.deployment.provider, t.deployment.account, t.deployment.dialect)
-            == (home.provider, home.account, home.dialect)
-        ]
+        return [t for t in found if _keeper(t.deployment) == _keeper(call.deployment)]
     for name in _fallbacks(gateway, call):
         found += [target_of(gateway, d, fallback=True) for d in _of(gateway, call, name)]
     return found

@@ -23,7 +23,7 @@ from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
 from router.gateway.counting import count_attempts, count_request
 from router.gateway.crossing import Crossing, cross
-from router.gateway.failover import answered_by
+from router.gateway.failover import answered_by, at_home
 from router.gateway.health import Health
 from router.gateway.hedge import Hedges
 from router.gateway.holding import Mending
@@ -129,7 +129,6 @@ class Gateway:
         receipt = replace(receipt, decide_ms=decide_ms)
         deployment = self._deployment(request, receipt)
         more = self._added(reading, receipt, deployment, tags)
-        self.recent.append(receipt)
         free = request.model in self.decider.catalog.aliases
         policy = receipt.policy if free else "pin"  # a client may pin to any name
         self.metrics.add("samediff_decisions_total", policy=policy, candidate=self._label(receipt.chosen))
@@ -149,6 +148,8 @@ class Gateway:
             tools=reading.head.values.get("tools"),
             body_for=lambda other: _spliced(reading, other, self._added(reading, receipt, other, tags)),
         )
+        call = at_home(self, call)
+        self.recent.append(call.receipt)
         self.offsets.decided(call, tags)
         return call
 
@@ -223,7 +224,7 @@ class Gateway:
         tokens = None if parts[0] is None else sum(part or 0 for part in parts)
         size = call.request.body_bytes
         last = LastTurn(turn_of(call.receipt), tokens, usage.output_tokens)
-        self.sessions.heard(call.answer, answer, size, last)
+        self.sessions.heard(call.answer._replace(deployment=call.deployment), answer, size, last)
         self.sessions.counted(call.place, self._stored(call), usage, _now_ms())
         self.decider.ratios.correct(call.deployment.model, size, tokens)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from features.context import LastTurn
     from features.trajectory import Trajectory
     from features.wire.types import Message, Part, Usage, WireRequest, WireResponse
+    from router.catalogrows import Deployment
 
 # Headers in which clients name their session, best first.
 SESSION_HEADERS = (
@@ -54,6 +55,7 @@ class Answer(NamedTuple):
     turn: int | None  # None: unknown
     body_bytes: int = 0
     last: LastTurn | None = None  # by the provider's count
+    deployment: Deployment | None = None  # that gave it
 
 
 class Place(NamedTuple):
