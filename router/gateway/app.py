@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # to wherever the request's Host says
     )
     app.state.gateway = gateway
     app.add_exception_handler(HTTPException, not_served)

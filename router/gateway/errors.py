@@ -98,8 +98,10 @@ def status_of(error: BadInput) -> int:
     return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
 
 
-def error_body(dialect: Dialect, status: int, message: str, request_id: str) -> dict[str, Any]:
-    """Build the error object of a dialect."""
+def error_body(
+    dialect: Dialect, status: int, message: str, request_id: str, *, path: bool = False
+) -> dict[str, Any]:
+    """Build the error object of a dialect; `path` says that not the model is unknown but the path."""
     openai, anthropic = _TYPES.get(status, ("server_error", "api_error"))
     if dialect == "anthropic_messages":
         return {
@@ -107,14 +109,27 @@ def error_body(dialect: Dialect, status: int, message: str, request_id: str) -> 
             "error": {"type": anthropic, "message": message},
             "request_id": request_id,
         }
-    return {"error": {"message": message, "type": openai, "param": None, "code": _CODES.get(status)}}
+    return {
+        "error": {
+            "message": message,
+            "type": openai,
+            "param": None,
+            "code": None if path else _CODES.get(status),
+        }
+    }
 
 
 def error_response(
-    dialect: Dialect, status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
+    dialect: Dialect,
+    status: int,
+    message: str,
+    request_id: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    path: bool = False,
 ) -> Response:
     """Answer with an error in the dialect."""
-    body = msgspec.json.encode(error_body(dialect, status, message, request_id))
+    body = msgspec.json.encode(error_body(dialect, status, message, request_id, path=path))
     own = {"x-samediff-request-id": request_id, **(headers or {})}
     return Response(body, status, own, media_type="application/json")
 
@@ -128,7 +143,8 @@ async def not_served(request: Request, error: Exception) -> Response:
         said += ": no answer and no conversation is kept here, only at the provider that has it"
     if error.status_code == 405:
         said = f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
-    return error_response(dialect, error.status_code, said, f"req_{uuid.uuid4().hex}", error.headers)
+    request_id = f"req_{uuid.uuid4().hex}"
+    return error_response(dialect, error.status_code, said, request_id, error.headers, path=True)
 
 
 LAST = 2**31 - 1  # a number that goes up from whatever the events before it had
