@@ -36,6 +36,14 @@ def test_the_terminal_names_reference_and_groups(found):
     assert "ann $" in said
 
 
+def test_more_calls_than_there_are_are_not_asked_in_silence(found):
+    asked = [row for row in found.policies if row.missing and row.missing["pairs"]]
+    assert any(row.missing["pairs"] > found.calls for row in asked)
+    assert all(("calls_there" in row.missing) == (row.missing["pairs"] > found.calls) for row in asked)
+    assert f"this log has {found.calls} calls only" in html_of(found)
+    assert f"more than this log's {found.calls} calls" in found.recommendation
+
+
 def test_bars_say_dearer_or_cheaper(found):
     pin = next(row for row in found.policies if row.role == "pin")
     both = [replace(pin, name="pin:a", saving=-0.7), replace(pin, name="pin:b", saving=0.3)]

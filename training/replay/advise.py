@@ -152,4 +152,6 @@ def _cheapest(rows: Sequence[Row], field: Field) -> str:
     usd, width = missing.get("usd"), missing.get("half_width") or 0.0
     price = "" if usd is None else f" (≈ ${usd:,.2f})"
     wanted = f"{missing['pairs']:,.0f} shadow calls{price} and tests of their answers"
-    return f"{said}; {wanted} would tell it to ±{width:.0%}."
+    there = missing.get("calls_there")
+    short = "" if there is None else f", more than this log's {there:,} calls: collect a longer one"
+    return f"{said}; {wanted} would tell it to ±{width:.0%}{short}."

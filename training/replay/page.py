@@ -266,7 +266,9 @@ def _price(row: Row) -> str:
     price = "" if money is None else f", ≈ {usd(money)}"
     width = missing.get("half_width") or 0.0
     calls = f"{missing.get('pairs') or 0:,.0f} shadow calls{price} and tests of their answers"
-    return f"{row.name}: {calls}, for ±{width * 100:.0f} points"
+    there = missing.get("calls_there")
+    short = "" if there is None else f"; this log has {there:,} calls only"
+    return f"{row.name}: {calls}, for ±{width * 100:.0f} points{short}"
 
 
 def _groups(result: Result) -> Iterator[str]:

@@ -44,6 +44,8 @@ def rows_of(
         row = _row(entry, today, total, saving)
         if entry.refused >= calls:
             row.saving = row.saving_ci = None
+        if row.missing is not None and (row.missing.get("pairs") or 0) > calls:
+            row.missing["calls_there"] = calls  # each can be asked once
         rows.append(row)
     return rows
 

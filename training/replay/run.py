@@ -10,6 +10,7 @@ import numpy as np
 from router import prices
 from training.replay.advise import advise
 from training.replay.bills import bills_of
+from training.replay.books import UNPRICED
 from training.replay.by_session import watched
 from training.replay.caveats import caveats_of
 from training.replay.damage import naming_damage
@@ -78,6 +79,11 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
     if stage.worlds.factors is not None:
         result.caveats += doubts(stage.worlds.factors, stage.worlds)
+    if UNPRICED in stage.shelf.left_out:
+        result.caveats.append(
+            "rows are left out whose model has no price under the name and seller they were logged with; a "
+            "candidate of that name that is played is priced as the catalogue sells it, not by those rows"
+        )
     result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
