@@ -9,6 +9,7 @@ import msgspec
 
 from features.wire import plain
 from features.wire.drafts import Drafts
+from features.wire.held import held
 from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ def _part(block: dict[str, Any]) -> Part:
     kind = block.get("type")
     if kind == "text":
         text = block.get("text")
-        return Part(kind="text", text=text if isinstance(text, str) else plain.flatten(text))
+        cited = "citations" in block and held(block["citations"])
+        return Part(kind="text", text=text if isinstance(text, str) else plain.flatten(text), signed=cited)
     if not isinstance(kind, str):
         return plain.other(block)
     if kind.endswith("tool_use"):  # also server_tool_use and mcp_tool_use
@@ -188,6 +190,7 @@ def _part(block: dict[str, Any]) -> Part:
             text=plain.flatten(block.get("content")),
             call_id=plain.string(block.get("tool_use_id")),
             is_error=error if isinstance(error, bool) else None,
+            signed=held(block.get("content")),
         )
     if kind == "thinking":
         return Part(
@@ -196,7 +199,7 @@ def _part(block: dict[str, Any]) -> Part:
     if kind == "redacted_thinking":
         return Part(kind="thinking", signed=True, digest=plain.digest(block.get("data")))
     if kind == "image":
-        return Part(kind="image", digest=plain.digest(block.get("source")), signed=plain.kept(block))
+        return Part(kind="image", digest=plain.digest(block.get("source")), signed=held(block))
     if "cache_control" in block:
         block = {key: value for key, value in block.items() if key != "cache_control"}
     return plain.other(block)

@@ -8,6 +8,7 @@ import msgspec
 
 from features.wire import plain
 from features.wire.drafts import Drafts
+from features.wire.held import held
 from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _message(item: dict[str, Any], where: str) -> Message:
     content = item.get("content")
     if role == "tool":
         call_id = plain.string(item.get("tool_call_id")) or plain.string(item.get("name"))
-        result = Part(kind="tool_result", text=plain.flatten(content), call_id=call_id)
+        result = Part(kind="tool_result", text=plain.flatten(content), call_id=call_id, signed=held(content))
         images = [p for p in _content(content, where) if p.kind == "image"]
         return Message(role="tool", parts=(result, *images))
     return Message(role=role, parts=(*_thoughts(item), *_content(content, where), *_calls(item)))
@@ -133,6 +134,7 @@ def _thoughts(item: dict[str, Any]) -> list[Part]:
     text = plain.string(item.get("reasoning_content")) or plain.string(item.get("reasoning"))
     details = plain.objects(item.get("reasoning_details"))
     signed = any(d.get("signature") or d.get("type") == "reasoning.encrypted" for d in details)
+    signed = signed or bool(plain.mapping(item.get("audio")).get("id")) or held(item.get("extra_content"))
     return [Part(kind="thinking", text=text or "", signed=signed)] if text or signed else []
 
 
@@ -160,7 +162,7 @@ def part(block: Any) -> Part:
             return Part(kind="text", text=plain.flatten(block.get("refusal")))
         case "image_url" | "input_image" | "image":
             image = block.get("image_url") or block.get("file_id") or block.get("source")
-            return Part(kind="image", digest=plain.digest(image), signed=plain.kept(block))
+            return Part(kind="image", digest=plain.digest(image), signed=held(block))
         case "thinking":  # Mistral
             return Part(kind="thinking", text=plain.flatten(block.get("thinking")))
     if "cache_control" in block:
@@ -188,6 +190,7 @@ def _call(call: dict[str, Any], function: Any) -> Part:
         text=plain.compact_json(arguments),
         name=plain.string(function.get("name")),
         call_id=plain.string(call.get("id")),
+        signed=held(call.get("extra_content")),
     )
 
 

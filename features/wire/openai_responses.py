@@ -10,6 +10,7 @@ import msgspec
 from features.errors import BadInput
 from features.wire import plain
 from features.wire.drafts import Drafts
+from features.wire.held import held, tools_hold
 from features.wire.openai_chat import apart, part, tool_choice
 from features.wire.types import (
     Item,
@@ -96,7 +97,9 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         previous_response_id=earlier,
         background=bool(envelope.background),
-        kept=envelope.conversation is not None or envelope.prompt is not None,
+        kept=envelope.conversation is not None
+        or envelope.prompt is not None
+        or tools_hold(envelope.tools or ()),
         stored=envelope.store is not False,  # the provider's default is to
         session_id=plain.string(plain.mapping(envelope.metadata).get("session_id"))
         or plain.string(talk)
@@ -190,6 +193,11 @@ def _signed(item: dict[str, Any]) -> bool:
     return bool(item.get("encrypted_content")) or (plain.string(item.get("id")) or "").startswith("rs_")
 
 
+def _bound(item: dict[str, Any]) -> bool:
+    """A call that only its provider can go on from; its arguments are the model's own words."""
+    return bool(item.get("encrypted_content") or item.get("container_id"))
+
+
 def _call(kind: str, item: dict[str, Any]) -> tuple[Part, ...]:
     """A call of a function, of a freeform tool, or of a provider's own tool, which answers in the item."""
     arguments = next(
@@ -199,7 +207,9 @@ def _call(kind: str, item: dict[str, Any]) -> tuple[Part, ...]:
     name = plain.string(item.get("name")) or kind.removesuffix("_call")
     if space := plain.string(item.get("namespace")):
         name = f"{space.removesuffix('__')}__{name}"
-    call = Part(kind="tool_call", text=plain.compact_json(arguments), name=name, call_id=call_id)
+    call = Part(
+        kind="tool_call", text=plain.compact_json(arguments), name=name, call_id=call_id, signed=_bound(item)
+    )
     if kind == "mcp_call" and (item.get("output") is not None or item.get("error") is not None):
         failed = item.get("error") is not None
         text = plain.flatten(item.get("error") if failed else item.get("output"))
@@ -222,6 +232,7 @@ def _output(item: dict[str, Any]) -> Part:
         text=plain.flatten(value),
         call_id=plain.string(item.get("call_id")) or plain.string(item.get("id")),
         is_error=failed,
+        signed=held(value) or bool(item.get("encrypted_content")),
     )
 
 

@@ -13,6 +13,7 @@ import xxhash
 
 from features.errors import BadInput
 from features.toolschema import Shapes
+from features.wire.held import held
 from features.wire.types import Item, Message, Part, Role, Tool
 
 if TYPE_CHECKING:
@@ -197,15 +198,7 @@ def digest(value: Any) -> int:
 
 def other(block: Any) -> Part:
     """A piece of content we don't know: kept as its digest and whatever text it shows."""
-    return Part(kind="other", text=flatten(block), digest=digest(block), signed=kept(block))
-
-
-def kept(block: Any) -> bool:
-    """Whether a block names what its provider keeps, such as an uploaded file: no other one has it."""
-    if not isinstance(block, dict):
-        return False
-    inner = (mapping(block.get(key)) for key in ("source", "file", "image_url"))
-    return block.get("type") == "item_reference" or any("file_id" in place for place in (block, *inner))
+    return Part(kind="other", text=flatten(block), digest=digest(block), signed=held(block))
 
 
 def role_of(value: Any, where: str) -> Role:

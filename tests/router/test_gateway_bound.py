@@ -40,6 +40,10 @@ def responses(*items, **more):
 SIGNED = {"type": "thinking", "thinking": "hm", "signature": OPAQUE}
 FILE = {"type": "file", "file_id": f"file_{OPAQUE}"}
 SUMMED = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+FOUND = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": OPAQUE}
+CITED = {"type": "web_search_result_location", "url": "u", "encrypted_index": OPAQUE}
+CALL = {"id": "c", "type": "function", "function": {"name": "n", "arguments": "{}"}}
+SIGNED_CALL = {"google": {"thought_signature": OPAQUE}}
 STATE = {
     "signed thinking": messages(SIGNED),
     "redacted thinking": messages({"type": "redacted_thinking", "data": OPAQUE}),
@@ -57,6 +61,38 @@ STATE = {
     "a compaction": responses({"type": "compaction", "encrypted_content": OPAQUE}),
     "an input file": responses({"role": "user", "content": [{"type": "input_file", "file_id": OPAQUE}]}),
     "an input image": responses({"role": "user", "content": [{"type": "input_image", "file_id": OPAQUE}]}),
+    "an encrypted search": messages(
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": [FOUND]},
+    ),
+    "a summary of its own": messages({"type": "compaction", "content": OPAQUE}),
+    "a compaction's summary": responses({"type": "compaction_summary", "encrypted_content": OPAQUE}),
+    "a context's compaction": responses({"type": "context_compaction", "encrypted_content": OPAQUE}),
+    "a vector store": responses(tools=[{"type": "file_search", "vector_store_ids": [OPAQUE]}]),
+    "a code container": responses(tools=[{"type": "code_interpreter", "container": f"cntr_{OPAQUE}"}]),
+}
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "document", "source": FILE}]}
+NESTED = {  # and what a translation leaves out without a word
+    "an encrypted citation": messages({"type": "text", "text": "a", "citations": [CITED]}),
+    "an id of speech": chat({"audio": {"id": OPAQUE}}),
+    "a signed call": chat({"tool_calls": [{**CALL, "extra_content": SIGNED_CALL}]}),
+    "a result's document": (
+        "anthropic_messages",
+        {"max_tokens": 9, "messages": [HI, {"role": "user", "content": [RESULT]}, MORE]},
+    ),
+    "a tool's file": (
+        "openai_chat",
+        {"messages": [HI, {"role": "tool", "tool_call_id": "c", "content": [{"file": FILE}]}, MORE]},
+    ),
+    "an output's file": responses(
+        {
+            "type": "function_call_output",
+            "call_id": "c",
+            "output": [{"type": "input_file", "file_id": OPAQUE}],
+        }
+    ),
+    "a screenshot kept there": responses(
+        {"type": "computer_call_output", "call_id": "c", "output": {"file_id": OPAQUE}}
+    ),
 }
 FREE = {"messages": messages(), "chat": chat(), "responses": responses()}
 every_state = pytest.mark.parametrize("state", STATE)
@@ -70,6 +106,18 @@ def bound(dialect, body):
 @every_state
 def test_what_only_its_provider_has_is_seen(state) -> None:
     assert bound(*STATE[state])
+
+
+@pytest.mark.parametrize("state", NESTED)
+def test_what_only_its_provider_has_is_seen_further_in(state) -> None:
+    assert bound(*NESTED[state])
+
+
+def test_a_call_that_names_such_a_thing_is_free() -> None:
+    arguments = {"type": "tool_use", "id": "t", "name": "n", "input": {"file_id": "f", "signature": "s"}}
+    assert not bound(*messages(arguments))
+    schema = {"type": "object", "properties": {"vector_store_ids": {"type": "array"}}}
+    assert not bound(*responses(tools=[{"type": "function", "name": "n", "parameters": schema}]))
 
 
 @pytest.mark.parametrize("dialect", FREE)
