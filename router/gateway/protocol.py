@@ -1,19 +1,24 @@
-"""The server's HTTP connections, bounded: how long a request's head may be, and how long it may take."""
+"""The server's HTTP connections, bounded: how long a head or trailers may be, how long a head may take."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 HEAD_BYTES = 64 * 2**10
+_LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
     408: b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
     431: b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
 }
+_OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -24,7 +29,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._in_head = True
-        self._head_bytes = 0
+        self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
+        self._in_message = True
+        self._of_use = False
+        self._trailers = 0  # bytes of those read since the last piece of body
+        self._upgrading = False
         self._refused = False
         self._patience: asyncio.TimerHandle | None = None
 
@@ -39,40 +48,91 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, unless the head they belong to has grown too long."""
+        """Take bytes, unless the head or the trailers they belong to have grown too long."""
         if self._refused:
             return
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._refuse(431)
+        self._of_use = False
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        self._unread = self._trailers if self._of_use else self._unread + len(data)
+        if self._in_message and self._unread > HEAD_BYTES and not self._refused:
+            self._refuse(431)
 
     def on_message_begin(self) -> None:
         """A head begins; on a kept connection that is when its time begins too."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._in_message = True
+        self._unread = 0
         if self._patience is None:
             self._patience = self.loop.call_later(self.head_s, self._refuse, 408)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header or, after the body, a trailer, which nobody asks for."""
+        if self._in_head:
+            super().on_header(name, value)
+        else:
+            self._trailers += len(name) + len(value) + 4
+
     def on_headers_complete(self) -> None:
         """The head is whole: answer it if it is of a reasonable length."""
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
         self._stop_waiting()
         self._in_head = False
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
             self._refuse(431)
         if not self._refused:
             super().on_headers_complete()
+            _as_told(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
+        self._of_use, self._trailers = True, 0
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is whole."""
+        if self._upgrading:
+            return
+        self._in_message = False
         if not self._refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Hang up after an answer to a request that is still being sent: nobody reads the rest of it."""
+        super().on_response_complete()
+        unread = self.cycle.response_complete and self.cycle.more_body
+        if unread and not self.transport.is_closing():
+            self._stop_waiting()
+            self._refused = True
+            self._unset_keepalive_if_required()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request as if it had not asked for another protocol; the parser would drop its body."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            self.send_400_response("This is no proxy.")
+            return
+        self._upgrading = False
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in _OF_UPGRADES]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
@@ -84,5 +144,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._refused = True
         if not self.transport.is_closing():
-            self.transport.write(_REFUSED[status])
+            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+                self.transport.write(_REFUSED[status])
             self.transport.close()
+
+
+def _as_told(cycle: RequestResponseCycle) -> None:
+    """Make an answer fit its request: to HTTP/1.0 not in chunks, to half a request the last one."""
+    send, old = cycle.send, cycle.scope["http_version"] == "1.0"
+    plain = early = False
+
+    async def fitting(message: Any) -> None:
+        nonlocal plain, early
+        if message["type"] == "http.response.start":
+            if cycle.more_body and cycle.keep_alive:
+                early, cycle.keep_alive = True, False  # says connection: close
+            if old and all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
+                plain, cycle.chunked_encoding = True, False
+        else:
+            if plain:
+                cycle.expected_content_length = len(message.get("body", b""))
+            if early and cycle.more_body:
+                cycle.keep_alive = True  # the protocol itself closes, once its client has read this
+        await send(message)
+
+    cycle.send = fitting  # type: ignore[method-assign]

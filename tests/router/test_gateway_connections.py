@@ -1,0 +1,75 @@
+"""What a connection may do: trailers without end, bodies nobody reads, upgrades, HTTP/1.0."""
+
+import json
+import socket
+from contextlib import suppress
+
+import pytest
+from router_servers import start_gateway, start_upstream
+
+BODY = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+STREAM = json.dumps({**json.loads(BODY), "stream": True}).encode()
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, bundle_folder):
+    place = tmp_path_factory.mktemp("connections")
+    upstream = start_upstream({"steps": [{"text": "Done."}]}, place)
+    server = start_gateway(place, bundle_folder, upstream.url)
+    yield server
+    code, _, err = server.stop()
+    upstream.stop()
+    assert (code, err) == (0, "")
+
+
+def send(gateway, *pieces):
+    """Send bytes and return all that comes back until the other side hangs up."""
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1])), timeout=10) as client:
+        said = b""
+        with suppress(ConnectionError):  # hung up on while there was more to say
+            for piece in pieces:
+                client.sendall(piece)
+            while piece := client.recv(65536):
+                said += piece
+    return said
+
+
+def test_trailers_are_bounded(gateway) -> None:
+    head = CHAT + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    said = send(gateway, head, *[b"x-%02d: %b\r\n" % (n, b"y" * 996) for n in range(67)])
+    assert said.startswith(b"HTTP/1.1 431 ") or not said
+    few = head.replace(b"host: x", b"host: x\r\nconnection: close") + b"x-a: b\r\n\r\n"
+    assert send(gateway, few).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("length", [b"content-length: 9000000", b"transfer-encoding: chunked"])
+def test_a_body_that_is_too_large_is_refused_and_hung_up_on(gateway, length) -> None:
+    chunk = b"x" * 65_536 if b"length" in length else b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    said = send(gateway, CHAT + length + b"\r\n\r\n", *[chunk] * 30)
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in said
+    assert b"request_too_large" in said
+
+
+def test_upgrades_are_ignored(gateway) -> None:
+    asked = (
+        b"connection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"
+    )
+    head = CHAT + asked + b"content-length: %d\r\n\r\n" % len(BODY)
+    for pieces in ((head + BODY,), (head, BODY), (head[:40], head[40:], BODY[:9], BODY[9:])):
+        said = send(gateway, *pieces)
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"Done." in said
+    assert send(gateway, b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+def test_http_1_0_gets_no_chunks(gateway, body) -> None:
+    head = CHAT.replace(b"1.1", b"1.0") + b"content-length: %d\r\n\r\n" % len(body)
+    answered, _, said = send(gateway, head + body).partition(b"\r\n\r\n")
+    assert b" 200 " in answered
+    assert b"transfer-encoding" not in answered
+    assert b"connection: close" in answered
+    assert said.startswith(b"data: " if body is STREAM else b"{")
+    assert said.endswith(b"data: [DONE]\n\n" if body is STREAM else b"}")
