@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -27,6 +27,18 @@ DEFAULT_CONFIG = Path("samediff.toml")
 PREFIX = "SAMEDIFF_"
 
 
+def _over_0(table: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        if not 0 < (value := getattr(table, name)) < float("inf"):
+            raise ValueError(f"{name}: {value:g} must be over 0")
+
+
+def _at_least_1(table: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        if (value := getattr(table, name)) < 1:
+            raise ValueError(f"{name}: {value} must be 1 or more")
+
+
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the journal goes and how much of a prompt it may keep."""
 
@@ -35,6 +47,11 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     queue: int = 20_000  # records waiting for the disk; more are dropped and counted
     flush_s: float = 1.0  # how long what is handed to the system may wait until it is durable
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be."""
+        _at_least_1(self, "queue")
+        _over_0(self, "flush_s")
+
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long to wait for a provider, in seconds, and how many connections to hold."""
@@ -42,6 +59,11 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     connect_s: float = 10.0
     read_s: float = 600.0  # silence before the head or between two chunks
     connections: int = 512
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be."""
+        _over_0(self, "connect_s", "read_s")
+        _at_least_1(self, "connections")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,6 +91,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     idempotency: IdempotencySettings = IdempotencySettings()
     tools: ToolSettings = ToolSettings()
     hedge: HedgeSettings = HedgeSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be."""
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port: {self.port} must be from 0 (any that is free) to 65535")
+        _over_0(self, "follow_s", "max_body_mib", "client_s")
+        _at_least_1(self, "sessions")
+        if self.grace_s < 0:
+            raise ValueError(f"grace_s: {self.grace_s} must be 0 or more")
 
     @classmethod
     def load(cls, path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -100,11 +131,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         changes = {name: value for name, value in given.items() if value is not None}
         if journal is not None:
             changes["log"] = msgspec.structs.replace(self.log, journal=journal)
-        return msgspec.structs.replace(self, **changes)
+        try:
+            return msgspec.structs.replace(self, **changes)
+        except ValueError as error:
+            raise BadInput(f"--{error}") from error
 
 
 def _meant(said: str, table: type[msgspec.Struct]) -> str:
     """What an unknown field may have been meant to be, or else which there are; "" of other mistakes."""
+    if (bad := re.fullmatch(r"Invalid enum value (.*?)(?: - at `\$\.?(.*)`)?", said)) is not None:
+        return _allowed(bad[2] or "", table)
     found = re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", said)
     if found is None:
         return ""
@@ -116,6 +152,15 @@ def _meant(said: str, table: type[msgspec.Struct]) -> str:
     names = [field.encode_name for field in msgspec.structs.fields(table)]
     near = difflib.get_close_matches(found[1], names, n=1)
     return f"; is it `{near[0]}`?" if near else f"; there are {', '.join(names)}"
+
+
+def _allowed(path: str, table: type[msgspec.Struct]) -> str:
+    """The values that a setting of a few words may have."""
+    kind: Any = table
+    for name in path.split("."):
+        hints = get_type_hints(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else {}
+        kind = hints.get(name)
+    return f"; it may be {', '.join(map(repr, get_args(kind)))}" if get_origin(kind) is Literal else ""
 
 
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -131,7 +176,8 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         try:
             settings = msgspec.convert(plain, Settings, strict=False)
         except msgspec.ValidationError as error:
-            raise BadInput(f"{variable}={environ[variable]!r}: {error}") from error
+            said = f"{error}{_meant(str(error), Settings)}"
+            raise BadInput(f"{variable}={environ[variable]!r}: {said}") from error
     return settings
 
 
