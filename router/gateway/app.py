@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.posted(path, endpoint)
     for path, told in (
         ("/v1/models", pages.models(gateway)),
+        ("/v1/models/{name:path}", pages.model(gateway)),
         ("/healthz", pages.healthz(gateway)),
         ("/readyz", pages.readyz(gateway)),
         ("/metrics", pages.metrics(gateway)),

@@ -137,7 +137,8 @@ def error_response(
 async def not_served(request: Request, error: Exception) -> Response:
     """Answer a path or a method that isn't served, in the dialect of the path."""
     assert isinstance(error, HTTPException)
-    dialect: Dialect = "anthropic_messages" if request.url.path.startswith("/v1/messages") else "openai_chat"
+    anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    dialect: Dialect = "anthropic_messages" if anthropic else "openai_chat"
     said = "nothing is served at this path"
     if request.url.path.startswith(("/v1/responses/", "/v1/conversations")):
         said += ": no answer and no conversation is kept here, only at the provider that has it"
