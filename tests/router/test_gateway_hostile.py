@@ -97,8 +97,9 @@ def test_a_key_of_megabytes_is_read_in_one_pass() -> None:
 
 
 def test_a_large_body_keeps_nobody_waiting(gateway) -> None:
-    parts = b",".join([b'{"type":"text","text":"some words"}'] * 400_000)
-    body = b'{"model":"auto","max_tokens":1,"messages":[{"role":"user","content":[%b]}]}' % parts
+    parts = b",".join([b'{"type":"text","text":"some words"}'] * 80_000)
+    messages = b",".join([b'{"role":"user","content":[%b]}' % parts] * 5)
+    body = b'{"model":"auto","max_tokens":1,"messages":[%b]}' % messages
     answers = []
     slow = threading.Thread(
         target=lambda: answers.append(httpx2.post(f"{gateway.url}/v1/messages", content=body, timeout=60))
