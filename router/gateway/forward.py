@@ -43,7 +43,12 @@ class Forwarded(Passing):
     def __init__(self, upstream: Upstream, exchange: Exchange) -> None:
         super().__init__(exchange)
         self._upstream = upstream
-        self._lead = self  # who answers
+        self._won: Forwarded | None = None  # who answers, where another was asked too
+
+    @property
+    def _lead(self) -> Forwarded:
+        """Who answers; kept as no attribute, since what holds itself is freed late."""
+        return self._won or self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange with upstream until the answer is through or everyone who wants it has left."""
@@ -147,7 +152,7 @@ class Forwarded(Passing):
         mine, theirs = racers
         won = theirs if race.winner is racers[theirs] else mine
         lost = mine if won is theirs else theirs
-        self._lead = racers[won]
+        self._won = racers[won]
         if not lost.done():
             racers[lost]._trace.error_kind = "hedge_lost"
             lost.cancel()

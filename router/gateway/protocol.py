@@ -166,6 +166,8 @@ def _as_told(cycle: RequestResponseCycle) -> None:
                 cycle.expected_content_length = len(message.get("body", b""))
             if early and cycle.more_body:
                 cycle.keep_alive = True  # the protocol itself closes, once its client has read this
+            if not message.get("more_body", False):
+                vars(cycle).pop("send", None)  # or the two would hold each other, and the request with them
         await send(message)
 
     cycle.send = fitting  # type: ignore[method-assign]
