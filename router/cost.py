@@ -10,7 +10,7 @@ from features.cache import CacheRequest, CacheState, Split, read, rules_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from features.cache import CacheRules, Chain
+    from features.cache import CacheRules, Chain, Common
     from features.wire.types import WireRequest
     from router.catalogrows import Deployment
     from router.prices import Rates
@@ -99,7 +99,12 @@ def cache_rules(deployment: Deployment, ts_ms: int, asked: Asked) -> CacheRules 
 
 
 def split_prompt(
-    deployment: Deployment, tokens: float, sent: Sending | None, state: CacheState, ts_ms: int
+    deployment: Deployment,
+    tokens: float,
+    sent: Sending | None,
+    state: CacheState,
+    ts_ms: int,
+    common: Common | None = None,
 ) -> Split:
     """Divide a prompt by what the deployment's cache holds of it; without a `Sending` nothing is known."""
     total = round(tokens)
@@ -107,7 +112,7 @@ def split_prompt(
         ruled = rules_for(deployment.provider, deployment.model, ts_ms) is not None
         return NO_SPLIT._replace(fresh=total, why="not_followed" if ruled else "no_rules")
     rules = cache_rules(deployment, ts_ms, sent.asked)
-    return read(rules, state, sent.to(deployment, total), ts_ms)
+    return read(rules, state, sent.to(deployment, total), ts_ms, common)
 
 
 def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None) -> Cost | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from features.assemble import facts_of, trajectory_of
-from features.cache import CacheState, last_used, rules_digest
-from features.context import TokenRatios, estimate_tokens, next_prompt_tokens
+from features.cache import rules_digest
+from features.context import TokenRatios, next_prompt_tokens
 from features.errors import BadInput
 from features.records import DecisionRecord, OffsetRecord, TypeShare
 from features.vector import featurize_one
@@ -19,7 +19,6 @@ from router import prices
 from router.arms import (
     Judged,
     Learned,
-    Option,
     absent_arms,
     absent_records,
     arm_record,
@@ -32,25 +31,30 @@ from router.arms import (
 )
 from router.catalogrows import BARRED
 from router.certified import held, held_to
-from router.cost import NO_SPLIT, Sending, asked_by, cache_key, sending, split_prompt
-from router.given import CallContext, Given, Session, Unavailable, UnknownModel
+from router.cost import asked_by, sending
+from router.given import CallContext, Given, Unavailable, UnknownModel
+from router.options import Seats, call
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
 
     from features.facts import Facts
     from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
-    from router.catalog import Catalog, Deployment
+    from router.catalog import Catalog
 
 PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
 
 
 class Decider:
-    """Decides with one bundle, catalogue and policy; `environ` says which keys there are (None: all)."""
+    """Decides with one bundle, catalogue and policy; `environ` says which keys there are (None: all).
+
+    Of candidates that can't be called the receipt holds names and why, unless `all_arms`: then they are
+    predicted and priced like the rest, for somebody who asks what a key would buy.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Decider:
         *,
         environ: Mapping[str, str] | None = None,
         ratios: TokenRatios | None = None,
+        all_arms: bool = False,
     ) -> None:
         named = ([policy.candidate] if policy.candidate else []) + list(policy.weights)
         unknown = next((name for name in named if name not in catalog.candidates), None)
@@ -69,7 +74,8 @@ class Decider:
         self.catalog = catalog
         self.policy = policy
         self.ratios = ratios or TokenRatios()
-        self._environ = environ
+        self._seats = Seats(catalog, environ, self.ratios)
+        self._all_arms = all_arms
         self._policy_name, self._policy_digest = policy.name, policy.digest
         self._learned = Learned(bundle.profiles.values())
         self.held = held(policy, bundle.manifest)
@@ -80,21 +86,22 @@ class Decider:
         if target is None:
             raise UnknownModel(self.catalog.why_unknown(request.model, request.dialect))
         session = context.session
+        asked = asked_by(request, control=context.cache_control)
         if target.deployments:
-            names = [reference := target.deployments[0].candidate]
-            deployments: dict[str, Sequence[Deployment]] = {reference: target.deployments}
+            reference = target.deployments[0].candidate
+            seats = {reference: self._seats.at(target.deployments)}
+            facts, embedding = self._read(request, context, reference)
         else:
             names, reference = self._alias(request)
-            deployments = {name: self.catalog.deployments_of(name, request.dialect) for name in names}
-        facts, embedding = self._read(request, context, reference)
-        if not target.deployments and (context.same_dialect or _bound(request, facts)):
-            deployments = {
-                name: [d for d in found if d.dialect == request.dialect]
-                for name, found in deployments.items()
-            }
-        asked = asked_by(request, control=context.cache_control)
+            facts, embedding = self._read(request, context, reference)
+            same = context.same_dialect or _bound(request, facts)
+            seats = {name: self._seats.of(name, request.dialect, same=same) for name in names}
         sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
-        options = [self._option(name, deployments[name], request, context, sent) for name in names]
+        one = call(request, context, sent)
+        options = [
+            self._seats.option(name, found, one, anyway=self._all_arms or name == reference)
+            for name, found in seats.items()
+        ]
         given = Given(
             request_id=context.request_id,
             session_id=context.session_id,
@@ -129,37 +136,6 @@ class Decider:
         own = [self.policy.candidate] if self.policy.candidate else list(self.policy.weights)
         return list(dict.fromkeys((*alias.candidates, *own))), reference
 
-    def _option(
-        self,
-        name: str,
-        deployments: Sequence[Deployment],
-        request: WireRequest,
-        context: CallContext,
-        sent: Sending | None,
-    ) -> Option:
-        if not deployments:
-            return Option(name, None, NO_SPLIT, "dialect")
-        session, headers = context.session, context.headers or {}
-        barred = [d.barred(headers, context.now_ms, self._environ) for d in deployments]
-        at = barred.index(None) if None in barred else 0
-        if barred.count(None) > 1:
-            at = _warmest(deployments, barred, session.cache, context.down)
-        deployment = deployments[at]
-        tokens = self._tokens(deployment.model, request, session if name == session.last_candidate else None)
-        split = split_prompt(deployment, tokens, sent, session.cache, context.now_ms)
-        used = last_used(session.cache, cache_key(deployment))
-        age = None if used is None else max(0.0, float(context.now_ms - used))
-        retried = None if context.retry_rates is None else context.retry_rates.get(deployment.id)
-        excluded = barred[at] or ("service_tier" if _other_tier(deployment, request) else None)
-        return Option(name, deployment, split, excluded, age, retried, session.broken_calls.get(name))
-
-    def _tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
-        """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
-        if session is None or session.last_bytes is None or session.last_tokens is None:
-            return self.ratios.estimate(model, request.body_bytes)
-        ratio = request.body_bytes / max(self.ratios.estimate(model, request.body_bytes), 1e-9)
-        return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
-
     def _read(
         self, request: WireRequest, context: CallContext, reference: str
     ) -> tuple[Facts, np.ndarray | None]:
@@ -168,13 +144,17 @@ class Decider:
         so_far = context.trajectory or trajectory_of(request)
         hidden = request.previous_response_id is not None  # only its last messages are here: turn unknown
         counted = next_prompt_tokens(session.last, so_far.n_assistant_messages, so_far.new_bytes)
+        if counted is None:
+            counted = self._seats.tokens(reference, request, session)
         encoder = self.bundle.encoder
         embedding = None if encoder is None else encoder.encode_pieces(so_far.salient_pieces())
         facts = facts_of(
             request,
             trajectory=None if hidden else so_far,
             cache=_as_floats(session.shared),
-            context_tokens_est=self._tokens(reference, request, session) if counted is None else counted,
+            context_tokens_est=self._seats.tokens(reference, request, session)
+            if counted is None
+            else counted,
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
             is_subagent=session.is_subagent,
@@ -281,30 +261,6 @@ def _constraints(given: Given) -> list[str]:
         "cache_lifetime": given.asked.lifetime,
     }
     return [f"{name}={value}" for name, value in said.items() if value is not None]
-
-
-def _other_tier(deployment: Deployment, request: WireRequest) -> bool:
-    """Tell whether a deployment asks for a tier that its client doesn't want, or that can't be asked for."""
-    if deployment.tier is None:
-        return False
-    own = request.service_tier
-    return deployment.dialect != request.dialect or (own is not None and own != deployment.tier)
-
-
-def _warmest(
-    deployments: Sequence[Deployment],
-    barred: Sequence[str | None],
-    cache: CacheState,
-    down: frozenset[str],
-) -> int:
-    """Which deployment to call: of those that may be, one that isn't down, the one asked last, the first."""
-    callable_ = [n for n, reason in enumerate(barred) if reason is None]
-
-    def order(n: int) -> tuple[bool, float]:
-        used = last_used(cache, cache_key(deployments[n]))
-        return (deployments[n].id in down, 0.0 if used is None else -float(used))
-
-    return min(callable_, key=order)
 
 
 def _situation(given: Given, seed: int) -> Situation:

@@ -46,7 +46,7 @@ def run(question: Question, settings: Settings) -> DecisionRecord:
     The request id is made of the body, so the same file, bundle and time give the same receipt.
     """
     body = _read(question.file)
-    decider = load_decider(settings)
+    decider = load_decider(settings, all_arms=True)
     try:
         dialect = parse_dialect(question.dialect) if question.dialect else detect_dialect(body)
         request = parse_request(dialect, body)
@@ -76,7 +76,7 @@ def _read(file: str) -> bytes:
         raise BadInput(f"{file}: can't be read ({error.strerror})") from error
 
 
-def load_decider(settings: Settings) -> Decider:
+def load_decider(settings: Settings, *, all_arms: bool = False) -> Decider:
     """Load bundle, catalogue, prices and policy; BadInput, one line, when one of them can't be used."""
     prices.use(settings.prices)
     return Decider(
@@ -84,6 +84,7 @@ def load_decider(settings: Settings) -> Decider:
         Catalog.load(settings.catalog)._replace(dialects=settings.dialects),
         parse_policy(settings.policy),
         environ=os.environ,
+        all_arms=all_arms,
     )
 
 

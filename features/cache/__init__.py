@@ -12,7 +12,7 @@ from features.cache.prefixes import (
     shared_prefix,
     tools_seed,
 )
-from features.cache.reading import missed, read, read_all
+from features.cache.reading import Common, in_common, missed, read
 from features.cache.rules import CacheRules, Lifetime, read_rules, rules_digest, rules_for, why_no_rules
 from features.cache.state import after, corrected, last_used
 from features.cache.types import CacheRequest, CacheState, Split, Why
@@ -23,6 +23,7 @@ __all__ = [
     "CacheRules",
     "CacheState",
     "Chain",
+    "Common",
     "Lifetime",
     "PrefixChain",
     "PrefixMemory",
@@ -34,11 +35,11 @@ __all__ = [
     "after",
     "block_hits",
     "corrected",
+    "in_common",
     "last_used",
     "missed",
     "prefix_chain",
     "read",
-    "read_all",
     "read_rules",
     "replay_turns",
     "rules_digest",

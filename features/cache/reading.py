@@ -8,8 +8,7 @@ from features.cache.prefixes import shared_messages
 from features.cache.types import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from features.cache.prefixes import Chain
     from features.cache.rules import CacheRules
     from features.cache.types import CacheRequest, CacheState, Sent, Why
     from features.wire.types import Usage
@@ -32,8 +31,33 @@ class _Found(NamedTuple):
 _NOTHING = _Found(0, 0.0, "cold_start", 0, True, 0, own=False)
 
 
-def read(rules: CacheRules | None, state: CacheState, request: CacheRequest, now_ms: float) -> Split:
-    """Split a prompt by what its cache holds now.
+class Common(NamedTuple):
+    """What a prompt has in common with those sent before; the same for every cache it may go to."""
+
+    shared: tuple[int, ...]  # leading hashes, with each prompt of the state
+    most: int
+    used_ms: dict[str, float]  # cache -> its last use
+
+
+def in_common(state: CacheState, chain: Chain) -> Common | None:
+    """Compare a prompt with all that were sent, once for all candidates; None where one is only counts."""
+    if not chain[0] or not all(sent.hashes for sent in state.sent):
+        return None
+    shared = tuple(shared_messages(chain, (sent.hashes, sent.sizes)) for sent in state.sent)
+    used_ms: dict[str, float] = {}
+    for sent in state.sent:
+        used_ms[sent.key] = max(sent.used_ms, used_ms.get(sent.key, sent.used_ms))
+    return Common(shared, max(shared, default=0), used_ms)
+
+
+def read(
+    rules: CacheRules | None,
+    state: CacheState,
+    request: CacheRequest,
+    now_ms: float,
+    common: Common | None = None,
+) -> Split:
+    """Split a prompt by what its cache holds now; `common` is `in_common` of the two, where it is at hand.
 
     Of several readable prompts the longest is read. The cause is that of the longest prompt in common,
     another model's only where that has more than twice as much as this cache was ever sent.
@@ -45,21 +69,14 @@ def read(rules: CacheRules | None, state: CacheState, request: CacheRequest, now
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "below_floor")
     if request.marks == () and not rules.automatic:
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
-    found, longest = best_found(rules, state, request, now_ms)
-    hit = found.alive * hit_rate(rules, state, request.key)
+    found, longest = best_found(rules, state, request, now_ms, common)
+    hit = found.alive and found.alive * hit_rate(rules, state, request.key)
     read_tokens = found.reach if hit > 0 else 0
     sure = rules.certainty * (hit if read_tokens else 1.0)
     sure *= 1.0 if request.hashes else BY_COUNTS
     sure *= MARKS_UNSEEN if request.marks is None and not rules.automatic else 1.0
     why, lost = _cause(found, longest, read_tokens, total)
     return _billed(rules, request, read_tokens, hit, sure, lost, why)
-
-
-def read_all(
-    rules: Iterable[CacheRules | None], state: CacheState, requests: Iterable[CacheRequest], now_ms: float
-) -> list[Split]:
-    """`read` for every candidate of one decision, in their order."""
-    return [read(own, state, request, now_ms) for own, request in zip(rules, requests, strict=True)]
 
 
 def hit_rate(rules: CacheRules, state: CacheState, key: str) -> float:
@@ -80,14 +97,17 @@ def missed(split: Split, usage: Usage) -> int:
 
 
 def best_found(
-    rules: CacheRules, state: CacheState, request: CacheRequest, now_ms: float
+    rules: CacheRules, state: CacheState, request: CacheRequest, now_ms: float, common: Common | None = None
 ) -> tuple[_Found, _Found]:
     """Look through what was sent: what can be read, and what is longest, readable or not."""
+    if common is not None and request.key not in common.used_ms:
+        return _NOTHING, _elsewhere(_tokens_at(request, common.most))
     best = longest = _NOTHING
-    for sent in reversed(state.sent):
+    for at in range(len(state.sent) - 1, -1, -1):
+        sent = state.sent[at]
         if sent.key != request.key and not sent.hashes and sent is not state.sent[-1]:
             continue  # of counts the last prompt speaks
-        found = _found(rules, sent, request, now_ms)
+        found = _found(rules, sent, request, now_ms, None if common is None else common.shared[at])
         if found.reach * found.alive > best.reach * best.alive:
             best = found
         if _length(found) > _length(longest):
@@ -95,15 +115,22 @@ def best_found(
     return best, longest
 
 
+def _elsewhere(shared: int) -> _Found:
+    """What a prompt that was sent to another cache has of this one."""
+    return _Found(0, 0.0, "switched", shared, True, 0, own=False) if shared else _NOTHING
+
+
 def _length(found: _Found) -> tuple[int, bool]:
     return found.shared * (2 if found.own else 1), found.own
 
 
-def _found(rules: CacheRules, sent: Sent, request: CacheRequest, now_ms: float) -> _Found:
-    """What one prompt that was sent holds of this one."""
-    shared, n, whole = shared_tokens(rules, sent, request)
+def _found(
+    rules: CacheRules, sent: Sent, request: CacheRequest, now_ms: float, n: int | None = None
+) -> _Found:
+    """What one prompt that was sent holds of this one; `n`: its leading hashes, where they were counted."""
+    shared, n, whole = shared_tokens(rules, sent, request, n)
     if sent.key != request.key:
-        return _Found(0, 0.0, "switched", shared, whole, 0, own=False) if shared else _NOTHING
+        return _elsewhere(shared)
     reach, alive = 0, 0.0
     why: Why = "warm"
     if not shared:
@@ -140,8 +167,12 @@ def _reach(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int, n:
     return reach - reach % rules.block_tokens, used_ms
 
 
-def shared_tokens(rules: CacheRules, sent: Sent, request: CacheRequest) -> tuple[int, int, bool]:
-    """Tokens and hashes in common, and whether all that was sent is in this prompt."""
+def shared_tokens(
+    rules: CacheRules, sent: Sent, request: CacheRequest, n: int | None = None
+) -> tuple[int, int, bool]:
+    """Tokens and hashes in common (`n`, where counted), and whether all that was sent is in this prompt."""
+    if n is not None:
+        return _tokens_at(request, n), n, n == len(sent.hashes)
     if sent.key != request.key and not (request.hashes and sent.hashes):
         return min(sent.tokens, request.tokens), 0, True  # counted by another tokenizer: nobody can tell
     if request.hashes and sent.hashes:

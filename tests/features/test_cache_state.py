@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from features.cache import CacheRequest, CacheState, after, missed, read, read_all, read_rules, rules_for
+from features.cache import CacheRequest, CacheState, after, in_common, missed, read, read_rules, rules_for
 from features.cache.reading import hit_rate
 from features.wire.types import Usage
 
@@ -72,7 +72,8 @@ def test_reads_writes_and_fresh_are_the_prompt(rules, rows) -> None:
         assert split.read % rules.block_tokens == 0
         if request.tokens < rules.floor_tokens or (request.marks == () and not rules.automatic):
             assert split.fresh == request.tokens
-        assert read_all([rules, None], state, [request, request], now)[0] == split
+        common = in_common(state, (request.hashes, request.sizes))
+        assert read(rules, state, request, now, common) == split
 
 
 @settings(max_examples=100, deadline=None)

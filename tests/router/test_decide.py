@@ -219,6 +219,26 @@ def test_without_its_key_a_seller_is_not_called(bundle, catalog) -> None:
         keyless.decide(chat("glm-5"), context())
 
 
+@pytest.mark.parametrize("all_arms", [False, True])
+def test_who_cannot_be_called_is_named_and_described_only_when_asked_for(bundle, catalog, all_arms) -> None:
+    keys = {"OPENAI_API_KEY": "made-up"}
+    policy = parse_policy("learned:max_loss=1")
+    receipt = (decider := Decider(bundle, catalog, policy, environ=keys, all_arms=all_arms)).decide(
+        chat(), context()
+    )
+    keyless, called = arm(receipt, "glm-5"), arm(receipt, "gpt-5.4")
+    assert (keyless.excluded_by, keyless.eligible, keyless.propensity) == ("no_key", False, 0.0)
+    assert [keyless.deployment is None, keyless.p_success is None, keyless.cost_usd is None] == [
+        not all_arms
+    ] * 3
+    assert called.p_success is not None and called.cost_usd is not None
+    everybody = Decider(bundle, catalog, policy, environ=keys, all_arms=not all_arms).decide(
+        chat(), context()
+    )
+    assert everybody.chosen == receipt.chosen
+    assert msgspec.json.encode(recompute(receipt, decider)) == msgspec.json.encode(receipt)
+
+
 def test_expected_costs_are_those_of_the_tier_asked_for(decider) -> None:
     costs = {
         tier: arm(decider.decide(chat(service_tier=tier), context()), "gpt-5.4").cost_usd

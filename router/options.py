@@ -1,0 +1,135 @@
+"""The candidates a request could go to: where each would be called, and what that cache holds of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from features.cache import Common, in_common, last_used
+from features.context import TokenRatios, estimate_tokens
+from router.arms import Option
+from router.catalogrows import RESIDENCY_HEADER
+from router.cost import NO_SPLIT, Sending, cache_key, split_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from features.wire.types import Dialect, WireRequest
+    from router.catalog import Catalog, Deployment
+    from router.catalogrows import Barred
+    from router.given import CallContext, Session
+
+
+class Seat(NamedTuple):
+    """A deployment with what is the same of it for every request."""
+
+    deployment: Deployment
+    cache: str  # key of its cache
+    free: bool  # neither its tenants, nor its dates, nor a key that is missing keep anybody from it
+
+
+class Call(NamedTuple):
+    """A request as every candidate sees it."""
+
+    request: WireRequest
+    context: CallContext
+    sent: Sending | None
+    common: Common | None  # with what was sent before; None: not counted
+
+    def last_used(self, cache: str) -> float | None:
+        """When a cache was last used (ms), by what the session remembers; None if it wasn't."""
+        if self.common is not None:
+            return self.common.used_ms.get(cache)
+        return last_used(self.context.session.cache, cache)
+
+
+def call(request: WireRequest, context: CallContext, sent: Sending | None) -> Call:
+    """A request with what all its candidates have in common."""
+    session = context.session
+    common = None if session.chain is None else in_common(session.cache, session.chain)
+    return Call(request, context, sent, common)
+
+
+class Seats:
+    """Where a catalogue's candidates can be called; `environ` says which keys there are (None: all)."""
+
+    def __init__(self, catalog: Catalog, environ: Mapping[str, str] | None, ratios: TokenRatios) -> None:
+        self._catalog = catalog
+        self._environ = None if environ is None else dict(environ)  # os.environ decodes at every look
+        self._ratios = ratios
+        self._found: dict[tuple[str, Dialect], list[Seat]] = {}  # as many as candidates × dialects
+
+    def of(self, candidate: str, dialect: Dialect, *, same: bool) -> list[Seat]:
+        """Where a candidate of the catalogue can be called from a dialect, or in the `same` alone."""
+        key = (candidate, dialect)
+        if key not in self._found:
+            self._found[key] = self.at(self._catalog.deployments_of(candidate, dialect))
+        found = self._found[key]
+        return [seat for seat in found if seat.deployment.dialect == dialect] if same else found
+
+    def at(self, deployments: Sequence[Deployment]) -> list[Seat]:
+        """Seats at given deployments."""
+        return [Seat(d, cache_key(d), self._free(d)) for d in deployments]
+
+    def _free(self, deployment: Deployment) -> bool:
+        unbounded = deployment.tenants is None and deployment.since is None and deployment.until is None
+        return unbounded and (self._environ is None or deployment.reachable(self._environ))
+
+    def option(self, candidate: str, seats: Sequence[Seat], asked: Call, *, anyway: bool) -> Option:
+        """A candidate where it would be called now; one that can't be is described only if it is `anyway`."""
+        if not seats:
+            return Option(candidate, None, NO_SPLIT, "dialect")
+        context, session = asked.context, asked.context.session
+        barred = [self._barred(seat, context) for seat in seats]
+        at = barred.index(None) if None in barred else 0
+        if barred[at] is not None and not anyway:
+            return Option(candidate, None, NO_SPLIT, barred[at])
+        if barred.count(None) > 1:
+            at = _warmest(seats, barred, asked)
+        deployment, cache, _ = seats[at]
+        tokens = self.tokens(
+            deployment.model, asked.request, session if candidate == session.last_candidate else None
+        )
+        split = split_prompt(deployment, tokens, asked.sent, session.cache, context.now_ms, asked.common)
+        used = asked.last_used(cache)
+        return Option(
+            candidate,
+            deployment,
+            split,
+            barred[at] or ("service_tier" if _other_tier(deployment, asked.request) else None),
+            None if used is None else max(0.0, float(context.now_ms - used)),
+            None if context.retry_rates is None else context.retry_rates.get(deployment.id),
+            session.broken_calls.get(candidate),
+        )
+
+    def _barred(self, seat: Seat, context: CallContext) -> Barred | None:
+        headers = context.headers or {}
+        if seat.free and not headers.get(RESIDENCY_HEADER):
+            return None
+        return seat.deployment.barred(headers, context.now_ms, self._environ)
+
+    def tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
+        """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
+        estimate = self._ratios.estimate(model, request.body_bytes)
+        if session is None or session.last_bytes is None or session.last_tokens is None:
+            return estimate
+        ratio = request.body_bytes / max(estimate, 1e-9)
+        return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
+
+
+def _other_tier(deployment: Deployment, request: WireRequest) -> bool:
+    """Tell whether a deployment asks for a tier that its client doesn't want, or that can't be asked for."""
+    if deployment.tier is None:
+        return False
+    own = request.service_tier
+    return deployment.dialect != request.dialect or (own is not None and own != deployment.tier)
+
+
+def _warmest(seats: Sequence[Seat], barred: Sequence[str | None], asked: Call) -> int:
+    """Which deployment to call: of those that may be, one that isn't down, the one asked last, the first."""
+    callable_ = [n for n, reason in enumerate(barred) if reason is None]
+
+    def order(n: int) -> tuple[bool, float]:
+        used = asked.last_used(seats[n].cache)
+        return (seats[n].deployment.id in asked.context.down, 0.0 if used is None else -used)
+
+    return min(callable_, key=order)
