@@ -166,8 +166,13 @@ def test_the_reference_is_asked_anew_where_its_answer_was_not_kept(tmp_path, pro
         ("self", 3),
         ("candidate", 3),
     ]
-    against = [json.loads(detail)["against"] for detail in _outcomes(tmp_path)["detail"]]
-    assert sorted(against) == ["fresh"] * 4 + ["logged"] * 2
+    labels = _outcomes(tmp_path)
+    against = [json.loads(detail)["against"] for detail in labels["detail"]]
+    assert sorted(against) == ["fresh"] * 4 + ["logged"] * 2 + ["nothing"]
+    assert result["pairs"] == 6
+    (anew,) = labels.filter(pl.col("candidate") == REFERENCE, pl.col("reference") == FAR).to_dicts()
+    assert (anew["request_id"], anew["level"], anew["value"]) == ("r1", "unknown", None)
+    assert anew["sampling_probability"] == 1.0  # so that its tests can be weighed, whenever they are run
 
 
 def test_every_dialect_can_be_asked(tmp_path):

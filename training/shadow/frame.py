@@ -77,6 +77,7 @@ class Found(NamedTuple):
     dialect: Dialect
     calls: list[PlannedCall]
     logged: bool
+    answered_by: str | None
     logged_model: str | None
     logged_tokens: int | None
     worst_usd: Decimal
@@ -171,6 +172,7 @@ class Surveyor:
             dialect=row["dialect"],
             calls=calls,
             logged=usable,
+            answered_by=row["candidate"],
             logged_model=logged[0] if logged else None,
             logged_tokens=logged[1] if logged else None,
             worst_usd=total,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from training.shadow.ledger import Item, Ledger, PlannedCall, Sent, Settled
 
 CHUNK = 64  # logged answers read at a time
+_ANEW = Verdict(level="unknown", reason="the reference's own answer, which others are held against")
 _STATUS: dict[str, Status] = {
     "ok": "ok",
     "truncated": "truncated",
@@ -45,7 +46,7 @@ class Pair(NamedTuple):
     call: str
     verdict: Verdict
     chance: float | None
-    against: str  # "logged" or "fresh": the reference's answer
+    against: str  # "logged" or "fresh": the reference's answer; "nothing" where it is that one itself
     settled: Settled
 
 
@@ -54,6 +55,7 @@ class Judged(NamedTuple):
 
     pairs: list[Pair]
     threshold: float
+    anew: list[Pair]  # the reference's answers where another had answered: held against nothing, but asked
 
 
 def stopping_rank(ledger: Ledger) -> float:
@@ -71,6 +73,7 @@ def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
     """Judge every pair of answers that came back whole."""
     threshold = stopping_rank(ledger)
     pairs: list[Pair] = []
+    anew: list[Pair] = []
     asked = [item for item in ledger.items if item.rank <= threshold or ledger.began(item)]
     for start in range(0, len(asked), CHUNK):
         chunk = asked[start : start + CHUNK]
@@ -78,14 +81,16 @@ def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
         for item in chunk:
             row = rows.get(item.request_id)
             kept = None if row is None else logged_answer(row["response_text"], row["tools_called"])
-            pairs += _pairs(ledger, item, kept, threshold)
-    return Judged(pairs, threshold)
+            for pair in _pairs(ledger, item, kept, threshold):
+                (anew if pair.planned.role == "reference" else pairs).append(pair)
+    return Judged(pairs, threshold, anew)
 
 
 def _pairs(ledger: Ledger, item: Item, kept: Answer | None, threshold: float) -> Iterator[Pair]:
     assert ledger.plan is not None
     run = ledger.plan.run
     reference = kept
+    known = chance(item.size, threshold) if item.rank < threshold else None
     for planned in item.calls:
         name = call_name(run, item, planned)
         settled = ledger.result(name)
@@ -94,12 +99,12 @@ def _pairs(ledger: Ledger, item: Item, kept: Answer | None, threshold: float) ->
         fresh = Answer(settled.calls, settled.text) if settled.status == "ok" else None
         if planned.role == "reference":
             reference = fresh
+            if item.answered_by not in (None, planned.candidate):
+                yield Pair(item, planned, name, _ANEW, known, "nothing", settled)
         elif reference is not None:
-            known = chance(item.size, threshold) if item.rank < threshold else None
-            if known is not None and planned.role == "self":
-                known *= ledger.plan.self_share
+            asked = known if known is None or planned.role != "self" else known * ledger.plan.self_share
             against = "logged" if kept is not None else "fresh"
-            yield Pair(item, planned, name, compare(reference, fresh), known, against, settled)
+            yield Pair(item, planned, name, compare(reference, fresh), asked, against, settled)
 
 
 def compare(reference: Answer, other: Answer | None) -> Verdict:
@@ -116,23 +121,33 @@ def compare(reference: Answer, other: Answer | None) -> Verdict:
 
 def outcomes(ledger: Ledger, judged: Judged, now_ms: int) -> Iterator[OutcomeRecord]:
     """Labels: about the logged request and the candidate named. What isn't the same has no value."""
-    assert ledger.plan is not None
-    for pair in judged.pairs:
+    plan = ledger.plan
+    assert plan is not None
+    for pair in (*judged.pairs, *judged.anew):
         sent = ledger.sent[pair.call, pair.settled.attempt]
-        yield OutcomeRecord(
-            outcome_id=xxh128(f"outcome\0{pair.call}"),
-            ts_ms=sent.ts_ms,
-            recorded_ms=now_ms,
-            source="shadow",
-            request_id=pair.item.request_id,
-            session_id=pair.item.session_id,
-            candidate=pair.planned.candidate,
-            reference=ledger.plan.reference,
-            level=pair.verdict.level,
-            value=1.0 if pair.verdict.same else None,
-            sampling_probability=pair.chance,
-            detail=written(_detail(ledger.plan.run, pair)),
-        )
+        yield outcome_of(plan.run, pair, sent, plan.reference, now_ms)
+
+
+def outcome_of(run: str, pair: Pair, sent: Sent, reference: str, now_ms: int) -> OutcomeRecord:
+    """What the log keeps of a pair.
+
+    The reference's own answer names whoever had answered, so that what its tests say later finds its chance.
+    """
+    itself = pair.planned.role == "reference"
+    return OutcomeRecord(
+        outcome_id=xxh128(f"outcome\0{pair.call}"),
+        ts_ms=sent.ts_ms,
+        recorded_ms=now_ms,
+        source="shadow",
+        request_id=pair.item.request_id,
+        session_id=pair.item.session_id,
+        candidate=pair.planned.candidate,
+        reference=pair.item.answered_by if itself else reference,
+        level=pair.verdict.level,
+        value=1.0 if pair.verdict.same else None,
+        sampling_probability=pair.chance,
+        detail=written(_detail(run, pair)),
+    )
 
 
 def _detail(run: str, pair: Pair) -> dict[str, object]:
@@ -158,7 +173,7 @@ def request_records(ledger: Ledger, catalog: Catalog) -> Iterator[RequestRecord]
     answers = _answers(ledger)
     for key, sent in ledger.sent.items():
         settled = ledger.settled.get(key)
-        made = _record(ledger.plan.run, sent, settled, catalog, sessions[sent.request_id])
+        made = record_of(ledger.plan.run, sent, settled, catalog, sessions[sent.request_id])
         if settled is not None and settled.status == "ok":
             by_candidate = answers.get(sent.request_id, {})
             others = [parts for name, parts in by_candidate.items() if name != sent.candidate]
@@ -182,9 +197,10 @@ def _parts(settled: Settled) -> list[Part]:
     return calls or [Part(kind="text", text=settled.text)]
 
 
-def _record(
+def record_of(
     run: str, sent: Sent, settled: Settled | None, catalog: Catalog, session_id: str
 ) -> RequestRecord:
+    """A call that was sent about a session's request, as the log keeps calls."""
     deployment = catalog.deployments.get(sent.deployment)
     usage = (settled.usage if settled else None) or Usage()
     counted = settled.counted if settled else "reservation"

@@ -45,6 +45,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="i
     traffic: int = 1  # logged requests with this very body
     calls: list[PlannedCall]
     logged: bool = False  # the logged answer stands for the reference's
+    answered_by: str | None = None  # who had answered, by the log
     logged_model: str | None = None
     logged_tokens: int | None = None  # of its prompt, by the provider's count
 

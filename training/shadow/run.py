@@ -150,6 +150,7 @@ def _plan(ledger: Ledger, frame: Frame, aim: Aim, run_name: str) -> None:
             traffic=frame.traffic[n],
             calls=found.calls,
             logged=found.logged,
+            answered_by=found.answered_by,
             logged_model=found.logged_model,
             logged_tokens=found.logged_tokens,
         )
