@@ -231,7 +231,8 @@ def test_who_cannot_be_called_is_named_and_described_only_when_asked_for(bundle,
     assert [keyless.deployment is None, keyless.p_success is None, keyless.cost_usd is None] == [
         not all_arms
     ] * 3
-    assert called.p_success is not None and called.cost_usd is not None
+    assert called.p_success is not None
+    assert called.cost_usd is not None
     everybody = Decider(bundle, catalog, policy, environ=keys, all_arms=not all_arms).decide(
         chat(), context()
     )
