@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -171,8 +172,9 @@ def judged(
     """
     columns = ([None if x != x else x for x in column.tolist()] for column in beliefs)  # NaN is unknown
     believed = list(zip(*columns, strict=True))
+    lifetime = given.asked.lifetime
     prospects = [
-        _prospect(quoted, given, p, output, turns)
+        _prospect(quoted, lifetime, p, output, turns)
         for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True)
     ]
     ahead = outlooks(prospects, given.last_candidate, given.reference)
@@ -191,15 +193,12 @@ def judged(
 
 
 def _prospect(
-    quoted: Quote, given: Given, p: float | None, output: float | None, turns: float | None
+    quoted: Quote, lifetime: str | None, p: float | None, output: float | None, turns: float | None
 ) -> Prospect:
     """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    option, split = quoted.option, quoted.option.split
+    candidate, _, split, _, age_ms, retry_rate, _ = quoted.option
     rates = prices.step(quoted.ladder, length_ahead(split.tokens, turns))
-    lifetime, age_ms = given.asked.lifetime, option.age_ms
-    return Prospect(
-        option.candidate, rates, quoted.rules, lifetime, split, age_ms, output, turns, p, option.retry_rate
-    )
+    return Prospect(candidate, rates, quoted.rules, lifetime, split, age_ms, output, turns, p, retry_rate)
 
 
 def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
@@ -280,14 +279,11 @@ def split_of(arm: ArmRecord) -> Split:
 
 
 def absent_records(options: list[Option]) -> list[ArmRecord]:
-    """Write down the candidates that aren't deployed in the request's dialect."""
-    return [
-        ArmRecord(candidate=o.candidate, eligible=False, excluded_by=o.excluded_by)
-        for o in options
-        if o.deployment is None
-    ]
+    """Write down the candidates that can't be called: their names and why."""
+    return [absent_record(o.candidate, o.excluded_by) for o in options if o.deployment is None]
 
 
-def absent_arms(options: list[Option]) -> list[Arm]:
-    """The candidates that aren't deployed in the request's dialect, as the policy sees them."""
-    return [Arm(o.candidate, o.excluded_by, None, None, None, False) for o in options if o.deployment is None]
+@lru_cache(maxsize=REMEMBERED)
+def absent_record(candidate: str, excluded_by: str | None) -> ArmRecord:
+    """The record of a candidate that can't be called."""
+    return ArmRecord(candidate=candidate, eligible=False, excluded_by=excluded_by)

@@ -19,7 +19,6 @@ from router import prices
 from router.arms import (
     Judged,
     Learned,
-    absent_arms,
     absent_records,
     arm_record,
     held_against,
@@ -89,7 +88,7 @@ class Decider:
         asked = asked_by(request, control=context.cache_control)
         if target.deployments:
             reference = target.deployments[0].candidate
-            seats = {reference: self._seats.at(target.deployments)}
+            seats = {reference: self._seats.at(reference, target.deployments)}
             facts, embedding = self._read(request, context, reference)
         else:
             names, reference = self._alias(request)
@@ -181,8 +180,7 @@ class Decider:
         if given.pinned:
             choice = _as_asked(given)
         else:
-            weighing = [weighed(arm) for arm in arms] + absent_arms(given.options)
-            choice = self._chosen(weighing, views, given, seed)
+            choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))

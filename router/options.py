@@ -49,6 +49,13 @@ def call(request: WireRequest, context: CallContext, sent: Sending | None) -> Ca
     return Call(request, context, sent, common)
 
 
+class Found(NamedTuple):
+    """Where a candidate can be called from one dialect; `absent` where nowhere, whatever the request says."""
+
+    seats: Sequence[Seat]
+    absent: Option | None = None
+
+
 class Seats:
     """Where a catalogue's candidates can be called; `environ` says which keys there are (None: all)."""
 
@@ -56,28 +63,37 @@ class Seats:
         self._catalog = catalog
         self._environ = None if environ is None else dict(environ)  # os.environ decodes at every look
         self._ratios = ratios
-        self._found: dict[tuple[str, Dialect], list[Seat]] = {}  # as many as candidates × dialects
+        self._found: dict[tuple[str, Dialect, bool], Found] = {}  # as many as candidates × dialects × 2
 
-    def of(self, candidate: str, dialect: Dialect, *, same: bool) -> list[Seat]:
+    def of(self, candidate: str, dialect: Dialect, *, same: bool) -> Found:
         """Where a candidate of the catalogue can be called from a dialect, or in the `same` alone."""
-        key = (candidate, dialect)
-        if key not in self._found:
-            self._found[key] = self.at(self._catalog.deployments_of(candidate, dialect))
-        found = self._found[key]
-        return [seat for seat in found if seat.deployment.dialect == dialect] if same else found
+        key = (candidate, dialect, same)
+        found = self._found.get(key)
+        if found is None:
+            reached = self._catalog.deployments_of(candidate, dialect)
+            found = self.at(candidate, [d for d in reached if not same or d.dialect == dialect])
+            self._found[key] = found
+        return found
 
-    def at(self, deployments: Sequence[Deployment]) -> list[Seat]:
-        """Seats at given deployments."""
-        return [Seat(d, cache_key(d), self._free(d)) for d in deployments]
+    def at(self, candidate: str, deployments: Sequence[Deployment]) -> Found:
+        """A candidate at given deployments."""
+        seats = [Seat(d, cache_key(d), self._free(d)) for d in deployments]
+        if not seats:
+            return Found((), Option(candidate, None, NO_SPLIT, "dialect"))
+        keyless = all(_unbounded(d) and not self._reachable(d) for d in deployments)
+        return Found(seats, Option(candidate, None, NO_SPLIT, "no_key") if keyless else None)
 
     def _free(self, deployment: Deployment) -> bool:
-        unbounded = deployment.tenants is None and deployment.since is None and deployment.until is None
-        return unbounded and (self._environ is None or deployment.reachable(self._environ))
+        return _unbounded(deployment) and self._reachable(deployment)
 
-    def option(self, candidate: str, seats: Sequence[Seat], asked: Call, *, anyway: bool) -> Option:
+    def _reachable(self, deployment: Deployment) -> bool:
+        return self._environ is None or deployment.reachable(self._environ)
+
+    def option(self, candidate: str, found: Found, asked: Call, *, anyway: bool) -> Option:
         """A candidate where it would be called now; one that can't be is described only if it is `anyway`."""
-        if not seats:
-            return Option(candidate, None, NO_SPLIT, "dialect")
+        seats, absent = found
+        if absent is not None and not (anyway and seats):
+            return absent
         context, session = asked.context, asked.context.session
         barred = [self._barred(seat, context) for seat in seats]
         at = barred.index(None) if None in barred else 0
@@ -114,6 +130,11 @@ class Seats:
             return estimate
         ratio = request.body_bytes / max(estimate, 1e-9)
         return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
+
+
+def _unbounded(deployment: Deployment) -> bool:
+    """Whether it is for everybody and at any time."""
+    return deployment.tenants is None and deployment.since is None and deployment.until is None
 
 
 def _other_tier(deployment: Deployment, request: WireRequest) -> bool:

@@ -105,14 +105,13 @@ def _ahead(arm: Prospect, turn: Decimal, menu: _Menu) -> Outlook:
     if menu.retried and arm.retry_rate is not None:
         again = arm.retry_rate / max(1.0 - arm.retry_rate, 0.1)  # retries of retries, ten at most
         retry = _times(again * (1.0 + turns), turn)
-    ahead = Outlook(later, extra, None, redo, retry)
     if menu.left is None:
-        return ahead
+        return Outlook(later, extra, None, redo, retry)
     if menu.left is arm:
-        return ahead._replace(back=_NOTHING, p_back=0.0)
+        return Outlook(later, extra, _NOTHING, redo, retry, 0.0)
     p_back = 1.0 if arm.p_success is None else 1.0 - arm.p_success
     back_ms = None if arm.turns_left is None else (arm.turns_left + 1) * TURN_MS
-    return ahead._replace(back=_back(menu, p_back, back_ms), p_back=p_back, back_ms=back_ms)
+    return Outlook(later, extra, _back(menu, p_back, back_ms), redo, retry, p_back, back_ms)
 
 
 def warm_turn(arm: Prospect) -> Decimal | None:
