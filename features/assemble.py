@@ -5,23 +5,21 @@ Serving and the log readers both call `facts_of`, so a feature means the same in
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from features.facts import Facts
 from features.names import EFFORTS
 from features.sessionkind import call_facts, client_of, kind_of
 from features.textfacts import text_facts
-from features.tools import NAME_CHARS, is_mcp, tool_kind
-from features.toolschema import schema_facts
+from features.toolschema import offered_facts
 from features.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from features.wire.types import Tool, WireRequest
-
-_OFFERED = ("read", "search", "edit", "shell", "web", "plan", "agent")
+    from features.wire.types import WireRequest
 
 
 def trajectory_of(request: WireRequest) -> Trajectory:
@@ -61,47 +59,32 @@ def facts_of(
     limit = request.max_output_tokens
     said, salient = headers or {}, so_far.salient_pieces()
     kind = kind_of(request, so_far.marks, said, is_subagent=is_subagent)
-    return Facts(
-        body_bytes=float(request.body_bytes),
-        n_messages=float(so_far.n_messages - so_far.n_system_messages),
-        n_user_messages=float(so_far.n_user_messages),
-        n_assistant_messages=float(so_far.n_assistant_messages),
-        system_bytes=float(so_far.system_bytes),
-        last_user_bytes=float(so_far.last_user_bytes),
-        stream=float(request.stream),
-        max_output_tokens=None if limit is None else float(limit),
-        tool_choice_forced=float(request.tool_choice in ("required", "named")),
-        thinking=None if request.thinking is None else float(request.thinking),
-        effort=EFFORTS.get(request.effort or ""),
-        json_schema=float(request.json_schema),
-        n_images=float(so_far.n_images),
-        cache_markers=float(request.cache_markers),
-        provider_bound=float(so_far.signed or request.kept or request.previous_response_id is not None),
-        **_offered(request.tools),
-        **schema_facts(request.tools, *salient),
+    facts = {
+        "body_bytes": float(request.body_bytes),
+        "n_messages": float(so_far.n_messages - so_far.n_system_messages),
+        "n_user_messages": float(so_far.n_user_messages),
+        "n_assistant_messages": float(so_far.n_assistant_messages),
+        "system_bytes": float(so_far.system_bytes),
+        "last_user_bytes": float(so_far.last_user_bytes),
+        "stream": float(request.stream),
+        "max_output_tokens": None if limit is None else float(limit),
+        "tool_choice_forced": float(request.tool_choice in ("required", "named")),
+        "thinking": None if request.thinking is None else float(request.thinking),
+        "effort": EFFORTS.get(request.effort or ""),
+        "json_schema": float(request.json_schema),
+        "n_images": float(so_far.n_images),
+        "cache_markers": float(request.cache_markers),
+        "provider_bound": float(so_far.signed or request.kept or request.previous_response_id is not None),
+        **offered_facts(request.tools, *salient),
         **call_facts(client_of(said, so_far.marks), kind),
-        context_tokens_est=context_tokens_est,
-        context_tokens_last=context_tokens_last,
-        cache_shared_bytes=shared,
-        cache_shared_share=share,
-        cache_age_ms=age,
-        turn=None if turn is None else float(turn),
-        is_subagent=None if is_subagent is None else float(is_subagent),
+        "context_tokens_est": context_tokens_est,
+        "context_tokens_last": context_tokens_last,
+        "cache_shared_bytes": shared,
+        "cache_shared_share": share,
+        "cache_age_ms": age,
+        "turn": None if turn is None else float(turn),
+        "is_subagent": None if is_subagent is None else float(is_subagent),
         **so_far.facts(),
         **text_facts(*salient),
-    )
-
-
-def _offered(tools: Sequence[Tool]) -> dict[str, float]:
-    """The tools offered, by kind; those of MCP servers are counted apart."""
-    return {
-        "n_tools": float(len(tools)),
-        "tools_bytes": float(sum(tool.bytes for tool in tools)),
-        **_kinds(tuple(tool.name[:NAME_CHARS] for tool in tools)),
     }
-
-
-@lru_cache(maxsize=512)  # an agent's tools seldom change
-def _kinds(names: tuple[str, ...]) -> dict[str, float]:
-    kinds = ["mcp" if is_mcp(name) else tool_kind(name) for name in names]
-    return {f"tools_{kind}": float(kinds.count(kind)) for kind in ("mcp", *_OFFERED)}
+    return msgspec.convert(facts, Facts)  # a hundred keyword arguments cost five times as much

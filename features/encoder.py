@@ -7,6 +7,7 @@ and either `matrix.npy` with `scale.npy` or `model.onnx`. `training/encoder` mak
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -113,7 +114,7 @@ def _read_vocab(folder: Path) -> list[str]:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     """Scale to length 1 in float64, round to float32; zeros stay zeros."""
-    length = float(np.sqrt(np.dot(vector, vector)))
+    length = math.sqrt(np.dot(vector, vector))
     unit: np.ndarray = (vector / length if length > 0.0 else vector).astype(np.float32)
     return unit
 

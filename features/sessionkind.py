@@ -7,6 +7,7 @@ is only searched for them, never kept.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from features.tools import tool_kind
@@ -34,6 +35,7 @@ CLIENTS: tuple[Client, ...] = get_args(Client)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _HEAD = 1_500  # characters of a system text's head that are searched
+_KEPT = 256  # user agents remembered, and pairs of client and kind
 _ASKED = 1_200  # characters of the head and of the tail of what is asked
 
 # In the user agent, in lower case.
@@ -154,8 +156,16 @@ def _named(lower: str) -> Kind | None:
 
 def client_of(headers: Mapping[str, str], marks: Marks) -> Client | None:
     """Which client calls: by its user agent or originator, else by its system text; None unknown."""
-    said = f"{headers.get('user-agent', '')} {headers.get('originator', '')}"[:200].lower()
-    return next((name for mark, name in _AGENTS if mark in said), None) or marks.client
+    agent, originator = headers.get("user-agent", ""), headers.get("originator", "")
+    if not (agent or originator):
+        return marks.client
+    return _agent(f"{agent} {originator}"[:200]) or marks.client
+
+
+@lru_cache(maxsize=_KEPT)
+def _agent(said: str) -> Client | None:
+    lower = said.lower()
+    return next((name for mark, name in _AGENTS if mark in lower), None)
 
 
 def kind_of(
@@ -175,9 +185,7 @@ def kind_of(
             return side
     if is_subagent or marks.subagent or any(headers.get(name) for name in _AGENT_HEADERS):
         return "subagent"
-    if request.tools and (client_of(headers, marks) or _works(request)):
-        return "main"
-    return "main" if client_of(headers, marks) else "chat"
+    return "main" if client_of(headers, marks) or _works(request) else "chat"
 
 
 def _works(request: WireRequest) -> bool:
@@ -185,7 +193,8 @@ def _works(request: WireRequest) -> bool:
     return any(tool_kind(tool.name) in ("edit", "shell") for tool in request.tools)
 
 
-def call_facts(client: Client | None, kind: Kind) -> dict[str, float]:
+@lru_cache(maxsize=_KEPT)
+def call_facts(client: Client | None, kind: Kind) -> Mapping[str, float]:
     """The client_* and kind_* fields of Facts: one flag of each, none for an unknown client."""
     return {
         **{f"client_{name}": float(name == client) for name in CLIENTS},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import chain, islice
 from typing import NamedTuple
 
 _WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*|\d[\d.]*")
@@ -70,10 +69,11 @@ _VERB_WORDS = 120  # the verbs are looked for where a person says what they want
 class _Piece(NamedTuple):
     """What one piece of a text says on its own; the pieces of a text add up to its facts."""
 
-    counts: tuple[int, ...]  # by _COUNTS
-    flags: tuple[bool, ...]  # by _FLAGS
+    counts: tuple[float, ...]  # by _COUNTS
+    flags: tuple[float, ...]  # by _FLAGS
     identifiers: frozenset[str]
-    lead: tuple[str, ...]  # its first words, in lower case
+    verbs: tuple[int, ...]  # by _VERBS: place of the first word that is one, or _VERB_WORDS
+    words: int
     foreign: int  # characters that aren't ASCII
 
 
@@ -82,6 +82,7 @@ _COUNTS = (
     *("text_urls", "text_joins", "text_commas", "text_sentences", "text_capitals", "text_quotes"),
 )
 _FLAGS = ("text_traceback", "text_diff", *_LANGUAGES)
+_NOTHING = dict.fromkeys((*_COUNTS, *_FLAGS, *_VERBS, "text_identifiers", "text_non_ascii_share"), 0.0)
 _KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
 _GAP = "\n\n"  # between two pieces
 
@@ -91,22 +92,27 @@ def text_facts(*pieces: str) -> dict[str, float]:
 
     Cut at a blank line in another way, a text has the same facts.
     """
+    if not pieces:
+        return _NOTHING.copy()
     last = len(pieces) - 1
     read = [_read(piece, n > 0, n < last) for n, piece in enumerate(pieces)]
-    counts = [sum(column) for column in zip(*(piece.counts for piece in read), strict=True)]
-    flags = [any(column) for column in zip(*(piece.flags for piece in read), strict=True)]
-    lead = set(islice(chain.from_iterable(piece.lead for piece in read), _VERB_WORDS))
-    chars = sum(map(len, pieces)) + len(_GAP) * max(last, 0)
-    foreign = sum(piece.foreign for piece in read)
-    return {
-        **dict.fromkeys(_COUNTS, 0.0),
-        **dict.fromkeys(_FLAGS, 0.0),
-        **dict(zip(_COUNTS, map(float, counts), strict=False)),
-        **dict(zip(_FLAGS, map(float, flags), strict=False)),
-        "text_identifiers": float(len(frozenset().union(*(piece.identifiers for piece in read)))),
-        "text_non_ascii_share": foreign / chars if foreign else 0.0,
-        **{name: float(not verbs.isdisjoint(lead)) for name, verbs in _VERBS.items()},
-    }
+    counts = zip(*[piece.counts for piece in read], strict=True)
+    flags = zip(*[piece.flags for piece in read], strict=True)
+    facts: dict[str, float] = dict(zip(_COUNTS, map(sum, counts), strict=True))
+    facts.update(zip(_FLAGS, map(max, flags), strict=True))
+    said = [0.0] * len(_VERBS)
+    before = foreign = 0
+    for piece in read:
+        for n, at in enumerate(piece.verbs):
+            if before + at < _VERB_WORDS:
+                said[n] = 1.0
+        before += piece.words
+        foreign += piece.foreign
+    facts.update(zip(_VERBS, said, strict=True))
+    facts["text_identifiers"] = float(len(frozenset().union(*[piece.identifiers for piece in read])))
+    chars = sum(map(len, pieces)) + len(_GAP) * last
+    facts["text_non_ascii_share"] = foreign / chars if foreign else 0.0
+    return facts
 
 
 @lru_cache(maxsize=_KEPT)
@@ -141,7 +147,20 @@ def _read(text: str, follows: bool, goes_on: bool) -> _Piece:
     )
     identifiers = frozenset(word for word in set(words) if _is_identifier(word))
     foreign = 0 if text.isascii() else sum(c > "\x7f" for c in text)
-    return _Piece(counts, flags, identifiers, tuple(lowered[:_VERB_WORDS]), foreign)
+    lead = {word: at for at, word in reversed(list(enumerate(lowered[:_VERB_WORDS])))}
+    return _Piece(
+        counts=tuple(map(float, counts)),
+        flags=tuple(map(float, flags)),
+        identifiers=identifiers,
+        verbs=tuple(_first_of(verbs, lead) for verbs in _VERBS.values()),
+        words=len(words),
+        foreign=foreign,
+    )
+
+
+def _first_of(verbs: frozenset[str], lead: dict[str, int]) -> int:
+    """Place of the first word that is one of these verbs; _VERB_WORDS if none is."""
+    return min((lead[word] for word in verbs & lead.keys()), default=_VERB_WORDS)
 
 
 def _speaks(language: _Language, text: str, words: set[str], endings: set[str]) -> bool:

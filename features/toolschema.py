@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from features.tools import NAME_CHARS
+from features.tools import NAME_CHARS, is_mcp, tool_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from features.wire.types import Tool
 
 _KEPT = 4_096  # definitions remembered
-_OFFERS_KEPT = 512  # sets of definitions
+_SCHEMAS_KEPT = 512  # sets of definitions
+_OFFERS_KEPT = 64  # sets of tools with their names,
+_OFFER_BYTES = 2**18  # if their definitions aren't larger
 _PIECES_KEPT = 1_024
 _MAX_DEPTH = 12  # what is nested deeper is not followed
 _MAX_NODES = 2_000  # of one definition
@@ -110,26 +112,56 @@ def _walked(schema: Any, doc_bytes: int) -> ToolShape:
     return ToolShape(**counts, doc_bytes=doc_bytes, types=frozenset(types))
 
 
-def schema_facts(tools: Sequence[Tool], *pieces: str) -> dict[str, float]:
-    """The schema_* and tools_named_* fields of Facts for the tools offered and a text in pieces.
+class _Offer(NamedTuple):
+    """A set of tools, read: the facts that no text changes, and the words of each tool's name."""
+
+    tools: Sequence[Tool]
+    counts: dict[str, float]
+    words: tuple[frozenset[str], ...]
+    vocabulary: frozenset[str]  # all of these words
+
+
+_Schema = tuple[dict[str, float], tuple[frozenset[str], ...]]
+_schemas: dict[tuple[int, ...], _Schema] = {}  # by the digests of the definitions; an agent's seldom change
+_offers: dict[int, _Offer] = {}  # by id, of those whose reader hands out the same tuple again
+
+
+def offered_facts(tools: Sequence[Tool], *pieces: str) -> dict[str, float]:
+    """The n_tools, tools_* and schema_* fields of Facts for the tools offered and a text in pieces.
 
     `tools_named_*`: share of the words of a tool's name that the text says too; the best and the mean tool.
     """
     if not tools:
-        return dict.fromkeys(_NONE, 0.0)
+        return _NONE.copy()
+    offer = _offers.get(id(tools))
+    if offer is None or offer.tools is not tools:
+        offer = _offer(tools)
+    said = frozenset().union(*[offer.vocabulary & _spoken(piece) for piece in pieces])
+    named = [len(own & said) / len(own) if own else 0.0 for own in offer.words]
+    return {**offer.counts, "tools_named_max": max(named), "tools_named_mean": sum(named) / len(named)}
+
+
+def _offer(tools: Sequence[Tool]) -> _Offer:
+    """Read a set of tools, and remember it by its id unless it is vast."""
     digests = tuple(tool.digest for tool in tools)
-    counts, words = _offers.get(digests) or _offer(digests, tools)
-    spoken = frozenset().union(*map(_spoken, pieces))
-    named = [len(own & spoken) / len(own) if own else 0.0 for own in words]
-    return {**counts, "tools_named_max": max(named), "tools_named_mean": sum(named) / len(named)}
+    schema, words = _schemas.get(digests) or _schema(digests, tools)
+    size = sum(tool.bytes for tool in tools)
+    counts = {
+        "n_tools": float(len(tools)),
+        "tools_bytes": float(size),
+        **_kinds(tuple(tool.name[:NAME_CHARS] for tool in tools)),
+        **schema,
+    }
+    offer = _Offer(tools, counts, words, frozenset().union(*words))
+    if size <= _OFFER_BYTES:
+        if len(_offers) >= _OFFERS_KEPT:
+            _offers.clear()
+        _offers[id(tools)] = offer
+    return offer
 
 
-Offer = tuple[dict[str, float], tuple[frozenset[str], ...]]  # schema_* of a set of tools, and their words
-_offers: dict[tuple[int, ...], Offer] = {}  # by the digests of the definitions; an agent's seldom change
-
-
-def _offer(digests: tuple[int, ...], tools: Sequence[Tool]) -> Offer:
-    """Read a set of tools, and remember it if every definition is known by its digest."""
+def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
+    """Count what definitions hold, and remember it if every one is known by its digest."""
     shapes = [tool.shape for tool in tools]
     types = frozenset().union(*(shape.types for shape in shapes))
     counts = {
@@ -148,17 +180,29 @@ def _offer(digests: tuple[int, ...], tools: Sequence[Tool]) -> Offer:
     }
     found = counts, tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
     if all(digests):
-        if len(_offers) >= _OFFERS_KEPT:
-            _offers.clear()
-        _offers[digests] = found
+        if len(_schemas) >= _SCHEMAS_KEPT:
+            _schemas.clear()
+        _schemas[digests] = found
     return found
 
 
-_NONE = (
-    *("schema_params", "schema_params_max", "schema_required", "schema_required_max", "schema_nested"),
-    *("schema_enums", "schema_arrays", "schema_defaults", "schema_depth", "schema_types"),
-    *("schema_odd_types", "schema_doc_bytes", "tools_named_max", "tools_named_mean"),
+_KINDS = ("read", "search", "edit", "shell", "web", "plan", "agent")
+_NONE = dict.fromkeys(
+    (
+        *("n_tools", "tools_bytes", "tools_mcp", *(f"tools_{kind}" for kind in _KINDS)),
+        *("schema_params", "schema_params_max", "schema_required", "schema_required_max", "schema_nested"),
+        *("schema_enums", "schema_arrays", "schema_defaults", "schema_depth", "schema_types"),
+        *("schema_odd_types", "schema_doc_bytes", "tools_named_max", "tools_named_mean"),
+    ),
+    0.0,
 )
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _kinds(names: tuple[str, ...]) -> dict[str, float]:
+    """How many tools there are of each kind; those of MCP servers are counted apart."""
+    kinds = ["mcp" if is_mcp(name) else tool_kind(name) for name in names]
+    return {f"tools_{kind}": float(kinds.count(kind)) for kind in ("mcp", *_KINDS)}
 
 
 @lru_cache(maxsize=_KEPT)

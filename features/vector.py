@@ -60,10 +60,17 @@ SCALAR_FEATURES: tuple[Feature, ...] = (
     Feature("tools_share", "tools_bytes", per="body_bytes"),
 )
 
-_SOURCE = np.array([_FACT_INDEX[f.fact] for f in SCALAR_FEATURES])
-_LOG = np.array([i for i, f in enumerate(SCALAR_FEATURES) if f.scale == "log"])
-_RATIO = np.array([i for i, f in enumerate(SCALAR_FEATURES) if f.per])
-_DIVISOR = np.array([_FACT_INDEX[f.per] for f in SCALAR_FEATURES if f.per])
+_N = len(FACT_NAMES)
+_LOGS = [i for i, f in enumerate(SCALAR_FEATURES) if f.scale == "log"]
+_RATIOS = [i for i, f in enumerate(SCALAR_FEATURES) if f.per]
+_LOGGED = np.array([_FACT_INDEX[SCALAR_FEATURES[i].fact] for i in _LOGS])
+_DIVIDED = np.array([_FACT_INDEX[SCALAR_FEATURES[i].fact] for i in _RATIOS])
+_DIVISORS = np.array([_FACT_INDEX[f.per] for f in SCALAR_FEATURES if f.per])
+# Where each feature stands among the facts, their logarithms and the ratios, in this order.
+_PLACES = {i: _FACT_INDEX[f.fact] for i, f in enumerate(SCALAR_FEATURES)}
+_PLACES |= {i: at for at, i in enumerate((*_LOGS, *_RATIOS), _N)}
+_PLACE = np.array(list(_PLACES.values()))
+_NAN = float("nan")
 
 
 def feature_names(embedding_dim: int) -> tuple[str, ...]:
@@ -84,10 +91,9 @@ def project(facts: np.ndarray) -> np.ndarray:
     infinite or absurd is cut to ±1e30, and a negative size counts as 0.
     """
     facts = np.minimum(np.maximum(facts, -_LIMIT), _LIMIT)  # np.clip costs a request three times as much
-    columns = facts.take(_SOURCE, axis=1)
-    columns[:, _LOG] = np.log1p(np.maximum(columns.take(_LOG, axis=1), 0.0))
-    columns[:, _RATIO] /= np.maximum(facts.take(_DIVISOR, axis=1), 1.0)
-    return columns.astype(np.float32)
+    logs = np.log1p(np.maximum(facts.take(_LOGGED, axis=1), 0.0))
+    ratios = facts.take(_DIVIDED, axis=1) / np.maximum(facts.take(_DIVISORS, axis=1), 1.0)
+    return np.concatenate((facts, logs, ratios), axis=1).take(_PLACE, axis=1).astype(np.float32)
 
 
 def _with_embedding(scalars: np.ndarray, embedding: np.ndarray | None) -> np.ndarray:
@@ -96,7 +102,8 @@ def _with_embedding(scalars: np.ndarray, embedding: np.ndarray | None) -> np.nda
 
 def featurize_one(facts: Facts, embedding: np.ndarray | None = None) -> np.ndarray:
     """Facts of one request and its embedding (d,) -> features (1, n_features) float32; unknown is NaN."""
-    row = np.array([msgspec.structs.astuple(facts)], dtype=np.float64)
+    values = [_NAN if value is None else value for value in msgspec.structs.astuple(facts)]
+    row = np.array([values], dtype=np.float64)
     return _with_embedding(project(row), None if embedding is None else embedding[None, :])
 
 

@@ -18,7 +18,7 @@ from models.calibration import calibrated
 from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
-from models.table import UNSEEN_INDEX, model_matrix
+from models.table import UNSEEN_INDEX, beside, finite
 from models.tasktype import mixed
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class _Arms(NamedTuple):
     """What doesn't depend on the request, looked up once for a set of candidates."""
 
     extra: np.ndarray  # (k, extra columns of the bundle)
+    columns: np.ndarray  # the same as the graph takes them, float32 and NaN where not finite
     effective_rows: np.ndarray  # (k,)
     ratio: dict[str, np.ndarray]  # (k,) for each amount that the bundle knows
+    unknown: np.ndarray  # (k,) of NaN, for each that it doesn't
     cells: dict[str, np.ndarray] = {}  # noqa: RUF012 — (k, T) of each table, where no type is told
     cell_rows: np.ndarray | None = None  # (k, T) effective rows behind them
 
@@ -101,6 +103,7 @@ class Bundle:
             dtype=np.float64,
         ).reshape(len(manifest.support), 3)
         self._never_unknown = self._support[:, 2] == 0
+        self._lowest, self._highest = self._support[:, :2].T.copy()
         self._arms: dict[tuple[tuple[CandidateView, ...], str], _Arms] = {}
 
     @classmethod
@@ -147,11 +150,12 @@ class Bundle:
         if self.types is not None and not task_type:
             posterior = self.types.posterior(features)[0] if posterior is None else posterior
             arms = self._inferred(arms, self.types.base, posterior)
-        matrix = model_matrix(features, arms.extra)
         if self.outside(features, task_type) if outside is None else outside:
             found = self._by_table(arms.extra)
         else:
-            found = dict(zip(self._outputs, self._session.run(None, {"X": matrix}), strict=True))
+            matrix = beside(finite(features), arms.columns)
+            said = self._session.run(self._outputs, {"X": matrix})
+            found = dict(zip(self._outputs, said, strict=True))
         p = found["p_success"].astype(np.float64)
         low, high = wilson(p, arms.effective_rows)
         amounts = (self._amount(name, found, arms) for name in ("tokens", "reasoning", "calls", "turns"))
@@ -181,13 +185,13 @@ class Bundle:
         # The variances of cells add up by the posterior's weights; away from the base rates their rows count.
         near = float(np.minimum(posterior, base).sum())
         rows = 1.0 / (near / arms.effective_rows + (1.0 - near) * (posterior / arms.cell_rows).sum(axis=1))
-        return arms._replace(extra=extra, effective_rows=rows)
+        return arms._replace(extra=extra, columns=finite(extra), effective_rows=rows)
 
     def _amount(self, name: str, found: dict[str, np.ndarray], arms: _Arms) -> np.ndarray:
         """Amount (k,) of each candidate, NaN where the bundle knows none."""
         ratio = arms.ratio.get(name)
         if ratio is None:
-            return np.full(len(arms.extra), np.nan)
+            return arms.unknown
         amount: np.ndarray = ratio * np.expm1(found[BASES[name][1]].astype(np.float64))
         return amount
 
@@ -198,11 +202,10 @@ class Bundle:
         line goes on; then the table, which knows only candidate and task type, is the better guess. A type
         that is unknown is outside where trees knew all types.
         """
-        values = features[0].take(self._support_at).astype(np.float64)
-        bad = (values < self._support[:, 0]) | (values > self._support[:, 1])
-        bad |= np.isnan(values) & self._never_unknown
+        values = features[0].take(self._support_at)
+        bad = (values < self._lowest) | (values > self._highest) | (values != values) & self._never_unknown
         strange = ["task_type"] if self.manifest.types_known and (task_type or "") not in self._types else []
-        return strange + [self.manifest.support[i].feature for i in np.flatnonzero(bad)]
+        return strange + [self.manifest.support[i].feature for i in bad.nonzero()[0].tolist()]
 
     def _by_table(self, extra: np.ndarray) -> dict[str, np.ndarray]:
         """What the graph would say if the learners added nothing, from the tables' columns (k, extra)."""
@@ -241,7 +244,9 @@ class Bundle:
             row[:] = [said.get(column, 0.0) for column in self._columns]
         rows_behind = self._rows_behind(candidates, task_type)
         ratio = {n: np.array([self._ratio(n, v.candidate) for v in candidates]) for n in self._tables}
-        arms = _Arms(extra, rows_behind, ratio)
+        unknown = np.full(len(candidates), np.nan)
+        unknown.flags.writeable = False  # it is handed out with every prediction
+        arms = _Arms(extra, finite(extra), rows_behind, ratio, unknown)
         if self.types is None or task_type:
             return arms
         each = [self._build_arms(candidates, name) for name in self.types.names]
@@ -285,7 +290,8 @@ def wilson(p: np.ndarray, rows: np.ndarray, z: float = _Z) -> tuple[np.ndarray, 
     square = z * z / rows
     centre = (p + square / 2) / (1 + square)
     half = np.sqrt(square * (p * (1 - p) + square / 4)) / (1 + square)
-    return np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)
+    # np.clip costs a request five times as much.
+    return np.minimum(np.maximum(centre - half, 0.0), p), np.minimum(np.maximum(centre + half, p), 1.0)
 
 
 def _session(heads: Path) -> Any:

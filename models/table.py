@@ -169,11 +169,23 @@ def model_matrix(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
 
     What is not finite becomes NaN here, for training and serving alike: trees were never fitted on infinity.
     """
-    matrix = np.empty((extra.shape[0], features.shape[1] + extra.shape[1]), dtype=np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and then unknown
-        matrix[:, : features.shape[1]] = features
-        matrix[:, features.shape[1] :] = extra
-    matrix[~np.isfinite(matrix)] = np.nan
+    return beside(finite(features), finite(extra))
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """Values of any shape as float32, NaN where they aren't finite."""
+    if values.dtype != np.float32:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and then unknown
+            values = values.astype(np.float32)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def beside(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
+    """`model_matrix` of features and extra columns that are `finite` already."""
+    width = features.shape[1]
+    matrix = np.empty((extra.shape[0], width + extra.shape[1]), dtype=np.float32)
+    matrix[:, :width] = features
+    matrix[:, width:] = extra
     return matrix
 
 

@@ -10,7 +10,7 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import PrefixMemory, prefix_chain
 from features.facts import Facts
 from features.textfacts import text_facts
-from features.toolschema import schema_facts
+from features.toolschema import offered_facts
 from features.vector import featurize
 from features.wire.types import Tool, WireRequest
 
@@ -159,7 +159,22 @@ PIECES = st.lists(
 def test_a_text_has_the_same_facts_in_pieces_as_whole(pieces):
     assert text_facts(*pieces) == text_facts("\n\n".join(pieces))
     tools = (Tool(name="fix_def", digest=1), Tool(name="at", digest=2))
-    assert schema_facts(tools, *pieces) == schema_facts(tools, "\n\n".join(pieces))
+    assert offered_facts(tools, *pieces) == offered_facts(tools, "\n\n".join(pieces))
+
+
+@pytest.mark.parametrize(("before", "said"), [(119, 1.0), (120, 0.0)])
+def test_verbs_are_looked_for_among_the_first_words_of_all_pieces(before, said):
+    words = ["word"] * before
+    assert text_facts(" ".join([*words, "fix"]))["verb_fix"] == said
+    assert text_facts(" ".join(words[:70]), " ".join(words[70:]), "fix fix")["verb_fix"] == said
+
+
+def test_tools_are_known_again_by_what_they_are_and_not_by_their_place():
+    for n in range(300):  # a tuple that is gone leaves its id to the next
+        tools = tuple(Tool(name=f"fix_{at}", bytes=at, digest=at + 1) for at in range(n % 7 + 1))
+        fresh = offered_facts(list(tools), "fix")
+        assert offered_facts(tools, "fix") == offered_facts(tools, "fix") == fresh
+        assert fresh["n_tools"] == len(tools)
 
 
 def test_the_vector_of_a_request_is_float32_and_whole():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from features.toolschema import Shapes, ToolShape, schema_facts, shape_of
+from features.toolschema import Shapes, ToolShape, offered_facts, shape_of
 from features.wire import parse_request
 from features.wire.types import Tool
 
@@ -57,8 +57,8 @@ def test_whether_the_text_names_a_tool():
         Tool(name="get_weather", shape=SHAPE),
         Tool(name="sendMail", shape=ToolShape(types=frozenset(["hashmap"]))),
     )
-    facts = schema_facts(tools, "What is the weather? Get it.")
+    facts = offered_facts(tools, "What is the weather? Get it.")
     assert (facts["tools_named_max"], facts["tools_named_mean"]) == (1.0, 0.5)
     assert (facts["schema_params"], facts["schema_odd_types"], facts["schema_types"]) == (2.0, 1.0, 5.0)
-    assert set(schema_facts((), "x").values()) == {0.0}
-    assert set(schema_facts((), "x")) == set(facts)
+    assert set(offered_facts((), "x").values()) == {0.0}
+    assert set(offered_facts((), "x")) == set(facts)
