@@ -39,9 +39,11 @@ def conformance(
 ) -> None:
     """Try a gateway with the official SDKs: streams, tools, errors, endings. Exit 1 if anything is wrong.
 
-    Its upstream must be http://127.0.0.1:LISTEN (base URL .../v1 in the OpenAI dialects).
+    Its upstreams must all be http://127.0.0.1:LISTEN (base URL .../v1 in the OpenAI dialects): if a first
+    request doesn't arrive there, nothing more is asked, and it exits 2.
     """
-    from router.conformance.run import Plan, render, run
+    from router.conformance.report import render
+    from router.conformance.run import Plan, run
     from router.dialects import DIALECTS, parse_dialect
 
     plan = Plan(

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
-import msgspec
 import uvicorn
 
 from features.errors import BadInput
@@ -21,13 +20,12 @@ from router.conformance.case import TOKENS, Case, cut_once
 from router.conformance.cases import CASES
 from router.conformance.judges import Judges, Read
 from router.conformance.provider import Seen, create_provider, stream_of
+from router.conformance.report import Report, Row
 from router.conformance.wire import ends, problem
 from router.dialects import DIALECTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-
-    from rich.console import RenderableType
+    from collections.abc import AsyncIterator
 
     from features.wire.types import Dialect
 
@@ -38,6 +36,7 @@ PATHS: dict[Dialect, str] = {
 }
 ABOUT = {"openai_chat": "chat", "anthropic_messages": "messages", "openai_responses": "responses"}
 WHOLE = (TOKENS.prompt, TOKENS.cached, TOKENS.output)
+PROBE = Case("probe", text="Ok.", stream=False)
 GONE_S = 2.0  # within which a provider must be told that nobody listens any more
 
 
@@ -51,26 +50,6 @@ class Plan(NamedTuple):
     only: tuple[str, ...] = ()  # parts of names of cases
     key: str = "made-up"
     cuts: int = 24  # of a stream, evenly spread; 0: at every byte
-
-
-class Row(msgspec.Struct, frozen=True):
-    """How one case went."""
-
-    surface: str
-    model: str
-    upstream: str | None  # dialect in which the provider was asked; None: it wasn't
-    case: str
-    ok: bool
-    detail: str | None = None  # what is wrong
-
-
-class Report(msgspec.Struct, frozen=True):
-    """All rows and their count."""
-
-    url: str
-    passed: int
-    failed: int
-    rows: list[Row]
 
 
 @asynccontextmanager
@@ -103,6 +82,16 @@ class Kit:
         self._seen = seen
         self._session = session
         self._judges = judges
+
+    async def wired(self, port: int) -> None:
+        """Ask once per surface and model; BadInput where that doesn't reach us: the rest would go astray."""
+        for model in self._plan.models:
+            for surface in self._plan.surfaces:
+                body = json.dumps(request(PROBE, surface, model)).encode()
+                status, said, _ = await self._raw(surface, body)
+                if self._seen.last.pop(PROBE.name, None) is None:
+                    got = " ".join(f"{status} {said[:200].decode('utf-8', 'replace')}".split())
+                    raise BadInput(_unwired(self._plan.url + PATHS[surface], model, port, got))
 
     async def rows(self) -> AsyncIterator[Row]:
         """Run everything that the plan wants, one request after another."""
@@ -161,7 +150,7 @@ class Kit:
             try:
                 async for piece in answer.content.iter_any():
                     got += piece
-            except aiohttp.ClientError:
+            except (aiohttp.ClientError, TimeoutError):
                 return answer.status, got, True
         return answer.status, got, False
 
@@ -230,6 +219,16 @@ class Kit:
         return "the error shows a traceback" if "Traceback" in said.decode("utf-8", "replace") else None
 
 
+def _unwired(url: str, model: str, port: int, got: str) -> str:
+    """One line on a request that never reached the provider that we play."""
+    here = f"http://127.0.0.1:{port}"
+    return (
+        f"{url}: asked for {model}, the gateway answered {got} without asking the kit's provider; set the "
+        f"base URL of all its upstreams to {here}/v1 ({here} in Messages), or name what is wired with "
+        "--surface and --model"
+    )
+
+
 def _bad(surface: Dialect, model: str) -> dict[str, bytes]:
     good = json.dumps(request(Case("bad", stream=False), surface, model)).encode()
     return {
@@ -294,44 +293,21 @@ async def run(plan: Plan, tell: Any = None) -> Report:
     rows: list[Row] = []
     judges = Judges(plan.url, plan.key)
     timeout = aiohttp.ClientTimeout(total=60)
-    async with playing(plan.listen, seen), aiohttp.ClientSession(timeout=timeout) as session:
+    async with playing(plan.listen, seen) as port, aiohttp.ClientSession(timeout=timeout) as session:
         try:
             async with session.get(plan.url) as answer:
                 await answer.read()
-            async for row in Kit(plan, seen, session, judges).rows():
+            kit = Kit(plan, seen, session, judges)
+            await kit.wired(port)
+            async for row in kit.rows():
                 rows.append(row)
                 if tell is not None:
                     tell(row)
         except aiohttp.ClientConnectionError as error:
             raise BadInput(f"{plan.url}: no gateway answers there ({type(error).__name__})") from error
+        except TimeoutError as error:
+            raise BadInput(f"{plan.url}: nothing came for {timeout.total:g} s") from error
         finally:
             await judges.close()
     passed = sum(row.ok for row in rows)
     return Report(plan.url, passed, len(rows) - passed, rows)
-
-
-def render(report: Report) -> Iterable[RenderableType]:
-    """Show a case per line and a surface with its model per column, then what is wrong."""
-    from rich.table import Table
-
-    columns = list(dict.fromkeys((row.surface, row.model) for row in report.rows))
-    yield f"{report.url}: {report.passed} passed, {report.failed} failed"
-    table = Table()
-    table.add_column("Case")
-    for surface, model in columns:
-        said = {r.upstream for r in report.rows if (r.surface, r.model) == (surface, model) and r.upstream}
-        table.add_column(f"{surface}\n{model}\n→ {', '.join(sorted(said)) or '-'}", justify="center")
-    found = {(row.case, row.surface, row.model): row for row in report.rows}
-    for case in dict.fromkeys(row.case for row in report.rows):
-        cells = [found.get((case, *column)) for column in columns]
-        table.add_row(case, *("" if row is None else "✓" if row.ok else "[red]✗[/red]" for row in cells))
-    yield table
-    yield from _failures(report.rows)
-
-
-def _failures(rows: Sequence[Row]) -> Iterable[str]:
-    from rich.markup import escape
-
-    for row in rows:
-        if not row.ok:
-            yield f"[red]✗[/red] {row.surface} {row.model}: {row.case}: {escape(row.detail or '')}"

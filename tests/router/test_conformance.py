@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import textwrap
 import threading
 
 import aiohttp
 import pytest
 import uvicorn
-from router_servers import free_port, start_gateway, wait_for
+from router_servers import ROOT, free_port, start_gateway, wait_for
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
@@ -90,6 +91,7 @@ class Crooked:
 
     def __init__(self):
         self.spoil = bytes
+        self.forwarded = 0
         self.port, self.upstream = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         routes = [Route(path, self.forward, methods=["POST"]) for path in PATHS.values()]
@@ -97,6 +99,7 @@ class Crooked:
         self.server = uvicorn.Server(config)
 
     async def forward(self, request):
+        self.forwarded += 1
         body = await request.body()
         kept = {k: v for k, v in request.headers.items() if k in ("content-type", "anthropic-version")}
         target = f"http://127.0.0.1:{self.upstream}{request.url.path}"
@@ -141,23 +144,47 @@ def test_crooked_gateways_are_found_out(crooked, surface, case, spoil, said) -> 
     assert said in " ".join(row.detail for row in found.rows if not row.ok)
 
 
-def test_the_command_shows_a_table_and_exits_1_where_anything_is_wrong(trial) -> None:
+def test_the_command_shows_a_table_and_exits_1_where_anything_is_wrong(trial, crooked) -> None:
     server, port = trial
-    args = [
-        "conformance",
-        server.url,
-        "--listen",
-        str(port),
-        "--surface",
-        "openai_chat",
-        "--only",
-        "whole text",
-    ]
-    for model, code in (("kimi-k2.5", 0), ("no-such-model", 1)):
-        shown = CliRunner().invoke(samediff.app, [*args, "--model", model, "--json", "-"])
+    crooked.spoil = lambda b: b.replace(b"Hello ", b"")
+    for url, listen, code in ((server.url, port, 0), (crooked.url, crooked.upstream, 1)):
+        args = [
+            "conformance",
+            url,
+            "--listen",
+            str(listen),
+            "--surface",
+            "openai_chat",
+            "--model",
+            "kimi-k2.5",
+        ]
+        shown = CliRunner().invoke(samediff.app, [*args, "--only", "whole text", "--json", "-"])
         assert shown.exit_code == code
         assert json.loads(shown.stdout)["failed"] == code
-    shown = CliRunner().invoke(samediff.app, [*args, "--model", "kimi-k2.5"])
-    assert "1 passed, 0 failed" in shown.stdout
+    shown = CliRunner().invoke(samediff.app, [*args, "--only", "whole text"])
+    assert "0 passed, 1 failed" in shown.stdout
+
+
+def test_a_gateway_that_is_wired_to_another_is_asked_once_and_no_more(trial, crooked) -> None:
+    server, port = trial
     with pytest.raises(BadInput, match="no gateway answers there"):
         report(f"http://127.0.0.1:{free_port()}", 0, "openai_chat", "m")
+    wrong = free_port()
+    crooked.forwarded = 0
+    with pytest.raises(BadInput, match=rf"answered 500 .*http://127\.0\.0\.1:{wrong}/v1"):
+        report(crooked.url, wrong, "openai_chat", "m")
+    assert crooked.forwarded == 1
+    with pytest.raises(BadInput, match="asked for no-such-model, the gateway answered 404"):
+        report(server.url, port, "anthropic_messages", "no-such-model")
+
+
+def test_the_readme_says_how_our_own_is_wired(tmp_path, bundle_folder) -> None:
+    port = free_port()
+    block = (ROOT / "README.md").read_text().partition("    # kit.toml\n")[2].partition("\n\n")[0]
+    catalog = textwrap.dedent(block).replace("8485", str(port))
+    server = start_gateway(tmp_path, bundle_folder, "", catalog=catalog)
+    plan = Plan(server.url, port, ("auto",), only=("whole text", "tool call", "state: store"), cuts=4)
+    found = asyncio.run(run(plan))
+    assert server.stop()[0] == 0
+    assert [(row.case, row.detail) for row in found.rows if not row.ok] == []
+    assert {row.upstream for row in found.rows} == {"chat", "messages", "responses"}
