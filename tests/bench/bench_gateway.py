@@ -2,9 +2,12 @@
 
 Run: python tests/bench/bench_gateway.py [BUNDLE]. Direct and routed calls alternate over one connection each,
 to an upstream that answers at once; then 8 connections ask each as fast as they are answered, in turns. Each
-connection is a session, whose turns are asked over and over; "all new" are first turns of as many sessions.
-CPU is the gateway's, user and system, of all its threads. Last, clients that leave, and how long the upstream
-call outlives them. Without a bundle it trains a small one.
+connection is a session, whose turns are asked over and over: a turn goes on from an answer that the gateway
+gave and repeats a prompt that it has read, as an agent's does, and only its end is new. "All new" are first
+turns of as many sessions, which share nothing but their tools. CPU is the gateway's, user and system, of all
+its threads, journal included; what the upstream and the caller use isn't in it, but they take the cores that
+wall times and req/s hang on. Last, clients that leave, and how long the upstream call outlives them. Without
+a bundle it trains a small one.
 """
 
 from __future__ import annotations

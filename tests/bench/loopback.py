@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 EVENTS = 41
+SAID, PIECE = "Done.", "some words"  # a whole answer's text, and that of each delta of a streamed one
 USAGE = {"input_tokens": 900, "cache_read_input_tokens": 12_000, "output_tokens": 40}
 LEAVE_S = 2.0
 
@@ -28,11 +29,11 @@ def answers() -> tuple[bytes, bytes]:
     """A whole answer and a streamed one of 41 events, with their HTTP heads."""
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
     body = msgspec.json.encode(
-        {**message, "content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn", "usage": USAGE}
+        {**message, "content": [{"type": "text", "text": SAID}], "stop_reason": "end_turn", "usage": USAGE}
     )
     start = {"type": "message_start", "message": {**message, "content": [], "usage": USAGE}}
     open_block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "some words"}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": PIECE}}
     close = {"type": "content_block_stop", "index": 0}
     stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE}
     events = [start, open_block, *[delta] * (EVENTS - 5), close, stop, {"type": "message_stop"}]
@@ -46,12 +47,17 @@ def answers() -> tuple[bytes, bytes]:
 
 
 def turns(size: int, count: int, *, stream: bool, session: int = 0) -> list[bytes]:
-    """The bodies of a session's turns, each with an answer and a question more; `size` bytes on average."""
-    asked = msgspec.json.decode(claude_code_body(size - count * 120, seed=session))
+    """The bodies of a session's turns, `size` bytes on average.
+
+    Each has a question more than the one before and quotes the answer that `upstream` gave to that, as a
+    client does: a gateway may know it again, and go on from there.
+    """
+    said = PIECE * (EVENTS - 5) if stream else SAID
+    asked = msgspec.json.decode(claude_code_body(size - count * (235 + len(said)) // 2, seed=session))
     asked |= {"model": "auto", "stream": stream}
     bodies = []
     for n in range(count):
-        answer = {"role": "assistant", "content": [{"type": "text", "text": "Done."}]}
+        answer = {"role": "assistant", "content": [{"type": "text", "text": said}]}
         block = {"type": "text", "text": f"{n}: and the next test of the same file, which fails alike?"}
         asked["messages"] += [answer, {"role": "user", "content": [block]}]
         bodies.append(msgspec.json.encode(asked))
