@@ -121,6 +121,8 @@ async def first_event(first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
     Comments are no event. Within 16 KiB and 2 s; b"" where the stream is over and none has begun.
     """
     chunk = first
+    if _EVENT.search(first) is not None:
+        return first
     try:
         async with asyncio.timeout(_PEEK_S) as peek:
             while chunk and len(first) < _PEEK_BYTES and _EVENT.search(first) is None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES = 64 * 2**10
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
@@ -84,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(431)
         if not self._refused:
             super().on_headers_complete()
-            _as_told(self.cycle)
+            self.cycle.__class__ = _Answering  # uvicorn's protocol makes its own kind
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -149,25 +145,58 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _as_told(cycle: RequestResponseCycle) -> None:
-    """Make an answer fit its request: to HTTP/1.0 not in chunks, to half a request the last one."""
-    send, old = cycle.send, cycle.scope["http_version"] == "1.0"
-    plain = early = False
+class _Answering(RequestResponseCycle):
+    """uvicorn's; an answer fits its request: to HTTP/1.0 not in chunks, to half a request the last one."""
 
-    async def fitting(message: Any) -> None:
-        nonlocal plain, early
+    _plain = _early = False
+
+    async def send(self, message: Any) -> None:
+        """Send the head of an answer, or a piece of its body."""
         if message["type"] == "http.response.start":
-            if cycle.more_body and cycle.keep_alive:
-                early, cycle.keep_alive = True, False  # says connection: close
-            if old and all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
-                plain, cycle.chunked_encoding = True, False
+            if self.more_body and self.keep_alive:
+                self._early, self.keep_alive = True, False  # says connection: close
+            if self.scope["http_version"] == "1.0" and all(
+                name.lower() != b"content-length" for name, _ in message.get("headers", ())
+            ):
+                self._plain, self.chunked_encoding = True, False
+            self.transport = _Together(self.transport)  # type: ignore[assignment]
         else:
-            if plain:
-                cycle.expected_content_length = len(message.get("body", b""))
-            if early and cycle.more_body:
-                cycle.keep_alive = True  # the protocol itself closes, once its client has read this
-            if not message.get("more_body", False):
-                vars(cycle).pop("send", None)  # or the two would hold each other, and the request with them
-        await send(message)
+            if self._plain:
+                self.expected_content_length = len(message.get("body", b""))
+            if self._early and self.more_body:
+                self.keep_alive = True  # the protocol itself closes, once its client has read this
+        await super().send(message)
 
-    cycle.send = fitting  # type: ignore[method-assign]
+
+class _Together:
+    """A transport for one answer: its head goes out with what follows in the same breath, or else alone."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; the first are the head."""
+        if self._head is None:
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self.write(b"")
+
+    def close(self) -> None:
+        """Hang up once all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._transport.is_closing()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -15,7 +14,8 @@ from router.gateway.errors import UpstreamError
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
+    from types import TracebackType
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
@@ -70,7 +70,10 @@ _PROTOCOL = frozenset(
 _PROTOCOL_PREFIX = "x-stainless-"
 _PROTOCOL_QUERY = frozenset({"beta", "api-version"})
 _NOT_SENT = _HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect", "cookie"}
-_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie", "date", "server"}
+_NOT_RETURNED = frozenset(
+    name.encode() for name in _HOP_BY_HOP | {"content-length", "set-cookie", "date", "server"}
+)
+_THEIRS = (TimeoutError, aiohttp.ClientError)
 
 
 class Upstream:
@@ -91,25 +94,51 @@ class Upstream:
         """Close all connections."""
         await self._session.close()
 
-    @asynccontextmanager
-    async def send(
-        self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST"
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request and yield the answer once its head is there; leaving early closes the connection.
+    def send(self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST") -> Sent:
+        """Send a request; `async with` gives the answer once its head is there."""
+        asked = self._session.request(
+            method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+        )
+        return Sent(asked)
 
-        Raises UpstreamError when there is no connection, no head, or the body breaks off.
-        """
+
+class Sent:
+    """One request to a provider; leaving early closes its connection.
+
+    Raises UpstreamError when there is no connection, no head, or the body breaks off.
+    """
+
+    __slots__ = ("_answer", "_asked")
+
+    def __init__(self, asked: Awaitable[aiohttp.ClientResponse]) -> None:
+        self._asked = asked
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send it."""
         try:
-            async with self._session.request(
-                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
-            ) as answer:
-                yield answer
-        except TimeoutError as error:
-            raise UpstreamError(504, "timeout", "the provider did not answer in time") from error
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamError(502, "connect", "the provider can't be reached") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamError(502, "dropped", "the provider broke the connection") from error
+            self._answer = await self._asked
+        except _THEIRS as error:
+            raise _as_ours(error) from error
+        return self._answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give its connection back, or close it if there is more on it."""
+        try:
+            await self._answer.__aexit__(kind, error, trace)
+        except _THEIRS as late:
+            raise _as_ours(late) from late
+        if isinstance(error, _THEIRS):
+            raise _as_ours(error) from error
+
+
+def _as_ours(error: Exception) -> UpstreamError:
+    if isinstance(error, TimeoutError):
+        return UpstreamError(504, "timeout", "the provider did not answer in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError(502, "connect", "the provider can't be reached")
+    return UpstreamError(502, "dropped", "the provider broke the connection")
 
 
 def address(deployment: Deployment, query: str, suffix: str = "") -> str:
@@ -162,17 +191,13 @@ def _of_protocol(name: str) -> bool:
 
 def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """Headers for the client: the provider's, without those of its connection and waits that are none."""
-    return [
-        (name.lower(), value)
-        for name, value in answer.raw_headers
-        if name.lower().decode("latin-1") not in _NOT_RETURNED and not _absurd(name, value)
-    ]
+    named = ((name.lower(), value) for name, value in answer.raw_headers)
+    return [pair for pair in named if pair[0] not in _NOT_RETURNED and not _absurd(*pair)]
 
 
 def _absurd(name: bytes, value: bytes) -> bool:
-    """Whether a header asks to wait for a time that is none, or for more than a year."""
-    if name.lower() not in (b"retry-after", b"retry-after-ms"):
+    """Whether a header, named in lower case, asks to wait for no time at all, or for more than a year."""
+    if name not in (b"retry-after", b"retry-after-ms"):
         return False
-    told = {name.decode("latin-1").lower(): value.decode("latin-1")}
-    wait_s = retry_after_s(told, time.time())
+    wait_s = retry_after_s({name.decode(): value.decode("latin-1")}, time.time())
     return wait_s is None or wait_s >= MOST_S
