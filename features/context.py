@@ -6,6 +6,7 @@ Tokenizing 100 kB takes 35 ms; a ratio corrected by the last usage block of the 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _PLAUSIBLE = (1.0, 12.0)  # bytes per token; outside, the body held images or th
 _MIN_BYTES = 1_000  # below, the envelope of the body is most of it
 
 
+@lru_cache(maxsize=4096)
 def model_family(model: str) -> str:
     """The family whose tokenizer a model most likely uses; "other" if its name doesn't tell."""
     name = model.lower()

@@ -135,8 +135,8 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
 
     The sum of `router.cost.expected_cost`, rounded once.
     """
-    rules, rates = arm.rules, arm.rates
-    if rates is None or arm.output_tokens is None:
+    rules, rates, output_tokens = arm.rules, arm.rates, arm.output_tokens
+    if rates is None or output_tokens is None:
         return None
     read: int | Decimal = 0
     rate = rates.input
@@ -145,10 +145,13 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
             read = held
             if rules.hits is not None:
                 read = held * round(rules.hits[0] / rules.hits[1] * 1_000_000) * MILLIONTH
-        if rules.lifetime(arm.lifetime).write_x is not None:
-            rate = rates.write_1h if rules.hourly(arm.lifetime) else rates.write
-    prompt = read * rates.cached + (length + GROWTH_TOKENS - read) * rate
-    return settled(prompt * MILLIONTH) + output_usd(rates, arm.output_tokens)
+        lifetime = rules.lifetime(arm.lifetime)
+        if lifetime.write_x is not None:
+            rate = rates.write_1h if rules.hourly(lifetime) else rates.write
+    prompt = (length + GROWTH_TOKENS - read) * rate
+    if read:
+        prompt += read * rates.cached
+    return settled(prompt * MILLIONTH) + output_usd(rates, output_tokens)
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:

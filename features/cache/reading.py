@@ -69,14 +69,17 @@ def read(
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "below_floor")
     if request.marks == () and not rules.automatic:
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
+    sure = rules.certainty if request.hashes else rules.certainty * BY_COUNTS
+    if request.marks is None and not rules.automatic:
+        sure *= MARKS_UNSEEN
+    if common is not None and request.key not in common.used_ms:  # all of it went to other caches
+        lost = min(_tokens_at(request, common.most), total)
+        return _billed(rules, request, 0, 0.0, sure, lost or total, "switched" if lost else "cold_start")
     found, longest = best_found(rules, state, request, now_ms, common)
     hit = found.alive and found.alive * hit_rate(rules, state, request.key)
     read_tokens = found.reach if hit > 0 else 0
-    sure = rules.certainty * (hit if read_tokens else 1.0)
-    sure *= 1.0 if request.hashes else BY_COUNTS
-    sure *= MARKS_UNSEEN if request.marks is None and not rules.automatic else 1.0
     why, lost = _cause(found, longest, read_tokens, total)
-    return _billed(rules, request, read_tokens, hit, sure, lost, why)
+    return _billed(rules, request, read_tokens, hit, sure * hit if read_tokens else sure, lost, why)
 
 
 def hit_rate(rules: CacheRules, state: CacheState, key: str) -> float:
@@ -100,8 +103,6 @@ def best_found(
     rules: CacheRules, state: CacheState, request: CacheRequest, now_ms: float, common: Common | None = None
 ) -> tuple[_Found, _Found]:
     """Look through what was sent: what can be read, and what is longest, readable or not."""
-    if common is not None and request.key not in common.used_ms:
-        return _NOTHING, _elsewhere(_tokens_at(request, common.most))
     best = longest = _NOTHING
     for at in range(len(state.sent) - 1, -1, -1):
         sent = state.sent[at]
@@ -115,11 +116,6 @@ def best_found(
     return best, longest
 
 
-def _elsewhere(shared: int) -> _Found:
-    """What a prompt that was sent to another cache has of this one."""
-    return _Found(0, 0.0, "switched", shared, True, 0, own=False) if shared else _NOTHING
-
-
 def _length(found: _Found) -> tuple[int, bool]:
     return found.shared * (2 if found.own else 1), found.own
 
@@ -130,7 +126,7 @@ def _found(
     """What one prompt that was sent holds of this one; `n`: its leading hashes, where they were counted."""
     shared, n, whole = shared_tokens(rules, sent, request, n)
     if sent.key != request.key:
-        return _elsewhere(shared)
+        return _Found(0, 0.0, "switched", shared, whole, 0, own=False) if shared else _NOTHING
     reach, alive = 0, 0.0
     why: Why = "warm"
     if not shared:
@@ -220,7 +216,7 @@ def _billed(
     if rules.match == "marked" and request.marks and request.hashes:
         end = max(_tokens_at(request, max(request.marks)), read_tokens)
     write = end - read_tokens if end >= rules.floor_tokens else 0
-    short, long = (0, write) if rules.hourly(request.lifetime) else (write, 0)
+    short, long = (0, write) if rules.hourly(lifetime) else (write, 0)
     return Split(read_tokens, short, long, total - read_tokens - write, hit, sure, lost, why)
 
 

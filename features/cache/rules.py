@@ -9,11 +9,14 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from features.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Match = Literal["prefix", "marked", "named"]
 Mode = Literal["any", "implicit", "explicit"]
@@ -42,6 +45,13 @@ class Lifetime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ttl_s: float | None = None  # it surely lives this long; None: until it is evicted
     gone_s: float | None = None  # and is surely gone after this; None: at ttl_s
     write_x: float | None = None  # None: writes aren't billed apart
+
+    def living(self, entries: Iterable[tuple[int, float]], now_ms: float) -> list[tuple[int, float]]:
+        """Those of many entries (what, last used ms) that may still be read."""
+        if self.ttl_s is None:
+            return list(entries)
+        surely, gone = now_ms - self.ttl_s * 1000, now_ms - (self.gone_s or self.ttl_s) * 1000
+        return [entry for entry in entries if entry[1] >= surely or entry[1] > gone]
 
     def alive(self, age_ms: float) -> float:
         """Probability that an entry of this age can still be read, linear between the two bounds."""
@@ -92,9 +102,8 @@ class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             return self.lifetimes[0]
         return next((found for found in self.lifetimes if found.name == name), self.lifetimes[0])
 
-    def hourly(self, name: str | None = None) -> bool:
-        """Whether writing for this class is billed at the price of an hour."""
-        kept = self.lifetime(name)
+    def hourly(self, kept: Lifetime) -> bool:
+        """Whether writing for this class of its own is billed at the price of an hour."""
         return kept.ttl_s == 3600 and kept is not self.lifetimes[0]
 
     def scope_of(self, provider: str | None) -> str:

@@ -113,10 +113,9 @@ def _marks_after(
     for sent in state.sent:
         if sent.key == request.key and sent.hashes:
             _, n, _ = shared_tokens(rules, sent, request)
-            lifetime = rules.lifetime(sent.lifetime)
-            for entry, used_ms in sent.marks:
-                if entry <= n and lifetime.alive(now_ms - used_ms):
-                    held[entry] = max(used_ms, held.get(entry, used_ms))
+            for entry, used_ms in rules.lifetime(sent.lifetime).living(sent.marks, now_ms):
+                if entry <= n and used_ms >= held.get(entry, used_ms):
+                    held[entry] = used_ms
     own = request.marks or (len(request.hashes),)
     held |= dict.fromkeys(own[-(rules.marks_max or len(own)) :], now_ms)
     return tuple(sorted(held.items()))
