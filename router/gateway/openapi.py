@@ -20,7 +20,7 @@ from router.gateway.recording import TAGS
 from router.gateway.splice import MAX_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -160,7 +160,9 @@ _READY = _object(
     },
     "ready",
 )
-_LISTED = _object({"data": {"type": "array", "items": _object({"id": {"type": "string"}}, "id")}}, "data")
+_MADE = {"id": {"type": "string"}, "created": {"type": "integer"}, "created_at": {"type": "string"}}
+_ROW = _object(_MADE, "id", description="As OpenAI writes it; with anthropic-version, as Anthropic.")
+_LISTED = _object({"data": {"type": "array", "items": _ROW}}, "data")
 _KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
 _OWN = {
     "x-samediff-request-id": "Names this request in the journal, and in POST /v1/outcomes.",
@@ -214,7 +216,19 @@ def _getting(named: str, answers: Mapping[str, Any]) -> dict[str, Any]:
     return {"get": {"summary": named, "responses": {**answers, **method}}}
 
 
-def _paths() -> dict[str, Any]:
+def _model(names: Sequence[str]) -> dict[str, Any]:
+    """One model by a name that is listed."""
+    either = {"anyOf": [_ref("schemas", "OpenAIError"), _ref("schemas", "AnthropicError")]}
+    told = {"200": _response("It is there.", _ROW), "404": _response(_SAID[404], either)}
+    named = {"type": "string", "enum": list(names)}
+    asked = {"name": "name", "in": "path", "required": True, "schema": named}
+    version = _header("anthropic-version", "Then the answer is in Anthropic's shape.", {"type": "string"})
+    made = _getting("One of the names.", told)
+    made["get"]["parameters"] = [asked, version]
+    return made
+
+
+def _paths(names: Sequence[str]) -> dict[str, Any]:
     """Every path that is served."""
     anything = {"anyOf": [_ref("schemas", f"{name}Request") for name in ("Chat", "Messages", "Responses")]}
     outcome = _ref("schemas", "Outcome")
@@ -241,6 +255,7 @@ def _paths() -> dict[str, Any]:
         "/v1/route": {"post": _asking("Decide and call nobody.", anything, decided, [named, *_TAGGED])},
         "/v1/outcomes": {"post": _asking("Say what became of requests.", several, taken, [])},
         "/v1/models": _getting("Aliases and candidates.", {"200": _response("The names.", _LISTED)}),
+        "/v1/models/{name}": _model(names),
         "/healthz": _getting("The process answers.", {"200": _response("It does.", text, "text/plain")}),
         "/readyz": _getting(
             "Requests can be served.",
@@ -252,8 +267,8 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def document(max_body_mib: float) -> dict[str, Any]:
-    """Build the document; its limits are those that are in force."""
+def document(max_body_mib: float, names: Sequence[str]) -> dict[str, Any]:
+    """Build the document; its limits are those that are in force, `names` the models that are listed."""
     _, records = msgspec.json.schema_components(
         [DecisionRecord], ref_template=_REF.format("schemas", "{name}")
     )
@@ -272,7 +287,7 @@ def document(max_body_mib: float) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "samediff", "version": "1", "description": about},
-        "paths": _paths(),
+        "paths": _paths(names),
         "components": {"schemas": schemas, "securitySchemes": keys},
     }
 
@@ -283,7 +298,9 @@ def openapi(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
     async def endpoint(_: Request) -> Response:
         if not made:
-            made.append(msgspec.json.encode(document(gateway.settings.max_body_mib)))
+            catalog = gateway.decider.catalog
+            names = (*catalog.aliases, *catalog.candidates)
+            made.append(msgspec.json.encode(document(gateway.settings.max_body_mib, names)))
         return Response(made[0], media_type=_JSON)
 
     return endpoint

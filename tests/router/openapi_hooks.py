@@ -1,4 +1,6 @@
-"""What schemathesis is told beside the document: model names that are known, so that requests get through."""
+"""What schemathesis is told beside the document, so that requests get through: known models, fresh keys."""
+
+import itertools
 
 import schemathesis
 from schemathesis import GenerationMode
@@ -8,9 +10,14 @@ OWN = {"/v1/messages": "claude-haiku-5-5", "/v1/messages/count_tokens": "claude-
 ANY = ("auto", "claude-haiku-5-5", "gpt-5.4", "glm-5", "no-such-model")
 
 
+KEY, NUMBERS = "Idempotency-Key", itertools.count()
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs) -> None:
     body = case.body
+    if case.headers and case.headers.get(KEY) == "0":  # its favourite: the second body with it is refused
+        case.headers[KEY] = f"key-{next(NUMBERS)}"
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return
     names = ("auto", OWN.get(case.path, "gpt-5.4"), "no-such-model")
