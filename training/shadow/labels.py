@@ -20,7 +20,7 @@ from training.shadow.ledger import call_name, xxh128
 from training.shadow.sampling import chance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from router.catalog import Catalog
     from training.log import LogStore
@@ -88,23 +88,35 @@ def judge_pairs(ledger: Ledger, log: LogStore) -> Judged:
 
 def _pairs(ledger: Ledger, item: Item, kept: Answer | None, threshold: float) -> Iterator[Pair]:
     assert ledger.plan is not None
-    run = ledger.plan.run
-    reference = kept
     known = chance(item.size, threshold) if item.rank < threshold else None
-    for planned in item.calls:
-        name = call_name(run, item, planned)
-        settled = ledger.result(name)
-        if settled is None or settled.status not in ("ok", "truncated"):
-            continue
+    results = [(planned, ledger.result(call_name(ledger.plan.run, item, planned))) for planned in item.calls]
+    whole = [(p, s) for p, s in results if s is not None and s.status in ("ok", "truncated")]
+    return pairs_of(item, kept, whole, known, ledger.plan.self_share)
+
+
+def pairs_of(
+    item: Item,
+    kept: Answer | None,
+    answers: Iterable[tuple[PlannedCall, Settled]],
+    known: float | None,
+    self_share: float,
+) -> Iterator[Pair]:
+    """Answers to one request, in the order of its calls, held against the reference's.
+
+    `kept` is that as the log has it, `known` the chance that the request was asked again.
+    """
+    reference = kept
+    for planned, settled in answers:
         fresh = Answer(settled.calls, settled.text) if settled.status == "ok" else None
         if planned.role == "reference":
             reference = fresh
             if item.answered_by not in (None, planned.candidate):
-                yield Pair(item, planned, name, _ANEW, known, "nothing", settled)
+                yield Pair(item, planned, settled.call, _ANEW, known, "nothing", settled)
         elif reference is not None:
-            asked = known if known is None or planned.role != "self" else known * ledger.plan.self_share
+            asked = known if known is None or planned.role != "self" else known * self_share
             against = "logged" if kept is not None else "fresh"
-            yield Pair(item, planned, name, compare(reference, fresh), asked, against, settled)
+            verdict = compare(reference, fresh)
+            yield Pair(item, planned, settled.call, verdict, asked, against, settled)
 
 
 def compare(reference: Answer, other: Answer | None) -> Verdict:
@@ -177,7 +189,7 @@ def request_records(ledger: Ledger, catalog: Catalog) -> Iterator[RequestRecord]
         if settled is not None and settled.status == "ok":
             by_candidate = answers.get(sent.request_id, {})
             others = [parts for name, parts in by_candidate.items() if name != sent.candidate]
-            made = replace(made, answer=facts_of_answer(_parts(settled), others))
+            made = replace(made, answer=facts_of_answer(parts_of(settled), others))
         yield made
 
 
@@ -188,11 +200,12 @@ def _answers(ledger: Ledger) -> dict[str, dict[str, list[Part]]]:
     for key, settled in ledger.settled.items():
         sent = ledger.sent.get(key)
         if sent is not None and settled.status == "ok" and sent.candidate != ledger.plan.reference:
-            found.setdefault(sent.request_id, {})[sent.candidate] = _parts(settled)
+            found.setdefault(sent.request_id, {})[sent.candidate] = parts_of(settled)
     return found
 
 
-def _parts(settled: Settled) -> list[Part]:
+def parts_of(settled: Settled) -> list[Part]:
+    """A whole answer as parts: its calls, or its text where it calls nothing."""
     calls = [Part(kind="tool_call", name=name, text=arguments) for name, arguments in settled.calls]
     return calls or [Part(kind="text", text=settled.text)]
 

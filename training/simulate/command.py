@@ -60,6 +60,10 @@ def simulate(
     ] = 0.0,
     noise: Annotated[float, typer.Option(help="Share of what is told that says the opposite.")] = 0.05,
     pairs: Annotated[float, typer.Option(help="Share of the asks that all other arms are asked.")] = 0.02,
+    pairs_tested: Annotated[
+        float,
+        typer.Option("--pairs-tested", help="Share of their answers that tests tell of, not only the diff."),
+    ] = 1.0,
     power: Annotated[
         bool, typer.Option("--power", help="Write no log: show what logs of several sizes can prove.")
     ] = False,
@@ -88,6 +92,7 @@ def simulate(
         silent_failures=silent_failures,
         noise=noise,
         pairs=pairs,
+        pairs_tested=pairs_tested,
     )
     if power and to is not None:
         raise BadInput("--power writes no log: leave --to out, or --power")

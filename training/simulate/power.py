@@ -118,6 +118,8 @@ def bandit(
     paired[np.arange(n), action] = np.nan
     hushed = ~good[np.arange(n), action] & (rng.random(n) < traffic.silent_failures)
     heard = (rng.random(n) < traffic.labelled) & ~hushed
+    silent = np.isfinite(paired) & (rng.random((n, k)) >= traffic.pairs_tested)
+    paired[silent] = np.nan
     log = Bandit(
         tuple(world.arms),
         action,
@@ -127,6 +129,7 @@ def bandit(
         np.zeros(n, dtype=bool),
         paired if cell.pairs else None,
         np.full((n, k), cell.pairs) if cell.pairs else None,
+        silent=silent if cell.pairs else None,
     )
     return log, np.eye(k)[wanted], kind
 
@@ -150,7 +153,8 @@ def render(found: Sequence[Power], traffic: Traffic) -> Iterator[RenderableType]
         yield table
     yield "explores: chance that the router tries any arm (its `explore=`)"
     yield "agrees: how often the policy asked about does what the router would"
-    yield "pairs: share of the decisions that all other arms are asked, too"
+    tested = f"{traffic.pairs_tested:.0%} of these answers are tested"
+    yield f"pairs: share of the decisions that all other arms are asked, too; {tested}"
     yield f"free decisions: the first call of each ask; of its {traffic.turns:g} calls the rest are locked"
     yield f"the outcomes of {traffic.labelled:.0%} are told, {traffic.noise:.0%} of them wrongly"
     if traffic.silent_failures:

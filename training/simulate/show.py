@@ -21,7 +21,11 @@ def render(made: Made) -> Iterator[RenderableType]:
     told = made.traffic
     yield (
         f"{told.labelled:.0%} of the outcomes are told, {told.noise:.0%} of them wrongly, "
-        f"{told.silent_failures:.0%} of the failures are hushed up; {told.pairs:.0%} asked again of all arms"
+        f"{told.silent_failures:.0%} of the failures are hushed up"
+    )
+    yield (
+        f"{told.pairs:.0%} of the asks are asked of all other arms, too; {told.pairs_tested:.0%} of these "
+        "answers are tested"
     )
     table = Table(title="the truth, which no log shows")
     for title in ("policy", "quality", "as told", "USD", "most often"):

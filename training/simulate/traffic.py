@@ -35,6 +35,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     silent_failures: float = 0.0  # share of the failures among them that isn't told after all: a bias
     noise: float = 0.05  # share of what is told that says the opposite
     pairs: float = 0.02  # share of the asks that all other arms are asked, too
+    pairs_tested: float = 1.0  # share of these answers that are tested; diffs are told of all
 
     def __post_init__(self) -> None:
         """Refuse traffic that can't be."""
@@ -42,7 +43,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             raise BadInput(f"asks, turns and users must be 1 or more, turns at most {_MOST_TURNS // 2}")
         if not self.days > 0:
             raise BadInput("a log must span more than 0 days")
-        for name in ("labelled", "silent_failures", "noise", "pairs"):
+        for name in ("labelled", "silent_failures", "noise", "pairs", "pairs_tested"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name.replace('_', '-')} is a share, from 0 to 1")
 

@@ -11,12 +11,14 @@ import msgspec
 import polars as pl
 
 from features.errors import BadInput
+from router import prices
 from training.log import BATCH_ROWS, LogStore
 from training.progress import Progress
-from training.simulate.outcomes import outcome, shadow_calls
+from training.simulate.outcomes import outcome
 from training.simulate.play import Team, play, recorded
+from training.simulate.shadows import shadow_calls
 from training.simulate.team import new_team
-from training.simulate.traffic import Script, Traffic, scripts
+from training.simulate.traffic import STARTS_MS, Script, Traffic, scripts
 from training.simulate.truth import Truth, Witness
 from training.simulate.world import World, cells
 
@@ -65,6 +67,7 @@ def make(world: World, traffic: Traffic, wanted: Wanted, settings: Settings) -> 
     if wanted.to.exists() and any(wanted.to.iterdir()):
         raise BadInput(f"{wanted.to}: holds something already; a made-up log wants a new folder")
     team = new_team(world, traffic, settings, wanted.policy)
+    _check_prices(team)
     witness = Witness(team, team.deployments(), world.seed)
     for spec in wanted.targets:
         witness.add_policy(spec, new_team(world, traffic, settings, spec))
@@ -97,6 +100,13 @@ def make(world: World, traffic: Traffic, wanted: Wanted, settings: Settings) -> 
     except OSError as error:
         raise BadInput(f"{wanted.truth_file}: can't be written ({error.strerror})") from error
     return made
+
+
+def _check_prices(team: Team) -> None:
+    """Refuse pairs of an arm that has no price: `samediff shadow` doesn't ask it, as no cap could hold it."""
+    for name, place in team.deployments().items() if team.traffic.pairs else ():
+        if prices.rates(place.model, place.provider, STARTS_MS, region=place.region) is None:
+            raise BadInput(f"arm {name} has no published price, so no shadow call asks it: use --pairs 0")
 
 
 def _typical(world: World) -> dict[str, dict[str, float]]:
