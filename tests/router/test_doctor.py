@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import samediff
 from router import prices
-from router.doctor import run
+from router.doctor import _python, run
 from router.gateway.settings import Settings
 
 KEY = "made-up-key"
@@ -72,7 +72,9 @@ def catalog_of(url, candidate="gpt-5.4", model="gpt-5.4", more="", dialect="open
 
 
 def findings(diagnosis, verdict):
-    return [f"{check.name}: {check.detail}" for check in diagnosis.checks if check.verdict == verdict]
+    """Lines of a verdict, but for what is of this machine's Python."""
+    checks = [check for check in diagnosis.checks if check.verdict == verdict and check.name != "python"]
+    return [f"{check.name}: {check.detail}" for check in checks]
 
 
 def test_a_good_catalogue_has_no_findings(diagnose, seller) -> None:
@@ -194,3 +196,10 @@ def test_the_command_exits_with_the_code_and_writes_json(tmp_path, bundle_folder
     said = json.loads(out.read_text())
     assert said["exit_code"] == 2
     assert any(check["name"] == "catalogue" and check["verdict"] == "failed" for check in said["checks"])
+
+
+def test_a_slow_build_of_python_is_told() -> None:
+    assert _python("'--enable-optimizations' '--with-lto'").verdict == "ok"
+    assert _python(None).verdict == "ok"
+    assert "a quarter more CPU" in (found := _python("'--enable-shared'")).detail
+    assert found.verdict == "warning"
