@@ -39,9 +39,12 @@ class Drafts:
 
     def add(self, key: Any, kind: PartKind, text: Any) -> None:
         """Append a piece of text, beginning the part if nothing announced it."""
-        if not isinstance(text, str) or not isinstance(key, Hashable):
+        if not isinstance(text, str):
             return
-        draft = self._drafts.get(key)
+        try:
+            draft = self._drafts.get(key)
+        except TypeError:  # it can't be a key
+            return
         if draft is None:
             self.start(key, Part(kind=kind))
             draft = self._drafts.get(key)

@@ -65,8 +65,13 @@ class EventCutter:
         first, *lines, rest = chunk.split(b"\n")
         self._keep(first)
         self._end_line()
-        for line in lines:
-            self._line(line)
+        data = self._data
+        for line in lines:  # as _line does, for many
+            if not line:
+                if data:
+                    self._dispatch()
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line[5:6] == b" " else line[5:])
         self._keep(rest)
 
     def _keep(self, piece: bytes) -> None:
@@ -110,12 +115,40 @@ class EventCutter:
         self._dispatch()
 
 
-class StreamReader(EventCutter):
+class _Taker:
+    """Takes the data of a dialect's events; `dropped` counts what couldn't be read."""
+
+    def __init__(self, events: _Events) -> None:
+        self.events = events
+        self.dropped = 0
+
+    def take(self, data: bytes) -> None:
+        if not data.startswith(b"{") and data.strip() == b"[DONE]":
+            self.events.finished = True
+            return
+        event = plain.decode_event(data)
+        if event is None:
+            self.dropped += 1
+        else:
+            self.events.event(event)
+
+
+class StreamReader:
     """Reads one streamed answer as it passes by; `dropped` counts events that couldn't be read."""
 
     def __init__(self, dialect: Dialect) -> None:
-        super().__init__(self._event)
         self._events: _Events = _READERS[dialect]()
+        self._taker = _Taker(self._events)  # of its own: a reader that holds itself would be freed late
+        self._cutter = EventCutter(self._taker.take)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream, cut anywhere; never raises on bad data."""
+        self._cutter.feed(chunk)
+
+    @property
+    def dropped(self) -> int:
+        """Events that couldn't be read."""
+        return self._cutter.dropped + self._taker.dropped
 
     @property
     def finished(self) -> bool:
@@ -132,17 +165,7 @@ class StreamReader(EventCutter):
         """Whether text or thinking has been seen: what a client shows as it comes."""
         return self._events.drafts.spoken
 
-    def _event(self, data: bytes) -> None:
-        if data.strip() == b"[DONE]":
-            self._events.finished = True
-            return
-        event = plain.decode_event(data)
-        if event is None:
-            self.dropped += 1
-            return
-        self._events.event(event)
-
     def response(self) -> WireResponse:
         """The answer, once the stream has ended."""
-        self.end()
+        self._cutter.end()
         return self._events.response()

@@ -9,6 +9,7 @@ import httpx2
 import uvicorn
 from router_servers import journal_of, wait_for
 
+from router.gateway.protocol import BoundedProtocol
 from router.gateway.serve import prepare
 from router.gateway.settings import Settings
 
@@ -49,7 +50,12 @@ def running(place, bundle, upstream, text, catalog=None):
     settings = Settings.load(place / "samediff.toml", {})
     prepared = prepare(settings)
     config = uvicorn.Config(
-        prepared.app, log_level="error", ws="none", lifespan="on", timeout_graceful_shutdown=2
+        prepared.app,
+        http=BoundedProtocol,
+        log_level="error",
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [prepared.listener]})
