@@ -25,8 +25,9 @@ def count_request(metrics: Metrics, record: RequestRecord, candidate: str) -> No
     add("samediff_requests_total", dialect=record.dialect or "", candidate=candidate, status=record.status)
     for kind in _TOKENS:
         add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
-    for flag in CONTRADICTIONS.keys() & set(record.flags or ()):
-        add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
+    for flag in record.flags or ():
+        if flag in CONTRADICTIONS:
+            add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
     if record.cost_usd is None:
         add("samediff_cost_unknown_total", candidate=candidate)
     else:
@@ -50,9 +51,9 @@ def count_attempts(metrics: Metrics, trace: Trace, known: Container[str]) -> Non
 
 def _came_of(tried: AttemptRecord) -> str:
     """What came of one upstream call, in words of ours."""
-    if tried.error_kind in (*ERROR_KINDS, FAULT_FLAG):
+    if tried.error_kind is not None and (tried.error_kind in ERROR_KINDS or tried.error_kind == FAULT_FLAG):
         return tried.error_kind
-    if tried.http_status in range(400, 600):
+    if tried.http_status is not None and 400 <= tried.http_status < 600:
         return f"http_{tried.http_status}"
     return OTHER if tried.error_kind else "ok"
 

@@ -19,10 +19,12 @@ from router.drift import ALLOWED_FLAG, DRIFT_FLAG, drift
 from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
 
+    from features.records import ArmRecord
+    from features.wire import Part
     from router.catalog import Deployment
     from router.gateway.attempts import Target
     from router.gateway.holding import Spare
@@ -236,13 +238,24 @@ def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, A
         "prefix_hashes": list(call.place.chain[0][-PREFIXES_KEPT:]),
         "prefix_bytes": list(call.place.chain[1][-PREFIXES_KEPT:]),
         "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
-        "edit_digests": answer_digests(answer.parts) or None if answer.complete else None,
-        "answer": facts_of_answer(answer.parts) if answer.complete else None,
     }
+    if answer.complete and _may_edit(answer.parts):
+        kept["edit_digests"] = answer_digests(answer.parts) or None
+        kept["answer"] = facts_of_answer(answer.parts)
     if prompts == "full":
         kept["prompt_text"] = call.body.decode("utf-8", "replace")
         kept["response_text"] = "\n".join(part.text for part in answer.parts)
     return kept
+
+
+def _may_edit(parts: Sequence[Part]) -> bool:
+    """Whether an answer calls tools or holds an edit in its text; one that only talks is seen at a glance."""
+    return any(part.kind == "tool_call" or "<<<<<<< SEARCH" in part.text for part in parts)
+
+
+def chosen_arm(receipt: DecisionRecord) -> ArmRecord:
+    """The arm of the candidate that was decided on."""
+    return next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)
 
 
 def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:

@@ -37,7 +37,8 @@ class Retries:
         while len(self._seen) > DEPLOYMENTS:
             del self._seen[next(iter(self._seen))]
         self._all = self._all.with_one(float(broken))
-        self._rates = None
+        if self._all.broken or self._all.answers == 1:  # else they are all 0 still
+            self._rates = None
 
     def swapped(self) -> None:
         """Another catalogue is in force: rates are to be looked up for its deployments."""

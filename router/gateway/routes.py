@@ -26,7 +26,7 @@ from router.gateway.upstream import address, request_headers
 from router.given import UnknownModel
 
 if TYPE_CHECKING:
-    from features.wire import Dialect
+    from features.wire import Dialect, WireResponse
     from router.catalog import Deployment
     from router.gateway.asked import Asked
     from router.gateway.attempts import Target
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from router.gateway.reading import Reading
     from router.gateway.recording import Call
     from router.gateway.service import Gateway
+    from router.gateway.sessions import Stored
 
 
 def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
@@ -89,16 +90,32 @@ def _answering(gateway: Gateway, call: Call, asked: Asked, arrived: float) -> Ex
 
 def _outgoing(gateway: Gateway, call: Call, asked: Asked) -> Outgoing:
     headers = request_headers(call.deployment, asked.raw, gateway.environ)
-    translated = call.translation is not None
+    translated, told = call.translation is not None, _Told(gateway, call)
     return Outgoing(
         url=address(call.deployment, "" if translated else asked.query),
         headers=crossed(headers, call.deployment) if translated else headers,
         body=call.body,
         own=own_headers(call),
-        began=partial(gateway.began, call),
-        heard=partial(gateway.heard, call),
+        began=told.began,
+        heard=told.heard,
         translation=call.translation,
     )
+
+
+class _Told:
+    """Who is told what becomes of a call: what was noted as it began is corrected by its answer."""
+
+    __slots__ = ("_call", "_gateway", "_stored")
+
+    def __init__(self, gateway: Gateway, call: Call) -> None:
+        self._gateway, self._call = gateway, call
+        self._stored: Stored | None = None
+
+    def began(self) -> None:
+        self._stored = self._gateway.began(self._call)
+
+    def heard(self, answer: WireResponse) -> None:
+        self._gateway.heard(self._call, answer, self._stored)
 
 
 def count_tokens(gateway: Gateway) -> Endpoint:

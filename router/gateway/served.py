@@ -22,17 +22,26 @@ class Served:
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
         self._said: set[tuple[str, str]] = set()
+        self._agreed: dict[str, tuple[Deployment, str]] = {}  # with these there is nothing to compare again
 
     def note(self, deployment: Deployment, served: str | None) -> Drift | None:
         """Compare what was served with what was to be, and with what was served before."""
         if not served:
             return None
         served = served[:MAX_NAME]
+        before = self._agreed.get(deployment.id)
+        if before is not None and before[0] is deployment and before[1] == served:
+            return None
         if len(self._last) > MAX_DEPLOYMENTS or len(self._said) > MAX_DEPLOYMENTS:
             self._last.clear()
             self._said.clear()
+            self._agreed.clear()
         found = drift(deployment, served, self._last.get(deployment.id))
         self._last[deployment.id] = served
+        if found is None:
+            self._agreed[deployment.id] = (deployment, served)
+        else:
+            self._agreed.pop(deployment.id, None)
         if found is not None and (deployment.id, served) not in self._said:
             self._said.add((deployment.id, served))
             _LOG.warning(

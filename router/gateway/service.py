@@ -33,7 +33,16 @@ from router.gateway.knobs import asked_for
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.reading import read_request
-from router.gateway.recording import Call, Trace, counted, kept_receipt, request_record, tags_of, turn_of
+from router.gateway.recording import (
+    Call,
+    Trace,
+    chosen_arm,
+    counted,
+    kept_receipt,
+    request_record,
+    tags_of,
+    turn_of,
+)
 from router.gateway.retries import Retries
 from router.gateway.sealed import SealedAnswers
 from router.gateway.served import Served
@@ -116,7 +125,7 @@ class Gateway:
             now_ms,
             self.sessions.view(place, now_ms),
             task_type=tags.get("task_type"),
-            trajectory=reading.trajectory or self.sessions.trajectory(place, request),
+            trajectory=reading.trajectory or self.sessions.trajectory(place, request, reading.aside),
             dialect_guessed=reading.guessed,
             headers=headers,
             offset=self.offsets.of(tags),
@@ -124,10 +133,10 @@ class Gateway:
             retry_rates=self.retries.rates(self.decider.catalog.deployments),
             down=self.health.down(time.monotonic()),
         )
-        receipt, translation = self._sayable(reading, context)
+        crossing = self._crossing(reading, context)
+        receipt, deployment, translation = self._sayable(crossing, context)
         decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
         receipt = replace(receipt, decide_ms=decide_ms)
-        deployment = self._deployment(request, receipt)
         more = self._added(reading, receipt, deployment, tags)
         free = request.model in self.decider.catalog.aliases
         policy = receipt.policy if free else "pin"  # a client may pin to any name
@@ -139,7 +148,7 @@ class Gateway:
             body=translation.body if translation else _spliced(reading, deployment, more),
             control=None if translation else more.kind,
             translation=translation,
-            translation_for=partial(cross, self._crossing(reading, context), self.decider.catalog),
+            translation_for=partial(cross, crossing, self.decider.catalog),
             receipt=receipt,
             deployment=deployment,
             place=place,
@@ -170,18 +179,21 @@ class Gateway:
         cached = self.settings.cache_control
         return Crossing(reading.request, reading.body, context.request_id, context.now_ms, cached)
 
-    def _sayable(self, reading: Reading, context: CallContext) -> tuple[DecisionRecord, Translation | None]:
+    def _sayable(
+        self, asked: Crossing, context: CallContext
+    ) -> tuple[DecisionRecord, Deployment, Translation | None]:
         """Decide; what can't be said in the dialect decided on is decided again among those of its own."""
-        request, decider = reading.request, self.decider
+        request, decider = asked.request, self.decider
         receipt = decider.decide(request, context)
-        asked = self._crossing(reading, context)
+        deployment = self._deployment(request, receipt)
         try:
-            return receipt, cross(asked, decider.catalog, self._deployment(request, receipt))
+            return receipt, deployment, cross(asked, decider.catalog, deployment)
         except Untranslatable:
             if request.model not in decider.catalog.aliases:
                 raise
             self.metrics.add("samediff_untranslatable_total")
-            return decider.decide(request, context._replace(same_dialect=True)), None
+            receipt = decider.decide(request, context._replace(same_dialect=True))
+            return receipt, self._deployment(request, receipt), None
 
     def _added(
         self, reading: Reading, receipt: DecisionRecord, deployment: Deployment, tags: Mapping[str, Any]
@@ -191,8 +203,11 @@ class Gateway:
             return Added()  # a translation asks for its own
         asked = asked_by(reading.request, control=True)
         rules = cache_rules(deployment, receipt.ts_ms, asked)
-        tokens = split_of(next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)).tokens
-        bucket = bucket_of(tags.get("tenant"), reading.request.user, receipt.session_id)
+        if rules is None or asked.marked:
+            return Added()
+        tokens = split_of(chosen_arm(receipt)).tokens
+        named = rules.bucket is not None
+        bucket = bucket_of(tags.get("tenant"), reading.request.user, receipt.session_id) if named else ""
         return added(Prompt(reading.body, reading.head, tokens, bucket), deployment, rules, asked)
 
     def decided(self, call: Call) -> None:
@@ -205,27 +220,32 @@ class Gateway:
         asked = asked_by(call.request, control=self.settings.cache_control)
         sent = sending(call.request, call.place.chain, asked, None if facts is None else facts.n_images)
         rules = cache_rules(call.deployment, call.receipt.ts_ms, sent.asked)
-        split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
+        split = split_of(chosen_arm(call.receipt))
         if call.deployment.id != call.receipt.deployment:  # nothing was foretold of where it went instead
             state = self.sessions.view(call.place, call.receipt.ts_ms).cache
             split = split_prompt(call.deployment, split.tokens, sent, state, call.receipt.ts_ms)
         return Stored(rules, sent.to(call.deployment, split.tokens), split)
 
-    def began(self, call: Call) -> None:
+    def began(self, call: Call) -> Stored:
         """Note that a provider answers: its cache holds the prompt now and the session has a candidate."""
-        self.sessions.began(call.place, call.answer, call.receipt.ts_ms, self._stored(call))
+        stored = self._stored(call)
+        self.sessions.began(call.place, call.answer, call.receipt.ts_ms, stored)
         if call.control:
             self.metrics.add("samediff_cache_control_total", kind=call.control)
+        return stored
 
-    def heard(self, call: Call, answer: WireResponse) -> None:
-        """Learn from an answer that is through: what a next request may build on, and its token counts."""
+    def heard(self, call: Call, answer: WireResponse, stored: Stored | None = None) -> None:
+        """Learn from an answer that is through: what a next request may build on, and its token counts.
+
+        `stored` is what `began` said of it, if it was called.
+        """
         usage, _ = counted(answer)
         parts = (usage.input_tokens_uncached, usage.cached_tokens, usage.cache_write_tokens)
         tokens = None if parts[0] is None else sum(part or 0 for part in parts)
         size = call.request.body_bytes
         last = LastTurn(turn_of(call.receipt), tokens, usage.output_tokens)
         self.sessions.heard(call.answer._replace(deployment=call.deployment), answer, size, last)
-        self.sessions.counted(call.place, self._stored(call), usage, _now_ms())
+        self.sessions.counted(call.place, stored or self._stored(call), usage, _now_ms())
         self.decider.ratios.correct(call.deployment.model, size, tokens)
 
     def ended(self, call: Call, trace: Trace) -> None:
