@@ -37,7 +37,18 @@ _READ = frozenset(
         "reasoning_effort", "reasoning", "response_format", "n", "logprobs", "modalities", "audio",
     }
 )  # fmt: skip
+_TEXT = frozenset({"type", "text", "refusal", "cache_control"})
+_SAID = frozenset({"role", "content"})
+_MESSAGES = {
+    "system": _SAID,
+    "user": _SAID,
+    "tool": _SAID | {"tool_call_id", "name"},
+    "assistant": _SAID
+    | {"refusal", "tool_calls", "function_call", "reasoning", "reasoning_content", "reasoning_details"},
+}
+_FUNCTION = frozenset({"name", "description", "parameters", "strict"})
 ALIKE = ("metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity")
+OF_CACHES = ("prompt_cache_key", "prompt_cache_retention")  # they change what it costs, and nothing else
 
 
 def read(body: dict[str, Any]) -> Talk:
@@ -64,6 +75,7 @@ def read(body: dict[str, Any]) -> Talk:
     effort = body.get("reasoning_effort") or plain.child(body, "reasoning").get("effort")
     talk.effort = plain.string(effort)
     talk.thinks = None if talk.effort is None else talk.effort != "none"
+    talk.unread("reasoning", plain.child(body, "reasoning"), frozenset({"effort"}))
     talk.schema = _schema(plain.child(body, "response_format"))
     unread = body.keys() - _READ - set(ALIKE)
     talk.lose(*sorted(key for key in unread if body[key] not in (None, False)))
@@ -88,6 +100,8 @@ def _schema(wanted: dict[str, Any]) -> Schema | None:
 def _tools(talk: Talk, body: dict[str, Any]) -> None:
     for tool in plain.objects(body.get("tools")):
         kind = tool.get("type", "function")
+        if kind in ("custom", "function"):
+            talk.unread("tools", tool, frozenset({"type", kind, "cache_control"}))
         if kind == "custom":
             inner = plain.child(tool, "custom")
             name = talk.names.plain(str(inner.get("name")), freeform=True)
@@ -105,6 +119,7 @@ def _tools(talk: Talk, body: dict[str, Any]) -> None:
 
 def _function(talk: Talk, function: dict[str, Any]) -> None:
     strict = function.get("strict")
+    talk.unread("tools.function", function, _FUNCTION)
     talk.tools.append(
         ToolDef(
             talk.names.plain(str(function.get("name"))),
@@ -143,7 +158,10 @@ def keep_only(talk: Talk, allowed: list[dict[str, Any]]) -> None:
 def _message(talk: Talk, message: dict[str, Any], i: int) -> None:
     role = plain.role_of(message.get("role"), f"messages[{i}]")
     content = message.get("content")
+    talk.unread("messages", message, _MESSAGES[role])
     if role == "system":
+        for block in plain.objects(content):
+            talk.unread("content.text", block, _TEXT)
         text = text_of(content)
         if talk.turns:
             talk.say("system", [Text(text)])
@@ -169,11 +187,14 @@ def _calls(talk: Talk, message: dict[str, Any]) -> list[Piece]:
     calls: list[Piece] = []
     for call in plain.objects(message.get("tool_calls")):
         call_id = plain_id(str(call.get("id") or ""))
+        talk.unread("tool_calls", call, frozenset({"type", "id", "index", "function", "custom"}))
         if isinstance(custom := call.get("custom"), dict):
             name = talk.names.plain(str(custom.get("name")), freeform=True)
             calls.append(Call(call_id, name, json_text({"input": custom.get("input") or ""})))
+            talk.unread("tool_calls.custom", custom, frozenset({"name", "input"}))
             continue
         function = plain.child(call, "function")
+        talk.unread("tool_calls.function", function, frozenset({"name", "arguments"}))
         name = talk.names.plain(str(function.get("name")))
         calls.append(Call(call_id, name, plain.compact_json(function.get("arguments")) or "{}"))
     if isinstance(legacy := message.get("function_call"), dict):
@@ -196,10 +217,17 @@ def _pieces(talk: Talk, content: Any) -> list[Piece]:
         if kind in ("text", "input_text", "output_text", "refusal"):
             pieces.append(Text(plain.flatten(block.get("text") or block.get("refusal"))))
             talk.marked = talk.marked or "cache_control" in block
+            talk.unread("content.text", block, _TEXT)
         elif kind == "image_url":
-            pieces.append(image_part(plain.mapping(block.get("image_url")).get("url") or block["image_url"]))
+            image = plain.mapping(block.get("image_url"))
+            pieces.append(image_part(image.get("url") or block["image_url"], image.get("detail")))
+            talk.unread("content.image_url", block, frozenset({"type", "image_url", "cache_control"}))
+            talk.unread("image_url", image, frozenset({"url", "detail"}))
         elif kind == "file":
-            pieces.append(file_part(plain.child(block, "file")))
+            file = plain.child(block, "file")
+            pieces.append(file_part(file))
+            talk.unread("content.file", block, frozenset({"type", "file", "cache_control"}))
+            talk.unread("file", file, frozenset({"filename", "file_data", "file_url"}))
         else:
             raise Untranslatable(f"content of type {str(kind)[:40]!r} has no equal in another dialect")
     return [piece for piece in pieces if not isinstance(piece, Text) or piece.text]
@@ -224,8 +252,7 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if talk.tools:
         body |= _offer(talk)
-    if talk.effort not in (None, "none"):
-        body["reasoning_effort"] = talk.effort
+    body |= {"reasoning_effort": talk.effort} if effort_said(talk) else {}
     if talk.schema is not None:
         body["response_format"] = _format(talk.schema)
     body |= sampling(talk, target)
@@ -233,7 +260,16 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
         body["stop"] = talk.stop[:4]
         if len(talk.stop) > len(body["stop"]):
             talk.lose("stop beyond the fourth")
-    return body | {key: value for key, value in talk.alike.items() if openai or key == "user"}
+    kept = {key: value for key, value in talk.alike.items() if openai or key == "user"}
+    talk.lose(*(key for key in talk.alike if key not in kept and key not in OF_CACHES))
+    return body | kept
+
+
+def effort_said(talk: Talk) -> bool:
+    """Whether an effort is said; what is left to the provider instead is noted."""
+    if talk.effort == "none" or (talk.effort is None and talk.thinks is not None):
+        talk.lose("reasoning_effort none" if talk.effort else "thinking")
+    return talk.effort not in (None, "none")
 
 
 def _offer(talk: Talk) -> dict[str, Any]:
@@ -302,6 +338,8 @@ def _turn(talk: Talk, turn: Turn, *, reasoning: bool) -> list[dict[str, Any]]:
                 said += [_block(part) for part in shown]
         elif isinstance(piece, Text | Image | File):
             said.append(_block(piece))
+        else:
+            talk.lose("calls or reasoning in the user's name")
     if said:
         only = said[0]["text"] if len(said) == 1 and said[0]["type"] == "text" else said
         messages.append({"role": turn.role, "content": only})
@@ -312,14 +350,19 @@ def _block(piece: Text | Image | File) -> dict[str, Any]:
     if isinstance(piece, Text):
         return {"type": "text", "text": piece.text}
     if isinstance(piece, Image):
-        return {"type": "image_url", "image_url": {"url": piece.address}}
+        detail = {} if piece.detail is None else {"detail": piece.detail}
+        return {"type": "image_url", "image_url": {"url": piece.address, **detail}}
     if piece.data is None:
         raise Untranslatable("a document at an address can't be said in openai_chat; send it inline")
     data = f"data:{piece.media_type or 'application/pdf'};base64,{piece.data}"
     return {"type": "file", "file": {"filename": piece.name, "file_data": data}}
 
 
+_UNSAID: dict[type, str] = {Image: "image", File: "document", Result: "tool_result"}  # in an answer
+
+
 def _assistant(talk: Talk, pieces: list[Piece], *, reasoning: bool) -> dict[str, Any]:
+    talk.lose(*(f"content.{_UNSAID[type(piece)]}" for piece in pieces if type(piece) in _UNSAID))
     text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
     message: dict[str, Any] = {"role": "assistant", "content": text or None}
     thoughts = "\n".join(piece.text for piece in pieces if isinstance(piece, Thought))

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from features.wire import plain
-from router.gateway.translate.chat import sampling
+from router.gateway.translate.chat import OF_CACHES, sampling
 from router.gateway.translate.parts import textual
 from router.gateway.translate.talk import (
     Call,
@@ -34,6 +34,19 @@ _READ = frozenset(
         "container", "mcp_servers",
     }
 )  # fmt: skip
+_BLOCKS = {
+    kind: frozenset({"type", "cache_control", *keys.split()})
+    for kind, keys in {
+        "text": "text",
+        "image": "source",
+        "document": "source title",
+        "tool_use": "id name input",
+        "tool_result": "tool_use_id content is_error",
+        "thinking": "thinking",
+        "search_result": "content",
+    }.items()
+}
+_TOOL = frozenset({"type", "name", "description", "input_schema", "strict", "cache_control"})
 BILLING = "x-anthropic-billing-header:"  # Claude Code's note to its own seller; nobody else's business
 DEFAULT_LIMIT = 32_000  # output tokens where neither the client nor the catalogue says; the dialect wants one
 JSON_PLEASE = "Answer with one JSON object and nothing else."
@@ -48,6 +61,7 @@ def read(body: dict[str, Any]) -> Talk:
     _system(talk, body.get("system"))
     _tools(talk, body)
     for i, message in enumerate(plain.objects_only(body["messages"], "messages")):
+        talk.unread("messages", message, frozenset({"role", "content"}))
         role = plain.role_of(message.get("role"), f"messages[{i}]")
         pieces = _pieces(talk, message.get("content"))
         talk.say(role if role in ("system", "assistant") else "user", pieces)
@@ -71,6 +85,7 @@ def _system(talk: Talk, system: Any) -> None:
     blocks = [{"text": system}] if isinstance(system, str) else plain.objects(system)
     for block in blocks:
         text = plain.flatten(block.get("text"))
+        talk.unread("system.text", block, _BLOCKS["text"])
         talk.marked = talk.marked or block.get("cache_control") is not None
         if text.startswith(BILLING):
             talk.lose("billing header")
@@ -83,6 +98,7 @@ _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xh
 
 def _thinking(talk: Talk, body: dict[str, Any]) -> None:
     thinking = plain.child(body, "thinking")
+    talk.unread("thinking", thinking, frozenset({"type", "budget_tokens"}))
     if kind := plain.string(thinking.get("type")):
         talk.thinks = kind != "disabled"
     talk.effort = plain.string(plain.child(body, "output_config").get("effort"))
@@ -98,6 +114,7 @@ def _tools(talk: Talk, body: dict[str, Any]) -> None:
             talk.lose(f"tools.{tool['type']}")
             continue
         talk.marked = talk.marked or tool.get("cache_control") is not None
+        talk.unread("tools", tool, _TOOL)
         strict = tool.get("strict")
         talk.tools.append(
             ToolDef(
@@ -131,13 +148,14 @@ def _pieces(talk: Talk, content: Any) -> list[Piece]:
 
 def _piece(talk: Talk, block: dict[str, Any], kind: str) -> Piece | None:
     """One content block; None where it is left out, which is noted."""
+    talk.unread(f"content.{kind}", block, _BLOCKS.get(kind, frozenset(block)))
     match kind:
         case "text":
             return Text(plain.flatten(block.get("text")))
         case "image":
             return _image(plain.child(block, "source"))
         case "document":
-            return _document(block, plain.child(block, "source"))
+            return _document(talk, block, plain.child(block, "source"))
         case "tool_use":
             name = talk.names.plain(str(block.get("name")))
             return Call(plain_id(str(block.get("id"))), name, plain.compact_json(block.get("input")) or "{}")
@@ -147,7 +165,7 @@ def _piece(talk: Talk, block: dict[str, Any], kind: str) -> Piece | None:
         case "thinking":
             return Thought(plain.flatten(block.get("thinking"))) if block.get("thinking") else None
         case "search_result":
-            return Text(plain.flatten(block.get("content")))
+            return Text(_words(talk, block.get("content")))
     talk.lose(f"content.{kind}")
     return None
 
@@ -160,7 +178,16 @@ def _image(source: dict[str, Any]) -> Image:
     raise Untranslatable("a picture kept by its provider can't be sent to another")
 
 
-def _document(block: dict[str, Any], source: dict[str, Any]) -> Piece:
+def _words(talk: Talk, content: Any) -> str:
+    """The text of blocks of which only that is carried."""
+    for block in plain.objects(content):
+        kind = str(block.get("type"))
+        talk.lose(*([f"content.{kind}"] if kind != "text" else []))
+        talk.unread("content.text", block if kind == "text" else {}, _BLOCKS["text"])
+    return plain.flatten(content)
+
+
+def _document(talk: Talk, block: dict[str, Any], source: dict[str, Any]) -> Piece:
     name = plain.string(block.get("title")) or "document.pdf"
     match source.get("type"):
         case "base64":
@@ -170,7 +197,7 @@ def _document(block: dict[str, Any], source: dict[str, Any]) -> Piece:
         case "text":
             return Text(plain.flatten(source.get("data")))
         case "content":
-            return Text(plain.flatten(source.get("content")))
+            return Text(_words(talk, source.get("content")))
     raise Untranslatable("a document kept by its provider can't be sent to another; send it inline")
 
 
@@ -194,6 +221,7 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
         body["stream"] = True
     body |= _reasoning(talk, target, limit)
     if talk.schema is not None and talk.schema.schema is not None:
+        talk.lose(*(["format.description"] if talk.schema.description else []))
         formatted = {"format": {"type": "json_schema", "schema": talk.schema.schema}}
         body["output_config"] = {**body.get("output_config", {}), **formatted}
     if stop := [sequence for sequence in talk.stop if sequence.strip()]:
@@ -201,7 +229,9 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
     if (talk.marked or target.cached) and target.provider == "anthropic":
         body["cache_control"] = {"type": "ephemeral"}
     body |= sampling(talk, target)
-    talk.lose(*(key for key in talk.alike if key != "prompt_cache_key"))
+    talk.lose(*(key for key in talk.alike if key not in OF_CACHES))
+    if any(tool.strict for tool in talk.tools):
+        talk.lose("tools.strict")  # schemas that the one dialect takes strictly the other may refuse
     return body
 
 
@@ -302,6 +332,8 @@ def _block(talk: Talk, piece: Text | Image | File | Call | Result) -> dict[str, 
         failed = {"is_error": True} if piece.failed else {}
         return {"type": "tool_result", "tool_use_id": piece.call_id, "content": only or "", **failed}
     kind = "image" if isinstance(piece, Image) else "document"
+    if isinstance(piece, Image) and piece.detail not in (None, "auto"):
+        talk.lose("image.detail")
     title = {"title": piece.name} if isinstance(piece, File) else {}
     if piece.url:
         return {"type": kind, "source": {"type": "url", "url": piece.url}, **title}

@@ -35,15 +35,15 @@ def inline(address: str) -> tuple[str, str] | None:
     return (found[1], address[found.end() :]) if found else None
 
 
-def image_part(address: Any) -> Image:
+def image_part(address: Any, detail: Any = None) -> Image:
     """A picture by its address; Untranslatable for one that its provider keeps."""
     if not isinstance(address, str) or not address:
         raise Untranslatable("a picture kept by its provider can't be sent to another")
     if found := inline(address):
-        return Image(None, *found)
+        return Image(None, *found, plain.string(detail))
     if not address.startswith(("http://", "https://")):
         raise Untranslatable("a picture must be a data: or http(s): URL to be sent to another provider")
-    return Image(address)
+    return Image(address, detail=plain.string(detail))
 
 
 def file_part(block: dict[str, Any]) -> File:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from features.wire import plain
-from router.gateway.translate.chat import ALIKE, keep_only, sampling
+from router.gateway.translate.chat import ALIKE, effort_said, keep_only, sampling
 from router.gateway.translate.parts import file_part, image_part, text_of, textual
 from router.gateway.translate.talk import (
     Call,
@@ -32,6 +32,25 @@ _READ = frozenset(
         "temperature", "top_p", "stream", "reasoning", "text", "store", "background",
     }
 )  # fmt: skip
+_ITEMS = {
+    kind: frozenset({"type", "id", "status", *keys.split()})  # id and status are of the answer that it was in
+    for kind, keys in {
+        "message": "role content",
+        "function_call": "call_id name namespace arguments",
+        "custom_tool_call": "call_id name namespace input",
+        "function_call_output": "call_id output",
+        "custom_tool_call_output": "call_id output",
+        "reasoning": "content summary encrypted_content",
+    }.items()
+}
+_TEXT = frozenset({"type", "text", "refusal"})
+_IMAGE = frozenset({"type", "image_url", "detail"})
+_FILE = frozenset({"type", "filename", "file_data", "file_url"})
+_TOOLS = {
+    "namespace": frozenset({"type", "name", "description", "tools"}),
+    "function": frozenset({"type", "name", "description", "parameters", "strict"}),
+    "custom": frozenset({"type", "name", "description", "format"}),
+}
 _KEPT = ("previous_response_id", "conversation", "prompt")  # kept by the provider that has them
 
 
@@ -62,6 +81,8 @@ def read(body: dict[str, Any]) -> Talk:
     talk.temperature, talk.top_p = body.get("temperature"), body.get("top_p")
     talk.stream = body.get("stream") is True
     talk.effort = plain.string(plain.child(body, "reasoning").get("effort"))
+    talk.unread("reasoning", plain.child(body, "reasoning"), frozenset({"effort"}))
+    talk.unread("text", said, frozenset({"format", "verbosity"}))
     talk.thinks = None if talk.effort is None else talk.effort != "none"
     talk.schema = _schema(plain.child(said, "format"))
     unread = body.keys() - _READ - set(ALIKE)
@@ -86,6 +107,7 @@ def _schema(wanted: dict[str, Any]) -> Schema | None:
 def _tools(talk: Talk, body: dict[str, Any]) -> None:
     for tool in plain.objects(body.get("tools")):
         if tool.get("type") == "namespace":
+            talk.unread("tools.namespace", tool, _TOOLS["namespace"])
             for inner in plain.objects(tool.get("tools")):
                 _tool_def(talk, inner, plain.string(tool.get("name")))
         else:
@@ -97,6 +119,7 @@ def _tool_def(talk: Talk, tool: dict[str, Any], namespace: str | None) -> None:
     if kind not in ("function", "custom"):
         talk.lose(f"tools.{kind}")
         return
+    talk.unread("tools", tool, _TOOLS[kind])
     freeform = kind == "custom"
     name = talk.names.plain(str(tool.get("name")), namespace, freeform=freeform)
     if freeform:
@@ -126,6 +149,7 @@ def _choice(talk: Talk, body: dict[str, Any]) -> None:
 
 def _item(talk: Talk, item: dict[str, Any]) -> None:
     kind = str(item.get("type") or "message")
+    talk.unread(f"input.{kind}", item, _ITEMS.get(kind, frozenset(item)))
     if kind == "message":
         _message(talk, item)
     elif kind in ("function_call", "custom_tool_call"):
@@ -137,7 +161,7 @@ def _item(talk: Talk, item: dict[str, Any]) -> None:
             arguments = json_text({"input": item.get("input") or ""})
         talk.say("assistant", [Call(plain_id(str(item.get("call_id"))), name, arguments)])
     elif kind in ("function_call_output", "custom_tool_call_output"):
-        parts = textual(_pieces(item.get("output")))
+        parts = textual(_pieces(talk, item.get("output")))
         failed = item.get("status") == "failed"
         talk.say("user", [Result(plain_id(str(item.get("call_id"))), parts, failed)])
     elif kind == "reasoning":
@@ -156,15 +180,17 @@ def _message(talk: Talk, item: dict[str, Any]) -> None:
     role = plain.role_of(item.get("role"), "input")
     if role == "system":
         text = text_of(item.get("content"))
+        for block in plain.objects(item.get("content")):
+            talk.unread("content.text", block, _TEXT)
         if talk.turns:
             talk.say("system", [Text(text)] if text else [])
         elif text:
             talk.system.append(text)
     else:
-        talk.say("assistant" if role == "assistant" else "user", _pieces(item.get("content")))
+        talk.say("assistant" if role == "assistant" else "user", _pieces(talk, item.get("content")))
 
 
-def _pieces(content: Any) -> list[Piece]:
+def _pieces(talk: Talk, content: Any) -> list[Piece]:
     if isinstance(content, str):
         return [Text(content)] if content else []
     pieces: list[Piece] = []
@@ -172,10 +198,13 @@ def _pieces(content: Any) -> list[Piece]:
         kind = block.get("type")
         if kind in ("input_text", "output_text", "text", "refusal"):
             pieces.append(Text(plain.flatten(block.get("text") or block.get("refusal"))))
+            talk.unread("content.text", block, _TEXT)
         elif kind == "input_image":
-            pieces.append(image_part(block.get("image_url")))
+            pieces.append(image_part(block.get("image_url"), block.get("detail")))
+            talk.unread("content.image", block, _IMAGE)
         elif kind == "input_file":
             pieces.append(file_part(block))
+            talk.unread("content.file", block, _FILE)
         else:
             raise Untranslatable(f"content of type {str(kind)[:40]!r} has no equal in another dialect")
     return [piece for piece in pieces if not isinstance(piece, Text) or piece.text]
@@ -199,7 +228,7 @@ def write(talk: Talk, target: Target) -> dict[str, Any]:
             body["tool_choice"] = talk.choice
         if talk.parallel is not None:
             body["parallel_tool_calls"] = talk.parallel
-    if talk.effort not in (None, "none"):
+    if effort_said(talk):
         body["reasoning"] = {"effort": talk.effort}
     text = _format(talk.schema) | {k: v for k, v in talk.alike.items() if k == "verbosity"}
     if text:
@@ -263,7 +292,7 @@ def _block(piece: Text | Image | File, text_kind: str) -> dict[str, Any]:
     if isinstance(piece, Text):
         return {"type": text_kind, "text": piece.text}
     if isinstance(piece, Image):
-        return {"type": "input_image", "image_url": piece.address, "detail": "auto"}
+        return {"type": "input_image", "image_url": piece.address, "detail": piece.detail or "auto"}
     if piece.url:
         return {"type": "input_file", "file_url": piece.url}
     data = f"data:{piece.media_type or 'application/pdf'};base64,{piece.data}"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from features.errors import BadInput
+from features.wire import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from features.wire.types import Dialect
 
@@ -23,6 +24,7 @@ MAX_NAME = 64  # of a tool, the shortest limit among the dialects
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _UNSHOWN = re.compile(r"[^\w. -]", re.ASCII)
+_LEAVES_DEEP = 3
 MAX_LOST = 40  # names that are kept; a client may invent fields without end
 
 
@@ -42,6 +44,7 @@ class Image(NamedTuple):
     url: str | None
     media_type: str | None = None
     data: str | None = None
+    detail: str | None = None  # how closely it is to be looked at, in OpenAI's words
 
     @property
     def address(self) -> str:
@@ -176,6 +179,13 @@ class Talk:
             if shown not in self.lost and len(self.lost) < MAX_LOST:
                 self.lost.append(shown)
 
+    def unread(self, where: str, value: dict[str, Any], known: frozenset[str]) -> None:
+        """Note the fields of an object that its reader doesn't know, if they say anything."""
+        if value.keys() <= known:
+            return
+        for key in sorted(value.keys() - known):
+            self.lose(*_leaves(f"{where}.{key}", value[key]))
+
     def say(self, role: Literal["system", "user", "assistant"], pieces: Iterable[Piece]) -> None:
         """Add to the conversation; the same speaker goes on in the same turn."""
         pieces = list(pieces)
@@ -190,6 +200,17 @@ class Talk:
     def in_tool_loop(self) -> bool:
         """Whether the request hands back the results of a call."""
         return bool(self.turns) and any(isinstance(piece, Result) for piece in self.turns[-1].pieces)
+
+
+def _leaves(where: str, value: Any, depth: int = 0) -> Iterator[str]:
+    """Names of what is said within a value; none for one that says nothing."""
+    inner = plain.objects(value if isinstance(value, list) else [value])[:MAX_LOST]
+    if inner and depth < _LEAVES_DEEP:
+        for one in inner:
+            for key in sorted(one.keys() - {"type"}):
+                yield from _leaves(f"{where}.{key}", one[key], depth + 1)
+    elif not (value is None or value is False or value in ("", [], {})):
+        yield where
 
 
 class Target(NamedTuple):
