@@ -9,6 +9,7 @@ from training.replay.beside import Field, changes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.replay.apart import Pairs
     from training.replay.result import Ends, Row
 
 MARGIN = 0.02  # success that a saving may put at risk, at the lower end of the interval
@@ -21,19 +22,20 @@ class Advice(NamedTuple):
     sentence: str
 
 
-def advise(rows: Sequence[Row], base: str = "logged") -> Advice:
+def advise(rows: Sequence[Row], base: str = "logged", pairs: Pairs | None = None) -> Advice:
     """A pin that saves and isn't shown worse; a router where it beats that; else what is missing.
 
     Everything is compared with `base` in the same replay, the logged policy. A pin stands before any router,
     which must be better than the pin or cheaper beyond its interval, and better than a random mix of its own
-    cost; a mix of which nothing is known holds it back. All intervals are as wide as holds for all at once.
+    cost; a mix of which nothing is known holds it back. With `pairs` two policies are told apart on the same
+    sessions. All intervals are as wide as holds for all at once.
     """
     named = {row.name: row for row in rows}
     today = named[base]
     stay = "Stay with what is logged" if base == "logged" else f"Stay with the {base}"
     if not any(changes(row, today) for row in rows):
         return Advice(base, f"{stay}: nothing else was played.")
-    field = Field.of(rows, today)
+    field = Field.of(rows, today, pairs)
     if not today.supported:
         return Advice(None, f"Not enough evidence: {today.why}. {_cheapest(rows, field)}")
     good = [row for row in rows if row.role in ("pin", "policy") and _good(row, field)]
@@ -79,19 +81,18 @@ def _good(row: Row, field: Field) -> bool:
 
 def _beats(row: Row, base: Row, field: Field) -> bool:
     """Whether it is better than what it would replace, or as good and cheaper beyond its interval."""
-    saved, apart = field.saved(row), field.apart(row, base)
-    if saved is None or apart is None or row.refused > base.refused:
+    apart = field.apart(row, base)
+    if apart is None or row.refused > base.refused:
         return False
-    return apart[0] > 0 or (saved[0] > (base.saving or 0.0) and apart[0] >= -MARGIN)
+    return apart[0] > 0 or (field.cheaper(row, base) and apart[0] >= -MARGIN)
 
 
 def _beats_mix(row: Row, field: Field) -> bool:
     """Whether it is better than chance at its own cost, or as good where chance can't be so cheap."""
-    apart, saved = field.beyond_mix(row), field.saved(row)
+    apart = field.beyond_mix(row)
     if apart is None:
         return False
-    cheaper = saved is not None and saved[0] > (field.mixes[0].saving or 0.0)
-    return apart[0] > 0 or (cheaper and apart[0] >= -MARGIN)
+    return apart[0] > 0 or (field.cheaper(row, field.mixes[0]) and apart[0] >= -MARGIN)
 
 
 def _held_back(row: Row, field: Field) -> str:

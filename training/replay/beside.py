@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.replay.apart import Blend, Gap, Pairs
     from training.replay.result import Ends, Row
 
 BEYOND = 0.025  # of wrong answers on either side
@@ -29,15 +30,16 @@ class Field(NamedTuple):
     today: Row
     asked: int
     mixes: tuple[Row, ...]  # from the cheapest on: random mixes, and what is mixed
+    pairs: Pairs | None = None  # of the same sessions; None: each row is told apart from the others
 
     @classmethod
-    def of(cls, rows: Sequence[Row], today: Row) -> Field:
+    def of(cls, rows: Sequence[Row], today: Row, pairs: Pairs | None = None) -> Field:
         """The field of these rows; who does what today does isn't asked about."""
         named = {row.name: row for row in rows}
         dear = "best_single" if "best_single" in named else "reference"
         mixes = [named[name] for name in ("cheapest", "random_mix", dear) if name in named]
         asked = sum(row.supported and changes(row, today) for row in rows)
-        return cls(today, max(asked, 1), tuple(sorted(mixes, key=usd)))
+        return cls(today, max(asked, 1), tuple(sorted(mixes, key=usd)), pairs)
 
     def wide(self, ends: Ends) -> Ends:
         """Ends of one's own as ends that hold for all."""
@@ -55,24 +57,47 @@ class Field(NamedTuple):
         """Ends of row's quality less other's: on the same decisions where the other is today's."""
         if other.name == self.today.name:
             return None if row.quality_gain_ci is None else self.wide(row.quality_gain_ci)
-        return self._less(row, told(other))
+        gap = self._paired(row, [(1.0, other.name)])
+        return self._less(row, told(other)) if gap is None else gap.ends and self.wide(gap.ends)
+
+    def cheaper(self, row: Row, other: Row) -> bool:
+        """Whether it costs less than the other beyond the interval of what lies between them."""
+        if self.pairs is None:
+            saved = self.saved(row)
+            return saved is not None and saved[0] > (other.saving or 0.0)
+        gap = self.pairs.money(row.name, [(1.0, other.name)])
+        return gap is not None and gap.ends is not None and self.wide(gap.ends)[1] < 0
 
     def beyond_mix(self, row: Row) -> Ends | None:
-        """Ends of its quality less that of sessions given at random at its own cost; None where not known.
+        """Ends of its quality less that of sessions given at random at its own cost; None where not known."""
+        blend = self.mix_at(row)
+        if blend is None:
+            return None
+        gap = self._paired(row, blend)
+        if gap is not None:
+            return gap.ends and self.wide(gap.ends)
+        named = {mix.name: told(mix) for mix in self.mixes}
+        quality = reach = 0.0
+        for share, name in blend:
+            one = named[name]
+            if one is None:
+                return None
+            quality += share * one.quality
+            reach += share * one.reach  # at most, however the two hang together
+        return self._less(row, Told(quality, reach))
 
-        Success of a mix lies between its ends as its cost does. Beyond what can be mixed the nearest stands.
-        """
+    def mix_at(self, row: Row) -> Blend | None:
+        """Shares of sessions given at random that cost what a row costs; beyond the ends, the nearest."""
         if not self.mixes:
             return None
         above = next((i for i, mix in enumerate(self.mixes) if usd(mix) > usd(row)), len(self.mixes))
         low, high = self.mixes[max(above - 1, 0)], self.mixes[min(above, len(self.mixes) - 1)]
-        one, other = told(low), told(high)
-        if one is None or other is None:
-            return None
         room = usd(high) - usd(low)
         dear = (usd(row) - usd(low)) / room if room > 0 else 0.0
-        reach = (1 - dear) * one.reach + dear * other.reach  # at most, however the two hang together
-        return self._less(row, Told((1 - dear) * one.quality + dear * other.quality, reach))
+        return [(share, mix.name) for share, mix in ((1 - dear, low), (dear, high)) if share > 0]
+
+    def _paired(self, row: Row, blend: Blend) -> Gap | None:
+        return None if self.pairs is None else self.pairs.success(row.name, blend)
 
     def _less(self, row: Row, other: Told | None) -> Ends | None:
         """Taken as told apart from each other: what both share would make it narrower."""

@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 _ROUNDING = 1e-12
+_Z = 1.959964
+_WIDE = 1e3  # errors, where a draw may be of one session alone, again and again
 CHUNK = 2_000_000  # weights in memory at a time
 FEWEST = 10  # sessions; below, no interval holds what it says where costs are skewed
 EXACT_TO = 50_000  # sessions; beyond, the sum is as good as normal
+APART_EXACT_TO = 5_000  # the same of a difference, which is less skewed than what it is of
 
 
 class Spread(NamedTuple):
@@ -58,6 +61,41 @@ def spread(usd: np.ndarray, draws: int, seed: int) -> Spread | None:
     ratio = seen.total[0] / seen.total[0, 0], seen.of_ratios(sessions)[0]
     ratios = drawn.total / drawn.total[:, :1], drawn.of_ratios(sessions)
     return Spread(total, 1 - _ends(*ratio, ratios)[:, ::-1])
+
+
+def apart_of(off: np.ndarray, draws: int, seed: int) -> tuple[float, float] | None:
+    """95 % ends of a sum of differences (S,) of either sign; None if S is small.
+
+    The same studentised bootstrap, of the sum itself as a difference has no logarithm.
+    """
+    sessions = len(off)
+    if sessions < FEWEST:
+        return None
+    total, error = float(off.sum()), float(np.sqrt(sessions) * off.std(ddof=1))
+    if not error > _ROUNDING * float(np.abs(off).sum()):
+        return total, total
+    students = np.array([-_Z, _Z])
+    if sessions <= APART_EXACT_TO:
+        students = _students(off, draws, seed)
+    return total - float(students[1]) * error, total - float(students[0]) * error
+
+
+def _students(off: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Quantiles (2,) of how many errors a sum over sessions (S,) is off, as they are drawn again."""
+    sessions = len(off)
+    rng = np.random.default_rng([seed, sessions])
+    step, centred, found = max(1, CHUNK // sessions), off - off.mean(), []
+    for start in range(0, draws, step):
+        count = min(step, draws - start)
+        weights = rng.multinomial(sessions, np.full(sessions, 1 / sessions), size=count).astype(np.float64)
+        moved = weights @ centred
+        square = np.maximum(weights @ (centred * centred) - moved**2 / sessions, 0.0)
+        error = np.sqrt(square * sessions / (sessions - 1))
+        found.append(np.divide(moved, error, out=np.sign(moved) * np.inf, where=error > 0))
+    every = np.nan_to_num(np.concatenate(found), posinf=np.inf, neginf=-np.inf)
+    quantiles = np.quantile(every, [0.025, 0.975], method="inverted_cdf")
+    ends: np.ndarray = np.where(np.isfinite(quantiles), quantiles, [-_WIDE, _WIDE])
+    return ends
 
 
 def _drawn(usd: np.ndarray, draws: int, seed: int) -> _Moments:

@@ -24,40 +24,63 @@ if TYPE_CHECKING:
     from training.replay.entries import Target
     from training.replay.evidence import Evidence
 
-DR, PAIRED, LOGGED, SIZE = range(4)  # what is summed up by session
-
 
 class Scored(NamedTuple):
-    """Sums over the free decisions of a part, or of all, for one policy."""
+    """What the free decisions come to for one policy."""
 
     seen: Seen
-    sums: np.ndarray  # (4,) of scores: doubly robust, by pairs, of what was logged, and 1
-    products: np.ndarray  # (4, 4) of their sums by session
-    sessions: int
+    scores: np.ndarray  # (4, C) sums by cluster: doubly robust, by pairs, of what was logged, and 1
+    products: np.ndarray  # (4, 4) of these sums
     same: bool  # the policy is the logged one
     led: Led  # whole sessions
 
-    def plus(self, other: Scored) -> Scored:
-        """The sums of both."""
-        return Scored(
-            self.seen.plus(other.seen),
-            self.sums + other.sums,
-            self.products + other.products,
-            self.sessions + other.sessions,
-            self.same and other.same,
-            self.led.plus(other.led),
-        )
+    @property
+    def clusters(self) -> int:
+        """Sessions, or groups of them, with a free decision."""
+        return int(self.scores.shape[1])
+
+
+class _Sums:
+    """A policy's sums so far, and those of each session."""
+
+    def __init__(self) -> None:
+        self.seen: Seen | None = None
+        self.led: Led | None = None
+        self.same = True
+        self.own: list[np.ndarray] = []  # (2, s) by session of a part
+
+    def add(self, seen: Seen, own: np.ndarray, led: Led, *, same: bool) -> None:
+        self.seen = seen if self.seen is None else self.seen.plus(seen)
+        self.led = led if self.led is None else self.led.plus(led)
+        self.same = self.same and same
+        self.own.append(own)
+
+    def scored(self, shared: np.ndarray, code: np.ndarray | None) -> Scored | None:
+        """All of it, `shared` (2, s) being of every policy; `code` (s,) are the clusters of sessions."""
+        if self.seen is None or self.led is None:
+            return None
+        scores = np.concatenate([np.concatenate(self.own, axis=1), shared])
+        if code is not None:
+            scores = np.stack([np.bincount(code, column) for column in scores])
+        return Scored(self.seen, scores, scores @ scores.T, self.same, self.led)
 
 
 class Judge:
     """Estimates on the free decisions of a log, or of some of its `sessions` (S,) bool.
 
-    What doesn't depend on the policy is summed up once.
+    What doesn't depend on the policy is summed up once. Intervals are over sessions, or over what they belong
+    to: `groups` (S,) int.
     """
 
-    def __init__(self, evidence: Iterable[Evidence], sessions: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        evidence: Iterable[Evidence],
+        sessions: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> None:
         self.evidence = evidence
         self.sessions = sessions
+        self.groups = groups
         self.arms: tuple[str, ...] = ()
         self.whole: Whole | None = None
         self.whole, self.guesses = self._model()
@@ -69,18 +92,27 @@ class Judge:
 
     def every(self, targets: Sequence[Target], call_usd: Sequence[float | None]) -> list[Quality]:
         """Quality of policies, by their chances (n, k) or arms (n,) in each part, at so many USD a call."""
-        found: list[Scored | None] = [None] * len(targets)
+        found = [_Sums() for _ in targets]
+        shared, ids = [np.zeros((2, 0))], [np.zeros(0, dtype=np.int64)]
         for part, ((log, kind, keep), one) in enumerate(zip(self._parts(), self.evidence, strict=True)):
             if not log.n:
                 continue
             model, sessions = guessed(self.guesses, log, kind), _Sessions.of(one, self.sessions)
-            for i, target in enumerate(targets):
+            mine, place = np.unique(log.cluster, return_inverse=True)
+            ids.append(mine)
+            shared.append(_by_session(place, of.as_logged(log), np.ones(log.n)))
+            for sums, target in zip(found, targets, strict=True):
                 chances = target(part)
                 led = sessions.led_by(_chances(chances, sessions.keep, len(log.arms)))
-                mine = _scored(log, _chances(chances, keep, len(log.arms)), model, led)
-                so_far = found[i]
-                found[i] = mine if so_far is None else so_far.plus(mine)
-        return [in_words(one, self.told, usd) for one, usd in zip(found, call_usd, strict=True)]
+                free = _chances(chances, keep, len(log.arms))
+                same = bool(np.allclose(free[np.arange(log.n), log.action], 1.0))
+                seen = seen_of(log, free)
+                sums.add(seen, _by_session(place, *_scores(log, free, model, seen)), led, same=same)
+        code = None if self.groups is None else self.groups[np.concatenate(ids)]
+        code = None if code is None else np.unique(code, return_inverse=True)[1]
+        of_all = np.concatenate(shared, axis=1)
+        scored = (sums.scored(of_all, code) for sums in found)
+        return [in_words(one, self.told, usd) for one, usd in zip(scored, call_usd, strict=True)]
 
     def _parts(self) -> Iterable[tuple[Bandit, np.ndarray, np.ndarray]]:
         """The free decisions of each part, their kinds, and which of its calls they are."""
@@ -164,18 +196,16 @@ def _chances(target: np.ndarray, keep: np.ndarray, k: int) -> np.ndarray:
     return certain
 
 
-def _scored(log: Bandit, target: np.ndarray, model: np.ndarray, led: Led) -> Scored:
-    """Sums for one policy over the decisions of a part."""
-    seen, whole = seen_of(log, target), log.sums
-    each = np.zeros((log.n, 4))
-    each[:, SIZE] = 1.0
-    each[:, LOGGED] = of.as_logged(log)
-    if whole.labelled.any() and seen.told == seen.n:
-        each[:, DR] = of.doubly_robust(log, target, model)
-    if log.paired is not None:
-        each[:, PAIRED] = paired(log, target, model)
-    session = log.cluster - log.cluster.min()
-    by_session = np.stack([np.bincount(session, column) for column in each.T])
-    by_session = by_session[:, by_session[SIZE] > 0]
-    same = bool(np.allclose(target[np.arange(log.n), log.action], 1.0))
-    return Scored(seen, each.sum(axis=0), by_session @ by_session.T, by_session.shape[1], same, led)
+def _scores(log: Bandit, target: np.ndarray, model: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (n,) of one policy in a part, doubly robust and by pairs; 0 where the log hasn't the columns."""
+    nothing = np.zeros(log.n)
+    robust = log.sums.labelled.any() and seen.told == seen.n
+    return (
+        of.doubly_robust(log, target, model) if robust else nothing,
+        nothing if log.paired is None else paired(log, target, model),
+    )
+
+
+def _by_session(place: np.ndarray, *columns: np.ndarray) -> np.ndarray:
+    """Sums (m, s) of columns (n,) over the sessions that decisions are in."""
+    return np.stack([np.bincount(place, column) for column in columns])

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from training.estimators.estimate import interval
+from training.replay.apart import Scores
 from training.replay.entries import Entry
 from training.replay.quality import Quality
 
@@ -115,11 +116,19 @@ def _of_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
 class MatrixJudge:
     """Quality by the outcomes themselves, held against those of the arms `base` (T,)."""
 
-    def __init__(self, matrix: Matrix, base: np.ndarray, which: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        matrix: Matrix,
+        base: np.ndarray,
+        which: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> None:
         order = np.argsort(matrix.rows)
         self.reward = matrix.reward[order]
         self.base = self.reward[np.arange(matrix.n), base]
         self.keep = np.ones(matrix.n, dtype=bool) if which is None else which
+        code = np.arange(matrix.n) if groups is None else groups
+        self.code = np.unique(code[self.keep], return_inverse=True)[1]
 
     def of(self, target: Target, _: float | None = None) -> Quality:
         """Mean outcome of the arms chosen; its interval is over tasks. A matrix is one part."""
@@ -134,11 +143,12 @@ class MatrixJudge:
     def quoted(self, reward: np.ndarray) -> Quality:
         """Quality of these outcomes (T,)."""
         kept = reward[self.keep]
-        found = interval(kept, np.arange(len(kept)))
+        found = interval(kept, self.code)
         ends = (max(0.0, found.low), min(1.0, found.high))
-        apart = interval(kept - self.base[self.keep], np.arange(len(kept)))
+        apart = interval(kept - self.base[self.keep], self.code)
         ess = float(len(kept))
-        return Quality(found.mean, ends, ess, True, "exact", gain=apart.mean, gain_ci=(apart.low, apart.high))
+        said = Quality(found.mean, ends, ess, True, "exact", gain=apart.mean, gain_ci=(apart.low, apart.high))
+        return said._replace(scores=Scores(np.bincount(self.code, kept), np.bincount(self.code), ess))
 
 
 def logged(world: World, matrix: Matrix, judge: MatrixJudge) -> Entry:

@@ -6,7 +6,16 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from training.replay.bars import Bar, bars
-from training.replay.show import LEGEND, MARKS, led_by_sessions, saves, usd, watch_says
+from training.replay.show import (
+    LEGEND,
+    MARKS,
+    change,
+    led_by_sessions,
+    saves,
+    usd,
+    versus_cells,
+    watch_says,
+)
 from training.report import Axis, Line, Point, items, page, picture, table, text
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ def _parts(result: Result) -> Iterator[str]:
         return
     yield from _frontier(result)
     yield from _table(result)
+    yield from _versus(result)
     yield from _cost(result)
     yield from _routes(result)
     yield from _calibration(result)
@@ -141,6 +151,21 @@ def _table(result: Result) -> Iterator[str]:
     yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role != "pin")
 
 
+def _versus(result: Result) -> Iterator[str]:
+    """Each policy beside its best control."""
+    rows = list(versus_cells(result))
+    if not rows:
+        return
+    yield text("Beside the best control", "h2")
+    yield table(("policy", "best control", "success, points", "95 %", "USD", "95 %"), rows)
+    yield text(
+        "A policy less the pin, mix or cascade of most success among those that cost no more, on the same "
+        "sessions: what makes a session easy or dear is in both, and cancels. Advice takes these "
+        "differences, as wide as holds for all policies at once.",
+        kind="soft",
+    )
+
+
 def _whole(row: Row) -> tuple[str, str]:
     """Quality of whole sessions and its ends."""
     said = row.by_session
@@ -183,7 +208,7 @@ def _routes(result: Result) -> Iterator[str]:
     yield text(f"Where {told['policy']} goes elsewhere", "h2")
     yield text(f"{told['calls_elsewhere']:,} of {result.calls:,} calls.", kind="soft")
     if told["moves"]:
-        rows = [(m["from"], m["to"], f"{m['calls']:,}", _change(m["usd"])) for m in told["moves"]]
+        rows = [(m["from"], m["to"], f"{m['calls']:,}", change(m["usd"])) for m in told["moves"]]
         yield table(("from", "to", "calls", "USD"), rows)
     for key, title in (("gain_most", "Sessions that gain most"), ("lose_most", "Sessions that lose most")):
         if told[key]:
@@ -191,15 +216,11 @@ def _routes(result: Result) -> Iterator[str]:
             yield from map(_session, told[key])
 
 
-def _change(amount: float) -> str:
-    return f"{'+' if amount > 0 else ''}{usd(amount)}"
-
-
 def _session(one: dict[str, Any]) -> str:
     """A session with the receipts of its turns, folded."""
     head = (
         f"{one['session']}: {one['calls']:,} calls, {usd(one['logged_usd'])} → {usd(one['usd'])} "
-        f"({_change(one['usd'] - one['logged_usd'])})"
+        f"({change(one['usd'] - one['logged_usd'])})"
     )
     rows = [(f"turn {r['turn']}", *_side(r["logged"]), "→", *_side(r["policy"])) for r in one["receipts"]]
     columns = ("", "logged", "read of prompt", "cache", "USD", "", "policy", "read of prompt", "cache", "USD")

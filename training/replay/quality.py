@@ -13,6 +13,7 @@ from training.estimators.estimate import MAX_UNSUPPORTED, MIN_ESS, WANTED_HALF_W
 from training.estimators.intervals import Interval, as_difference, as_share, of_products
 from training.estimators.paired import share_by
 from training.estimators.support import Support, effective, support_of, verdict
+from training.replay.apart import Scores
 from training.replay.by_session import of_sessions
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Quality(NamedTuple):
     gain: float | None = None  # over what it is held against, on the same decisions
     gain_ci: tuple[float, float] | None = None
     by_session: BySession | None = None  # the same of whole sessions; None where nothing is estimated
+    scores: Scores | None = None  # what it is the mean of, by cluster
 
 
 class Told(NamedTuple):
@@ -99,10 +101,10 @@ def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
         return Quality(ess=ess, why=refused, missing=_enough(missing, ess, call_usd))
     way = _ways(found, told, support)[best]
     ess = {"paired": support.pairs_ess, "combined": support.together}.get(best, support.ess)
-    rows = min(ess, found.sessions)
+    rows = min(ess, found.clusters)
     answer = as_share(_interval(found, way), rows)
     ends = (answer.low, answer.high)
-    said = Quality(answer.mean, ends, ess, True, best, missing=missing)
+    said = Quality(answer.mean, ends, ess, True, best, missing=missing, scores=_scores(found, way, ess))
     if not told.labels or told.unlabelled()[0] > MAX_UNSUPPORTED:
         return said
     gain = as_difference(_interval(found, way - LOGGED), rows)  # score by score, on the same decisions
@@ -128,7 +130,12 @@ def _ways(found: Scored, told: Told, support: Support) -> dict[str, np.ndarray]:
 
 def _interval(found: Scored, way: np.ndarray) -> Interval:
     """Mean and interval of scores that are this sum of those that are known."""
-    return of_products(way, found.sums, found.products, found.sessions)
+    return of_products(way, found.scores.sum(axis=1), found.products, found.clusters)
+
+
+def _scores(found: Scored, way: np.ndarray, ess: float) -> Scores:
+    """The same scores by cluster."""
+    return Scores(way @ found.scores, found.scores[-1], ess)
 
 
 def _as_logged(found: Scored, told: Told) -> Quality:
@@ -152,7 +159,8 @@ def _as_logged(found: Scored, told: Told) -> Quality:
         )
     answer = as_share(_interval(found, LOGGED), min(told.ess, told.sessions))
     ends = (answer.low, answer.high)
-    return Quality(answer.mean, ends, told.ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0))
+    scores = _scores(found, LOGGED, told.ess)
+    return Quality(answer.mean, ends, told.ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0), scores=scores)
 
 
 def _enough(missing: Missing | None, ess: float, call_usd: float | None) -> Missing:

@@ -9,6 +9,17 @@ import msgspec
 Ends = tuple[float, float]
 
 
+class Versus(msgspec.Struct, kw_only=True):
+    """A policy less the best control that costs no more, on the same sessions; null is unknown."""
+
+    control: str
+    quality: float
+    quality_ci: Ends | None
+    quality_ci_all: Ends | None  # as wide as holds for all policies at once
+    usd: float | None  # below 0: the policy is cheaper
+    usd_ci: Ends | None
+
+
 class Row(msgspec.Struct, kw_only=True):
     """One policy. Cost is simulated, quality estimated; null is unknown, `why` says what for."""
 
@@ -24,6 +35,7 @@ class Row(msgspec.Struct, kw_only=True):
     quality_how: str | None = None  # logged, dr, paired, combined or exact
     quality_gain: float | None = None  # over the logged policy's (of a matrix: the reference's)
     quality_gain_ci: Ends | None = None  # on the same decisions
+    versus: Versus | None = None  # of a policy whose quality is known
     switches: float
     unsafe_switches: float  # made where a tool loop had begun or state was bound to a provider
     by_session: dict[str, Any] | None = None  # of whole sessions: quality, quality_ci, ess, supported, why

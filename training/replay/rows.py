@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import to_builtins
 
+from training.replay.apart import Pairs
 from training.replay.bootstrap import spread
 from training.replay.result import Row
 
@@ -27,12 +28,7 @@ def rows_of(
     """
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
     known.sort(key=lambda entry: entry.name != base)
-    usd = np.stack([entry.usd + entry.router_usd / len(entry.usd) for entry in known])
-    drawn = (
-        usd
-        if factors is None
-        else usd + np.stack([np.broadcast_to(factors.felt(entry.lent), len(entry.usd)) for entry in known])
-    )
+    drawn = np.stack([_paid(entry) + _felt(entry, factors) for entry in known])
     ends = spread(drawn, options.draws, options.seed)
     place = {id(entry): i for i, entry in enumerate(known)}
     today = known[0].total
@@ -48,6 +44,30 @@ def rows_of(
             row.missing["calls_there"] = calls  # each can be asked once
         rows.append(row)
     return rows
+
+
+def pairs_of(entries: list[Entry], options: Options, factors: Factors | None = None) -> Pairs:
+    """What differences of any two of the entries are told from."""
+    known = [entry for entry in entries if np.isfinite(entry.usd).all()]
+    return Pairs(
+        scores={e.name: e.quality.scores for e in entries if e.quality.scores is not None},
+        usd={entry.name: _paid(entry) for entry in known},
+        spread={entry.name: _felt(entry, factors) for entry in known},
+        draws=options.draws,
+        seed=options.seed,
+    )
+
+
+def _paid(entry: Entry) -> np.ndarray:
+    """USD (S,) of each session, with its share of the router's own."""
+    found: np.ndarray = entry.usd + entry.router_usd / len(entry.usd)
+    return found
+
+
+def _felt(entry: Entry, factors: Factors | None) -> np.ndarray:
+    """What the factors of its bill add to each session's USD (S,), as sessions are drawn again."""
+    felt = 0.0 if factors is None else factors.felt(entry.lent)
+    return np.broadcast_to(felt, len(entry.usd))
 
 
 def _ends(pair: np.ndarray) -> Ends | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from router import prices
 from training.replay.advise import advise
+from training.replay.beside import Field
 from training.replay.bills import bills_of
 from training.replay.books import UNPRICED
 from training.replay.by_session import watched
@@ -20,11 +21,12 @@ from training.replay.lineup import Asked, entries_of
 from training.replay.options import check
 from training.replay.reproduce import reproduce
 from training.replay.result import Result
-from training.replay.rows import rows_of
+from training.replay.rows import pairs_of, rows_of
 from training.replay.served import told_of
 from training.replay.specs import parse_specs
 from training.replay.stage import as_asked, as_matrix, set_up
 from training.replay.stories import calibration_of, routes_of
+from training.replay.versus import set_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +74,10 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.policies = rows_of(entries, base, options, stage.worlds.n, stage.worlds.factors)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
-    advice = advise(result.policies, base)
+    pairs = pairs_of(entries, options, stage.worlds.factors)
+    today = next(row for row in result.policies if row.name == base)
+    set_beside(result.policies, Field.of(result.policies, today, pairs), pairs)
+    advice = advise(result.policies, base, pairs)
     result.recommendation, result.advised = advice.sentence, advice.policy
     if advice.policy is not None and _learned(advice.policy, stage):
         result.recommendation += " If its bundle was trained on these rows, that flatters it."

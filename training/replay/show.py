@@ -19,6 +19,7 @@ MARKS = {
     "priced": ("○", "no bill is recorded: prices unchecked"),
     "failed": ("✗", "not met"),
 }
+VERSUS = "each policy less the best control that costs no more, on the same sessions"
 LEGEND = " · ".join(f"{mark} {means}" for mark, means in MARKS.values())
 
 
@@ -42,6 +43,8 @@ def render(result: Result) -> Iterator[RenderableType]:
     if not result.ok:
         return
     yield _table(result)
+    if any(row.versus for row in result.policies):
+        yield _versus(result)
     for row in result.policies:
         if row.groups and row.role in ("logged", "policy"):
             yield Text(f"by group, {row.name}: {_of_groups(row)}")
@@ -83,6 +86,40 @@ def _table(result: Result) -> RenderableType:
         if rows:
             table.add_section()
     return table
+
+
+def _versus(result: Result) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=VERSUS)
+    for name in ("policy", "best control"):
+        table.add_column(name, overflow="fold", min_width=18)
+    for name in ("success, points", "USD"):
+        table.add_column(name, justify="right")
+    for name, control, success, ends, money, money_ends in versus_cells(result):
+        table.add_row(Text(name), Text(control), f"{success}\n{ends}", f"{money}\n{money_ends}")
+    return table
+
+
+def versus_cells(result: Result) -> Iterator[tuple[str, ...]]:
+    """Policy, its best control, and what lies between them with its ends: points of success, and USD."""
+    for row in result.policies:
+        said = row.versus
+        if said is not None:
+            yield (
+                row.name,
+                said.control.replace("pin:", ""),
+                f"{said.quality * 100:+.1f}",
+                _ends(said.quality_ci, lambda share: f"{share * 100:+.1f}").strip(),
+                "unknown" if said.usd is None else change(said.usd),
+                _ends(said.usd_ci, change).strip(),
+            )
+
+
+def change(amount: float) -> str:
+    """Money more or less, with its sign."""
+    return f"{'+' if amount > 0 else ''}{usd(amount)}"
 
 
 def _of_groups(row: Row) -> str:
