@@ -16,7 +16,7 @@ from features.sessionkind import Marks, marks_of
 from features.tools import Action, tool_kind, understand, understand_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from features.wire.types import Message
 
@@ -239,21 +239,28 @@ class SessionTrajectories:
         return len(self._sessions)
 
     def follow(
-        self, session_id: str | None, messages: Sequence[Message], hashes: Sequence[int]
+        self,
+        session_id: str | None,
+        messages: Sequence[Message],
+        hashes: Sequence[int],
+        aside: Sequence[int] | None = None,
     ) -> Trajectory:
-        """The trajectory of these messages, whose prefix chain is `hashes`; valid until the next call."""
+        """The trajectory of these messages, whose prefix chain is `hashes`; valid until the next call.
+
+        `aside` is `beside(messages)` where that is known.
+        """
+        aside = beside(messages) if aside is None else aside
         found = self._sessions.pop(session_id or "", None)
-        last, unhashed, trajectory = (0, 0, Trajectory()) if found is None else found
+        last, last_aside, trajectory = (0, 0, Trajectory()) if found is None else found
         known = trajectory.n_messages
         self.n_messages -= known
-        marks = list(map(_unhashed, messages))
-        same = known <= len(hashes) and (not known or hashes[known - 1] == last)
-        if not same or hash(tuple(marks[:known])) != unhashed:
+        same = 0 < known <= len(hashes) and (hashes[known - 1], aside[known - 1]) == (last, last_aside)
+        if not same:
             known, trajectory = 0, Trajectory()  # another thread of the session, or an edited history
         for message in messages[known:]:
             trajectory.add(message)
         if session_id and hashes:
-            self._sessions[session_id] = (hashes[-1], hash(tuple(marks)), trajectory)
+            self._sessions[session_id] = (hashes[-1], aside[-1], trajectory)
             self.n_messages += trajectory.n_messages
             self._let_go()
         return trajectory
@@ -271,13 +278,16 @@ _UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a comman
 _UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
 
 
-def _unhashed(message: Message) -> int:
-    """Hash of what a trajectory goes by and a prefix chain leaves out: joined calls, flags, signatures."""
-    parts = message.parts
-    if len(parts) == 1:  # as of most, of which there may be hundreds
-        part = parts[0]
-        return hash((part.call_id, part.is_error, part.signed))
-    return hash(tuple([(p.call_id, p.is_error, p.signed) for p in parts]))
+def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> list[int]:
+    """Hashes of what trajectories go by and a prefix chain leaves out: joined calls, flags, signatures.
+
+    One after each message, of all up to it; `before` are those of the messages before these.
+    """
+    last, found = before[-1] if before else 0, []
+    for message in messages:
+        last = hash((last, *[(part.call_id, part.is_error, part.signed) for part in message.parts]))
+        found.append(last)
+    return found
 
 
 def _mark(text: str) -> int:

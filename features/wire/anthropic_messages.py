@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -35,7 +36,7 @@ class _Body(msgspec.Struct):
     service_tier: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_envelope = partial(plain.decode_body, msgspec.json.Decoder(_Body))
 _content = msgspec.json.Decoder(str | list[Any] | None)
 _CHOICES: dict[Any, Literal["auto", "none", "required", "named"]] = {
     "auto": "auto",
@@ -48,22 +49,22 @@ _SESSION = re.compile(r"^(?P<user>.*?)_?session_(?P<session>[0-9a-fA-F-]{8,64})$
 
 def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
-    envelope = plain.decode_body(_decoder, body)
+    envelope = memory.envelope(_envelope, body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     tools, markers = memory.tools(envelope.tools or (), plain.read_tools)
     before = memory.each("anthropic system", [envelope.system] if envelope.system else (), _system)
     system = before[0].messages if before else ()
-    items = memory.each("anthropic message", envelope.messages, _item)
+    said = memory.said("anthropic message", envelope.messages, _item)
     user, session = _who(plain.mapping(envelope.metadata).get("user_id"))
     config = plain.mapping(envelope.output_config)
     thinking = plain.mapping(envelope.thinking).get("type")
-    marked = [item for item in (*before, *items, _automatic(envelope)) if item.markers]
+    marked = [item for item in (*before, *said.marked, _automatic(envelope)) if item.markers]
     formats = (config.get("format"), envelope.output_format)
     return WireRequest(
         dialect="anthropic_messages",
         model=envelope.model,
-        messages=(*system, *plain.joined(items)),
+        messages=(*system, *said.messages),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),

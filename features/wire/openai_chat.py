@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -41,17 +42,17 @@ class _Body(msgspec.Struct):
     service_tier: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_envelope = partial(plain.decode_body, msgspec.json.Decoder(_Body))
 
 
 def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
-    envelope = plain.decode_body(_decoder, body)
+    envelope = memory.envelope(_envelope, body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     offered = [*(envelope.tools or ()), *(envelope.functions or ())]
     tools, tool_markers = memory.tools(offered, plain.read_tools)
-    items = memory.each("chat message", envelope.messages, _item)
+    said = memory.said("chat message", envelope.messages, _item)
     effort = plain.string(envelope.reasoning_effort) or plain.string(
         plain.mapping(envelope.reasoning).get("effort")
     )
@@ -62,7 +63,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     return WireRequest(
         dialect="openai_chat",
         model=envelope.model,
-        messages=tuple(plain.joined(items)),
+        messages=tuple(said.messages),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
@@ -71,7 +72,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         thinking=_thinking(envelope, effort),
         effort=effort,
         json_schema=plain.mapping(envelope.response_format).get("type") == "json_schema",
-        cache_markers=tool_markers + (cache_key is not None) + sum(item.markers for item in items),
+        cache_markers=tool_markers + (cache_key is not None) + sum(item.markers for item in said.marked),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         session_id=plain.string(envelope.session_id) or plain.string(metadata.get("session_id")) or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),

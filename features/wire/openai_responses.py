@@ -13,11 +13,13 @@ from features.wire.drafts import Drafts
 from features.wire.held import held, tools_hold
 from features.wire.openai_chat import apart, part, tool_choice
 from features.wire.types import (
+    NOTHING_SAID,
     Item,
     Message,
     Part,
     PartKind,
     Role,
+    Said,
     Unremembered,
     Usage,
     WireRequest,
@@ -54,7 +56,7 @@ class _Body(msgspec.Struct):
     client_metadata: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_envelope = partial(plain.decode_body, msgspec.json.Decoder(_Body))
 _said = msgspec.json.Decoder(str | list[Any] | None)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))
@@ -65,7 +67,7 @@ _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 
 def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key."""
-    envelope = plain.decode_body(_decoder, body)
+    envelope = memory.envelope(_envelope, body)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     earlier = plain.string(envelope.previous_response_id)
     if (
@@ -77,14 +79,14 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         raise BadInput("request body: missing `input`")
     tools, tool_markers = memory.tools(envelope.tools or (), plain.read_tools)
     before = _read(envelope.instructions, "instructions", "system", memory)
-    items = _read(envelope.input, "input", "user", memory)
+    said = _read(envelope.input, "input", "user", memory)
     effort = plain.string(plain.mapping(envelope.reasoning).get("effort"))
     cache_key = plain.string(envelope.prompt_cache_key)
     talk = plain.mapping(envelope.conversation).get("id") or envelope.conversation
     return WireRequest(
         dialect="openai_responses",
         model=envelope.model,
-        messages=(*plain.joined(before), *plain.joined(items)),
+        messages=(*before.messages, *said.messages),
         tools=tools,
         stream=bool(envelope.stream),
         body_bytes=len(body),
@@ -121,15 +123,18 @@ def is_subagent(thread_source: Any) -> bool | None:
     return None if plain.string(thread_source) is None else thread_source == "subagent"
 
 
-def _read(value: msgspec.Raw, key: str, role: Role, memory: Unremembered) -> list[Item]:
+def _read(value: msgspec.Raw, key: str, role: Role, memory: Unremembered) -> Said:
     """The items of `input` or `instructions`, which may be a text too."""
     if value in _NOTHING:
-        return []
+        return NOTHING_SAID
     if bytes(memoryview(value)[:1]) == b"[":
         raws = plain.decode_part(_items, value, key)
         plain.bounded(raws, key, plain.MAX_MESSAGES)
-        return memory.each("responses item", raws, partial(_item, key))
-    return memory.each(f"responses {role}", [value], partial(_text, key, role))
+        read = partial(_item, key)
+        if key == "input":
+            return memory.said("responses item", raws, read)
+        return NOTHING_SAID.then(memory.each("responses item", raws, read))
+    return NOTHING_SAID.then(memory.each(f"responses {role}", [value], partial(_text, key, role)))
 
 
 def _item(key: str, at: int, raw: msgspec.Raw) -> Item:

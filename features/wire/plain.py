@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
-from operator import eq
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -14,7 +12,7 @@ import xxhash
 from features.errors import BadInput
 from features.toolschema import Shapes
 from features.wire.held import held
-from features.wire.types import Item, Message, Part, Role, Tool
+from features.wire.types import Message, Part, Role, Tool, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -236,23 +234,7 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
     The dialects cut one turn differently (a message per result, per output item, per block in some logs);
     joined, the same session has the same messages in a request, in a log and in another dialect.
     """
-    return joined([Item((turned(message),)) for message in messages])
-
-
-def joined(items: Iterable[Item]) -> list[Message]:
-    """The messages of items, results being a tool's already, neighbours joined as `join_turns` says."""
-    messages = [message for item in items for message in item.messages]
-    roles = [message.role for message in messages]
-    if not any(map(eq, roles, roles[1:])):
-        return messages
-    out = messages[:1]
-    for before, message in pairwise(messages):
-        role = message.role
-        if role == before.role and role in ("assistant", "tool"):
-            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
-        else:
-            out.append(message)
-    return out
+    return joined([], [turned(message) for message in messages])
 
 
 def turned(message: Message) -> Message:

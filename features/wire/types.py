@@ -5,17 +5,19 @@ Text stays in these objects for the time of one request and is never logged unle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from operator import eq
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from features.toolschema import ToolShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Dialect = Literal["openai_chat", "anthropic_messages", "openai_responses"]
 Role = Literal["system", "user", "assistant", "tool"]
+Envelope = TypeVar("Envelope")
 PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "other"]
 
 
@@ -99,11 +101,51 @@ class Item(NamedTuple):
     lifetime: str | None = None  # that the last of them asks for
 
 
+class Said(NamedTuple):
+    """A conversation, read: its messages, neighbours joined, and the pieces in which something is marked."""
+
+    messages: list[Message]
+    marked: list[Item]
+
+    def then(self, items: Iterable[Item]) -> Said:
+        """The same with more pieces behind it."""
+        found = list(items)
+        more = [message for item in found for message in item.messages]
+        marked = [item for item in found if item.markers]
+        return Said(joined(self.messages, more), self.marked + marked if marked else self.marked)
+
+
+NOTHING_SAID = Said([], [])
+
+
+def joined(before: list[Message], more: list[Message]) -> list[Message]:
+    """Messages joined already and more of them: neighbours of the assistant's become one, and of a tool's."""
+    roles = [message.role for message in (*before[-1:], *more)]
+    if not any(map(eq, roles, roles[1:])):
+        return before + more
+    out = before.copy()
+    for message in more:
+        role = message.role
+        if out and role == out[-1].role and role in ("assistant", "tool"):
+            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
+        else:
+            out.append(message)
+    return out
+
+
 Tools = tuple[tuple[Tool, ...], int]  # and how many carry a cache_control marker
 
 
 class Unremembered:
     """Reads every piece of a body anew; features.reading knows what it has read before."""
+
+    def envelope(self, read: Callable[[bytes], Envelope], body: bytes) -> Envelope:
+        """What `read` makes of a body: what it holds, its pieces unread."""
+        return read(body)
+
+    def said(self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]) -> Said:
+        """What `read` makes of the pieces of the conversation, which goes on from request to request."""
+        return NOTHING_SAID.then(self.each(kind, raws, read))
 
     def each(
         self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]

@@ -125,7 +125,7 @@ class Gateway:
             now_ms,
             self.sessions.view(place, now_ms),
             task_type=tags.get("task_type"),
-            trajectory=reading.trajectory or self.sessions.trajectory(place, request),
+            trajectory=reading.trajectory or self.sessions.trajectory(place, request, reading.aside),
             dialect_guessed=reading.guessed,
             headers=headers,
             offset=self.offsets.of(tags),

@@ -183,9 +183,11 @@ class Sessions:
             last_bytes=after.body_bytes, last_tokens=after.last.prompt_tokens, last=after.last
         )
 
-    def trajectory(self, place: Place, request: WireRequest) -> Trajectory:
+    def trajectory(
+        self, place: Place, request: WireRequest, aside: Sequence[int] | None = None
+    ) -> Trajectory:
         """The request's trajectory, continued from the last turn's; valid until the next call."""
-        return self._trajectories.follow(place.conversation, request.messages, place.chain[0])
+        return self._trajectories.follow(place.conversation, request.messages, place.chain[0], aside)
 
     def began(self, place: Place, answer: Answer, now_ms: int, stored: Stored | None = None) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""

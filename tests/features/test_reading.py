@@ -1,5 +1,7 @@
 """What a reader with a memory makes of requests, against reading each of them anew."""
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 
 from features.cache import prefix_chain, tools_seed
 from features.errors import BadInput
-from features.reading import Reader
+from features.reading import Read, Reader
+from features.trajectory import beside
 from features.wire import parse_request
+from features.wire.head import read_head
 
 DIALECTS = ("anthropic_messages", "openai_chat", "openai_responses")
 MARK = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
@@ -39,42 +43,77 @@ MESSAGES = st.one_of(
 TOOLS = st.lists(
     st.sampled_from([{"name": "Bash"}, {"name": "Read", **MARK}, {"function": {"name": "f"}}, {}]), max_size=2
 )
+PLAIN = st.builds(
+    lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "assistant"]), WORDS
+)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["grow", "grow", "grow", "edit the last", "shrink", "edit the first", "other tools", "apart"]
+            [
+                "grow",
+                "grow",
+                "grow",
+                "edit the last",
+                "shrink",
+                "edit the first",
+                "edit within",
+                "other tools",
+            ]
         ),
-        st.lists(MESSAGES, max_size=4),
+        st.lists(MESSAGES, max_size=4) | st.lists(PLAIN, max_size=6),
+        st.sampled_from([False, False, False, True]),  # the first piece stands apart
     ),
     min_size=1,
     max_size=8,
 )
+BREAKS = st.sampled_from([None, None, "cut", "key twice", "said twice", b"", b"]", b"}", b",", b'"', b"\xff"])
+PAD = "x" * 1_100  # bodies are followed from a thousand bytes on
 
 
-def bodies(steps, system, tools):
+def bodies(steps, system, tools, key, order):
     """The bodies of a session that mostly grows."""
     said = []
-    for step, more in steps:
+    for step, more, apart in steps:
         if step == "edit the last":
             said = said[:-1]
         elif step == "edit the first":
             said = said[1:]
         elif step == "shrink":
             said = said[: len(said) // 2]
+        elif step == "edit within":
+            said = [
+                *said[: len(said) // 2],
+                {"role": "user", "content": "other"},
+                *said[len(said) // 2 + 1 :],
+            ]
         elif step == "other tools":
             tools = tools[1:]
         said = [*said, *more]
-        body = {"model": "m", "messages": said, "input": said, "tools": tools}
-        if step == "apart":  # what is joined within a list is not joined across two
+        body = {"pad": PAD, "model": "m", key: said, "tools": tools, "metadata": {"user_id": "u"}}
+        if apart and key == "input":  # what is joined within a list is not joined across two
             body |= {"instructions": said[:1], "input": said[1:]}
         elif system is not None:
             body |= {"system": system, "instructions": system}
-        yield msgspec.json.encode(body)
+        if order == "said last":
+            body[key] = body.pop(key)
+        yield json.dumps(body).encode() if order == "spaced" else msgspec.json.encode(body)
+
+
+def broken(body, how, at):
+    """The same body with something wrong, or odd, in one place."""
+    if how == "cut":
+        return body[:at]
+    if how == "key twice":
+        return body[:-1] + b',"model":"n"}'
+    if how == "said twice":
+        return body[:-1] + b',"messages":[],"input":[]}'
+    return body[:at] + how + body[at + 1 :]
 
 
 def read_anew(dialect, body):
-    request = parse_request(dialect, body)
-    return request, prefix_chain(request.messages, tools_seed("", request.tools))
+    head, request = read_head(body), parse_request(dialect, body)
+    chain = prefix_chain(request.messages, tools_seed("", request.tools))
+    return Read(head, request, chain, beside(request.messages))
 
 
 def or_error(read, *given):
@@ -88,10 +127,74 @@ def or_error(read, *given):
     st.sampled_from(DIALECTS), st.lists(st.tuples(STEPS, CONTENTS, TOOLS), min_size=1, max_size=3), st.data()
 )
 def test_what_is_remembered_is_what_would_be_read(dialect, sessions, data) -> None:
-    reader = Reader(kept_bytes=data.draw(st.sampled_from([0, 500, 2**20])), kept_messages=20)
+    reader = Reader(kept_bytes=data.draw(st.sampled_from([0, 500, 2**20, 2**20])), kept_messages=20)
+    key = "input" if dialect == "openai_responses" else "messages"
     for steps, system, tools in sessions:
-        for body in bodies(steps, system, tools):
+        order = data.draw(st.sampled_from(["said first", "said last", "spaced"]))
+        for body in bodies(steps, system, tools, key, order):
             assert or_error(reader.read, dialect, body) == or_error(read_anew, dialect, body)
+            how = data.draw(BREAKS)
+            if how is not None:
+                odd = broken(body, how, data.draw(st.integers(len(PAD), len(body) - 1)))
+                assert or_error(reader.read, dialect, odd) == or_error(read_anew, dialect, odd)
+
+
+def session(dialect, n, **more):
+    """A body of `n` pieces, long enough to be followed."""
+    key = "input" if dialect == "openai_responses" else "messages"
+    said = [{"role": ("user", "assistant")[at % 2], "content": f"{at} {PAD}"} for at in range(n)]
+    return {"model": "m", key: said, "tools": [{"name": "Bash"}], **more}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_body_that_follows_another_is_read_from_there_on(dialect, monkeypatch) -> None:
+    reader = Reader()
+    for n in (6, 8, 9, 13, 13):
+        body = msgspec.json.encode(session(dialect, n, system="s", instructions="s"))
+        read = reader.read(dialect, body)
+        assert read == read_anew(dialect, body)
+        assert {key: bytes(raw) for key, raw in read.head.values.items()} == {
+            key: bytes(raw) for key, raw in read_head(body).values.items()
+        }
+        if n > 6:
+            assert reader._following is not None
+    assert len(reader._bodies) == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_breaks_behind_a_known_beginning_is_told_as_of_a_whole_body(dialect) -> None:
+    whole = msgspec.json.encode(session(dialect, 9, user="someone"))
+    key = b'"input"' if dialect == "openai_responses" else b'"messages"'
+    last = whole.index(b'{"role":"user","content":"8 ')
+    tail = whole[whole.index(b'],"tools"') :]
+    odd = [
+        whole[:-1],
+        whole[:-1] + b',"model":"n"}',
+        whole[:-1] + b"," + key + b":[]}",
+        whole[: last - 1] + tail,
+        whole[:last] + tail,  # a comma with nothing behind it
+        whole[:last] + b"7" + tail,
+        whole[:last] + b'7],"model":[8' + tail,
+        whole[:last] + b'{"role":"user","content":"\xff"}' + tail,
+        whole[:last] + b'{"role":"user","content":8}' + tail,
+        whole[:last] + b'{"content":"nobody"}' + tail,
+        whole[:last] + b"[" * 5_000 + tail,
+        whole.replace(b"someone", b"another"),
+    ]
+    for body in odd:
+        reader = Reader()
+        reader.read(dialect, whole)
+        assert or_error(reader.read, dialect, body) == or_error(read_anew, dialect, body)
+        assert reader.read(dialect, whole) == read_anew(dialect, whole)
+
+
+def test_bodies_that_are_kept_are_bounded_by_bytes() -> None:
+    reader = Reader(kept_bytes=2**20)
+    for n in range(200):
+        reader.read("openai_chat", msgspec.json.encode(session("openai_chat", 9, user=f"{n}")))
+        assert reader._bodies._bytes <= 2**20
+    assert 1 < len(reader._bodies) <= 100
+    assert reader._bodies._bytes == sum(one.held for alike in reader._bodies._known.values() for one in alike)
 
 
 def test_nothing_is_remembered_without_bound() -> None:
