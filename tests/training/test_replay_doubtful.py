@@ -88,15 +88,29 @@ def test_an_impossible_time_is_named(tmp_path: Path) -> None:
     assert result["left_out"] == {"their time is impossible": 60}
 
 
-def test_times_to_come_and_more_tokens_than_a_model_gives_are_said(tmp_path: Path) -> None:
+def test_times_to_come_are_played_and_said(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", cost_source="priced")
+    ahead = pl.when(pl.col("turn") == 3).then(pl.col("ts_ms") + 10**12).otherwise(pl.col("ts_ms"))
+    result = what_if(changed(log, "requests", lambda frame: frame.with_columns(ahead.alias("ts_ms"))))
+    assert said(result, "a time more than a day ahead").startswith("60 rows")
+    assert result["calls"] == 240
+
+
+@pytest.mark.parametrize("calls", [10_000, 60])
+@pytest.mark.parametrize("column", ["output_tokens", "input_tokens_uncached"])
+def test_more_tokens_than_a_model_has_are_in_no_bill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, calls: int
+) -> None:
+    monkeypatch.setattr(parts, "CALLS", calls)
     log = write_log(tmp_path / "log", cost_source="priced")
     last = pl.col("turn") == 3
-    ahead = pl.when(last).then(pl.col("ts_ms") + 10**12).otherwise(pl.col("ts_ms")).alias("ts_ms")
-    much = pl.when(last).then(10**15).otherwise(pl.col("output_tokens")).alias("output_tokens")
-    changed(log, "requests", lambda frame: frame.with_columns(ahead, much))
-    result = what_if(log)
-    assert said(result, "a time more than a day ahead").startswith("60 rows")
-    assert said(result, "more tokens than any model").startswith("60 rows")
+    much = pl.when(last).then(10**15).otherwise(pl.col(column)).alias(column)
+    whole = what_if(log)
+    result = what_if(changed(log, "requests", lambda frame: frame.with_columns(much)))
+    assert result["left_out"] == {"they tell of more tokens than any model takes or gives": 60}
+    assert result["calls"] == 180
+    assert 0 < result["billed_usd"] < whole["billed_usd"]
+    assert row(result, f"pin:{CHEAP}")["cost_usd"] < whole["billed_usd"]
 
 
 @pytest.mark.parametrize("option", ["--json", "--html"])

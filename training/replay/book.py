@@ -14,7 +14,7 @@ from features.errors import BadInput
 from training.dataset import candidates_of
 from training.labels import resolve
 from training.labels.resolve import SHADOW
-from training.replay.doubts import AHEAD, doubts_of
+from training.replay.doubts import AHEAD, beyond_any, doubts_of
 from training.sources.values import EARLIEST_MS, LATEST_MS
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def playable(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         "no model was called, or no tokens are counted": pl.col("no_bill"),
         "their input isn't known": pl.col("prompt").is_null() | (pl.col("prompt") < 0),
         "their output isn't known": pl.col("output").is_null() | (pl.col("output") < 0),
+        "they tell of more tokens than any model takes or gives": beyond_any(),
     }
     left_out = {}
     for why, which in reasons.items():
