@@ -67,8 +67,14 @@ def returned(
 ) -> list[tuple[bytes, bytes]]:
     """Headers of the answer for the client: what its body is now, and its own name for the request's id."""
     theirs, ours = _IDS if translation.client != "anthropic_messages" else _IDS[::-1]
-    kept = [(name, value) for name, value in headers if name not in _OF_THE_BODY]
+    kept = retyped(headers, SSE if whole is None else whole.media_type)
     named = dict(kept)
     if ours not in named and theirs in named:
         kept.append((ours, named[theirs]))
-    return [*kept, (b"content-type", (SSE if whole is None else whole.media_type).encode())]
+    return kept
+
+
+def retyped(headers: list[tuple[bytes, bytes]], media_type: str) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer whose body isn't the provider's any more."""
+    kept = [(name, value) for name, value in headers if name not in _OF_THE_BODY]
+    return [*kept, (b"content-type", media_type.encode())]

@@ -40,7 +40,9 @@ class Stalled(BadInput):
     """The client stopped in the middle of its request."""
 
 
-ErrorKind = Literal["connect", "dropped", "timeout", "at_limit", "refused", "hedge_lost", "odd_status"]
+ErrorKind = Literal[
+    "connect", "dropped", "timeout", "at_limit", "refused", "hedge_lost", "odd_status", "html", "not_json"
+]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
@@ -79,6 +81,8 @@ _SAID: dict[str, tuple[int, str]] = {
     "connect": (502, "the provider can't be reached"),
     "dropped": (502, "the provider broke the connection"),
     "odd_status": (502, "the provider answered with a redirect or a status that is none"),
+    "html": (502, "the provider answered with HTML"),
+    "not_json": (502, "the provider's answer is not JSON"),
     "at_limit": (429, "every deployment that may answer this is at its limit; ask again later"),
     "refused": (400, "a header of the request can't be passed on as it came"),
 }

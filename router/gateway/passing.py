@@ -15,12 +15,14 @@ from starlette.responses import Response
 
 from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure
-from router.gateway.crossing import returned
+from router.gateway.crossing import returned, retyped
 from router.gateway.errors import error_event
 from router.gateway.exchange import whole
 from router.gateway.holding import Spare
 from router.gateway.recording import Trace
+from router.gateway.refusals import HTML, shielded
 from router.gateway.toolcheck import FAULT_FLAG
+from router.gateway.translate import Whole
 from router.gateway.upstream import response_headers
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from features.wire import Dialect, WireResponse
     from router.gateway.exchange import Exchange
     from router.gateway.hedge import Race
-    from router.gateway.translate import StreamTranslation, Whole
+    from router.gateway.translate import StreamTranslation
 
 NOT_JSON = "not_json"  # as parse_response says of what it can't read
 MAX_WHOLE_BYTES = 64 * 2**20  # a longer answer that is no stream is passed on without being read
@@ -133,12 +135,16 @@ class Passing(Response):
                 break
         body = b"".join(pieces)
         over = size > MAX_WHOLE_BYTES
+        other = None if answer.status < 400 or over else self._shielded(answer, body)
         if self._out.translation is not None:
-            return await self._whole_translated(answer, b"" if over else body, send)
+            return await self._whole_translated(answer, b"" if over else other or body, send)
         told = parse_response(self._asked.dialect, b"{}" if over else body)
         if not over and (rejected := self._of_no_use(answer, told, body)) is not None:
             return rejected
-        await self._start(answer, send, None if over else size)
+        if other is not None:
+            body, size = other, len(other)
+        shown = None if other is None else Whole(answer.status, "application/json", other)
+        await self._start(answer, send, None if over else size, shown)
         trace.first_byte_ms = self._elapsed()
         if over:
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -158,7 +164,7 @@ class Passing(Response):
         """Why a whole answer isn't passed on: it is half of one, or its client can't carry it out."""
         plain = answer.headers.get("content-encoding", "identity") == "identity"
         if answer.status < 400 and told.error == NOT_JSON and plain:
-            return Failure("dropped")
+            return Failure("html" if answer.content_type == HTML else NOT_JSON)
         return self._rejected(answer, told, body) if self._mends(answer.status) else None
 
     def _mends(self, status: int) -> bool:
@@ -201,6 +207,8 @@ class Passing(Response):
         assert made is not None
         whole = made.whole(answer.status, body, answer.content_type)
         told = made.read(body, answer.content_type)
+        if answer.status < 400 and told.error == NOT_JSON:
+            return Failure("html" if answer.content_type == HTML else NOT_JSON)
         if answer.status < 400 <= whole.status and self._attempts.next(time.monotonic()) is not None:
             return Failure("dropped")
         if self._mends(whole.status):
@@ -238,7 +246,14 @@ class Passing(Response):
     def _theirs(self, answer: aiohttp.ClientResponse, whole: Whole | None) -> list[tuple[bytes, bytes]]:
         """Headers of the provider's, as its answer goes out."""
         translation, headers = self._out.translation, response_headers(answer)
-        return headers if translation is None else returned(headers, translation, whole)
+        if translation is None:
+            return headers if whole is None else retyped(headers, whole.media_type)
+        return returned(headers, translation, whole)
+
+    def _shielded(self, answer: aiohttp.ClientResponse, body: bytes) -> bytes | None:
+        """What goes out in place of a provider's error, if anything does."""
+        assert self._trace.target is not None
+        return shielded(answer, body, self._trace.target, self._dialect, self._asked.request_id)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         return [(name.encode(), value.encode("latin-1", "replace")) for name, value in self._own().items()]
