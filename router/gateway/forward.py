@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -20,13 +21,13 @@ from router.gateway.errors import UpstreamError, error_event, error_response, sa
 from router.gateway.exchange import Patience, broke_off, first_event, stillborn, whole
 from router.gateway.hedge import Race
 from router.gateway.holding import held
-from router.gateway.leaving import gone
+from router.gateway.leaving import watch
 from router.gateway.passing import Passing
 from router.gateway.ratelimits import allowance
 from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -44,6 +45,7 @@ class Forwarded(Passing):
         super().__init__(exchange)
         self._upstream = upstream
         self._won: Forwarded | None = None  # who answers, where another was asked too
+        self._others: asyncio.Task[None] | None = None  # waits for those who were to get the same answer
 
     @property
     def _lead(self) -> Forwarded:
@@ -61,19 +63,18 @@ class Forwarded(Passing):
             shared.close(came_through=self._lead._trace.status == "ok")
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Exchange with upstream in this task, which another cancels as soon as nobody is left."""
+        """Exchange with upstream in this task, which is cancelled as soon as nobody is left."""
         task = asyncio.current_task()
         assert task is not None
         over = left = stopping = False
 
-        def leave(_: asyncio.Task[None]) -> None:
+        def leave() -> None:
             nonlocal left
             answering = self._lead if self._race is None else self._race.winner or self._lead
             if not over and not answering._through:
                 left = task.cancel()
 
-        leaving = asyncio.create_task(self._everyone_gone(receive))
-        leaving.add_done_callback(leave)
+        stop_watching = watch(scope, receive, partial(self._client_gone, leave))
         try:
             await self._exchange(scope, receive, send)
         except asyncio.CancelledError:
@@ -84,18 +85,22 @@ class Forwarded(Passing):
                 self._lead._trace.status = "cancelled"
         finally:
             over = True
-            leaving.cancel()
+            stop_watching()
+            if self._others is not None:
+                self._others.cancel()
             self._lead._trace.latency_ms = self._elapsed()
             self._asked.ended(self._lead._trace)
         if stopping and not self._lead._through:
             await self._lead._say_goodbye(scope, receive, send)
 
-    async def _everyone_gone(self, receive: Receive) -> None:
-        """Return when the client has left, and all who were to get the same answer."""
-        await gone(receive)
+    def _client_gone(self, leave: Callable[[], None]) -> None:
+        """Leave when the client has left, and all who were to get the same answer."""
         shared = self._asked.shared
-        if shared is not None and shared.wanted:
-            await shared.abandoned()
+        if shared is None or not shared.wanted:
+            leave()
+        else:
+            self._others = asyncio.create_task(shared.abandoned())
+            self._others.add_done_callback(lambda _: leave())
 
     async def _say_goodbye(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell a client that the server stops before its answer is through."""

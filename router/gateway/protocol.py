@@ -8,6 +8,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from router.gateway.leaving import LEAVING, Leaving
+
 HEAD_BYTES = 64 * 2**10
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
@@ -42,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait no longer."""
         self._stop_waiting()
         super().connection_lost(exc)
+        if self.cycle is not None and self.cycle.disconnected:
+            self.cycle.scope["state"][LEAVING].left()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, unless the head or the trailers they belong to have grown too long."""
@@ -79,6 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
             self._refuse(431)
         if not self._refused:
+            self.scope["state"][LEAVING] = Leaving()
             super().on_headers_complete()
             self.cycle.__class__ = _Answering  # uvicorn's protocol makes its own kind
 
