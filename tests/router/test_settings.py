@@ -25,6 +25,7 @@ REFERENCE = Path(__file__).parents[2] / "docs/SETTINGS.md"
         ("grace_s = -1", "grace_s: -1 must be 0 or more"),
         ("[log]\nqueue = -5", "queue: -5 must be 1 or more - at `$.log`"),
         ("dialects = 'all'", "`$.dialects`; it may be 'same', 'prefer_same', 'any'"),
+        ("[budget]\nusd_per_day = 5", "unknown field `budget`"),  # none is held, so none is promised
         ("[tools]\ncheck = 'on'", "`$.tools.check`; it may be 'off', 'log', 'retry'"),
     ],
 )
