@@ -67,6 +67,34 @@ def test_pairs_without_outcome_lower_no_quality(tmp_path):
     assert 600 < pin["ess"] < 1_000  # half of 1,600
 
 
+def test_another_run_of_who_answered_says_nothing_of_the_logged_answer(tmp_path):
+    log = write_log(tmp_path / "log", sessions=250, epsilon=1.0, truth=TRUTH)
+    store = LogStore(log)
+    before = row(what_if(log), f"pin:{CHEAP}")
+    answered = store.scan("request").filter(model_served=CHEAP).collect()
+    verdicts = ({"level": "tests", "value": 0.0}, {"level": "L0", "value": 1.0})
+    store.append(
+        "outcome",
+        [
+            OutcomeRecord(
+                outcome_id=f"{one['request_id']}/again/{said['level']}",
+                ts_ms=one["ts_ms"] + 1,
+                source="shadow",
+                request_id=one["request_id"],
+                candidate=CHEAP,
+                reference=STRONG,
+                sampling_probability=1.0,
+                **said,
+            )
+            for one in answered.iter_rows(named=True)
+            for said in verdicts
+        ],
+    )
+    after = row(what_if(log), f"pin:{CHEAP}")
+    assert (after["quality"], after["quality_ci"]) == (before["quality"], before["quality_ci"])
+    assert before["quality_ci"][0] < TRUTH[CHEAP] < before["quality_ci"][1]
+
+
 def drawn(share: float, seed: int, n: int = 20_000) -> tuple[Bandit, float]:
     """One arm answered all; the other was asked where answers are uncertain, and `share` of that is told."""
     rng = np.random.default_rng(seed)

@@ -117,6 +117,14 @@ def is_pair() -> pl.Expr:
     return named & pl.col("reference").is_not_null()
 
 
+def compares() -> pl.Expr:
+    """Whether an outcome says how like another diff an answer is: heard only where it went right.
+
+    Beside a verdict it can but raise it, so that no mean of labels that hold it is unbiased.
+    """
+    return pl.col("level").is_in(COMPARED).fill_null(value=False)
+
+
 def _spoken(outcomes: pl.DataFrame) -> pl.DataFrame:
     """The outcomes that say something, with `kind`, `v` and whether they are `paired`."""
     level, value = pl.col("level"), pl.col("value")

@@ -13,7 +13,7 @@ import polars as pl
 from features.errors import BadInput
 from training.dataset import candidates_of
 from training.labels import resolve
-from training.labels.resolve import SHADOW
+from training.labels.resolve import SHADOW, compares
 from training.replay.doubts import AHEAD, beyond_any, doubts_of
 from training.sources.values import EARLIEST_MS, LATEST_MS
 
@@ -122,7 +122,9 @@ def read_book(part: Slice) -> Book:
     frame = frame.unique("request_id", keep="first", maintain_order=True)
     repeated = written - len(frame)
     frame = frame.with_columns(candidate=candidates_of(frame))
-    labels = resolve(frame, part.outcomes(frame), part.reliability)
+    # What is said of a shadow call is of its own answer, even where the same candidate had answered before.
+    said = part.outcomes(frame).filter(~compares(), pl.col("source") != SHADOW)
+    labels = resolve(frame, said, part.reliability)
     frame = frame.with_columns(reward=labels["target"])
     frame, left_out = playable(frame)
     if repeated:

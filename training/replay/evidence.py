@@ -10,7 +10,7 @@ import polars as pl
 from features.diffs.verdicts import SAME_LEVELS
 from features.names import candidate_name
 from training.estimators.bandit import Bandit
-from training.labels.resolve import SHADOW, is_pair, named, shadowed
+from training.labels.resolve import SHADOW, compares, is_pair, named, shadowed
 from training.log import LogStore
 from training.replay.arms import key_of
 from training.replay.beliefs import types_of
@@ -190,14 +190,16 @@ class _Pairs(NamedTuple):
 def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
     """Shadow calls by what is known of their answers.
 
-    As where heads are trained, only a verdict counts (tests, a score, a person's word): a diff that is the
-    same is heard of only where it went right, so that by such rows alone every candidate would succeed.
+    Only a verdict counts (tests, a score, a person's word): a diff that is the same is heard of only where it
+    went right. By such rows alone every candidate would succeed, and beside failing tests they would outvote
+    them: no mean of that is unbiased, however well it trains.
     """
     outcomes = part.outcomes(book.frame).filter(is_pair())
     if outcomes.is_empty():
         return _Pairs(None, None, None, 0, np.zeros(2, dtype=int))
     requests = book.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
-    told = shadowed(requests.drop("place_"), outcomes).filter(pl.col("target").is_not_null())
+    told = shadowed(requests.drop("place_"), outcomes.filter(~compares()))
+    told = told.filter(pl.col("target").is_not_null())
     found = (
         named(outcomes)
         .filter(pl.col("candidate") != pl.col("reference"))
