@@ -19,7 +19,7 @@ from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
 from models.table import UNSEEN_INDEX, beside, finite
-from models.tasktype import mixed
+from models.tasktype import mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.after import AfterModel
     from models.manifest import BundleKind, CandidateProfile, Manifest, TokenScale
     from models.table import Table
-    from models.tasktype import TaskTypes
+    from models.tasktype import Mixture, TaskTypes
 
 MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
 _Z = 1.645  # two-sided 90 %
@@ -66,6 +66,7 @@ class _Arms(NamedTuple):
     ratio: dict[str, np.ndarray]  # (k,) for each amount that the bundle knows
     unknown: np.ndarray  # (k,) of NaN, for each that it doesn't
     cells: dict[str, np.ndarray] = {}  # noqa: RUF012 — (k, T) of each table, where no type is told
+    mixtures: Sequence[tuple[int, Mixture]] = ()  # the same by the column of `extra` that they make
     cell_rows: np.ndarray | None = None  # (k, T) effective rows behind them
 
 
@@ -178,9 +179,8 @@ class Bundle:
     def _inferred(self, arms: _Arms, base: np.ndarray, posterior: np.ndarray) -> _Arms:
         """Arms of a request that tells no type: its tables mixed over the posterior (T,)."""
         extra = arms.extra.copy()
-        for name, cells in arms.cells.items():
-            column = self._columns[BASES[name][0]]
-            extra[:, column] = mixed(extra[:, column], cells, posterior, base, logit=name == "success")
+        for column, mix in arms.mixtures:
+            extra[:, column] = mix.at(posterior)
         assert arms.cell_rows is not None
         # The variances of cells add up by the posterior's weights; away from the base rates their rows count.
         near = float(np.minimum(posterior, base).sum())
@@ -251,8 +251,13 @@ class Bundle:
             return arms
         each = [self._build_arms(candidates, name) for name in self.types.names]
         columns = {name: self._columns[BASES[name][0]] for name in ("success", *self._tables)}
+        cells = {name: np.stack([a.extra[:, at] for a in each], 1) for name, at in columns.items()}
         return arms._replace(
-            cells={name: np.stack([a.extra[:, at] for a in each], 1) for name, at in columns.items()},
+            cells=cells,
+            mixtures=[
+                (at, mixture(extra[:, at], cells[name], self.types.base, logit=name == "success"))
+                for name, at in columns.items()
+            ],
             cell_rows=np.stack([a.effective_rows for a in each], 1),
         )
 

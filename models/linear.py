@@ -47,8 +47,8 @@ def standardised(
 ) -> np.ndarray:
     """Features (n, d) -> (n, m) float64 in units of standard deviations, cut to ±LIMIT, unknown 0."""
     with np.errstate(invalid="ignore", over="ignore"):
-        z = (features[:, columns].astype(np.float64) - mean) * scale
-    return np.where(np.isnan(z), 0.0, np.clip(z, -LIMIT, LIMIT))
+        z = (features.take(columns, axis=1).astype(np.float64) - mean) * scale
+    return np.where(np.isnan(z), 0.0, np.minimum(np.maximum(z, -LIMIT), LIMIT))
 
 
 def seen_index(index: np.ndarray, candidates: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from features.errors import BadInput
 from models.linear import standardised
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 WEIGHTS, SCALING, BOUNDS = "types/weights.npy", "types/scaling.npy", "types/bounds.npy"
 ODD = 2  # features outside of their bounds that make a request one of another kind
@@ -71,8 +71,8 @@ class TaskTypes(NamedTuple):
 
         What never varied in training counts too: a classifier of calls without tools knows nothing of others.
         """
-        lacks = (np.isnan(features[:, self.columns]) & (self.known > 0)).any(axis=1)
-        values = features[:, self.watched]
+        lacks = (np.isnan(features.take(self.columns, axis=1)) & (self.known > 0)).any(axis=1)
+        values = features.take(self.watched, axis=1)
         odd = ((values < self.bounds[0]) | (values > self.bounds[1])).sum(axis=1)
         outside: np.ndarray = lacks | (odd >= min(ODD, max(1, len(self.watched))))
         return outside
@@ -107,26 +107,42 @@ def softmax(line: np.ndarray) -> np.ndarray:
     return result
 
 
-def mixed(
-    overall: np.ndarray, cells: np.ndarray, posterior: np.ndarray, base: np.ndarray, *, logit: bool
-) -> np.ndarray:
-    """Table values (k,) on the link scale for a type known by its posterior (T,) or (k, T).
+class Mixture(NamedTuple):
+    """Table values on the link scale of k candidates, to be mixed over T types; see `mixture`."""
 
-    `overall` (k,) is each candidate's value for no particular type, `cells` (k, T) those for each. The mean
-    is taken of probabilities or amounts, and only its distance from the mean over the base rates (T,) is
-    added, so that the base rates say `overall` itself.
+    overall: np.ndarray  # (k,)
+    shown: np.ndarray  # (k, T) probabilities or amounts
+    at_base: np.ndarray  # (k,) on the link scale
+    link: Callable[[np.ndarray], np.ndarray]
+
+    def at(self, posterior: np.ndarray) -> np.ndarray:
+        """Values (k,) on the link scale for a type known by its posterior (T,) or (k, T)."""
+        result: np.ndarray = self.overall + self.link((self.shown * posterior).sum(axis=-1)) - self.at_base
+        return result
+
+
+def mixture(overall: np.ndarray, cells: np.ndarray, base: np.ndarray, *, logit: bool) -> Mixture:
+    """What mixes each candidate's value for no particular type (k,) with those for each, `cells` (k, T).
+
+    The mean is taken of probabilities or amounts, and only its distance from the mean over the base rates
+    (T,) is added, so that the base rates say `overall` itself.
     """
     if logit:
         shown = 0.5 * (1.0 + np.tanh(0.5 * cells))
-        moved: np.ndarray = overall + _logit((shown * posterior).sum(axis=-1)) - _logit(shown @ base)
-        return moved
+        return Mixture(overall, shown, _logit(shown @ base), _logit)
     shown = np.expm1(np.maximum(cells, 0.0))
-    result: np.ndarray = overall + np.log1p((shown * posterior).sum(axis=-1)) - np.log1p(shown @ base)
-    return result
+    return Mixture(overall, shown, np.log1p(shown @ base), np.log1p)
+
+
+def mixed(
+    overall: np.ndarray, cells: np.ndarray, posterior: np.ndarray, base: np.ndarray, *, logit: bool
+) -> np.ndarray:
+    """Table values (k,) on the link scale for a type known by its posterior (T,) or (k, T), at once."""
+    return mixture(overall, cells, base, logit=logit).at(posterior)
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, 1e-9, 1.0 - 1e-9)
+    p = np.minimum(np.maximum(p, 1e-9), 1.0 - 1e-9)
     result: np.ndarray = np.log(p) - np.log1p(-p)
     return result
 
