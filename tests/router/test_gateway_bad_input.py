@@ -127,12 +127,13 @@ def test_a_missing_key_is_said_or_left_to_the_provider(gateway, path) -> None:
     assert "set ZAI_API_KEY" in refused(answer, path, 503)
 
 
-def test_ten_megabytes_of_headers_are_not_taken_in(gateway) -> None:
+@paths
+def test_ten_megabytes_of_headers_are_not_taken_in(gateway, path) -> None:
     before = psutil.Process(gateway.process.pid).memory_info().rss
     with connect(gateway) as client:
         said = b""
         try:
-            client.sendall(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-long: ")
+            client.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\nx-long: " % path.encode())
             for _ in range(160):
                 client.sendall(b"a" * 2**16)
         except ConnectionError:
@@ -147,7 +148,8 @@ def test_many_slow_clients_keep_nobody_waiting(gateway) -> None:
     clients = [connect(gateway) for _ in range(200)]
     try:
         for n, client in enumerate(clients):
-            client.sendall((b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n", b"P")[n % 2])
+            path = (*SURFACES,)[n % 3].encode()
+            client.sendall((b"POST %b HTTP/1.1\r\nhost: x\r\n" % path, b"P")[n % 2])
         assert ask(gateway, "/v1/messages").status_code == 200
         deadline = time.monotonic() + 20
         for client in clients:
@@ -163,11 +165,23 @@ def connect(gateway):
     return socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1])), timeout=10)
 
 
-def test_a_packed_answer_goes_on_as_it_came(odd) -> None:
+@paths
+def test_a_body_that_stops_coming_is_refused_in_its_dialect(gateway, path) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 999\r\nconnection: close\r\n\r\n"
+    with connect(gateway) as client:
+        client.sendall(head.encode() + b'{"model": "%b' % SECRET.encode())
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    assert "stopped coming" in refused(httpx2.Response(408, content=body), path, 408)
+
+
+@paths
+def test_a_packed_answer_goes_on_as_it_came(odd, path) -> None:
     before = psutil.Process(odd.process.pid).memory_info().rss
-    with httpx2.stream(
-        "POST", f"{odd.url}/v1/chat/completions", content=odd_body("BOMB"), timeout=60
-    ) as answer:
+    with httpx2.stream("POST", f"{odd.url}{path}", content=odd_body(path, "BOMB"), timeout=60) as answer:
         said = b"".join(answer.iter_raw())
         assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
     assert said.startswith(b"\x1f\x8b")
@@ -175,25 +189,29 @@ def test_a_packed_answer_goes_on_as_it_came(odd) -> None:
     assert httpx2.get(f"{odd.url}/healthz").text == "ok\n"
 
 
-@pytest.mark.parametrize("what", ["HTML", "UTF-8"])
-def test_what_no_client_can_read_is_an_error_in_its_dialect(odd, what) -> None:
-    path = "/v1/chat/completions"
-    answer = httpx2.post(f"{odd.url}{path}", content=odd_body(what), timeout=60)
-    assert "provider" in refused(answer, path, 502)
+@paths
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("what", "said"), [("HTML", "answered with HTML"), ("UTF-8", "is not JSON")])
+def test_what_no_client_can_read_is_an_error_in_its_dialect(odd, path, stream, what, said) -> None:
+    answer = httpx2.post(f"{odd.url}{path}", content=odd_body(path, what, stream=stream), timeout=60)
+    assert said in refused(answer, path, 502)
     assert httpx2.get(f"{odd.url}/healthz").text == "ok\n"
 
 
-def odd_body(what):
-    return json.dumps({"model": "gpt-5.4", "messages": [{"role": "user", "content": what}]}).encode()
+def odd_body(path, what, **more):
+    model, body = SURFACES[path]
+    key = "input" if "input" in body else "messages"
+    said = {key: [{"role": "user", "content": what}]}
+    return json.dumps({"model": model, **body, **said, **more}).encode()
 
 
+@paths
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_without_end_ends_with_its_client(odd, stream) -> None:
+def test_an_answer_without_end_ends_with_its_client(odd, path, stream) -> None:
     odd.left.clear()
-    more = {"stream": stream, "messages": [{"role": "user", "content": "ENDLESS"}]}
-    body = json.dumps({"model": "gpt-5.4", **more}).encode()
+    body = odd_body(path, "ENDLESS", stream=stream)
     most = 70 * 2**20  # what is no stream is kept up to 64 MiB, so that half of it is never taken for all
-    with httpx2.stream("POST", f"{odd.url}/v1/chat/completions", content=body, timeout=60) as answer:
+    with httpx2.stream("POST", f"{odd.url}{path}", content=body, timeout=60) as answer:
         read = 0
         for piece in answer.iter_raw():
             read += len(piece)
