@@ -132,13 +132,14 @@ def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool)
     return best
 
 
-def accepted(log: Bandit, target: np.ndarray, seed: int = 0) -> np.ndarray:
+def accepted(log: Bandit, target: np.ndarray, seed: int = 0, most: float | None = None) -> np.ndarray:
     """Replay by rejection (Li et al., WSDM 2011): mask (n,) of the decisions that the target might have made.
 
-    A decision is kept with chance w / max w, so that those kept are distributed as the target's own.
+    A decision is kept with chance w / max w, so that those kept are distributed as the target's own; `most`
+    is the largest w of the log that this is a part of.
     """
     w = weights(log, target) * np.isfinite(log.reward)
-    most = float(np.nanmax(w, initial=0.0))
+    most = float(np.nanmax(w, initial=0.0)) if most is None else most
     if not most > 0:
         return np.zeros(log.n, dtype=bool)
     draw = np.random.default_rng(seed).random(log.n)

@@ -121,6 +121,7 @@ def what_if(
         router_usd=router_usd,
         frontier=frontier,
         as_auto=as_auto,
+        estimates=bool(html or json),
     )
     result = run(log, options, Settings.load(config).having(bundle=bundle))
     if html is not None:

@@ -114,6 +114,12 @@ class Judge:
         scored = (sums.scored(of_all, code) for sums in found)
         return [in_words(one, self.told, usd) for one, usd in zip(scored, call_usd, strict=True)]
 
+    def played(self, targets: Sequence[Target]) -> Iterable[tuple[Bandit, np.ndarray, Iterable[np.ndarray]]]:
+        """The free decisions of each part with their kinds, and the chances (n, k) of each target in it."""
+        for part, (log, kind, keep) in enumerate(self._parts()):
+            if log.n:
+                yield log, kind, (_chances(target(part), keep, len(log.arms)) for target in targets)
+
     def _parts(self) -> Iterable[tuple[Bandit, np.ndarray, np.ndarray]]:
         """The free decisions of each part, their kinds, and which of its calls they are."""
         for one in self.evidence:

@@ -27,6 +27,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     router_usd: float | None = None  # of one decision; None: its CPU time at CORE_HOUR_USD
     frontier: bool = True  # sweep the learned policy's knob
     as_auto: bool = False  # calls whose client named a model are routed, too
+    estimates: bool = False  # tell what every estimator says
     draws: int = 1_000
     seed: int = 0
 

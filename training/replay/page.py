@@ -13,9 +13,9 @@ from training.replay.show import (
     led_by_sessions,
     saves,
     usd,
-    versus_cells,
     watch_says,
 )
+from training.replay.tables import estimates_of, versus_of
 from training.report import Axis, Line, Point, items, page, picture, table, text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _parts(result: Result) -> Iterator[str]:
         return
     yield from _frontier(result)
     yield from _table(result)
-    yield from _versus(result)
+    yield from versus_of(result)
     yield from _cost(result)
     yield from _routes(result)
     yield from _calibration(result)
@@ -52,6 +52,7 @@ def _parts(result: Result) -> Iterator[str]:
     yield from _groups(result)
     yield text("What to keep in mind", "h2")
     yield items(result.caveats)
+    yield from estimates_of(result)
 
 
 def _drawn(svg: str) -> str:
@@ -149,21 +150,6 @@ def _table(result: Result) -> Iterator[str]:
         kind="soft",
     )
     yield items(f"{row.name}: {row.said}" for row in result.policies if row.said and row.role != "pin")
-
-
-def _versus(result: Result) -> Iterator[str]:
-    """Each policy beside its best control."""
-    rows = list(versus_cells(result))
-    if not rows:
-        return
-    yield text("Beside the best control", "h2")
-    yield table(("policy", "best control", "success, points", "95 %", "USD", "95 %"), rows)
-    yield text(
-        "A policy less the pin, mix or cascade of most success among those that cost no more, on the same "
-        "sessions: what makes a session easy or dear is in both, and cancels. Advice takes these "
-        "differences, as wide as holds for all policies at once.",
-        kind="soft",
-    )
 
 
 def _whole(row: Row) -> tuple[str, str]:

@@ -36,6 +36,7 @@ class Row(msgspec.Struct, kw_only=True):
     quality_gain: float | None = None  # over the logged policy's (of a matrix: the reference's)
     quality_gain_ci: Ends | None = None  # on the same decisions
     versus: Versus | None = None  # of a policy whose quality is known
+    estimates: list[dict[str, Any]] = []  # method, value, interval, ess, quoted: of every estimator
     switches: float
     unsafe_switches: float  # made where a tool loop had begun or state was bound to a provider
     by_session: dict[str, Any] | None = None  # of whole sessions: quality, quality_ci, ess, supported, why

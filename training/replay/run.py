@@ -17,7 +17,9 @@ from training.replay.caveats import caveats_of
 from training.replay.damage import naming_damage
 from training.replay.factors import doubts, factors_of
 from training.replay.groups import in_groups
+from training.replay.judge import Judge
 from training.replay.lineup import Asked, entries_of
+from training.replay.opinions import opinions
 from training.replay.options import check
 from training.replay.reproduce import reproduce
 from training.replay.result import Result
@@ -74,6 +76,11 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.policies = rows_of(entries, base, options, stage.worlds.n, stage.worlds.factors)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
+    judge = stage.court.judge() if options.estimates else None
+    if isinstance(judge, Judge):
+        said = opinions(judge, entries)
+        for row in result.policies:
+            row.estimates = said.get(row.name, [])
     pairs = pairs_of(entries, options, stage.worlds.factors)
     today = next(row for row in result.policies if row.name == base)
     set_beside(result.policies, Field.of(result.policies, today, pairs), pairs)

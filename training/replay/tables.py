@@ -1,0 +1,53 @@
+"""Tables of the page that stand beside the first: policies less their controls, and every estimator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from training.replay.show import versus_cells
+from training.report import table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from training.replay.result import Result
+
+
+def versus_of(result: Result) -> Iterator[str]:
+    """Each policy beside its best control."""
+    rows = list(versus_cells(result))
+    if not rows:
+        return
+    yield text("Beside the best control", "h2")
+    yield table(("policy", "best control", "success, points", "95 %", "USD", "95 %"), rows)
+    yield text(
+        "A policy less the pin, mix or cascade of most success among those that cost no more, on the same "
+        "sessions: what makes a session easy or dear is in both, and cancels. Advice takes these "
+        "differences, as wide as holds for all policies at once.",
+        kind="soft",
+    )
+
+
+def estimates_of(result: Result) -> Iterator[str]:
+    """Appendix: what every estimator says."""
+    rows = [
+        (
+            row.name,
+            said["method"] + (" (quoted)" if said["quoted"] else ""),
+            f"{said['value']:.1%}",
+            "" if (ends := said["interval"]) is None else f"{ends[0]:.1%} – {ends[1]:.1%}",
+            "" if said["ess"] is None else f"{said['ess']:,.0f}",
+        )
+        for row in result.policies
+        for said in row.estimates
+    ]
+    if not rows:
+        return
+    yield text("Appendix: every estimator", "h2")
+    yield text(
+        "Success of single decisions, intervals over sessions. dm is what the model of outcomes believes: "
+        "its bias is in no interval, and nothing is advised by it. Where the ESS is small, no other is to be "
+        "believed either; what is quoted above is marked.",
+        kind="soft",
+    )
+    yield table(("policy", "estimator", "success", "95 %", "ESS"), rows)
