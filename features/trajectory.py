@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 
     from features.wire.types import Message
 
-_CORRECTION = re.compile(
-    r"^(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|don'?t|do not"
-    r"|actually,?|wait,?|hmm,? no|instead|you (?:broke|forgot|missed|deleted|removed|didn'?t|did not))\b"
-    r"|\bstill (?:fail|broken|not|doesn'?t|does not|get|see|the same|error|wrong|happen|crash)"
+_OBJECTS = re.compile(
+    r"(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|don'?t|do not"
+    r"|actually,?|wait,?|hmm,? no|instead|you (?:broke|forgot|missed|deleted|removed|didn'?t|did not))\b",
+    re.IGNORECASE,
+)
+_CORRECTS = re.compile(
+    r"\bstill (?:fail|broken|not|doesn'?t|does not|get|see|the same|error|wrong|happen|crash)"
     r"|\b(?:doesn'?t|does not|didn'?t|did not) (?:work|compile|build|fix|help)"
     r"|\bnot what i (?:asked|wanted|meant)|\b(?:try|do it) again\b|\bsame (?:error|problem|issue)\b"
     r"|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)|\byou (?:broke|forgot|missed)\b",
     re.IGNORECASE,
 )
+_CORRECT_HINTS = ("still ", "nt ", "n't ", "not ", " again", "same ", "revert ", "undo ", "back ", "you ")
 _CORRECTION_CHARS = 400
 
 # Agents without tool calling: what they do is in the assistant's text, what came of it in the next user turn.
@@ -147,7 +151,7 @@ class Trajectory:
         self.last_user = prompt.squeeze(typed, prompt.LAST_USER_CHARS)
         self.last_user_bytes = len(typed.encode("utf-8", "surrogatepass"))
         self.new_bytes += self.last_user_bytes
-        if self.n_assistant_messages and _CORRECTION.search(typed[:_CORRECTION_CHARS]):
+        if self.n_assistant_messages and _corrects(typed[:_CORRECTION_CHARS]):
             self._corrections += 1
 
     def _result(self, text: str, action: Action | None, flagged: bool | None) -> None:
@@ -288,6 +292,15 @@ def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> list[int]
         last = hash((last, *[(part.call_id, part.is_error, part.signed) for part in message.parts]))
         found.append(last)
     return found
+
+
+def _corrects(text: str) -> bool:
+    """Whether a person says that what was done is wrong; the pattern finds nothing without a hint."""
+    if _OBJECTS.match(text):
+        return True
+    lower = text.lower()
+    hinted = not text.isascii() or any(hint in lower for hint in _CORRECT_HINTS)
+    return hinted and _CORRECTS.search(text) is not None
 
 
 def _mark(text: str) -> int:

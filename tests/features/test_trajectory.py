@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import prompt, wire
+from features import prompt, trajectory, wire
 from features.cache import prefix_chain
 from features.facts import Facts
 from features.trajectory import SessionTrajectories, Trajectory
@@ -163,6 +163,22 @@ def test_a_refused_call_is_a_correction():
 def test_corrections(text, corrects):
     assert follow([person("a"), says("b"), person(text)]).facts()["user_corrections"] == corrects
     assert follow([person(text)]).facts()["user_corrections"] == 0
+
+
+SAYS = st.sampled_from(
+    [
+        *("still", "fails", "ſtill", "doesn't", "didnt", "Does", "not", "work", "fix", "what", "i", "meant"),
+        *("try", "do", "it", "again", "same", "error", "roll", "back", "undo", "revert", "that", "the", "."),
+        *("You", "broke", "forgot", "bac\u212a"),
+    ]
+)
+
+
+@given(st.lists(st.tuples(SAYS, st.sampled_from([" ", " ", " ", "\n", "  ", ""])), max_size=9))
+def test_hints_of_a_correction_miss_none(words):
+    text = "".join(map("".join, words))
+    found = trajectory._OBJECTS.match(text) or trajectory._CORRECTS.search(text)
+    assert trajectory._corrects(text) == (found is not None)
 
 
 def test_agents_that_write_their_commands():
