@@ -128,7 +128,7 @@ class Sessions:
         named = _named(headers, SESSION_HEADERS) or (request.session_id or "")[:_MAX_ID]
         thread = f"{named or client}|{_digest(_first_words(request.messages))}"
         hidden = request.previous_response_id is not None  # earlier turns are with the provider
-        spoken = sum(message.role == "assistant" for message in request.messages)
+        spoken = [message.role for message in request.messages].count("assistant")
         after = self._after(request, thread) if hidden or spoken else None
         conversation = after.conversation if after else secrets.token_hex(8)
         session = named or (after.session if after else f"first-{conversation}")

@@ -163,7 +163,8 @@ def request_headers(
     kept_back = {option.strip() for option in options.lower().split(",")} | (_IDENTITY if key else set())
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in received:
-        if name not in kept_back and _passes(name) and (deployment.passthrough or _of_protocol(name)):
+        passes = name not in kept_back and name not in _NOT_SENT and not name.startswith("x-samediff-")
+        if passes and (deployment.passthrough or _of_protocol(name)):
             headers.add(name, _text(name, value))
     headers["accept-encoding"] = "identity"
     if key and deployment.dialect == "anthropic_messages":
@@ -179,10 +180,6 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
-
-
-def _passes(name: str) -> bool:
-    return name not in _NOT_SENT and not name.startswith("x-samediff-")
 
 
 def _of_protocol(name: str) -> bool:
