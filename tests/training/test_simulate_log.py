@@ -185,6 +185,14 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         (["--power", "--sizes", "many"], "no number of decisions"),
         (["--to", "x", "--arms", "glm-5"], "no NAME=0.9"),
         (["--to", "x", "--turns", "0"], "one turn at least"),
+        (["--to", "x", "--days", "inf"], "more than 0 days"),
+        (["--to", "x", "--asks", "nan"], "1 or more"),
+        (["--to", "x", "--drift", "nan"], "log-odds"),
+        (["--to", "x", "--pairs-tested", "nan"], "pairs-tested is a share"),
+        (["--to", "x", "--arms", "glm-5=0.9,glm-5=0.8,kimi-k2.5=0.7"], "twice"),
+        (["--to", "x", "--truth", "no/such/file.json"], "no such folder"),
+        (["--to", "x", "--matrix", "no/such/file.parquet"], "no such folder"),
+        (["--power", "--sizes", "999999999999"], "more than fit"),
     ],
 )
 def test_the_command_refuses_in_one_line(words: list[str], said: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from training.simulate.world import World
 
 app = typer.Typer()
+_MOST_DECISIONS = 2_000_000  # about 2 GB while a log of so many is looked at
 
 
 @app.callback()
@@ -137,6 +138,8 @@ def _arms(given: str | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for word in filter(None, (given or "").split(",")):
         name, _, mean = word.partition("=")
+        if name.strip() in found:
+            raise BadInput(f"--arms: {name.strip()!r} stands there twice")
         try:
             found[name.strip()] = float(mean)
         except ValueError:
@@ -152,6 +155,8 @@ def _sizes(given: str) -> list[int]:
     for word in filter(None, given.split(",")):
         if not word.strip().isdigit() or not int(word) > 0:
             raise BadInput(f"--sizes: {word!r} is no number of decisions")
+        if int(word) > _MOST_DECISIONS:
+            raise BadInput(f"--sizes: {word} decisions are more than fit; at most {_MOST_DECISIONS:,}")
         found.append(int(word))
     if not found:
         raise BadInput("--sizes: name one at least, such as --sizes 2000,20000")

@@ -21,6 +21,8 @@ _SIZE_BYTES = (420.0, 0.7)  # of what a person asks
 _RESULT_BYTES = (2_600.0, 0.9)  # of what a tool answers
 _ANSWER_BYTES = (420.0, 0.5)  # of an edit or a last word
 _THOUGHT_TOKENS = (160.0, 0.8)  # that an arm of ordinary verbosity thinks before it answers
+_MOST_DAYS = 3_650
+_MOST_ASKS = 1_000  # of a session
 _MOST_TURNS = 24  # of one ask: agents have a limit, and so stays every prompt within every window
 
 
@@ -39,10 +41,11 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse traffic that can't be."""
-        if self.asks < 1 or self.turns < 1 or self.turns > _MOST_TURNS / 2 or self.users < 1:
-            raise BadInput(f"asks, turns and users must be 1 or more, turns at most {_MOST_TURNS // 2}")
-        if not self.days > 0:
-            raise BadInput("a log must span more than 0 days")
+        if not (1 <= self.asks <= _MOST_ASKS and 1 <= self.turns <= _MOST_TURNS / 2 and self.users >= 1):
+            most = f"asks at most {_MOST_ASKS:,}, turns of an ask {_MOST_TURNS // 2}"
+            raise BadInput(f"asks, turns of an ask and users must be 1 or more, {most}")
+        if not 0 < self.days <= _MOST_DAYS:
+            raise BadInput(f"a log must span more than 0 days, and {_MOST_DAYS:,} at most")
         for name in ("labelled", "silent_failures", "noise", "pairs", "pairs_tested"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name.replace('_', '-')} is a share, from 0 to 1")

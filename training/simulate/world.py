@@ -21,6 +21,7 @@ ARMS: dict[str, float] = {
     "glm-5": 0.79,
     "minimax-m2.7": 0.74,
 }
+_MOST_DRIFT = 20
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         off = [name for name, mean in self.arms.items() if not 0 < mean < 1]
         if off:
             raise BadInput(f"arm {off[0]}: its mean success must lie between 0 and 1")
+        if not abs(self.drift) <= _MOST_DRIFT:
+            raise BadInput(f"drift is in log-odds, from -{_MOST_DRIFT} to {_MOST_DRIFT}")
         if self.repos < 1 or self.seed < 0:
             raise BadInput("a world needs one repository at least, and a seed of 0 or more")
 

@@ -66,6 +66,9 @@ def make(world: World, traffic: Traffic, wanted: Wanted, settings: Settings) -> 
         raise BadInput(f"--turns {wanted.turns}: one turn at least")
     if wanted.to.exists() and any(wanted.to.iterdir()):
         raise BadInput(f"{wanted.to}: holds something already; a made-up log wants a new folder")
+    for file in filter(None, (wanted.truth, wanted.matrix)):  # before the work, not after it
+        if not file.parent.is_dir() or file.is_dir():
+            raise BadInput(f"{file}: can't be written: no such folder, or a folder itself")
     team = new_team(world, traffic, settings, wanted.policy)
     _check_prices(team)
     witness = Witness(team, team.deployments(), world.seed)
