@@ -10,6 +10,7 @@ from rich.console import Console
 
 from router.gateway.settings import Settings
 from training.log import LogStore
+from training.replay.by_session import MIN_SESSIONS
 from training.replay.options import Options
 from training.replay.page import PINS_SHOWN, html_of
 from training.replay.run import run
@@ -76,4 +77,27 @@ def test_a_matrix_is_not_watched_and_its_saving_names_what_it_is_held_against(tm
     found = run(log, Options(frontier=False), Settings())
     assert any("outcome matrix" in said for said in (found.reproduction_says, *found.caveats))
     assert found.watch is None
+    assert found.advised == f"pin:{CHEAP}"
+    assert f"Pin {CHEAP}: it saves" in found.recommendation
+    assert "of what reference would cost alone" in found.recommendation
     assert "of what is paid today" not in found.recommendation
+    assert found.calls > MIN_SESSIONS  # enough of known outcome to be watched, were they traffic
+
+
+@pytest.mark.parametrize("calls", [20, 800])
+def test_where_no_pin_can_be_chosen_it_is_said(tmp_path, calls):
+    """A pin is chosen on one half of the sessions: on few nothing is known of any."""
+    log = write_log(tmp_path / "log", sessions=calls, turns=3, epsilon=0.9)
+    found = run(log, Options(frontier=False), Settings())
+    said = [line for line in found.caveats if "no best single pin" in line]
+    assert (found.row("best_single") is None) == (calls == 20)
+    assert bool(said) == (calls == 20)
+
+
+def test_why_sessions_are_off_the_table_is_in_words(tmp_path):
+    log = write_log(tmp_path / "log", sessions=40, turns=3, epsilon=0.0, dearer=(2.0, 1))
+    found = run(log, Options(frontier=False), Settings())
+    assert found.reasons == {"factor": 40}
+    line = "40 sessions off the price table, factor: the same factor in nearly every session of this model"
+    assert line in html_of(found)
+    assert any(line in str(part) for part in render(found))

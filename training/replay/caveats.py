@@ -33,6 +33,11 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
         )
     else:
         yield from _of_estimates(stage, result)
+    if result.row("best_single") is None:
+        yield (
+            "no best single pin as a control: it is chosen on a held-out half of the sessions, where the "
+            "quality of no pin is known; mixes are of cheapest and reference"
+        )
     yield "conversations are held as logged: another candidate may have taken more turns, or other ones"
     if matrix is None:
         yield from _of_calls(stage)
@@ -123,7 +128,8 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
         yield (
             f"{seen.untold[0]:,} shadow pairs have no known outcome ({seen.untold[1]:,} of them the same "
             "diff): a diff alone tells no quality, as most right ones differ; tests of those answers "
-            'or feedback on them do (outcomes of source "shadow" that name request, candidate and reference)'
+            'or feedback on them do (outcomes of source "shadow" that name request, candidate and '
+            "reference). A share of the same diffs as right answers bounds success from below; that bound isn't given"
         )
     if seen.lost:
         yield (

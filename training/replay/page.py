@@ -11,6 +11,7 @@ from training.replay.show import (
     MARKS,
     change,
     led_by_sessions,
+    reasons_say,
     saves,
     usd,
     watch_says,
@@ -71,7 +72,7 @@ def _bill(result: Result) -> Iterator[str]:
         "reads is foretold by the simulator and by other sessions, never by its own counts.",
         kind="soft",
     )
-    lines = [f"{n:,} sessions: {why.replace('_', ' ')}" for why, n in result.reasons.items()]
+    lines = reasons_say(result.reasons)
     lines += [f"{n:,} rows left out: {why}" for why, n in result.left_out.items()]
     yield items(lines)
 

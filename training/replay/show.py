@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from training.spend.agree import REASONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -20,6 +22,7 @@ MARKS = {
     "failed": ("✗", "not met"),
 }
 VERSUS = "each policy less the best control that costs no more, on the same sessions"
+SAID = {**REASONS, "another_date": "the prices of another day meet it"}
 LEGEND = " · ".join(f"{mark} {means}" for mark, means in MARKS.values())
 
 
@@ -36,8 +39,8 @@ def render(result: Result) -> Iterator[RenderableType]:
         f"replayed {result.cached_tokens_replayed:,.0f}"
     )
     yield Text(f"  reference: {result.reference}")
-    for reason, count in result.reasons.items():
-        yield Text(f"  {count:,} sessions: {reason.replace('_', ' ')}")
+    for line in reasons_say(result.reasons):
+        yield Text(f"  {line}")
     for why, count in result.left_out.items():
         yield Text(f"! {count:,} rows are left out: {why}")
     if not result.ok:
@@ -56,6 +59,14 @@ def render(result: Result) -> Iterator[RenderableType]:
     for caveat in result.caveats:
         yield Text(f"! {caveat}")
     yield Text(f"→ {result.recommendation}", style="bold")
+
+
+def reasons_say(reasons: dict[str, int]) -> list[str]:
+    """Why the price table alone doesn't tell what sessions were billed, and how many of them."""
+    return [
+        f"{count:,} sessions off the price table, {name.replace('_', ' ')}: {SAID[name]}"
+        for name, count in reasons.items()
+    ]
 
 
 def watch_says(watch: dict[str, Any]) -> str:
