@@ -129,7 +129,8 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
             f"{seen.untold[0]:,} shadow pairs have no known outcome ({seen.untold[1]:,} of them the same "
             "diff): a diff alone tells no quality, as most right ones differ; tests of those answers "
             'or feedback on them do (outcomes of source "shadow" that name request, candidate and '
-            "reference). A share of the same diffs as right answers bounds success from below; that bound isn't given"
+            "reference). A share of the same diffs as right answers bounds success from below; that bound "
+            "isn't given"
         )
     if seen.lost:
         yield (

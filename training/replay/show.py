@@ -22,7 +22,6 @@ MARKS = {
     "failed": ("✗", "not met"),
 }
 VERSUS = "each policy less the best control that costs no more, on the same sessions"
-SAID = {**REASONS, "another_date": "the prices of another day meet it"}
 LEGEND = " · ".join(f"{mark} {means}" for mark, means in MARKS.values())
 
 
@@ -64,7 +63,7 @@ def render(result: Result) -> Iterator[RenderableType]:
 def reasons_say(reasons: dict[str, int]) -> list[str]:
     """Why the price table alone doesn't tell what sessions were billed, and how many of them."""
     return [
-        f"{count:,} sessions off the price table, {name.replace('_', ' ')}: {SAID[name]}"
+        f"{count:,} sessions off the price table, {name.replace('_', ' ')}: {REASONS[name]}"
         for name, count in reasons.items()
     ]
 
