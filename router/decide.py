@@ -51,8 +51,8 @@ PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been lea
 class Decider:
     """Decides with one bundle, catalogue and policy; `environ` says which keys there are (None: all).
 
-    Of candidates that can't be called the receipt holds names and why, unless `all_arms`: then they are
-    predicted and priced like the rest, for somebody who asks what a key would buy.
+    Of candidates that can't be called the receipt holds names and why; for somebody who asks what a key would
+    buy (`CallContext.all_arms`) they are predicted and priced like the rest.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Decider:
         *,
         environ: Mapping[str, str] | None = None,
         ratios: TokenRatios | None = None,
-        all_arms: bool = False,
     ) -> None:
         named = ([policy.candidate] if policy.candidate else []) + list(policy.weights)
         unknown = next((name for name in named if name not in catalog.candidates), None)
@@ -74,7 +73,6 @@ class Decider:
         self.policy = policy
         self.ratios = ratios or TokenRatios()
         self._seats = Seats(catalog, environ, self.ratios)
-        self._all_arms = all_arms
         self._policy_name, self._policy_digest = policy.name, policy.digest
         self._learned = Learned(bundle.profiles.values())
         self.held = held(policy, bundle.manifest)
@@ -98,7 +96,7 @@ class Decider:
         sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
         one = call(request, context, sent)
         options = [
-            self._seats.option(name, found, one, anyway=self._all_arms or name == reference)
+            self._seats.option(name, found, one, anyway=context.all_arms or name == reference)
             for name, found in seats.items()
         ]
         given = Given(

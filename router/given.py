@@ -64,6 +64,7 @@ class CallContext(NamedTuple):
     retry_rates: Mapping[str, float] | None = None  # deployment -> share of its answers that break off
     down: frozenset[str] = frozenset()  # deployments not to be called now if there is another
     same_dialect: bool = False  # what is asked can't be said in another
+    all_arms: bool = False  # describe those, too, that can't be called: nothing is sent, somebody looks
 
 
 class Given(NamedTuple):

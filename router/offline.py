@@ -46,7 +46,7 @@ def run(question: Question, settings: Settings) -> DecisionRecord:
     The request id is made of the body, so the same file, bundle and time give the same receipt.
     """
     body = _read(question.file)
-    decider = load_decider(settings, all_arms=True)
+    decider = load_decider(settings)
     try:
         dialect = parse_dialect(question.dialect) if question.dialect else detect_dialect(body)
         request = parse_request(dialect, body)
@@ -61,6 +61,7 @@ def run(question: Question, settings: Settings) -> DecisionRecord:
                 now_ms,
                 task_type=question.task_type,
                 dialect_guessed=question.dialect is None,
+                all_arms=True,
             ),
         )
     except BadInput as error:
@@ -76,7 +77,7 @@ def _read(file: str) -> bytes:
         raise BadInput(f"{file}: can't be read ({error.strerror})") from error
 
 
-def load_decider(settings: Settings, *, all_arms: bool = False) -> Decider:
+def load_decider(settings: Settings) -> Decider:
     """Load bundle, catalogue, prices and policy; BadInput, one line, when one of them can't be used."""
     prices.use(settings.prices)
     return Decider(
@@ -84,7 +85,6 @@ def load_decider(settings: Settings, *, all_arms: bool = False) -> Decider:
         Catalog.load(settings.catalog)._replace(dialects=settings.dialects),
         parse_policy(settings.policy),
         environ=os.environ,
-        all_arms=all_arms,
     )
 
 

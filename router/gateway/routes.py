@@ -203,7 +203,7 @@ def route(gateway: Gateway) -> Endpoint:
             named = QueryParams(asked.query).get("dialect")
             dialect = parse_dialect(named) if named else detect_dialect(body)
             reading = (await gateway.read(dialect, body))._replace(guessed=not named)
-            call = gateway.decide(reading, asked.headers, asked.host)
+            call = gateway.decide(reading, asked.headers, asked.host, all_arms=True)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         gateway.decided(call)

@@ -111,7 +111,9 @@ class Gateway:
             return read_request(dialect, body, self.reader)
         return await asyncio.to_thread(read_request, dialect, body)
 
-    def decide(self, reading: Reading, headers: Mapping[str, str], client: str) -> Call:
+    def decide(
+        self, reading: Reading, headers: Mapping[str, str], client: str, *, all_arms: bool = False
+    ) -> Call:
         """Decide where a request goes; BadInput if it can go nowhere."""
         request = reading.request
         started = time.perf_counter()
@@ -132,6 +134,7 @@ class Gateway:
             cache_control=self.settings.cache_control,
             retry_rates=self.retries.rates(self.decider.catalog.deployments),
             down=self.health.down(time.monotonic()),
+            all_arms=all_arms,
         )
         crossing = self._crossing(reading, context)
         receipt, deployment, translation = self._sayable(crossing, context)

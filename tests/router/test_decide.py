@@ -221,23 +221,20 @@ def test_without_its_key_a_seller_is_not_called(bundle, catalog) -> None:
 
 @pytest.mark.parametrize("all_arms", [False, True])
 def test_who_cannot_be_called_is_named_and_described_only_when_asked_for(bundle, catalog, all_arms) -> None:
-    keys = {"OPENAI_API_KEY": "made-up"}
-    policy = parse_policy("learned:max_loss=1")
-    receipt = (decider := Decider(bundle, catalog, policy, environ=keys, all_arms=all_arms)).decide(
-        chat(), context()
+    keyed = Decider(
+        bundle, catalog, parse_policy("learned:max_loss=1"), environ={"OPENAI_API_KEY": "made-up"}
+    )
+    receipt, other = (
+        keyed.decide(chat(), context()._replace(all_arms=shown)) for shown in (all_arms, not all_arms)
     )
     keyless, called = arm(receipt, "glm-5"), arm(receipt, "gpt-5.4")
     assert (keyless.excluded_by, keyless.eligible, keyless.propensity) == ("no_key", False, 0.0)
-    assert [keyless.deployment is None, keyless.p_success is None, keyless.cost_usd is None] == [
-        not all_arms
-    ] * 3
-    assert called.p_success is not None
-    assert called.cost_usd is not None
-    everybody = Decider(bundle, catalog, policy, environ=keys, all_arms=not all_arms).decide(
-        chat(), context()
-    )
-    assert everybody.chosen == receipt.chosen
-    assert msgspec.json.encode(recompute(receipt, decider)) == msgspec.json.encode(receipt)
+    unsaid = [keyless.deployment is None, keyless.p_success is None, keyless.cost_usd is None]
+    assert unsaid == [not all_arms] * 3
+    assert None not in (called.p_success, called.cost_usd)
+    assert other.chosen == receipt.chosen
+    assert {a.candidate for a in other.arms} == {a.candidate for a in receipt.arms}
+    assert msgspec.json.encode(recompute(receipt, keyed)) == msgspec.json.encode(receipt)
 
 
 def test_expected_costs_are_those_of_the_tier_asked_for(decider) -> None:

@@ -189,8 +189,8 @@ def test_a_price_file_in_the_settings_is_in_force_and_in_the_receipt(tmp_path, b
     request = parse_request("openai_chat", json.dumps(body).encode())
     cost = []
     for file in (None, str(own)):
-        decider = load_decider(Settings(bundle=str(bundle_folder), prices=file), all_arms=True)
-        receipt = decider.decide(request, CallContext("req_1", "s", NOV_10))
+        decider = load_decider(Settings(bundle=str(bundle_folder), prices=file))
+        receipt = decider.decide(request, CallContext("req_1", "s", NOV_10, all_arms=True))
         assert receipt.price_version == prices.PRICE_VERSION
         cost.append(next(a.cost_usd for a in receipt.arms if a.candidate == "glm-5"))
     prices.use(None)
