@@ -327,14 +327,15 @@ class Html(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_html_passes_through_and_an_absent_upstream_is_a_502(bundle_folder, tmp_path) -> None:
+def test_html_is_told_in_the_dialect_and_an_absent_upstream_is_a_502(bundle_folder, tmp_path) -> None:
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Html)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     server = start_gateway(tmp_path, bundle_folder, f"http://127.0.0.1:{proxy.server_port}")
     try:
         answer = post(server, "/v1/chat/completions", chat_body())
-        assert (answer.status_code, answer.text) == (502, "<h1>Bad Gateway</h1>")
-        assert answer.headers["content-type"] == "text/html"
+        told = answer.json()["error"]
+        assert (answer.status_code, told["message"]) == (502, "the provider answered 502 with HTML")
+        assert answer.headers["content-type"] == "application/json"
         proxy.shutdown()
         proxy.server_close()
         answer = post(server, "/v1/chat/completions", chat_body())
