@@ -6,6 +6,7 @@ import math
 import secrets
 from collections import OrderedDict
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -38,6 +39,9 @@ SESSION_HEADERS = (
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _MAX_ID = 200
+_LOOKED_BACK = (
+    4  # messages in the assistant's name; some clients put words like "Ok." of their own behind ours
+)
 _FRESH_ANSWERS = 4.0  # that weigh against the first one with a broken tool call
 _CANDIDATES = 16  # of a session, whose broken tool calls are counted
 _MARKS = 4  # pieces of an answer by which it is known again
@@ -154,8 +158,14 @@ class Sessions:
         """
         if request.previous_response_id is not None:
             return self._answers.get(request.previous_response_id[:_MAX_ID])
-        last = next(message for message in reversed(request.messages) if message.role == "assistant")
-        return next((self._answers[m] for m in _marks(thread, last.parts) if m in self._answers), None)
+        spoken = (message for message in reversed(request.messages) if message.role == "assistant")
+        for message in islice(spoken, _LOOKED_BACK):
+            for mark in _marks(thread, message.parts):
+                if mark in self._answers:
+                    return self._answers[mark]
+            if any(part.kind != "text" for part in message.parts):
+                break  # calls that nobody here has made
+        return None
 
     def whose(self, headers: Mapping[str, str]) -> str:
         """Tell clients behind one address apart by a hash of their credentials, which are kept nowhere."""
