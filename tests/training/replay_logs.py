@@ -34,6 +34,7 @@ def write_log(
     keeps=False,
     dearer=None,
     fallen=0.0,
+    first=0,
     **fields,
 ):
     """A log of sessions: the first of `arms` answers, any with `epsilon`; caches do as they should.
@@ -42,11 +43,12 @@ def write_log(
     what every so-many-th session was billed: (factor, every). `fallen` is the share of what was decided for
     others that the first of `arms` answers, since they couldn't be reached. `tested` is the share of shadow
     answers whose outcome is known; of the others we have what `samediff shadow` writes, how like the diff is.
+    `first` is the number of the first session.
     """
     rng = np.random.default_rng(seed)
     truth = truth or TRUTH
     requests, decisions, outcomes = [], [], []
-    for s in range(sessions):
+    for s in range(first, first + sessions):
         sent, prompt, arm = {}, 6_000, arms[0]
         for t in range(turns):
             free = rng.random() < epsilon

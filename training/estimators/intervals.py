@@ -145,7 +145,8 @@ def betting(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
     """Ends (n,), (n,) of a confidence sequence for the mean of values (n,) in 0..1, valid at all times.
 
     So one may look after every value and stop when one likes. Hedged capital with predictable plug-in bets
-    (Waudby-Smith & Ramdas, JRSS B 2024, theorem 3 and eq. 26), over GRID means.
+    (Waudby-Smith & Ramdas, JRSS B 2024, theorem 3 and eq. 26), over GRID means. NaN from where all means are
+    refuted, which values of one mean come to in at most 1 − level of all sequences.
     """
     n = len(values)
     alpha = 1 - level
@@ -162,11 +163,11 @@ def betting(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
         down += np.log1p(-np.minimum(bet[i], 0.5 / (1 - grid)) * (value - grid))
         alive &= np.maximum(up, down) + np.log(0.5) < np.log(1 / alpha)
         inside = np.flatnonzero(alive)
-        if len(inside):
-            # as far as the refuted neighbours: what lies between was not asked
-            low[i], high[i] = max(0.0, (inside[0] - 0.5) / GRID), min(1.0, (inside[-1] + 1.5) / GRID)
-        else:  # all means are refuted: what is left is the last that was not
-            low[i], high[i] = (low[i - 1], high[i - 1]) if i else (0.0, 1.0)
+        if not len(inside):
+            low[i:], high[i:] = np.nan, np.nan
+            break
+        # as far as the refuted neighbours: what lies between was not asked
+        low[i], high[i] = max(0.0, (inside[0] - 0.5) / GRID), min(1.0, (inside[-1] + 1.5) / GRID)
     return low, high
 
 

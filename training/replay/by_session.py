@@ -122,7 +122,8 @@ class Watch(NamedTuple):
 
     sessions: int
     quality: float
-    ci: Ends
+    ci: Ends | None  # None: no single rate, which changes over time or those in a row are alike
+    halves: Ends  # of the older and of the newer half of the sessions
     course: list[tuple[int, float, float]]  # sessions so far, and the ends then
 
 
@@ -132,13 +133,22 @@ def watched(worlds: Worlds) -> Watch | None:
         [outcomes_of(w.book.session, w.book.reward, w.book.sessions) for w in worlds.each()]
     )
     values = found[np.isfinite(found)]
-    n = len(values)
-    if n < MIN_SESSIONS:
-        return None
+    return None if len(values) < MIN_SESSIONS else watch(values)
+
+
+def watch(values: np.ndarray) -> Watch:
+    """What is seen of values (n,) in 0..1 in their order, two or more.
+
+    Once a mean is refuted it stays so. Where that of all is refuted, or every one is, no single rate made the
+    values; by chance one rate comes to that in about one of fifty sequences.
+    """
+    n, mean = len(values), float(values.mean())
     low, high = betting(values)
     at = np.unique(np.linspace(0, n - 1, min(n, POINTS)).round().astype(int))
-    course = [(int(i) + 1, float(low[i]), float(high[i])) for i in at]
-    return Watch(n, float(values.mean()), (float(low[-1]), float(high[-1])), course)
+    course = [(int(i) + 1, float(low[i]), float(high[i])) for i in at if np.isfinite(low[i])]
+    ends = (float(low[-1]), float(high[-1])) if low[-1] <= mean <= high[-1] else None
+    older, newer = (float(half.mean()) for half in np.array_split(values, 2))
+    return Watch(n, mean, ends, (older, newer), course)
 
 
 def outcomes_of(session: np.ndarray, reward: np.ndarray, sessions: int) -> np.ndarray:

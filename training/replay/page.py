@@ -244,11 +244,12 @@ def _watch(result: Result) -> Iterator[str]:
     ]
     axes = Axis("sessions with a known outcome"), Axis("success, by session", 100, " %", (0.0, 1.0))
     yield _drawn(picture("ends of logged success by session, as sessions came in", axes, lines, []))
-    yield text(
+    hold = (
         "These ends hold at all times together, so that looking every day costs nothing; intervals elsewhere "
-        "on this page hold for one look.",
-        kind="soft",
+        "on this page hold for one look."
     )
+    broken = "Ends that left the mean of all, or crossed, are those of no single rate: read none of them."
+    yield text(hold if result.watch["ci"] else broken, kind="soft")
 
 
 def _support(result: Result) -> Iterator[str]:

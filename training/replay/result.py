@@ -90,7 +90,8 @@ class Result(msgspec.Struct, kw_only=True):
     advised: str | None = None  # name of the policy that is advised; null where evidence lacks
     caveats: list[str] = []
     routes: dict[str, Any] = {}  # where the learned route differs, sessions that gain and lose most
-    watch: dict[str, Any] | None = None  # logged success so far, with ends that hold however often one looks
+    # logged success so far, with ends that hold however often one looks: null where it has no single rate
+    watch: dict[str, Any] | None = None
     calibration: list[tuple[float, float, int]] = []  # believed, come out, answers
     seconds: float = 0.0
 

@@ -70,6 +70,13 @@ def reasons_say(reasons: dict[str, int]) -> list[str]:
 
 def watch_says(watch: dict[str, Any]) -> str:
     """What is watched of the logged sessions, in a sentence."""
+    if watch["ci"] is None:
+        older, newer = watch["halves"]
+        return (
+            f"logged success by session so far {watch['quality']:.1%}, but the log changes over its time "
+            f"({older:.1%} in its older half, {newer:.1%} in its newer), or sessions in a row are alike: no "
+            f"single rate, so no ends ({watch['sessions']:,} sessions, betting)"
+        )
     low, high = watch["ci"]
     return (
         f"logged success by session so far {watch['quality']:.1%}, {low:.1%} – {high:.1%} however often one "
