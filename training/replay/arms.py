@@ -52,12 +52,18 @@ class Census:
     def __init__(self) -> None:
         self.sold: dict[str, Counter[tuple[str | None, ...]]] = {}
 
-    def note(self, book: Book) -> None:
-        """Count a part of the log."""
+    def note(self, book: Book, which: np.ndarray | None = None) -> None:
+        """Count a part of the log, or `which` (n,) of its calls."""
         names = ("model_served", "model_requested", "candidate", "provider")
-        kinds = book.frame.group_by(names, maintain_order=True).len()
+        frame = book.frame if which is None else book.frame.filter(which)
+        kinds = frame.group_by(names, maintain_order=True).len()
         for *said, count in kinds.iter_rows():
             self.sold.setdefault(said[2], Counter())[tuple(said)] += count
+
+    def lacks(self, other: Census) -> dict[str, int]:
+        """Candidates that the other alone has, and how many calls of theirs it counts."""
+        mine = {key_of(name) for name in self.sold}
+        return {name: sold.total() for name, sold in other.sold.items() if key_of(name) not in mine}
 
 
 class Arms(NamedTuple):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MIN_GROUP = 5  # sessions of a harness and model whose factor is believed
 # What the price table can't be held to: what others sold, or what the log counts in part only.
 EXCUSED = ("aggregator", "mixed_models", "sub_agents", "output_missing", "rounded")
+# What no published price explains, however it is put right; of costs that are rounded, it does.
+UNMET = ("aggregator", "mixed_models", "sub_agents", "output_missing", UNEXPLAINED)
 CALL_WITHIN = 0.02  # of what it was billed, for a call to be met
 CALL_WITHIN_USD = 0.0001  # or so much: costs are logged with few places
 
@@ -51,6 +53,7 @@ class Bills(NamedTuple):
     excused: np.ndarray  # bool
     reasons: dict[str, int]
     factor: np.ndarray  # bool: the scale is the log's own, a factor that no price table tells
+    unmet: np.ndarray  # bool: neither a price nor a factor tells what was billed
     apart: Apart
 
 
@@ -109,7 +112,7 @@ def bills_of(log: Path, worlds: Worlds) -> Bills:
     """What each session was billed, and what its bill is of the price table's."""
     parts = [_Sums.of(world) for world in worlds.each()]
     sums = _Sums(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    scale, excused, factor, reasons = _explained(log, worlds, sums)
+    scale, said, reasons = _explained(log, worlds, sums)
     if sums.free.any():
         reasons["recorded_zero"] = int(sums.free.sum())
     return Bills(
@@ -117,9 +120,10 @@ def bills_of(log: Path, worlds: Worlds) -> Bills:
         counted=sums.listed * scale,
         recorded=float(sums.recorded.sum()),
         scale=scale,
-        excused=excused,
+        excused=said.excused,
         reasons=reasons,
-        factor=factor,
+        factor=said.factor,
+        unmet=said.unmet,
         apart=_apart(worlds._replace(scale=scale)),
     )
 
@@ -137,18 +141,25 @@ def _apart(worlds: Worlds) -> Apart:
     return Apart(int(found[0]), float(found[1]), float(found[2]))
 
 
-def _explained(
-    log: Path, worlds: Worlds, sums: _Sums
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
-    """Scale, excuse and whether a mere factor (S,) of all sessions, and how many are off for which reason."""
+class _Said(NamedTuple):
+    """What is said of sessions, (S,) bool each."""
+
+    excused: np.ndarray
+    factor: np.ndarray  # a mere one
+    unmet: np.ndarray
+
+
+def _explained(log: Path, worlds: Worlds, sums: _Sums) -> tuple[np.ndarray, _Said, dict[str, int]]:
+    """Scale (S,) of all sessions, what is said of them, and how many are off for which reason."""
     recorded, table = sums.recorded_both, sums.listed_both
     scale = np.ones(len(table))
-    excused, factor = (np.zeros(len(table), dtype=bool) for _ in range(2))
+    said = _Said(*(np.zeros(len(table), dtype=bool) for _ in range(3)))
+    excused, factor, unmet = said
     there = (table > 0) & (recorded > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = there & (np.abs(table / recorded - 1) > OFF)
     if not off.any():
-        return scale, excused, factor, {}
+        return scale, said, {}
     place, played = _calls_of(worlds, off)
     found = agreement(one for one in read_calls(log, frozenset(place)) if one.call.request_id in played)
     right = table.copy()
@@ -165,11 +176,14 @@ def _explained(
         for check in found.off:
             if check.reason == "factor" and lone[place[check.session]]:
                 check.reason = UNEXPLAINED
+    for check in found.off:
+        if check.session in place:
+            unmet[place[check.session]] |= check.reason in UNMET
     once = {(check.session, check.reason) for check in found.off}  # one of two models is one session
     reasons = dict(Counter(reason for _, reason in once).most_common())
     scale = np.where(off & (table > 0), right / np.where(table > 0, table, 1.0), 1.0)
-    _by_group(kind, (recorded, table, off), scale, (excused, factor))
-    return scale, excused, factor, reasons
+    _by_group(kind, (recorded, table, off), scale, said)
+    return scale, said, reasons
 
 
 def _calls_of(worlds: Worlds, off: np.ndarray) -> tuple[dict[str, int], frozenset[str]]:
@@ -208,18 +222,17 @@ def _by_group(
     kind: np.ndarray,
     sums: tuple[np.ndarray, np.ndarray, np.ndarray],
     scale: np.ndarray,
-    said: tuple[np.ndarray, np.ndarray],
+    said: _Said,
 ) -> None:
     """Where most sessions of a harness and model are off for no reason of the table's: the others' factor.
 
-    No session has a say in its own. Writes into the scale and what is `said` of sessions (excused, factor).
+    No session has a say in its own. Writes into the scale and what is `said` of sessions.
     """
-    excused, factor = said
     recorded, table, off = sums
-    for group in np.unique(kind[excused]):
+    for group in np.unique(kind[said.excused]):
         mine = (kind == group) & (table > 0) & (recorded > 0)
         if mine.sum() < MIN_GROUP or 2 * (mine & off).sum() < mine.sum():
             continue
         others = (recorded[mine].sum() - recorded[mine]) / (table[mine].sum() - table[mine])
         scale[mine] = others
-        excused[mine], factor[mine] = False, True
+        said.excused[mine], said.unmet[mine], said.factor[mine] = False, False, True

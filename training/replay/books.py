@@ -45,6 +45,7 @@ class Shelf(NamedTuple):
     types: np.ndarray  # of tasks, sorted
     kinds: np.ndarray  # of calls by their caches, sorted
     left_out: dict[str, int]  # rows that can't be played, by the reason
+    unpriced: dict[str, int]  # candidates none of whose rows has a price, and how many rows that is
     decided: int  # calls with a receipt
     decide_ms: float | None  # mean of the receipts' own
     begun_ms: np.ndarray  # (S,) of every session
@@ -73,7 +74,7 @@ class _Reading:
         self.types: set[str] = set()
         self.kinds: set[int] = set()
         self.left_out = dict(plan.left_out)
-        self.unpriced: Book | None = None
+        self.unpriced = Census()
         self.calls = self.sessions = self.decided = 0
         self.decide_ms: list[pl.Series] = []
         self.span: list[np.ndarray] = []
@@ -82,9 +83,10 @@ class _Reading:
         """Read the next part."""
         book = read_book(part)
         unknown = _unpriced(book, self.known, alone=part.whole)
+        if unknown.any():
+            self.unpriced.note(book, unknown)
         if unknown.all():
             self._leave_out({**(book.left_out if part.whole else {}), UNPRICED: book.n})
-            self.unpriced = self.unpriced or book
             return
         if unknown.any():
             book = book.without(unknown, UNPRICED)
@@ -110,7 +112,6 @@ class _Reading:
     def shelf(self) -> Shelf:
         """The log as it was read."""
         if not self.slices:
-            assert self.unpriced is not None
             raise BadInput(f"{self.log}: {prices.why_unknown(*_first_model(self.unpriced))}")
         count = sum(len(part) for part in self.decide_ms)
         total = sum(float(part.sum()) for part in self.decide_ms)
@@ -124,6 +125,7 @@ class _Reading:
             np.array(sorted(self.types)),
             np.array(sorted(self.kinds), dtype=np.int64),
             self.left_out,
+            self.census.lacks(self.unpriced),
             self.decided,
             total / count if count else None,
             begun,
@@ -145,6 +147,6 @@ def _unpriced(book: Book, known: Known, *, alone: bool) -> np.ndarray:
     return unknown
 
 
-def _first_model(book: Book) -> tuple[str, str | None]:
-    row = book.frame.row(0, named=True)
-    return row["model_served"] or row["model_requested"] or row["candidate"], row["provider"]
+def _first_model(census: Census) -> tuple[str, str | None]:
+    served, requested, candidate, provider = next(sold for names in census.sold.values() for sold in names)
+    return served or requested or candidate or "its models", provider

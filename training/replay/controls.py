@@ -247,6 +247,7 @@ def _steps(
         switches=int(switches.sum()),
         unsafe=int((switches & ~free).sum()),
         refused=0 if refused is None else int(refused.sum()),
+        lent=None if world.paid is None else np.sum([p.lent for p in plays if p.lent is not None], axis=0),
     )
 
 

@@ -74,7 +74,7 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
     first = played[named[0]] if named else _logged(stage)
     found = [first, *entries, *of_learned, *beside]
     names = {entry.name for entry in entries}
-    found += [entry for entry in (*alone.values(), *swept) if entry.name not in names]
+    found += [entry for entry in (*(played[pin] for pin in pins), *swept) if entry.name not in names]
     return [*found, of_matrix.oracle(*_known(stage))] if stage.exact else found
 
 

@@ -11,7 +11,6 @@ from router import prices
 from training.replay.advise import advise
 from training.replay.beside import Field
 from training.replay.bills import bills_of
-from training.replay.books import UNPRICED
 from training.replay.by_session import watched
 from training.replay.caveats import caveats_of
 from training.replay.damage import naming_damage
@@ -58,7 +57,7 @@ def _answered(log: Path, asked: Asked) -> Result:
     stage = set_up(log, options, settings, asked.specs)
     bills = bills_of(log, stage.worlds)
     worlds = stage.worlds._replace(scale=bills.scale)
-    stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills)))
+    stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills, stage.shelf.unpriced)))
     played = as_matrix(stage)
     met = reproduce(stage.worlds, bills, stage.shelf.left_out, known=played.matrix is not None)
     result = _first(log, met, stage)
@@ -91,11 +90,6 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
     if stage.worlds.factors is not None:
         result.caveats += doubts(stage.worlds.factors, stage.worlds)
-    if UNPRICED in stage.shelf.left_out:
-        result.caveats.append(
-            "rows are left out whose model has no price under the name and seller they were logged with; a "
-            "candidate of that name that is played is priced as the catalogue sells it, not by those rows"
-        )
     result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))

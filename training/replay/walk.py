@@ -57,6 +57,8 @@ def walk(
         rows = book.starts[sessions] + turn
         facing, held = _faced(world, rulebook, (rows, sessions), state)
         cost = blind(facing) if manner.blind else expected(rulebook, facing, held)
+        if world.paid is not None:  # who has no price isn't chosen, as served
+            cost = np.where(np.isnan(world.paid), np.nan, cost)
         seen = Seen(
             world.excluded[rows],
             facing.p,

@@ -37,7 +37,8 @@ class World(NamedTuple):
     known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
     part: int = 0
     served: Served | None = None  # what receipts tell beside the request
-    paid: np.ndarray | None = None  # (k,) what calls taken over are of the price table's; None: all of it
+    # (k,) what calls taken over are of the price table's, NaN where they have no price; None: all of it
+    paid: np.ndarray | None = None
 
 
 class Played(NamedTuple):
