@@ -34,13 +34,14 @@ PART_BYTES = 130  # of a part beside its texts
 KEPT_TOOLS = 256  # sets of tool definitions
 TOOL_BYTES = 1_000  # that a tool takes beside its definition
 KEPT_MESSAGES = 200_000  # in the chains that are gone on from
+_MARKS = 2**63 - 1  # none is below 0
 _NO_TOOLS = Offer(((), 0), "", 0)
 _NO_PIECES = Pieces(NOTHING_SAID, [])
 
 
 class _Known(NamedTuple):
     item: Item
-    mark: int  # of what prefix chains are made of: the same with and without cache markers
+    mark: int  # of all that was read of it: the same with and without cache markers
     held: int  # bytes
 
 
@@ -169,7 +170,7 @@ class Reader(Unremembered):
         known = self._old.get(key)
         if known is None:
             item = read(at, raw)
-            known = _Known(item, prefix_chain(item.messages)[0][-1] if item.messages else 0, _held(item))
+            known = _Known(item, hash(item.messages) & _MARKS, _held(item))
         if known.held > self._kept_bytes // 16:  # one would drive out all that others come back to
             return known
         if self._bytes + known.held > self._kept_bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from features.errors import BadInput
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 from features.wire.sse import StreamReader
 from features.wire.types import (
@@ -70,8 +71,10 @@ def parse_request(dialect: Dialect, body: bytes, memory: Unremembered = _ANEW) -
     """Read a request body; raises BadInput in one line naming the key, never echoing a value."""
     try:
         return _REQUESTS[dialect](body, memory)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # in a piece that is read by itself
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # in a piece read by itself
         plain.decode_body(_ANY, body)  # tells where in the body
+        if isinstance(error, RecursionError):  # a piece is read from deeper within than a body is
+            raise BadInput(plain.TOO_DEEP) from None
         raise
 
 

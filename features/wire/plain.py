@@ -23,6 +23,7 @@ MAX_DEPTH = 8  # content nested deeper than any dialect allows is not followed
 MAX_MESSAGES = 20_000
 MAX_TOOLS = 2_000
 MAX_BLOCKS = 100_000  # of one message
+TOO_DEEP = "request body: nested too deeply"
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 # A JSON schema's integer may be written 4096.0; read it with `count`.
@@ -68,7 +69,7 @@ def decode_body(decoder: msgspec.json.Decoder[Envelope], body: bytes) -> Envelop
     except msgspec.ValidationError as error:
         raise BadInput(f"request body: {_tidy(str(error))}") from None
     except RecursionError:
-        raise BadInput("request body: nested too deeply") from None
+        raise BadInput(TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"request body is not JSON: {_tidy(why_not_json(error, body))}") from None
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.assemble import trajectory_of
 from features.cache import prefix_chain, tools_seed
 from features.errors import BadInput
 from features.reading import Read, Reader
-from features.trajectory import beside
+from features.trajectory import SessionTrajectories, beside
 from features.wire import parse_request
 from features.wire.head import read_head
 
@@ -46,6 +47,19 @@ TOOLS = st.lists(
 PLAIN = st.builds(
     lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "assistant"]), WORDS
 )
+CALLS = st.builds(  # read in every dialect, and alike in chains
+    lambda n, flag: {
+        "role": "tool",
+        "type": "function_call_output",
+        "tool_call_id": f"c{n}",
+        "call_id": f"c{n}",
+        "output": "failed",
+        "content": [{"type": "tool_result", "tool_use_id": f"c{n}", "is_error": flag, "content": "failed"}],
+    },
+    st.integers(0, 3),
+    st.booleans(),
+)
+THOUGHT = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
@@ -58,9 +72,16 @@ STEPS = st.lists(
                 "edit the first",
                 "edit within",
                 "other tools",
+                "other flags",
+                "other calls",
+                "other signatures",
             ]
         ),
-        st.lists(MESSAGES, max_size=4) | st.lists(PLAIN, max_size=6),
+        st.one_of(
+            st.lists(MESSAGES, max_size=4),
+            st.lists(PLAIN, max_size=6),
+            st.lists(CALLS | PLAIN | st.just(THOUGHT), min_size=2, max_size=8),
+        ),
         st.sampled_from([False, False, False, True]),  # the first piece stands apart
     ),
     min_size=1,
@@ -68,6 +89,20 @@ STEPS = st.lists(
 )
 BREAKS = st.sampled_from([None, None, "cut", "key twice", "said twice", b"", b"]", b"}", b",", b'"', b"\xff"])
 PAD = "x" * 1_100  # bodies are followed from a thousand bytes on
+CHANGES = {  # in what a prefix chain leaves out
+    "other flags": {"is_error": lambda flag: not flag},
+    "other calls": dict.fromkeys(("id", "tool_use_id", "tool_call_id", "call_id"), lambda name: f"{name}+"),
+    "other signatures": {"signature": lambda said: "" if said else "s"},
+}
+
+
+def changed(value, how):
+    """The same value with other flags, call ids or signatures, wherever they stand."""
+    if isinstance(value, list):
+        return [changed(inner, how) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: how[key](inner) if key in how else changed(inner, how) for key, inner in value.items()}
 
 
 def bodies(steps, system, tools, key, order):
@@ -88,6 +123,8 @@ def bodies(steps, system, tools, key, order):
             ]
         elif step == "other tools":
             tools = tools[1:]
+        elif step in CHANGES:
+            said = [changed(piece, CHANGES[step]) for piece in said]
         said = [*said, *more]
         body = {"pad": PAD, "model": "m", key: said, "tools": tools, "metadata": {"user_id": "u"}}
         if apart and key == "input":  # what is joined within a list is not joined across two
@@ -116,6 +153,14 @@ def read_anew(dialect, body):
     return Read(head, request, chain, beside(request.messages))
 
 
+def same_trajectory(followed, read):
+    """Whether a session's trajectory, gone on from, is what its request says."""
+    if not isinstance(read, Read):
+        return True
+    so_far = followed.follow("one", read.request.messages, read.chain[0], read.beside)
+    return vars(so_far) == vars(trajectory_of(read.request))
+
+
 def or_error(read, *given):
     try:
         return read(*given)
@@ -128,15 +173,105 @@ def or_error(read, *given):
 )
 def test_what_is_remembered_is_what_would_be_read(dialect, sessions, data) -> None:
     reader = Reader(kept_bytes=data.draw(st.sampled_from([0, 500, 2**20, 2**20])), kept_messages=20)
+    followed = SessionTrajectories()
     key = "input" if dialect == "openai_responses" else "messages"
     for steps, system, tools in sessions:
         order = data.draw(st.sampled_from(["said first", "said last", "spaced"]))
         for body in bodies(steps, system, tools, key, order):
-            assert or_error(reader.read, dialect, body) == or_error(read_anew, dialect, body)
+            read = or_error(reader.read, dialect, body)
+            assert read == or_error(read_anew, dialect, body)
+            assert same_trajectory(followed, read)
             how = data.draw(BREAKS)
             if how is not None:
                 odd = broken(body, how, data.draw(st.integers(len(PAD), len(body) - 1)))
                 assert or_error(reader.read, dialect, odd) == or_error(read_anew, dialect, odd)
+
+
+def worked(dialect, n, last, flag, name, signature):
+    """A body of `n` calls with their results and more behind them; what chains leave out is given."""
+    said = [{"role": "user", "content": PAD}]
+    for at in range(n):
+        call, done = f"{name}{at}", "Exit code 1\nfailed"
+        if dialect == "anthropic_messages":
+            thought = {"type": "thinking", "thinking": "hm", "signature": signature}
+            use = {"type": "tool_use", "id": call, "name": "Bash", "input": {"command": "pytest"}}
+            result = {"type": "tool_result", "tool_use_id": call, "is_error": flag, "content": done}
+            said += [{"role": "assistant", "content": [thought, use]}, {"role": "user", "content": [result]}]
+        elif dialect == "openai_chat":
+            function = {"name": "Bash", "arguments": '{"command":"pytest"}'}
+            thought = {"type": "thinking", "thinking": "hm", "signature": signature}
+            use = {"role": "assistant", "content": "hm", "tool_calls": [{"id": call, "function": function}]}
+            said += [
+                {**use, "thinking_blocks": [thought]},
+                {"role": "tool", "tool_call_id": call, "content": done},
+            ]
+        else:
+            use = {
+                "type": "function_call",
+                "call_id": call,
+                "name": "shell",
+                "arguments": '{"command":["pytest"]}',
+            }
+            thought = {"type": "reasoning", "summary": [], "encrypted_content": signature}
+            said += [thought, use, {"type": "function_call_output", "call_id": call, "output": done}]
+    said += [{"role": ("assistant", "user")[at % 2], "content": "go"} for at in range(last)]
+    key = "input" if dialect == "openai_responses" else "messages"
+    return msgspec.json.encode({"model": "m", key: said})
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("other", [(True, "c", "s"), (False, "d", "s"), (False, "c", "")])
+def test_a_history_edited_in_what_chains_leave_out_is_another(dialect, other) -> None:
+    reader, followed = Reader(), SessionTrajectories()
+    first = (False, "c", "s")
+    for last, given_so in ((0, first), (2, first), (4, other), (6, other), (8, first)):
+        body = worked(dialect, 6, last, *given_so)
+        read = reader.read(dialect, body)
+        assert read == read_anew(dialect, body)
+        assert same_trajectory(followed, read)
+
+
+def test_the_same_but_for_its_cache_markers_is_gone_on_from() -> None:
+    reader, kept = Reader(), None
+    for n in (8, 10, 12):
+        said = session("anthropic_messages", n)["messages"]
+        said[-1]["content"] = [{"type": "text", "text": said[-1]["content"], **MARK}]
+        read = reader.read("anthropic_messages", msgspec.json.encode({"model": "m", "messages": said}))
+        (grown,) = reader._grown.values()
+        assert grown.beside == read.beside[:-2]
+        assert kept is None or grown.chain is kept
+        kept = grown.chain
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("place", ["piece", "arguments", "tools", "metadata"])
+def test_what_is_nested_too_deeply_is_refused_at_every_depth(dialect, place) -> None:
+    key = "input" if dialect == "openai_responses" else "messages"
+    reader, told = Reader(), set()
+    for depth in range(850, 1010):
+        deep = "[" * depth + "]" * depth
+        body = msgspec.json.encode(session(dialect, 6))
+        if place == "piece":
+            piece = f'{{"role":"user","content":"x","z":{deep}}}'
+        elif place == "arguments":
+            use = f'{{"type":"tool_use","name":"f","input":{deep}}}'
+            call = f'{{"function":{{"name":"f","arguments":{deep}}}}}'
+            piece = f'{{"role":"assistant","content":[{use}],"tool_calls":[{call}]}}'
+            if dialect == "openai_responses":
+                piece = f'{{"type":"function_call","name":"f","arguments":{deep}}}'
+        else:
+            said = f'{{"name":"f","z":{deep}}}'
+            said = f',"also":{said}' if place == "metadata" else f',"tools":[{said}]'
+            body, piece = (
+                body.replace(b',"tools":[{"name":"Bash"}]', said.encode()),
+                '{"role":"user","content":"x"}',
+            )
+        body = body.replace(f'"{key}":['.encode(), f'"{key}":[{piece},'.encode())
+        for read in (reader.read, parse_request):
+            error = or_error(read, dialect, body)
+            told.add(error if isinstance(error, str) else "read")
+    assert told <= {"read", "request body: nested too deeply", "the request body is nested too deeply"}
+    assert len(told) > 1 or place == "metadata"
 
 
 def session(dialect, n, **more):
