@@ -92,7 +92,7 @@ def _unpriced(worlds: Worlds, bills: Bills, rows_without: dict[str, int]) -> dic
     recorded, beyond = sums
     for a in np.flatnonzero(np.abs(beyond) > OFF * recorded):
         comes_to = recorded[a] - beyond[a]
-        found[int(a)] = f"{names[a]} (billed ${recorded[a]:,.4f}, which no price explains: ${comes_to:,.4f})"
+        found[int(a)] = f"{names[a]} (billed ${recorded[a]:,.4f}, where prices come to ${comes_to:,.4f})"
     return found
 
 
