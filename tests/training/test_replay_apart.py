@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from training.estimators.intervals import clustered
 from training.replay.advise import advise
 from training.replay.apart import Pairs, Scores, less
+from training.replay.beside import Field
 from training.replay.bootstrap import FEWEST, apart_of
 from training.replay.result import Row
 
@@ -132,3 +134,18 @@ def test_of_ten_equal_routers_hardly_one_is_advised_and_a_better_one_is():
     assert wrong / draws < 0.05
     assert right >= 18
     assert apart == 0  # the luck of sessions hides it from intervals that are told apart
+
+
+@pytest.mark.parametrize("clusters", [10, 15, 30])
+def test_asked_of_twenty_at_once_few_clusters_still_mislead_as_seldom_as_is_said(clusters):
+    """The greatest of 20 differences that are none lies beyond its end in 2.5 % of draws at most."""
+    rng, draws, wrong = np.random.default_rng(3), 2_000, 0
+    usd = {"a": np.zeros(clusters)}
+    field = Field(None, 20, (), Pairs({}, usd, {}))
+    for _ in range(draws):
+        off = rng.normal(0, 1, (clusters, 20))
+        mean, error = off.mean(axis=0), off.std(axis=0, ddof=1) / clusters**0.5
+        reach = stdtrit(clusters - 1, 0.975) * error
+        best = int((mean / error).argmax())
+        wrong += field.wide((mean[best] - reach[best], mean[best] + reach[best]))[0] > 0
+    assert wrong / draws < 0.025 + 3 * (0.025 / draws) ** 0.5

@@ -1,5 +1,8 @@
 """Controls are held to the budget as everything else is, and the one blind to caches is blind indeed."""
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from replay_logs import CHEAP, STRONG, write_log
@@ -7,6 +10,7 @@ from replay_logs import CHEAP, STRONG, write_log
 from router.gateway.settings import Settings
 from router.policy import parse_policy
 from training.replay import controls
+from training.replay.entries import halves
 from training.replay.options import Options
 from training.replay.stage import as_asked, set_up
 from training.replay.worlds import play_all
@@ -94,3 +98,35 @@ def test_a_cascade_of_which_nothing_is_believed_has_no_known_cost(worlds):
     assert np.isfinite(found.usd[2:]).all()
     assert found.usd[2:] == pytest.approx(cascade(worlds).usd[2:])
     assert f"nothing says how often {CHEAP} is right on 12 of 240 calls" in found.said
+
+
+def test_the_cheapest_is_chosen_on_the_half_that_it_is_not_scored_on(worlds):
+    """Else luck alone would make it look cheaper than it is."""
+    pins, half = alone(worlds), halves(worlds.sessions, 0)
+    real = {name: pins[name].usd.copy() for name in (CHEAP, STRONG)}
+    lures = {CHEAP: pins[CHEAP], STRONG: pins[STRONG]}
+    lures[CHEAP].usd, lures[STRONG].usd = np.where(half, 0.0, 1.0), np.where(half, 1.0, 0.0)
+    found = played(worlds, controls.cheapest(worlds, lures, 0))["cheapest"]
+    assert found.usd[half] == pytest.approx(real[STRONG][half])
+    assert found.usd[~half] == pytest.approx(real[CHEAP][~half])
+
+
+def test_the_best_single_is_chosen_on_the_half_that_it_is_not_scored_on(worlds):
+    pins, half = alone(worlds), halves(worlds.sessions, 0)
+
+    class Taken(NamedTuple):
+        """Finds one pin better than the other."""
+
+        better: str
+
+        def every(self, targets, _):
+            names = (CHEAP, STRONG)
+            return [
+                SimpleNamespace(quality=float(name == self.better))
+                for name, _ in zip(names, targets, strict=True)
+            ]
+
+    two = {CHEAP: pins[CHEAP], STRONG: pins[STRONG]}
+    found = played(worlds, controls.best_single(worlds, two, (Taken(CHEAP), Taken(STRONG)), 0))["best_single"]
+    assert found.usd[half] == pytest.approx(pins[STRONG].usd[half])
+    assert found.usd[~half] == pytest.approx(pins[CHEAP].usd[~half])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
+
+from scipy.special import stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from training.replay.result import Ends, Row
 
 BEYOND = 0.025  # of wrong answers on either side
+_MANY = 10_000
 
 
 class Told(NamedTuple):
@@ -22,7 +24,7 @@ class Told(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What a policy is held against; its intervals hold for all that is asked at once (Bonferroni).
+    """What a policy is held against; its intervals hold for all that is asked at once (Bonferroni, Student).
 
     The best of many looks better than it is, so one of ten is told by a wider interval than one alone.
     """
@@ -46,8 +48,15 @@ class Field(NamedTuple):
         if self.asked == 1:
             return ends
         middle, reach = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
-        reach *= NormalDist().inv_cdf(1 - BEYOND / self.asked) / NormalDist().inv_cdf(1 - BEYOND)
+        free = self.clusters - 1
+        reach *= float(stdtrit(free, 1 - BEYOND / self.asked) / stdtrit(free, 1 - BEYOND))
         return middle - reach, middle + reach
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters intervals go by; where nobody says, many."""
+        known = [] if self.pairs is None else [len(usd) for usd in self.pairs.usd.values()]
+        return max(min(known, default=_MANY), 2)
 
     def saved(self, row: Row) -> Ends | None:
         """Ends of what it saves; None unknown."""

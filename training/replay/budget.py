@@ -30,7 +30,11 @@ class Budget(NamedTuple):
     order: np.ndarray
 
     def refused(self, usd: np.ndarray) -> np.ndarray:
-        """Which calls (n,) of this cost (n,) come when the budget is spent, or would pass it."""
+        """Which calls (n,) of this cost (n,) come when the budget is spent, or would pass it.
+
+        A window is closed by the first that doesn't fit, even to a smaller one: after a refusal its session's
+        cache isn't what these costs go by, so that what else fits can't be told from them.
+        """
         paid = np.nan_to_num(usd)[self.order]
         window = self.window[self.order]
         spent = np.cumsum(paid)

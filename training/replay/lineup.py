@@ -56,7 +56,7 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
     learned = controls.learned(*_held(parse_policy(_learned(asked.settings)), stage, stage.bundle))
     named = [] if stage.exact else [controls.logged()]
     given = [_asked_for(stage, spec, asked) for spec in asked.specs]
-    sweep = _sweep() if options.frontier else []
+    sweep = _sweep(parse_policy(_learned(asked.settings))) if options.frontier else []
     plays = [*named, controls.reference(worlds), *learned, *pins, *sweep]
     plays += [play for play in given if isinstance(play, Play)]
     with Progress("policies", (len(plays) + 3) * len(worlds.parts)) as progress:
@@ -190,13 +190,13 @@ def _known_by(policy: Policy, arms: Arms, where: str) -> Policy:
     return replace(policy, weights=weights, candidate=candidate)
 
 
-def _sweep() -> list[Play]:
-    """The learned policy at other losses: the frontier."""
-    found = []
-    for loss in SWEEP:
-        policy = parse_policy(f"learned:max_loss={loss:g}")
-        found.append(controls.walked(f"learned:max_loss={loss:g}", policy, AS_SERVED, "sweep"))
-    return found
+def _sweep(served: Policy) -> list[Play]:
+    """The learned policy at other losses, else as it is served: the frontier. A certificate has no loss."""
+    kept = replace(served, certified=None, risk=0.0)
+    return [
+        controls.walked(f"learned:max_loss={loss:g}", replace(kept, max_loss=loss), AS_SERVED, "sweep")
+        for loss in SWEEP
+    ]
 
 
 def _once(sweep: list[Play], played: dict[Play, Entry]) -> list[Entry]:
