@@ -203,6 +203,7 @@ class Bundle:
         that is unknown is outside where trees knew all types.
         """
         values = features[0].take(self._support_at)
+        # What differs from itself is NaN, unknown.
         bad = (values < self._lowest) | (values > self._highest) | (values != values) & self._never_unknown
         strange = ["task_type"] if self.manifest.types_known and (task_type or "") not in self._types else []
         return strange + [self.manifest.support[i].feature for i in bad.nonzero()[0].tolist()]

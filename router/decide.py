@@ -149,9 +149,7 @@ class Decider:
             request,
             trajectory=None if hidden else so_far,
             cache=_as_floats(session.shared),
-            context_tokens_est=self._seats.tokens(reference, request, session)
-            if counted is None
-            else counted,
+            context_tokens_est=counted,
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
             is_subagent=session.is_subagent,

@@ -1,6 +1,6 @@
 """What of a prompt was sent before: chain hashes over messages, and a bounded memory of them.
 
-A first version: the longest common prefix by whole messages, and its age; no provider rules yet.
+The longest common prefix by whole messages, and its age; what of it a provider still holds is `reading`'s.
 """
 
 from __future__ import annotations

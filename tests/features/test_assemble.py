@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import wire
+from features import assemble, wire
 from features.assemble import facts_of, trajectory_of
 from features.cache import PrefixMemory, prefix_chain
 from features.facts import Facts
@@ -179,3 +179,26 @@ def test_tools_are_known_again_by_what_they_are_and_not_by_their_place():
 
 def test_the_vector_of_a_request_is_float32_and_whole():
     assert featurize(facts_of(request())).dtype == "float32"
+
+
+ASKED = {
+    "anthropic_messages": {"messages": SESSION, "system": "be good", "max_tokens": 9},
+    "openai_chat": {"messages": [{"role": "user", "content": "Fix src/app.py, please"}]},
+    "openai_responses": {"input": "Fix src/app.py, please", "previous_response_id": "resp_1"},
+}
+
+
+@pytest.mark.parametrize("dialect", ASKED)
+@pytest.mark.parametrize("tools", [[], [{"type": "function", "name": "Read", "input_schema": {}}]])
+def test_the_facts_made_are_the_struct_s_no_more_and_no_less(dialect, tools, monkeypatch):
+    """What is stored lets unknown facts pass, a newer version's; what is made here may have none."""
+    fields = [(name, float | None) for name in Facts.__struct_fields__]
+    monkeypatch.setattr(assemble, "Facts", msgspec.defstruct("Strict", fields, forbid_unknown_fields=True))
+    body = {"model": "m", "tools": tools, **ASKED[dialect]}
+    for chosen in (body, {**body, "input": []}, {**body, "messages": []}):
+        facts_of(wire.parse_request(dialect, msgspec.json.encode(chosen)))
+
+
+def test_facts_of_another_version_are_read():
+    assert msgspec.json.decode(b'{"turn": 3.0}', type=Facts) == Facts(turn=3.0)
+    assert msgspec.json.decode(b'{"turn": 3.0, "of_tomorrow": 1.0}', type=Facts) == Facts(turn=3.0)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.cache import CacheRequest, CacheState, after, read, read_rules, rules_for, why_no_rules
 from features.cache.rules import DOUBT, plain_name
@@ -196,3 +198,14 @@ def test_a_row_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, nam
     own.write_text(TABLE.read_text().replace(old, new))
     with pytest.raises(BadInput, match=names):
         read_rules(own)
+
+
+@given(
+    row=st.sampled_from(read_rules()),
+    at=st.integers(0, 3),
+    ages=st.lists(st.floats(-1e6, 1e9) | st.sampled_from([0.0, 300e3, 1800e3, 3600e3, 86400e3]), max_size=6),
+)
+def test_those_that_live_are_those_with_a_chance(row, at, ages) -> None:
+    lifetime, now = row.lifetimes[at % len(row.lifetimes)], 2.0**41
+    entries = [(n, now - age) for n, age in enumerate(ages)]
+    assert lifetime.living(entries, now) == [e for e in entries if lifetime.alive(now - e[1]) > 0]

@@ -7,8 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from features.cache import CacheRequest, CacheState, after, in_common, missed, read, read_rules, rules_for
+from features.cache import (
+    CacheRequest,
+    CacheState,
+    after,
+    in_common,
+    last_used,
+    missed,
+    read,
+    read_rules,
+    rules_for,
+)
 from features.cache.reading import hit_rate
+from features.cache.types import Sent
 from features.wire.types import Usage
 
 ROWS = read_rules()
@@ -74,6 +85,15 @@ def test_reads_writes_and_fresh_are_the_prompt(rules, rows) -> None:
             assert split.fresh == request.tokens
         common = in_common(state, (request.hashes, request.sizes))
         assert read(rules, state, request, now, common) == split
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), max_size=6))
+def test_a_cache_s_last_use_is_the_latest_in_whatever_order(uses) -> None:
+    state = CacheState(tuple(Sent(key, 9, 0, [1], [9], (), {}, None, at, at) for key, at in uses))
+    common = in_common(state, ([1], [9]))
+    assert common is not None
+    assert common.used_ms == {key: last_used(state, key) for key, _ in uses}
+    assert common.used_ms == {key: max(at for name, at in uses if name == key) for key, _ in uses}
 
 
 @settings(max_examples=100, deadline=None)
