@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from router.gateway.splice import Insert, address
+from features.wire.head import address
+from router.gateway.splice import Insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.gateway.splice import Head
+    from features.wire.head import Head
 
 KEY = "cache_control"
 _MARK = b',"cache_control":{"type":"ephemeral"}'

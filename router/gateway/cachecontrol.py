@@ -16,9 +16,9 @@ from router.gateway.splice import Insert
 
 if TYPE_CHECKING:
     from features.cache import CacheRules
+    from features.wire.head import Head
     from router.catalog import Deployment
     from router.cost import Asked
-    from router.gateway.splice import Head
 
 BREAKPOINTS = "breakpoints"
 

@@ -9,8 +9,8 @@ import msgspec
 from router.gateway.splice import Insert
 
 if TYPE_CHECKING:
+    from features.wire.head import Head
     from router.catalogrows import Deployment
-    from router.gateway.splice import Head
 
 
 def asked_for(body: bytes, head: Head, deployment: Deployment) -> tuple[Insert, ...]:

@@ -11,13 +11,13 @@ import msgspec
 from starlette.responses import Response
 
 from features.records import DecisionRecord
+from features.wire.head import MAX_KEYS
 from features.wire.plain import MAX_MESSAGES, MAX_TOOLS
 from router.dialects import DIALECTS
 from router.gateway.idempotency import MAX_KEY
 from router.gateway.outcomes import outcome_schema
 from router.gateway.protocol import HEAD_BYTES
 from router.gateway.recording import TAGS
-from router.gateway.splice import MAX_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from features.wire.head import MAX_KEYS, Head, address, read_head
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAX_KEYS", "Head", "Insert", "address", "read_head", "with_model"]
+    from features.wire.head import Head
 
 
 class Insert(NamedTuple):

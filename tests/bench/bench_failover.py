@@ -22,12 +22,12 @@ from bench_features import claude_code_body
 from test_gateway_health import deployment
 
 from features.wire import Part, parse_request
+from features.wire.head import read_head
 from router.gateway.attempts import Attempts, RetrySettings, Target, failure_of
 from router.gateway.health import BreakerSettings, Health
 from router.gateway.idempotency import IdempotencySettings, Repeats
 from router.gateway.ratelimits import allowance
 from router.gateway.sealed import seal
-from router.gateway.splice import read_head
 from router.gateway.toolcheck import ToolChecks
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from router_servers import NOW_MS
 
 from features.wire import parse_request
+from features.wire.head import read_head
 from router.catalog import Catalog
 from router.cost import Asked, asked_by, cache_rules
 from router.gateway.breakpoints import breakpoints
 from router.gateway.cachecontrol import BREAKPOINTS, Prompt, added, bucket_of
-from router.gateway.splice import read_head, with_model
+from router.gateway.splice import with_model
 
 MARK = {"cache_control": {"type": "ephemeral"}}
 LOOKBACK, MOST = 20, 4

@@ -21,7 +21,7 @@ from router_servers import (
 
 from features.errors import BadInput
 from features.wire import parse_request
-from router.gateway.splice import read_head
+from features.wire.head import read_head
 
 POSTS = ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/route")
 STALLS = {

@@ -9,7 +9,7 @@ from router_failing import ask, asked, record, running
 from router_servers import start_upstream
 
 from features.wire import Part, WireResponse, parse_request
-from router.gateway.splice import read_head
+from features.wire.head import read_head
 from router.gateway.toolcheck import ToolChecks
 
 SCHEMA = {"type": "object", "properties": {"cmd": {"type": "string"}}, "required": ["cmd"]}

@@ -6,11 +6,12 @@ import pytest
 
 from features.errors import BadInput
 from features.wire import parse_request
+from features.wire.head import read_head
 from models.bundle import Bundle
 from router.catalog import Catalog
 from router.decide import Decider
 from router.gateway.knobs import asked_for
-from router.gateway.splice import read_head, with_model
+from router.gateway.splice import with_model
 from router.given import CallContext
 from router.policy import parse_policy
 from router.receipt import recompute

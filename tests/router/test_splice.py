@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import BadInput
-from router.gateway.splice import read_head, with_model
+from features.wire.head import read_head
+from router.gateway.splice import with_model
 
 text = st.text(max_size=20)
 values = st.recursive(
