@@ -12,12 +12,13 @@ import numpy as np
 
 from training.estimators.bandit import Bandit
 from training.replay.advise import advise
+from training.replay.clusters import Clusters
 from training.replay.court import judged
 from training.replay.entries import Entry
 from training.replay.evidence import Evidence
 from training.replay.judge import Judge
 from training.replay.options import Options
-from training.replay.rows import pairs_of, rows_of
+from training.replay.rows import Over, pairs_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +85,8 @@ def answered(seed: int, *, sessions: int, edge: float, equal: bool) -> tuple[lis
     entries += [cheap, best]
     for entry, said in zip(entries, judged(Judge([evidence]), entries, n), strict=True):
         entry.quality = said
-    options = Options()
-    return rows_of(entries, "logged", options, n), pairs_of(entries, options), of
+    over = Over(Clusters("session", None, sessions), None, Options())
+    return rows_of(entries, "logged", over, n), pairs_of(entries, over), of
 
 
 def _entry(name: str, route: np.ndarray, of: World) -> Entry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from training.estimators.intervals import as_difference, of_products
-from training.replay.bootstrap import apart_of
+from training.replay.bootstrap import FEWEST, apart_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
     """What is known of every policy by cluster, for differences of two of them."""
 
     scores: Mapping[str, Scores]
-    usd: Mapping[str, np.ndarray]  # (C,) what sessions cost
+    usd: Mapping[str, np.ndarray]  # (C,) what clusters cost
     spread: Mapping[str, np.ndarray | float]  # (C,) what a factor of its bill adds when they are drawn again
     draws: int = 1_000
     seed: int = 0
@@ -47,7 +47,8 @@ class Pairs(NamedTuple):
         if any(one not in self.scores for one in (name, *(other for _, other in blend))):
             return None
         found = less(self.scores[name], [(share, self.scores[other]) for share, other in blend])
-        return Gap(found.mean, (found.low, found.high) if np.isfinite(found.error) else None)
+        many = len(self.scores[name].total) >= FEWEST
+        return Gap(found.mean, (found.low, found.high) if many and np.isfinite(found.error) else None)
 
     def money(self, name: str, blend: Blend) -> Gap | None:
         """USD of a policy less those of a blend; None where either isn't known."""

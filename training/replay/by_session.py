@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from training.estimators import scores as of
 from training.estimators.intervals import Interval, as_share, betting
 from training.estimators.support import MAX_SHARE, MIN_ESS
+from training.replay.bootstrap import FEWEST
 
 if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
+    from training.replay.clusters import Clusters
     from training.replay.result import Ends
     from training.replay.worlds import Worlds
 
@@ -85,10 +88,11 @@ def led_by(log: Bandit, target: np.ndarray, outcome: np.ndarray) -> Led:
     )
 
 
-def of_sessions(led: Led, *, same: bool) -> BySession:
+def of_sessions(led: Led, clusters: np.ndarray | None = None, *, same: bool) -> BySession:
     """The self-normalised estimate, Σ w r / Σ w, and the spread of its linearisation.
 
-    `same`: the policy is the logged one.
+    `same`: the policy is the logged one. `clusters` (2, C) are the sums of w and of w r where sessions hang
+    together; with fewer than FEWEST of these there is no interval.
     """
     led = led.as_logged if same else led
     ess = led.weight**2 / led.square if led.square > 0 else 0.0
@@ -97,9 +101,15 @@ def of_sessions(led: Led, *, same: bool) -> BySession:
         return BySession(None, None, ess, supported=False, why=why)
     mean = led.reward / led.weight
     off = led.square_square - 2 * mean * led.square_reward + mean * mean * led.square
-    n = led.sessions
+    n, rows, quantile = led.sessions, ess, _Z
+    if clusters is not None:
+        n = int(clusters.any(axis=0).sum())
+        if n < FEWEST:
+            return BySession(mean, None, ess, supported=True, why=None)
+        off = float(((clusters[1] - mean * clusters[0]) ** 2).sum())
+        rows, quantile = min(ess, n), float(stdtrit(n - 1, 0.975))
     error = float(np.sqrt(n / (n - 1) * max(off, 0.0))) / led.weight
-    found = as_share(Interval(mean, mean - _Z * error, mean + _Z * error, error), ess)
+    found = as_share(Interval(mean, mean - quantile * error, mean + quantile * error, error), rows)
     return BySession(mean, (found.low, found.high), ess, supported=True, why=None)
 
 
@@ -127,11 +137,16 @@ class Watch(NamedTuple):
     course: list[tuple[int, float, float]]  # sessions so far, and the ends then
 
 
-def watched(worlds: Worlds) -> Watch | None:
-    """The betting confidence sequence over sessions as they began; None with too few of known outcome."""
+def watched(worlds: Worlds, clusters: Clusters) -> Watch | None:
+    """The betting confidence sequence over clusters as they began; None with too few of known outcome.
+
+    A cluster of several sessions is the mean of those known.
+    """
     found = np.concatenate(
         [outcomes_of(w.book.session, w.book.reward, w.book.sessions) for w in worlds.each()]
     )
+    if clusters.code is not None:
+        found = outcomes_of(clusters.code, found, clusters.many)
     values = found[np.isfinite(found)]
     return None if len(values) < MIN_SESSIONS else watch(values)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from training.replay.bootstrap import FEWEST
+from training.replay.clusters import NOUNS
 from training.replay.controls import NEVER
 
 if TYPE_CHECKING:
@@ -55,12 +56,22 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     together, sessions = _at_once(stage), stage.worlds.sessions
     if together and matrix is None:
         yield f"{together:,} of {sessions:,} sessions overlap in time: their caches are kept apart"
-    if sessions < 2:
-        yield "one session: no interval can be told"
-    elif sessions < FEWEST:
-        yield f"{sessions} sessions: {FEWEST} are needed for an interval of what they cost"
-    elif sessions < SKEWED:
-        yield f"{sessions} sessions: intervals of cost may miss one time in ten where a few cost the most"
+    yield from _of_clusters(stage)
+
+
+def _of_clusters(stage: Stage) -> Iterator[str]:
+    """What few clusters do to intervals, and which sessions are in none."""
+    assert stage.clusters is not None
+    by, _, many, unnamed = stage.clusters
+    nouns = NOUNS[by]
+    if unnamed:
+        yield f"{unnamed:,} of {stage.worlds.sessions:,} sessions name no {by}: each is one of its own"
+    if many < 2:
+        yield f"one {by}: no interval can be told"
+    elif many < FEWEST:
+        yield f"{many} {nouns}: {FEWEST} are needed for an interval over {nouns}, so none is told"
+    elif many < SKEWED:
+        yield f"{many} {nouns}: intervals of cost may miss one time in ten where a few cost the most"
 
 
 def _of_calls(stage: Stage) -> Iterator[str]:

@@ -77,6 +77,13 @@ def what_if(
     group_by: Annotated[
         str | None, typer.Option("--group-by", help="repo, user, client or task: each policy by these, too.")
     ] = None,
+    cluster_by: Annotated[
+        str,
+        typer.Option(
+            "--cluster-by",
+            help="session, repo, user, client or task: intervals are over these, whose calls may be alike.",
+        ),
+    ] = "session",
     since: Annotated[str | None, typer.Option(help="First day or time (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Day or time before which it ends (UTC).")] = None,
     reference: Annotated[
@@ -117,6 +124,7 @@ def what_if(
         reference=reference,
         budget=budget,
         group_by=group_by,
+        cluster_by=cluster_by,
         check_noise=check_noise,
         router_usd=router_usd,
         frontier=frontier,

@@ -25,12 +25,13 @@ class Court(NamedTuple):
 
     evidence: Parts[Evidence]
     matrix: tuple[Matrix, np.ndarray] | None = None
+    groups: np.ndarray | None = None  # (S,) int clusters that intervals are over; None: sessions
 
     def judge(self, sessions: np.ndarray | None = None) -> Judge | MatrixJudge:
         """Who estimates the quality of policies in these sessions (S,) bool; None: in all."""
         if self.matrix is None:
-            return Judge(self.evidence, sessions)
-        return MatrixJudge(*self.matrix, sessions)
+            return Judge(self.evidence, sessions, self.groups)
+        return MatrixJudge(*self.matrix, sessions, self.groups)
 
     def sit(self, entries: Sequence[Entry], calls: int) -> None:
         """Give every entry its quality that has none yet."""

@@ -33,6 +33,7 @@ class Scored(NamedTuple):
     products: np.ndarray  # (4, 4) of these sums
     same: bool  # the policy is the logged one
     led: Led  # whole sessions
+    whole: np.ndarray | None = None  # (2, C) sums of weights and of weighted outcomes; None: a session is one
 
     @property
     def clusters(self) -> int:
@@ -48,6 +49,7 @@ class _Sums:
         self.led: Led | None = None
         self.same = True
         self.own: list[np.ndarray] = []  # (2, s) by session of a part
+        self.whole: np.ndarray | None = None  # (2, C) of whole sessions by cluster
 
     def add(self, seen: Seen, own: np.ndarray, led: Led, *, same: bool) -> None:
         self.seen = seen if self.seen is None else self.seen.plus(seen)
@@ -55,14 +57,22 @@ class _Sums:
         self.same = self.same and same
         self.own.append(own)
 
-    def scored(self, shared: np.ndarray, code: np.ndarray | None) -> Scored | None:
-        """All of it, `shared` (2, s) being of every policy; `code` (s,) are the clusters of sessions."""
+    def add_whole(self, sums: np.ndarray) -> None:
+        """Add what a part's whole sessions weigh, and their weighted outcomes, by cluster (2, C)."""
+        self.whole = sums if self.whole is None else self.whole + sums
+
+    def scored(self, shared: np.ndarray, code: np.ndarray | None, plain: np.ndarray | None) -> Scored | None:
+        """All of it, `shared` (2, s) being of every policy; `code` (s,) are the clusters of sessions.
+
+        `plain` (2, C) is what whole sessions come to as they were logged.
+        """
         if self.seen is None or self.led is None:
             return None
         scores = np.concatenate([np.concatenate(self.own, axis=1), shared])
         if code is not None:
             scores = np.stack([np.bincount(code, column) for column in scores])
-        return Scored(self.seen, scores, scores @ scores.T, self.same, self.led)
+        whole = plain if self.same else self.whole
+        return Scored(self.seen, scores, scores @ scores.T, self.same, self.led, whole)
 
 
 class Judge:
@@ -94,6 +104,7 @@ class Judge:
         """Quality of policies, by their chances (n, k) or arms (n,) in each part, at so many USD a call."""
         found = [_Sums() for _ in targets]
         shared, ids = [np.zeros((2, 0))], [np.zeros(0, dtype=np.int64)]
+        plain: np.ndarray | None = None
         for part, ((log, kind, keep), one) in enumerate(zip(self._parts(), self.evidence, strict=True)):
             if not log.n:
                 continue
@@ -101,17 +112,23 @@ class Judge:
             mine, place = np.unique(log.cluster, return_inverse=True)
             ids.append(mine)
             shared.append(_by_session(place, of.as_logged(log), np.ones(log.n)))
+            if self.groups is not None:
+                logged = sessions.weighed(None, self.groups)
+                plain = logged if plain is None else plain + logged
             for sums, target in zip(found, targets, strict=True):
                 chances = target(part)
-                led = sessions.led_by(_chances(chances, sessions.keep, len(log.arms)))
+                whole = _chances(chances, sessions.keep, len(log.arms))
+                led = sessions.led_by(whole)
                 free = _chances(chances, keep, len(log.arms))
                 same = bool(np.allclose(free[np.arange(log.n), log.action], 1.0))
                 seen = seen_of(log, free)
                 sums.add(seen, _by_session(place, *_scores(log, free, model, seen)), led, same=same)
+                if self.groups is not None:
+                    sums.add_whole(sessions.weighed(whole, self.groups))
         code = None if self.groups is None else self.groups[np.concatenate(ids)]
         code = None if code is None else np.unique(code, return_inverse=True)[1]
         of_all = np.concatenate(shared, axis=1)
-        scored = (sums.scored(of_all, code) for sums in found)
+        scored = (sums.scored(of_all, code, plain) for sums in found)
         return [in_words(one, self.told, usd) for one, usd in zip(scored, call_usd, strict=True)]
 
     def played(self, targets: Sequence[Target]) -> Iterable[tuple[Bandit, np.ndarray, Iterable[np.ndarray]]]:
@@ -179,6 +196,7 @@ class _Sessions(NamedTuple):
     log: Bandit
     keep: np.ndarray  # (n,) bool
     outcome: np.ndarray  # (S,)
+    ids: np.ndarray  # (S,) in the whole log
 
     @classmethod
     def of(cls, one: Evidence, sessions: np.ndarray | None) -> _Sessions:
@@ -188,10 +206,19 @@ class _Sessions(NamedTuple):
         mine = log._replace(locked=locked).rows(keep)
         kinds, session = np.unique(mine.cluster, return_inverse=True)
         mine = mine._replace(cluster=session)
-        return cls(mine, keep, outcomes_of(session, mine.reward, len(kinds)))
+        return cls(mine, keep, outcomes_of(session, mine.reward, len(kinds)), kinds)
 
     def led_by(self, target: np.ndarray) -> Led:
         return led_by(self.log, target, self.outcome)
+
+    def weighed(self, target: np.ndarray | None, groups: np.ndarray) -> np.ndarray:
+        """Sums (2, C) by cluster of weights and of weighted outcomes; no `target` is what was logged."""
+        code, many = groups[self.ids], int(groups.max()) + 1
+        known = np.isfinite(self.outcome)
+        weight = known.astype(float) if target is None else of.by_session(self.log, target, self.outcome)[0]
+        weight = np.where(known & np.isfinite(weight), weight, 0.0)
+        columns = weight, weight * np.nan_to_num(self.outcome)
+        return np.stack([np.bincount(code, column, many) for column in columns])
 
 
 def _chances(target: np.ndarray, keep: np.ndarray, k: int) -> np.ndarray:

@@ -87,7 +87,9 @@ def _known(stage: Stage) -> tuple[World, MatrixJudge]:
     """The one part of a matrix, and who judges it."""
     assert stage.matrix is not None
     world = stage.worlds.at(0)
-    return world, MatrixJudge(stage.matrix, world.reference)
+    judge = stage.court.judge()
+    assert isinstance(judge, MatrixJudge)
+    return world, judge
 
 
 def _logged(stage: Stage) -> Entry:

@@ -12,6 +12,7 @@ import polars as pl
 
 from training.estimators.estimate import interval
 from training.replay.apart import Scores
+from training.replay.bootstrap import FEWEST
 from training.replay.entries import Entry
 from training.replay.quality import Quality
 
@@ -131,7 +132,7 @@ class MatrixJudge:
         self.code = np.unique(code[self.keep], return_inverse=True)[1]
 
     def of(self, target: Target, _: float | None = None) -> Quality:
-        """Mean outcome of the arms chosen; its interval is over tasks. A matrix is one part."""
+        """Mean outcome of the arms chosen; its interval is over tasks, or groups. A matrix is one part."""
         k, chosen = self.reward.shape[1], target(0)
         chances = chosen if chosen.ndim == 2 else np.eye(k)[chosen]
         return self.quoted((chances * np.nan_to_num(self.reward)).sum(axis=1))
@@ -146,9 +147,11 @@ class MatrixJudge:
         found = interval(kept, self.code)
         ends = (max(0.0, found.low), min(1.0, found.high))
         apart = interval(kept - self.base[self.keep], self.code)
-        ess = float(len(kept))
+        ess, size = float(len(kept)), np.bincount(self.code)
         said = Quality(found.mean, ends, ess, True, "exact", gain=apart.mean, gain_ci=(apart.low, apart.high))
-        return said._replace(scores=Scores(np.bincount(self.code, kept), np.bincount(self.code), ess))
+        if len(size) < FEWEST:
+            said = said._replace(ci=None, gain_ci=None)
+        return said._replace(scores=Scores(np.bincount(self.code, kept), size, ess))
 
 
 def logged(world: World, matrix: Matrix, judge: MatrixJudge) -> Entry:

@@ -1,6 +1,6 @@
 """What every estimator says of every policy, side by side: none of it is advised by but what is quoted.
 
-Sums over a part of a log at a time; intervals are over sessions.
+Sums over a part of a log at a time; intervals are over sessions, or over what they belong to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from training.estimators import scores as of
 from training.estimators.intervals import as_share, of_products
 from training.estimators.model import guessed
 from training.estimators.paired import paired
+from training.replay.bootstrap import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ class _Sums(NamedTuple):
     """Sums over the parts so far."""
 
     total: np.ndarray  # (m,)
-    products: np.ndarray  # (m, m) of sums by session
+    spread: np.ndarray  # (m, m) products of sums by session, or (m, C) sums by cluster
     square: float  # Σ w²
     model: float  # Σ of the model's word
     sessions: int
@@ -40,7 +41,7 @@ class _Sums(NamedTuple):
     def plus(self, other: _Sums) -> _Sums:
         return _Sums(
             self.total + other.total,
-            self.products + other.products,
+            self.spread + other.spread,
             self.square + other.square,
             self.model + other.model,
             self.sessions + other.sessions,
@@ -64,17 +65,25 @@ def opinions(judge: Judge, entries: Sequence[Entry]) -> dict[str, list[dict[str,
     for log, kind, chances in judge.played([entry.target for entry in asked.values() if entry.target]):
         model = guessed(judge.guesses, log, kind)
         for name, target in zip(asked, chances, strict=True):
-            mine = _sums(log, target, model, most[name])
+            mine = _sums(log, target, (model, most[name]), judge.groups)
             found[name] = found[name].plus(mine) if name in found else mine
     labels = int(judge.told.labels)
     return {
         name: list(_told(sums, asked[name], labels=labels, pairs=bool(judge.told.whole.asked.any())))
-        for name, sums in found.items()
+        for name, sums in ((name, one if judge.groups is None else _over(one)) for name, one in found.items())
     }
 
 
-def _sums(log: Bandit, target: np.ndarray, model: np.ndarray, most: float) -> _Sums:
-    """The sums of a part."""
+def _over(sums: _Sums) -> _Sums:
+    """Sums by cluster, which may lie in several parts, as products."""
+    return sums._replace(spread=sums.spread @ sums.spread.T, sessions=int((sums.spread[SIZE] > 0).sum()))
+
+
+def _sums(
+    log: Bandit, target: np.ndarray, about: tuple[np.ndarray, float], groups: np.ndarray | None
+) -> _Sums:
+    """The sums of a part; `about` are the guesses of the model, and the largest weight of the whole log."""
+    model, most = about
     columns = np.zeros((len(COLUMNS), log.n))
     columns[SIZE] = 1.0
     told = bool(np.isfinite(log.propensity).all())
@@ -94,11 +103,16 @@ def _sums(log: Bandit, target: np.ndarray, model: np.ndarray, most: float) -> _S
             columns[COLUMNS.index(name)] = values
     if log.paired is not None:
         columns[COLUMNS.index("paired")] = paired(log, target, model)
-    place = np.unique(log.cluster, return_inverse=True)[1]
-    by_session = np.stack([np.bincount(place, column) for column in columns])
     square = float((columns[W] ** 2).sum())
     said = float(of.direct(target, model).sum())
-    return _Sums(columns.sum(axis=1), by_session @ by_session.T, square, said, by_session.shape[1], told)
+    if groups is not None:
+        code, many = groups[log.cluster], int(groups.max()) + 1
+        spread, count = np.stack([np.bincount(code, column, many) for column in columns]), 0
+    else:
+        place = np.unique(log.cluster, return_inverse=True)[1]
+        by_session = np.stack([np.bincount(place, column) for column in columns])
+        spread, count = by_session @ by_session.T, by_session.shape[1]
+    return _Sums(columns.sum(axis=1), spread, square, said, count, told)
 
 
 def _told(sums: _Sums, entry: Entry, *, labels: int, pairs: bool) -> Iterator[dict[str, Any]]:
@@ -112,15 +126,15 @@ def _told(sums: _Sums, entry: Entry, *, labels: int, pairs: bool) -> Iterator[di
         if not sums.total[over] > 0:
             continue  # nothing that the policy would do was logged
         some = [COLUMNS.index(column), over]
-        square = sums.products[np.ix_(some, some)]
+        square = sums.spread[np.ix_(some, some)]
         plain = of_products(np.array([1.0, 0.0]), sums.total[some], square, sums.sessions)
         own = {"replay": float(sums.total[KEPT]), "paired": None}
         known = quality.ess if name == quality.how else own.get(name, ess)
         rows = min(n if known is None else known, sums.sessions)
         found = plain if name == "ips" else as_share(plain, rows)
-        ends = max(0.0, found.low), min(1.0, found.high)
+        ends = (max(0.0, found.low), min(1.0, found.high)) if sums.sessions >= FEWEST else None
         yield _said(name, found.mean, ends, known, quoted=name == quality.how)
-    if quality.how == "combined" and quality.quality is not None and quality.ci is not None:
+    if quality.how == "combined" and quality.quality is not None:
         yield _said("combined", quality.quality, quality.ci, quality.ess, quoted=True)
     if labels:
         yield _said("dm", sums.model / n, None, None, quoted=False) | {"note": MODEL}

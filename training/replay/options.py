@@ -22,6 +22,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int | None = None
     until_ms: int | None = None
     group_by: str | None = None
+    cluster_by: str = "session"  # what is independent: session, repo, user, client or task
     reference: str | None = None  # whose diff to equal; None: the receipts' own, or of most money
     check_noise: float = 0.1  # how often a cascade's check is wrong
     router_usd: float | None = None  # of one decision; None: its CPU time at CORE_HOUR_USD

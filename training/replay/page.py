@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from training.replay.bars import Bar, bars
+from training.replay.clusters import NOUNS
+from training.replay.course import course_of
 from training.replay.show import (
     LEGEND,
     MARKS,
@@ -14,9 +16,8 @@ from training.replay.show import (
     reasons_say,
     saves,
     usd,
-    watch_says,
 )
-from training.replay.tables import estimates_of, versus_of
+from training.replay.tables import drawn, estimates_of, versus_of
 from training.report import Axis, Line, Point, items, page, picture, table, text
 
 if TYPE_CHECKING:
@@ -48,17 +49,12 @@ def _parts(result: Result) -> Iterator[str]:
     yield from _cost(result)
     yield from _routes(result)
     yield from _calibration(result)
-    yield from _watch(result)
+    yield from course_of(result)
     yield from _support(result)
     yield from _groups(result)
     yield text("What to keep in mind", "h2")
     yield items(result.caveats)
     yield from estimates_of(result)
-
-
-def _drawn(svg: str) -> str:
-    """A picture that scrolls sideways on a narrow screen, where its words would be too small."""
-    return f'<div class="wide">{svg}</div>'
 
 
 def _bill(result: Result) -> Iterator[str]:
@@ -103,7 +99,7 @@ def _frontier(result: Result) -> Iterator[str]:
     lines = [Line(sweep, "learned, by what a saving may lose", "a")] if len(sweep) > 1 else []
     yield text("Cost and quality", "h2")
     axes = Axis("USD for the whole log, simulated"), Axis("success, estimated", 100, " %")
-    yield _drawn(picture("cost against quality of every policy, with 95 % intervals", axes, lines, points))
+    yield drawn(picture("cost against quality of every policy, with 95 % intervals", axes, lines, points))
 
 
 def _dear_last(rows: Sequence[Row]) -> list[Row]:
@@ -171,8 +167,11 @@ def _cost(result: Result) -> Iterator[str]:
     shown = [row for row in _dear_last(rows) if row.role != "pin"]
     pins = sorted((row for row in _dear_last(rows) if row.role == "pin"), key=lambda r: r.cost_usd or 0)
     shown += pins[:PINS_SHOWN]
-    yield _drawn(bars("cost of every policy by what is paid for", KINDS, [_bar(row) for row in shown]))
-    yield text("The line is the 95 % interval of the whole, sessions being drawn again.", kind="soft")
+    yield drawn(bars("cost of every policy by what is paid for", KINDS, [_bar(row) for row in shown]))
+    yield text(
+        f"The line is the 95 % interval of the whole, {NOUNS[result.clustered_by]} being drawn again.",
+        kind="soft",
+    )
     if len(pins) > PINS_SHOWN:
         yield text(f"{len(pins) - PINS_SHOWN:,} dearer pins are in the table alone.", kind="soft")
 
@@ -228,28 +227,7 @@ def _calibration(result: Result) -> Iterator[str]:
     ideal = Line([(0.0, 0.0), (1.0, 1.0)], "as believed", "e", dashed=True)
     whole = (0.0, 1.0)
     axes = Axis("believed", 100, " %", whole), Axis("came true", 100, " %", whole)
-    yield _drawn(picture("what was believed of logged answers against what came true", axes, [ideal], points))
-
-
-def _watch(result: Result) -> Iterator[str]:
-    """The logged sessions' success as it was learned, one session after the other."""
-    if result.watch is None:
-        return
-    yield text("How is what is logged doing?", "h2")
-    yield text(watch_says(result.watch)[0].upper() + watch_says(result.watch)[1:] + ".")
-    course = result.watch["course"]
-    lines = [
-        Line([(float(n), low) for n, low, _ in course], "at least", "a"),
-        Line([(float(n), high) for n, _, high in course], "at most", "b"),
-    ]
-    axes = Axis("sessions with a known outcome"), Axis("success, by session", 100, " %", (0.0, 1.0))
-    yield _drawn(picture("ends of logged success by session, as sessions came in", axes, lines, []))
-    hold = (
-        "These ends hold at all times together, so that looking every day costs nothing; intervals elsewhere "
-        "on this page hold for one look."
-    )
-    broken = "Ends that left the mean of all, or crossed, are those of no single rate: read none of them."
-    yield text(hold if result.watch["ci"] else broken, kind="soft")
+    yield drawn(picture("what was believed of logged answers against what came true", axes, [ideal], points))
 
 
 def _support(result: Result) -> Iterator[str]:

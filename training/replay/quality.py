@@ -14,6 +14,7 @@ from training.estimators.intervals import Interval, as_difference, as_share, of_
 from training.estimators.paired import share_by
 from training.estimators.support import Support, effective, support_of, verdict
 from training.replay.apart import Scores
+from training.replay.bootstrap import FEWEST
 from training.replay.by_session import of_sessions
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def in_words(found: Scored | None, told: Told, call_usd: float | None) -> Qualit
     """What the sums of a policy come to; None where no decision was free."""
     if found is None:
         return Quality(why="every call of the log was locked: no policy had a choice")
-    whole = of_sessions(found.led, same=found.same)
+    whole = of_sessions(found.led, found.whole, same=found.same)
     if not found.same:
-        return _estimated(found, told, call_usd)._replace(by_session=whole)
-    decided = _as_logged(found, told)
+        return _of_enough(_estimated(found, told, call_usd), found.clusters)._replace(by_session=whole)
+    decided = _of_enough(_as_logged(found, told), found.clusters)
     if whole.supported and not decided.supported:
         whole = whole._replace(quality=None, quality_ci=None, supported=False, why=decided.why)
     return decided._replace(by_session=whole)
@@ -109,6 +110,11 @@ def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:
         return said
     gain = as_difference(_interval(found, way - LOGGED), rows)  # score by score, on the same decisions
     return said._replace(gain=gain.mean, gain_ci=(gain.low, gain.high))
+
+
+def _of_enough(said: Quality, clusters: int) -> Quality:
+    """The same, without intervals over fewer clusters than any interval holds for."""
+    return said if clusters >= FEWEST else said._replace(ci=None, gain_ci=None)
 
 
 def _arms(told: Told) -> Bandit:
@@ -157,7 +163,7 @@ def _as_logged(found: Scored, told: Told) -> Quality:
             why=f"the arms are labelled so unequally that {told.labels:,} known outcomes are worth "
             f"{told.ess:.0f}, {MIN_LABELS} are needed",
         )
-    answer = as_share(_interval(found, LOGGED), min(told.ess, told.sessions))
+    answer = as_share(_interval(found, LOGGED), min(told.ess, told.sessions, found.clusters))
     ends = (answer.low, answer.high)
     scores = _scores(found, LOGGED, told.ess)
     return Quality(answer.mean, ends, told.ess, True, "logged", gain=0.0, gain_ci=(0.0, 0.0), scores=scores)

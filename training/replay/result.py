@@ -76,6 +76,8 @@ class Result(msgspec.Struct, kw_only=True):
     sessions: int
     calls: int
     whole_runs: int
+    clustered_by: str = "session"  # what intervals of policies are over
+    clusters: int = 0  # how many of these there are
     free_decisions: int = 0
     decided: int = 0  # calls with a receipt of ours
     labelled: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from msgspec import to_builtins
@@ -12,6 +12,7 @@ from training.replay.bootstrap import spread
 from training.replay.result import Row
 
 if TYPE_CHECKING:
+    from training.replay.clusters import Clusters
     from training.replay.entries import Entry
     from training.replay.factors import Factors
     from training.replay.options import Options
@@ -19,17 +20,32 @@ if TYPE_CHECKING:
     from training.replay.result import Ends
 
 
-def rows_of(
-    entries: list[Entry], base: str, options: Options, calls: int, factors: Factors | None = None
-) -> list[Row]:
+class Over(NamedTuple):
+    """What intervals of money are over, what its factors add to them, and how often it is drawn again."""
+
+    clusters: Clusters
+    factors: Factors | None
+    options: Options
+
+    def paid(self, entry: Entry) -> np.ndarray:
+        """USD (C,) of each cluster, with its share of the router's own."""
+        return self.clusters.sums(entry.usd + entry.router_usd / len(entry.usd))
+
+    def felt(self, entry: Entry) -> np.ndarray:
+        """What the factors of its bill add to each cluster's USD (C,), as clusters are drawn again."""
+        felt = 0.0 if self.factors is None else self.factors.felt(entry.lent)
+        return self.clusters.sums(np.broadcast_to(felt, len(entry.usd)))
+
+
+def rows_of(entries: list[Entry], base: str, over: Over, calls: int) -> list[Row]:
     """Rows in the order of the entries; savings are beside the entry named `base`.
 
     Who refuses all `calls` saves nothing: nobody was answered.
     """
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
     known.sort(key=lambda entry: entry.name != base)
-    drawn = np.stack([_paid(entry) + _felt(entry, factors) for entry in known])
-    ends = spread(drawn, options.draws, options.seed)
+    drawn = np.stack([over.paid(entry) + over.felt(entry) for entry in known])
+    ends = spread(drawn, over.options.draws, over.options.seed)
     place = {id(entry): i for i, entry in enumerate(known)}
     today = known[0].total
     rows = []
@@ -46,28 +62,16 @@ def rows_of(
     return rows
 
 
-def pairs_of(entries: list[Entry], options: Options, factors: Factors | None = None) -> Pairs:
+def pairs_of(entries: list[Entry], over: Over) -> Pairs:
     """What differences of any two of the entries are told from."""
     known = [entry for entry in entries if np.isfinite(entry.usd).all()]
     return Pairs(
         scores={e.name: e.quality.scores for e in entries if e.quality.scores is not None},
-        usd={entry.name: _paid(entry) for entry in known},
-        spread={entry.name: _felt(entry, factors) for entry in known},
-        draws=options.draws,
-        seed=options.seed,
+        usd={entry.name: over.paid(entry) for entry in known},
+        spread={entry.name: over.felt(entry) for entry in known},
+        draws=over.options.draws,
+        seed=over.options.seed,
     )
-
-
-def _paid(entry: Entry) -> np.ndarray:
-    """USD (S,) of each session, with its share of the router's own."""
-    found: np.ndarray = entry.usd + entry.router_usd / len(entry.usd)
-    return found
-
-
-def _felt(entry: Entry, factors: Factors | None) -> np.ndarray:
-    """What the factors of its bill add to each session's USD (S,), as sessions are drawn again."""
-    felt = 0.0 if factors is None else factors.felt(entry.lent)
-    return np.broadcast_to(felt, len(entry.usd))
 
 
 def _ends(pair: np.ndarray) -> Ends | None:

@@ -13,6 +13,7 @@ from training.replay.beside import Field
 from training.replay.bills import bills_of
 from training.replay.by_session import watched
 from training.replay.caveats import caveats_of
+from training.replay.clusters import check_cluster, clusters_of
 from training.replay.damage import naming_damage
 from training.replay.factors import doubts, factors_of
 from training.replay.groups import in_groups
@@ -22,7 +23,7 @@ from training.replay.opinions import opinions
 from training.replay.options import check
 from training.replay.reproduce import reproduce
 from training.replay.result import Result
-from training.replay.rows import pairs_of, rows_of
+from training.replay.rows import Over, pairs_of, rows_of
 from training.replay.served import told_of
 from training.replay.specs import parse_specs
 from training.replay.stage import as_asked, as_matrix, set_up
@@ -43,6 +44,7 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     """Answer for one log; BadInput, one line, for what can't be played."""
     started = time.monotonic()
     check(options)
+    check_cluster(options.cluster_by)
     prices.use(settings.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
     with naming_damage(log):
@@ -69,10 +71,13 @@ def _answered(log: Path, asked: Asked) -> Result:
 def _told(result: Result, stage: Stage, asked: Asked) -> None:
     """Play everything, and write down what came of it."""
     options = asked.options
+    over = Over(clusters_of(stage.worlds, options.cluster_by), stage.worlds.factors, options)
+    stage = stage._replace(clusters=over.clusters)
+    result.clustered_by, result.clusters = over.clusters.by, over.clusters.many
     entries = entries_of(stage, asked)
     stage.court.sit(entries, stage.worlds.n)
     base = "logged" if stage.matrix is None else "reference"
-    result.policies = rows_of(entries, base, options, stage.worlds.n, stage.worlds.factors)
+    result.policies = rows_of(entries, base, over, stage.worlds.n)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
     judge = stage.court.judge() if options.estimates else None
@@ -80,7 +85,7 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
         said = opinions(judge, entries)
         for row in result.policies:
             row.estimates = said.get(row.name, [])
-    pairs = pairs_of(entries, options, stage.worlds.factors)
+    pairs = pairs_of(entries, over)
     today = next(row for row in result.policies if row.name == base)
     set_beside(result.policies, Field.of(result.policies, today, pairs), pairs)
     advice = advise(result.policies, base, pairs)
@@ -94,7 +99,8 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.worlds)
-    seen = None if stage.matrix is not None else watched(stage.worlds)  # its sessions are of one candidate
+    # a matrix isn't watched: its sessions are of one candidate
+    seen = None if stage.matrix is not None else watched(stage.worlds, over.clusters)
     result.watch = None if seen is None else seen._asdict()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from training.replay.bootstrap import FEWEST
+from training.replay.clusters import NOUNS
 from training.spend.agree import REASONS
 
 if TYPE_CHECKING:
@@ -52,9 +54,12 @@ def render(result: Result) -> Iterator[RenderableType]:
             yield Text(f"by group, {row.name}: {_of_groups(row)}")
     for why, names in _unknown(result.policies).items():
         yield Text(f"? quality unknown of {_some(names)}: {why}")
-    yield Text("cost is simulated along each route's own caches; quality is estimated, never simulated")
+    yield Text(
+        "cost is simulated along each route's own caches; quality is estimated, never simulated"
+        + (f"; intervals are over {over_says(result)}" if result.clusters >= FEWEST else "")
+    )
     if result.watch is not None:
-        yield Text(watch_says(result.watch))
+        yield Text(watch_says(result.watch, result.clustered_by))
     for caveat in result.caveats:
         yield Text(f"! {caveat}")
     yield Text(f"→ {result.recommendation}", style="bold")
@@ -68,20 +73,24 @@ def reasons_say(reasons: dict[str, int]) -> list[str]:
     ]
 
 
-def watch_says(watch: dict[str, Any]) -> str:
-    """What is watched of the logged sessions, in a sentence."""
+def over_says(result: Result) -> str:
+    """What intervals are over, and how many of these there are."""
+    return f"{result.clusters:,} {NOUNS[result.clustered_by]}"
+
+
+def watch_says(watch: dict[str, Any], by: str = "session") -> str:
+    """What is watched of the logged sessions, or of what else they are clustered by, in a sentence."""
+    head, nouns = f"logged success by {by} so far {watch['quality']:.1%}", NOUNS[by]
     if watch["ci"] is None:
         older, newer = watch["halves"]
         return (
-            f"logged success by session so far {watch['quality']:.1%}, but the log changes over its time "
-            f"({older:.1%} in its older half, {newer:.1%} in its newer), or sessions in a row are alike: no "
-            f"single rate, so no ends ({watch['sessions']:,} sessions, betting)"
+            f"{head}, but the log changes over its time ({older:.1%} in its older half, {newer:.1%} in its "
+            f"newer), or {nouns} in a row are alike: no single rate, so no ends "
+            f"({watch['sessions']:,} {nouns}, betting)"
+            + ("; see --cluster-by, if some are of one task, user or repo" if by == "session" else "")
         )
     low, high = watch["ci"]
-    return (
-        f"logged success by session so far {watch['quality']:.1%}, {low:.1%} – {high:.1%} however often one "
-        f"looks ({watch['sessions']:,} sessions, betting)"
-    )
+    return f"{head}, {low:.1%} – {high:.1%} however often one looks ({watch['sessions']:,} {nouns}, betting)"
 
 
 def _table(result: Result) -> RenderableType:

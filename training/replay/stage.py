@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from router.gateway.settings import Settings
     from training.replay.beliefs import Sizes
+    from training.replay.clusters import Clusters
     from training.replay.options import Options
     from training.replay.specs import Spec
 
@@ -48,6 +49,7 @@ class Stage(NamedTuple):
     barred: np.ndarray
     lengths: dict[str, str]
     matrix: Matrix | None = None
+    clusters: Clusters | None = None  # that intervals are over; None: sessions
 
     @property
     def exact(self) -> bool:
@@ -57,7 +59,8 @@ class Stage(NamedTuple):
     @property
     def court(self) -> Court:
         """Where policies are judged."""
-        return Court(self.evidence, self.matrix and (self.matrix, self.worlds.at(0).reference))
+        matrix = self.matrix and (self.matrix, self.worlds.at(0).reference)
+        return Court(self.evidence, matrix, None if self.clusters is None else self.clusters.code)
 
 
 class _Sums(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.replay.show import versus_cells
+from training.replay.show import over_says, versus_cells
 from training.report import table, text
 
 if TYPE_CHECKING:
@@ -45,9 +45,14 @@ def estimates_of(result: Result) -> Iterator[str]:
         return
     yield text("Appendix: every estimator", "h2")
     yield text(
-        "Success of single decisions, intervals over sessions. dm is what the model of outcomes believes: "
-        "its bias is in no interval, and nothing is advised by it. Where the ESS is small, no other is to be "
-        "believed either; what is quoted above is marked.",
+        f"Success of single decisions, intervals over {over_says(result)}. dm is what the model of outcomes "
+        "believes: its bias is in no interval, and nothing is advised by it. Where the ESS is small, no "
+        "other is to be believed either; what is quoted above is marked.",
         kind="soft",
     )
     yield table(("policy", "estimator", "success", "95 %", "ESS"), rows)
+
+
+def drawn(svg: str) -> str:
+    """A picture that scrolls sideways on a narrow screen, where its words would be too small."""
+    return f'<div class="wide">{svg}</div>'
