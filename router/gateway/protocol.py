@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from router.gateway.leaving import LEAVING, Leaving
 
 HEAD_BYTES = 64 * 2**10
+_AHEAD_BYTES = 16 * HEAD_BYTES  # that a client may send ahead of its answer and still be seen to leave
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
     408: b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
@@ -34,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._upgrading = False
         self._refused = False
         self._patience: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
@@ -43,6 +45,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop_waiting()
+        if self._answering is not None:  # what waits behind it isn't begun any more
+            self.cycle = self._answering
+            self.pipeline.clear()
         super().connection_lost(exc)
         if self.cycle is not None and self.cycle.disconnected:
             self.cycle.scope["state"][LEAVING].left()
@@ -86,12 +91,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope["state"][LEAVING] = Leaving()
             super().on_headers_complete()
             self.cycle.__class__ = _Answering  # uvicorn's protocol makes its own kind
+            self._read_on()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._of_use, self._trailers = True, 0
         if not self._refused:
             super().on_body(body)
+            self._read_on()
 
     def on_message_complete(self) -> None:
         """The body is whole."""
@@ -112,6 +119,18 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _read_on(self) -> None:
+        """Read what waits for its turn, up to a bound: only who is read from is seen to leave."""
+        if self.pipeline and self._ahead() < _AHEAD_BYTES:
+            self.flow.resume_reading()
+
+    def _ahead(self) -> int:
+        return sum(HEAD_BYTES + len(cycle.body) for cycle, _ in self.pipeline)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -145,7 +164,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._refused = True
         if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            now = self._answering
+            if now is None or now.response_complete or not now.response_started:
                 self.transport.write(_REFUSED[status])
             self.transport.close()
 

@@ -1,11 +1,15 @@
-"""What a connection may do: trailers without end, bodies nobody reads, upgrades, HTTP/1.0."""
+"""What a connection may do: trailers without end, bodies nobody reads, upgrades, HTTP/1.0, pipelining."""
 
 import json
 import socket
-from contextlib import suppress
+import threading
+import time
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
+import httpx2
 import pytest
-from router_servers import start_gateway, start_upstream
+from router_servers import start_gateway, start_upstream, wait_for
 
 BODY = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
 STREAM = json.dumps({**json.loads(BODY), "stream": True}).encode()
@@ -73,3 +77,76 @@ def test_http_1_0_gets_no_chunks(gateway, body) -> None:
     assert b"connection: close" in answered
     assert said.startswith(b"data: " if body is STREAM else b"{")
     assert said.endswith(b"data: [DONE]\n\n" if body is STREAM else b"}")
+
+
+AHEAD = {
+    "one": [STREAM],
+    "several": [STREAM] * 4,
+    "one not whole": [STREAM, None],
+    "a large one": [b'{"model":"auto","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 400_000)],
+}
+
+
+def asks(*bodies):
+    """Requests behind one another; the last is cut short where None follows."""
+    said = b"".join(CHAT + b"content-length: %d\r\n\r\n" % len(body) + body for body in bodies if body)
+    return said[:-9] if bodies[-1] is None else said
+
+
+@contextmanager
+def stalling():
+    """A provider that begins an answer and never ends it; gives its url and when its callers hung up."""
+    listener, left = socket.create_server(("127.0.0.1", 0)), []
+    event = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"well"}}]}\n\n'
+
+    def answer(caller):
+        with caller, suppress(ConnectionError):
+            caller.recv(65536)
+            caller.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + event)
+            while caller.recv(65536):
+                pass
+        left.append(time.monotonic())
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}", left=left)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_who_leaves_with_requests_ahead_of_its_answer_is_noticed(tmp_path, bundle_folder) -> None:
+    with stalling() as provider:
+        server = start_gateway(tmp_path, bundle_folder, provider.url)
+        for how, ahead in AHEAD.items():
+            for apart in (False, True):  # sent with the first one, or when its answer has begun
+                provider.left.clear()
+                with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as client:
+                    client.settimeout(5)
+                    client.sendall(asks(STREAM, *(() if apart else ahead)))
+                    said = b""
+                    while b"well" not in said:
+                        said += client.recv(65536)
+                    if apart:
+                        client.sendall(asks(*ahead))
+                    time.sleep(0.1)
+                assert wait_for(lambda: provider.left, 5), (how, apart)
+        metrics = httpx2.get(f"{server.url}/metrics").text
+        in_flight = [line for line in metrics.splitlines() if line.startswith("samediff_in_flight")]
+        assert in_flight
+        assert all(line.endswith(" 0") for line in in_flight)
+        code, _, err = server.stop()
+        assert (code, err) == (0, "")
+
+
+def test_requests_ahead_of_their_answers_are_answered_in_turn(gateway) -> None:
+    last = CHAT + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
+    large = AHEAD["a large one"][0]
+    said = send(gateway, asks(*[BODY] * 30, large, STREAM, large) + last)
+    assert said.count(b"HTTP/1.1 200 ") == 34
+    assert said.count(b"data: [DONE]") == 1
