@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from training.replay.advise import is_pin
 from training.replay.beside import usd
 from training.replay.result import Versus
 
@@ -49,11 +50,16 @@ def _of_best(row: Row, rows: Sequence[Row], field: Field, pairs: Pairs) -> Versu
 def _controls(row: Row, rows: Sequence[Row], field: Field) -> Iterator[tuple[str, Blend]]:
     """What a policy has to beat: no dearer than it, refusing no more calls, going elsewhere; and a mix."""
     for other in rows:
-        single = other.role == "pin" or (other.role == "control" and other.name in SINGLE)
-        apart = other.name != row.name and other.share != row.share
-        if single and apart and usd(other) <= usd(row) and other.refused <= row.refused:
+        single = is_pin(other) or (other.role == "control" and other.name in SINGLE)
+        if single and _apart(row, other) and usd(other) <= usd(row) and other.refused <= row.refused:
             yield other.name, [(1.0, other.name)]
     blend = field.mix_at(row)
-    if blend is not None and all(name != row.name for _, name in blend):
+    named = {other.name: other for other in rows}
+    if blend is not None and all(_apart(row, named[name]) for _, name in blend):
         parts = " and ".join(f"{share:.0%} {name}" for share, name in blend)
         yield (f"sessions at random to {parts}" if len(blend) > 1 else parts), blend
+
+
+def _apart(row: Row, other: Row) -> bool:
+    """Whether two rows aren't one policy under two names."""
+    return other.name != row.name and other.share != row.share
