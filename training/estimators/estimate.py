@@ -13,9 +13,8 @@ from training.estimators.bandit import Bandit, checked
 from training.estimators.intervals import (
     Interval,
     as_share,
-    bootstrap_t,
     clustered,
-    empirical_bernstein,
+    effective_size,
     wilson,
 )
 from training.estimators.paired import paired, share_of_logged
@@ -28,6 +27,7 @@ from training.estimators.support import (
     unheard,
     verdict,
 )
+from training.estimators.thresholds import Risks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,8 @@ def _scores(
             yield "snips", of.snips(log, target)
         robust = of.doubly_robust(log, target, model)
         yield "dr", robust
-        clip, switch = (of.threshold(log, target, model, soft=soft) for soft in (True, False))
+        risks = Risks.of(log, target, model)
+        clip, switch = (risks.threshold(soft=soft) for soft in (True, False))
         yield "dr_clipped", of.doubly_robust(log, target, model, clip=clip)
         yield "dr_switch", of.doubly_robust(log, target, model, switch=switch)
     if support.pairs:
@@ -156,7 +157,7 @@ def _replayed(log: Bandit, target: np.ndarray, seed: int) -> Iterator[Estimate]:
     """Replay by rejection; Clopper-Pearson where the decisions are independent and the rewards 0 or 1."""
     from training.shadow.sampling import clopper_pearson
 
-    kept = of.accepted(log, target, seed)
+    kept = of.accepted(log, target, np.random.default_rng(seed).random(log.n))
     rows = int(kept.sum())
     if not rows:
         return
@@ -212,18 +213,8 @@ def _spread_of_pair(error: float | None, seen: Seen, variance: float | None) -> 
     at_most = 0.25 if variance is None else max(variance, 0.05)
     if error is None or not seen.pair_square > 0:
         return at_most
-    pairs = seen.pair_weight**2 / seen.pair_square
+    pairs = effective_size(seen.pair_weight, seen.pair_square)
     return min(at_most, error**2 * pairs) if pairs > 1 and math.isfinite(error) else at_most
 
 
-__all__ = [
-    "MAX_UNSUPPORTED",
-    "MIN_ESS",
-    "Answer",
-    "Estimate",
-    "Missing",
-    "Support",
-    "bootstrap_t",
-    "empirical_bernstein",
-    "estimate",
-]
+__all__ = ["MAX_UNSUPPORTED", "MIN_ESS", "Answer", "Estimate", "Missing", "Support", "estimate"]

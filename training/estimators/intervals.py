@@ -1,4 +1,4 @@
-"""Intervals of a mean: over clusters by Student's t or bootstrap, and bounds that hold at any sample size."""
+"""Intervals of a mean: over clusters by Student's t, and bounds that hold at any sample size."""
 
 from __future__ import annotations
 
@@ -101,43 +101,17 @@ def as_difference(plain: Interval, rows: float) -> Interval:
     return plain._replace(low=max(-1.0, plain.mean - open_), high=min(1.0, plain.mean + open_))
 
 
-def bootstrap_t(
-    scores: np.ndarray, cluster: np.ndarray, *, draws: int = 999, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Studentised bootstrap over clusters (Hall, Annals of Statistics 1988): right for skewed scores too."""
-    plain = clustered(scores, cluster, level)
-    where = np.unique(cluster, return_inverse=True)[1]
-    sums, size = np.bincount(where, weights=scores), np.bincount(where).astype(float)
-    clusters = len(sums)
-    if clusters < 2 or plain.error == 0:
-        return plain
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 4_000_000 // clusters)
-    students = []
-    for start in range(0, draws, chunk):
-        drawn = rng.integers(0, clusters, size=(min(chunk, draws - start), clusters))
-        total, count = sums[drawn], size[drawn]
-        mean = total.sum(axis=1) / count.sum(axis=1)
-        off = total - mean[:, None] * count
-        error = np.sqrt(clusters / (clusters - 1) * (off * off).sum(axis=1)) / count.sum(axis=1)
-        students.append((mean - plain.mean) / np.where(error > 0, error, np.inf))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(students), [tail, 1 - tail])
-    return Interval(plain.mean, plain.mean - high * plain.error, plain.mean - low * plain.error, plain.error)
-
-
-def empirical_bernstein(values: np.ndarray, bound: float, level: float = 0.95) -> Interval:
-    """Interval of the mean of independent values (n,) in 0..bound that holds at every n.
+def empirical_bernstein(total: float, square: float, n: int, bound: float, level: float = 0.95) -> Interval:
+    """Interval of the mean of n independent values in 0..bound, by their sum and sum of squares; at every n.
 
     Maurer & Pontil, COLT 2009, theorem 4, at (1 − level)/2 a side.
     """
-    n = len(values)
     if n < 2:
-        return Interval(float(values.mean()) if n else np.nan, 0.0, bound, np.inf)
-    variance = float(values.var(ddof=1))
-    log_term = np.log(4 / (1 - level))
-    reach = float(np.sqrt(2 * variance * log_term / n) + 7 * bound * log_term / (3 * (n - 1)))
-    mean = float(values.mean())
+        return Interval(total / n if n else np.nan, 0.0, bound, np.inf)
+    mean = total / n
+    variance = max(square - n * mean * mean, 0.0) / (n - 1)
+    log_term = float(np.log(4 / (1 - level)))
+    reach = float(np.sqrt(2 * variance * log_term / n)) + 7 * bound * log_term / (3 * (n - 1))
     return Interval(mean, max(0.0, mean - reach), min(bound, mean + reach), float(np.sqrt(variance / n)))
 
 
@@ -171,7 +145,6 @@ def betting(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
     return low, high
 
 
-def effective_size(weights: np.ndarray) -> float:
+def effective_size(total: float, square: float) -> float:
     """Kish's effective number of rows, (Σ w)² / Σ w² (Survey Sampling 1965); 0 without weight."""
-    square = float((weights * weights).sum())
-    return float(weights.sum()) ** 2 / square if square > 0 else 0.0
+    return total**2 / square if square > 0 else 0.0

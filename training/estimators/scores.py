@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
 
 _LARGEST = 300.0  # of the log of a weight: its square, and sums of such, stay finite
-_QUANTILES = (0.9, 0.95, 0.99, 0.995, 0.999)
 
 
 def weights(log: Bandit, target: np.ndarray) -> np.ndarray:
@@ -68,6 +67,17 @@ def ips(log: Bandit, target: np.ndarray) -> np.ndarray:
     return scores
 
 
+def most_ips(log: Bandit, target: np.ndarray) -> np.ndarray:
+    """The most (n,) that such a score can be, whoever answers, by chances and shares of labels alone.
+
+    Infinite where the target might do what the log had no chance to do.
+    """
+    chance = log.propensity * share_to_be_expected(log)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: np.ndarray = np.where(target > 0, target / chance, 0.0).max(axis=1, initial=0.0)
+    return found
+
+
 def snips(log: Bandit, target: np.ndarray) -> np.ndarray:
     """Self-normalised: Σ w r / Σ w (Swaminathan & Joachims, NeurIPS 2015), linearised around its value.
 
@@ -108,42 +118,16 @@ def doubly_robust(
     return scores
 
 
-def threshold(log: Bandit, target: np.ndarray, model: np.ndarray, *, soft: bool) -> float:
-    """The weight to clip (`soft`) or switch at: of least variance + squared bound on the bias, by this log.
-
-    Wang, Agarwal & Dudík, ICML 2017, §3.1, over the quantiles of the weights: the bias is at most what the
-    target does above the threshold, times the range of rewards, 1. Infinite where nothing is won.
-    """
-    some = target > 0
-    with np.errstate(divide="ignore"):
-        chance, every = target[some], target[some] / log.propensity[some]
-    w, said = weights(log, target), direct(target, model)
-    off = heard(log) * (np.nan_to_num(log.reward) - np.where(w > 0, model[np.arange(log.n), log.action], 0.0))
-    best, least = np.inf, np.inf
-    for tau in (np.inf, *np.unique(np.quantile(w, _QUANTILES))):
-        if not tau > 0:
-            continue
-        kept = np.minimum(w, tau) if soft else np.where(w > tau, 0.0, w)
-        lost = 1 - tau / np.maximum(every, tau) if soft and np.isfinite(tau) else every > tau
-        bias = float(chance @ lost) / log.n
-        risk = float((said + kept * off).var()) / log.n + bias**2
-        if risk < least - 1e-15:
-            best, least = float(tau), risk
-    return best
-
-
-def accepted(log: Bandit, target: np.ndarray, seed: int = 0, most: float | None = None) -> np.ndarray:
+def accepted(log: Bandit, target: np.ndarray, draw: np.ndarray, most: float | None = None) -> np.ndarray:
     """Replay by rejection (Li et al., WSDM 2011): mask (n,) of the decisions that the target might have made.
 
-    A decision is kept with chance w / max w, so that those kept are distributed as the target's own; `most`
-    is the largest w of the log that this is a part of.
+    A decision of known reward is kept where its `draw` (n,), uniform in 0..1, is below v / max v. v is the
+    target's chance over that of having been logged and labelled, so that those kept are distributed as the
+    target's own; `most` is the largest of the log that this is a part of.
     """
-    w = weights(log, target) * np.isfinite(log.reward)
-    most = float(np.nanmax(w, initial=0.0)) if most is None else most
-    if not most > 0:
-        return np.zeros(log.n, dtype=bool)
-    draw = np.random.default_rng(seed).random(log.n)
-    kept: np.ndarray = draw * most < np.nan_to_num(w)
+    v = np.nan_to_num(weights(log, target)) * heard(log)
+    most = float(v.max(initial=0.0)) if most is None else most
+    kept: np.ndarray = draw * most < v
     return kept
 
 

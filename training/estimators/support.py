@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from training.estimators import scores as of
+from training.estimators.intervals import effective_size
 from training.estimators.paired import chances_of_pairs, pair_weights, sum_square, sum_square_logged
 
 if TYPE_CHECKING:
@@ -94,10 +95,8 @@ def support_of(seen: Seen, log: Bandit, *, locked: int) -> Support:
     """The same as it is told; `log` is of those arms and sums."""
     counts = log.sums.labelled
     n = max(seen.n, 1)
-    by_weights = seen.weight**2 / seen.square if seen.square > 0 else 0.0
-    by_chances = seen.n**2 / seen.expected if seen.expected > 0 else 0.0
-    ess = min(by_weights, by_chances)
-    pairs_ess = seen.n**2 / seen.asked if seen.pairs and 0 < seen.asked < np.inf else 0.0
+    ess = min(effective_size(seen.weight, seen.square), effective_size(seen.n, seen.expected))
+    pairs_ess = effective_size(seen.n, seen.asked) if seen.pairs else 0.0
     return Support(
         free=seen.n,
         locked=locked,
@@ -145,7 +144,7 @@ def unheard(support: Support) -> str | None:
     if support.unsupported > MAX_UNSUPPORTED:
         return f"{support.unsupported:.0%} of what the policy would do, the log never had a chance to do"
     if support.ess > 0 and support.largest_share > MAX_SHARE:
-        return f"one decision carries {support.largest_share:.0%} of the weight, at most {MAX_SHARE:.0%}"
+        return f"one decision carries {support.largest_share:.2%} of the weight, more than {MAX_SHARE:.0%}"
     return None
 
 

@@ -91,9 +91,9 @@ def _students(off: np.ndarray, draws: int, seed: int) -> np.ndarray:
         moved = weights @ centred
         square = np.maximum(weights @ (centred * centred) - moved**2 / sessions, 0.0)
         error = np.sqrt(square * sessions / (sessions - 1))
-        found.append(np.divide(moved, error, out=np.sign(moved) * np.inf, where=error > 0))
-    every = np.nan_to_num(np.concatenate(found), posinf=np.inf, neginf=-np.inf)
-    quantiles = np.quantile(every, [0.025, 0.975], method="inverted_cdf")
+        endless = np.where(moved == 0, 0.0, np.copysign(np.inf, moved))  # one session, again and again
+        found.append(np.divide(moved, error, out=endless, where=error > 0))
+    quantiles = np.quantile(np.concatenate(found), [0.025, 0.975], method="inverted_cdf")
     ends: np.ndarray = np.where(np.isfinite(quantiles), quantiles, [-_WIDE, _WIDE])
     return ends
 
