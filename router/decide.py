@@ -180,7 +180,8 @@ class Decider:
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = choice._replace(reasons=(*choice.reasons, said))
-        newcomers = [v for v in views if v.descriptor is not None]
+        called = [quoted.option.excluded_by not in BARRED for quoted in quotes]  # whoever asks, the same ones
+        newcomers = [v for v, can in zip(views, called, strict=True) if can and v.descriptor is not None]
         if newcomers and not given.pinned and self.policy.kind == "learned":
             choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
         inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]

@@ -313,6 +313,27 @@ def test_arms_without_outcomes_are_named_and_are_no_evidence(bundle, tmp_path):
         Catalog.load(own)
 
 
+def test_who_only_asks_is_given_the_reasons_of_a_call(bundle, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[candidates.newcomer]\nendpoints = { zai = "new" }\n'
+        '[candidates.reached]\nendpoints = { anthropic = "claude-3-haiku-20240307" }\n'
+        '[aliases.auto]\ncandidates = ["claude-opus-4-6", "newcomer", "reached"]\n'
+        'reference = { anthropic_messages = "claude-opus-4-6" }\n',
+        encoding="utf-8",
+    )
+    policy, keys = parse_policy("learned:max_loss=1"), {"ANTHROPIC_API_KEY": "made-up"}
+    decider = Decider(bundle, Catalog.load(own), policy, environ=keys)
+    asked, called = (
+        decider.decide(messages(), context()._replace(all_arms=shown)) for shown in (True, False)
+    )
+    assert [arm(receipt, "newcomer").excluded_by for receipt in (asked, called)] == ["no_key", "no_key"]
+    assert arm(asked, "newcomer").p_success is not None
+    assert asked.reasons == called.reasons
+    assert any(r.startswith("no outcome of reached in the bundle") for r in asked.reasons)
+    assert msgspec.json.encode(recompute(asked, decider)) == msgspec.json.encode(asked)
+
+
 def test_every_part_of_the_expected_cost_stands_in_the_receipt(decider) -> None:
     request = messages(content="x" * 60_000, tools=[{"name": "sh", "input_schema": {"type": "object"}}])
     known = warm(request, 1_000, "claude-opus-5-5")
