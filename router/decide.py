@@ -32,7 +32,7 @@ from router.catalogrows import BARRED
 from router.certified import held, held_to
 from router.cost import asked_by, sending
 from router.given import CallContext, Given, Unavailable, UnknownModel
-from router.options import Seats, call
+from router.options import Seats, asking
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
     from router.catalog import Catalog
+    from router.options import Found
 
 PRIOR_NOTICE = "runs on the prior that ships with samediff: nothing has been learned from your logs yet"
 
@@ -64,7 +65,7 @@ class Decider:
         environ: Mapping[str, str] | None = None,
         ratios: TokenRatios | None = None,
     ) -> None:
-        named = ([policy.candidate] if policy.candidate else []) + list(policy.weights)
+        named = [policy.candidate] if policy.candidate else list(policy.weights)
         unknown = next((name for name in named if name not in catalog.candidates), None)
         if unknown is not None:
             raise BadInput(f"policy {policy.name!r}: {unknown!r} is no candidate of the catalogue")
@@ -72,7 +73,7 @@ class Decider:
         self.catalog = catalog
         self.policy = policy
         self.ratios = ratios or TokenRatios()
-        self._seats = Seats(catalog, environ, self.ratios)
+        self._seats = Seats(catalog, environ, self.ratios, named)
         self._policy_name, self._policy_digest = policy.name, policy.digest
         self._learned = Learned(bundle.profiles.values())
         self.held = held(policy, bundle.manifest)
@@ -86,19 +87,16 @@ class Decider:
         asked = asked_by(request, control=context.cache_control)
         if target.deployments:
             reference = target.deployments[0].candidate
-            seats = {reference: self._seats.at(reference, target.deployments)}
             facts, embedding = self._read(request, context, reference)
+            lineup: tuple[Found, ...] = (self._seats.at(reference, target.deployments, anyway=True),)
         else:
-            names, reference = self._alias(request)
+            reference = self._reference(request)
             facts, embedding = self._read(request, context, reference)
             same = context.same_dialect or _bound(request, facts)
-            seats = {name: self._seats.of(name, request.dialect, same=same) for name in names}
+            lineup = self._seats.of(request.model, request.dialect, same=same, all_arms=context.all_arms)
         sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
-        one = call(request, context, sent)
-        options = [
-            self._seats.option(name, found, one, anyway=context.all_arms or name == reference)
-            for name, found in seats.items()
-        ]
+        one = asking(request, context, sent)
+        options = [found.absent or self._seats.option(found, one) for found in lineup]
         given = Given(
             request_id=context.request_id,
             session_id=context.session_id,
@@ -124,14 +122,12 @@ class Decider:
         """The offset to go by: a certificate is of what the bundle says, so there it may only take away."""
         return said if said is None or self.held.certificate is None or said.log_odds < 0 else None
 
-    def _alias(self, request: WireRequest) -> tuple[list[str], str]:
-        """Candidates of the alias asked for and of the policy, and the reference of the dialect."""
-        alias = self.catalog.aliases[request.model]
-        reference = alias.reference.get(request.dialect)
+    def _reference(self, request: WireRequest) -> str:
+        """The reference of the alias asked for in the dialect."""
+        reference = self.catalog.aliases[request.model].reference.get(request.dialect)
         if reference is None:
             raise Unavailable(f"alias {request.model!r} has no reference for the dialect {request.dialect}")
-        own = [self.policy.candidate] if self.policy.candidate else list(self.policy.weights)
-        return list(dict.fromkeys((*alias.candidates, *own))), reference
+        return reference
 
     def _read(
         self, request: WireRequest, context: CallContext, reference: str

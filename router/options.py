@@ -27,7 +27,7 @@ class Seat(NamedTuple):
     free: bool  # neither its tenants, nor its dates, nor a key that is missing keep anybody from it
 
 
-class Call(NamedTuple):
+class Asking(NamedTuple):
     """A request as every candidate sees it."""
 
     request: WireRequest
@@ -42,46 +42,66 @@ class Call(NamedTuple):
         return last_used(self.context.session.cache, cache)
 
 
-def call(request: WireRequest, context: CallContext, sent: Sending | None) -> Call:
+def asking(request: WireRequest, context: CallContext, sent: Sending | None) -> Asking:
     """A request with what all its candidates have in common."""
     session = context.session
     common = None if session.chain is None else in_common(session.cache, session.chain)
-    return Call(request, context, sent, common)
+    return Asking(request, context, sent, common)
 
 
 class Found(NamedTuple):
-    """Where a candidate can be called from one dialect; `absent` where nowhere, whatever the request says."""
+    """A candidate and where it can be called from one dialect."""
 
+    candidate: str
     seats: Sequence[Seat]
-    absent: Option | None = None
+    anyway: bool  # described even where the request keeps it from being called
+    absent: Option | None = None  # all that is said of it, where nobody can call it whatever the request says
 
 
 class Seats:
-    """Where a catalogue's candidates can be called; `environ` says which keys there are (None: all)."""
+    """Where a catalogue's candidates can be called; `environ` says which keys there are (None: all).
 
-    def __init__(self, catalog: Catalog, environ: Mapping[str, str] | None, ratios: TokenRatios) -> None:
+    To the candidates of every alias come a policy's `own`.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        environ: Mapping[str, str] | None,
+        ratios: TokenRatios,
+        own: Sequence[str] = (),
+    ) -> None:
         self._catalog = catalog
         self._environ = None if environ is None else dict(environ)  # os.environ decodes at every look
         self._ratios = ratios
-        self._found: dict[tuple[str, Dialect, bool], Found] = {}  # as many as candidates × dialects × 2
+        self._own = own
+        # As many as aliases × dialects × 4.
+        self._found: dict[tuple[str, Dialect, bool, bool], tuple[Found, ...]] = {}
 
-    def of(self, candidate: str, dialect: Dialect, *, same: bool) -> Found:
-        """Where a candidate of the catalogue can be called from a dialect, or in the `same` alone."""
-        key = (candidate, dialect, same)
+    def of(self, alias: str, dialect: Dialect, *, same: bool, all_arms: bool) -> tuple[Found, ...]:
+        """An alias's candidates in their order, reached from a dialect, or in the `same` alone.
+
+        Of those that can't be called the reference is described anyway, or all arms.
+        """
+        key = (alias, dialect, same, all_arms)
         found = self._found.get(key)
         if found is None:
-            reached = self._catalog.deployments_of(candidate, dialect)
-            found = self.at(candidate, [d for d in reached if not same or d.dialect == dialect])
+            row, found = self._catalog.aliases[alias], ()
+            for name in dict.fromkeys((*row.candidates, *self._own)):
+                reached = self._catalog.deployments_of(name, dialect)
+                at = [d for d in reached if not same or d.dialect == dialect]
+                found += (self.at(name, at, anyway=all_arms or name == row.reference.get(dialect)),)
             self._found[key] = found
         return found
 
-    def at(self, candidate: str, deployments: Sequence[Deployment]) -> Found:
+    def at(self, candidate: str, deployments: Sequence[Deployment], *, anyway: bool) -> Found:
         """A candidate at given deployments."""
         seats = [Seat(d, cache_key(d), self._free(d)) for d in deployments]
-        if not seats:
-            return Found((), Option(candidate, None, NO_SPLIT, "dialect"))
-        keyless = all(_unbounded(d) and not self._reachable(d) for d in deployments)
-        return Found(seats, Option(candidate, None, NO_SPLIT, "no_key") if keyless else None)
+        why = None if seats else "dialect"
+        if seats and not anyway and all(_unbounded(d) and not self._reachable(d) for d in deployments):
+            why = "no_key"
+        absent = None if why is None else Option(candidate, None, NO_SPLIT, why)
+        return Found(candidate, seats, anyway, absent)
 
     def _free(self, deployment: Deployment) -> bool:
         return _unbounded(deployment) and self._reachable(deployment)
@@ -89,11 +109,9 @@ class Seats:
     def _reachable(self, deployment: Deployment) -> bool:
         return self._environ is None or deployment.reachable(self._environ)
 
-    def option(self, candidate: str, found: Found, asked: Call, *, anyway: bool) -> Option:
-        """A candidate where it would be called now; one that can't be is described only if it is `anyway`."""
-        seats, absent = found
-        if absent is not None and not (anyway and seats):
-            return absent
+    def option(self, found: Found, asked: Asking) -> Option:
+        """A candidate that isn't absent, where it would be called now; if barred, described only `anyway`."""
+        candidate, seats, anyway, _ = found
         context, session = asked.context, asked.context.session
         barred = [self._barred(seat, context) for seat in seats]
         at = barred.index(None) if None in barred else 0
@@ -145,7 +163,7 @@ def _other_tier(deployment: Deployment, request: WireRequest) -> bool:
     return deployment.dialect != request.dialect or (own is not None and own != deployment.tier)
 
 
-def _warmest(seats: Sequence[Seat], barred: Sequence[str | None], asked: Call) -> int:
+def _warmest(seats: Sequence[Seat], barred: Sequence[str | None], asked: Asking) -> int:
     """Which deployment to call: of those that may be, one that isn't down, the one asked last, the first."""
     callable_ = [n for n, reason in enumerate(barred) if reason is None]
 
