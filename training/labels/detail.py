@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Free text, broken JSON and a key that isn't there read as null.
 _WEAK = pl.col("detail").str.json_path_match("$.weak")
 _SIMILARITY = pl.col("detail").str.json_path_match("$.similarity")
+RUN = pl.col("detail").str.json_path_match("$.run")  # of `samediff shadow`; it begins with its seed
 
 
 def written(told: Mapping[str, object]) -> str:

@@ -148,6 +148,12 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
             f"{seen.lost:,} shadow pairs don't say how likely they were drawn, from above 0 to 1, "
             "and can't be used"
         )
+    if seen.astray:
+        yield (
+            f"{seen.astray:,} shadow pairs don't say which run asked them (`run` in their detail, its seed "
+            "first), where another may have asked the same: how likely they were asked isn't known, and they "
+            "can't be used"
+        )
     if seen.held:
         yield (
             f"{seen.held:,} decisions were sure (chance 1: a session keeps what it drew) and are in no "
@@ -165,6 +171,7 @@ class _Seen(NamedTuple):
     told: int  # of these with chances
     held: int
     lost: int  # pairs without a chance
+    astray: int  # pairs with one, but of no known sample
     impossible: int  # receipts whose chances don't sum to 1
     paired: bool
     untold: np.ndarray  # (2,) pairs without a known outcome, those of the same diff
@@ -186,6 +193,7 @@ class _Seen(NamedTuple):
             int(told.sum()),
             0 if part.held is None else int(part.held.sum()),
             part.pairs_without_chance,
+            part.astray,
             part.impossible,
             log.paired is not None,
             np.zeros(2, dtype=int) if part.untold is None else part.untold,

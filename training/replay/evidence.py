@@ -14,6 +14,7 @@ from training.labels.resolve import SHADOW, compares, is_pair, named, shadowed
 from training.log import LogStore
 from training.replay.arms import key_of
 from training.replay.beliefs import types_of
+from training.replay.samples import chances
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,7 @@ class Evidence(NamedTuple):
     held: np.ndarray | None = None
     untold: np.ndarray | None = None  # (2,): pairs without a known outcome, and those of the same diff
     impossible: int = 0  # receipts whose chances don't sum to 1
+    astray: int = 0  # pairs with a chance, though it can't be told of which sample
 
 
 def read_decisions(part: Slice, book: Book) -> Decisions:
@@ -75,10 +77,13 @@ def asked_again(log: Path) -> set[str]:
     return set(found.drop_nulls().to_list())
 
 
-def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types: np.ndarray) -> Evidence:
-    """Put a part's chances, outcomes and shadow pairs into the estimators' columns; `types` are the log's.
+def evidence_of(
+    part: Slice, book: Book, arms: Arms, decisions: Decisions, types: np.ndarray, *, samples: pl.DataFrame
+) -> Evidence:
+    """Put a part's chances, outcomes and shadow pairs into the estimators' columns.
 
-    Nobody is held yet: whether anything was drawn is known of the whole log.
+    `types` and `samples` (of shadow calls) are the log's. Nobody is held yet: whether anything was drawn is
+    known of the whole log.
     """
     k = len(arms.arms)
     propensity = np.full((book.n, k), np.nan)
@@ -90,7 +95,7 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
         action, reward = _drawn(book, arms, decisions.frame)
     taken = propensity[np.arange(book.n), action]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
-    pairs = _pairs(part, book, arms)
+    pairs = _pairs(part, book, arms, samples)
     session = book.before + book.session
     bandit = Bandit(arms.names, action, reward, propensity, session, locked, pairs.reward, pairs.chance)
     bandit = bandit._replace(silent=pairs.silent)
@@ -102,9 +107,8 @@ def evidence_of(part: Slice, book: Book, arms: Arms, decisions: Decisions, types
         ]
     )
     kind = np.searchsorted(types, types_of(book))
-    return Evidence(
-        bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold, impossible=impossible
-    )
+    told = Evidence(bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold)
+    return told._replace(impossible=impossible, astray=pairs.astray)
 
 
 def was_drawn(evidence: Evidence) -> bool:
@@ -181,13 +185,14 @@ class _Pairs(NamedTuple):
     """Shadow calls in the estimators' columns; None where there are none."""
 
     reward: np.ndarray | None  # (n, k)
-    chance: np.ndarray | None  # (n, k) of having been asked
+    chance: np.ndarray | None  # (n, k) one over the calls each speaks for
     silent: np.ndarray | None  # (n, k) bool: asked, and nothing is known of how good it was
     lost: int  # pairs that don't tell a chance in (0, 1]
+    astray: int  # those that do, but not of which sample
     untold: np.ndarray  # (2,) silent ones, and those of them whose diff was the same
 
 
-def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
+def _pairs(part: Slice, book: Book, arms: Arms, samples: pl.DataFrame) -> _Pairs:
     """Shadow calls by what is known of their answers.
 
     Only a verdict counts (tests, a score, a person's word): a diff that is the same is heard of only where it
@@ -196,7 +201,7 @@ def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
     """
     outcomes = part.outcomes(book.frame).filter(is_pair())
     if outcomes.is_empty():
-        return _Pairs(None, None, None, 0, np.zeros(2, dtype=int))
+        return _Pairs(None, None, None, 0, 0, np.zeros(2, dtype=int))
     requests = book.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
     told = shadowed(requests.drop("place_"), outcomes.filter(~compares()))
     told = told.filter(pl.col("target").is_not_null())
@@ -215,21 +220,24 @@ def _pairs(part: Slice, book: Book, arms: Arms) -> _Pairs:
         .filter(pl.col("candidate").ne_missing(pl.col("own")))
         .sort("place_", "candidate")
     )
-    drawn = found.filter((pl.col("sampling_probability") > 0) & (pl.col("sampling_probability") <= 1))
+    at_all = found.filter((pl.col("sampling_probability") > 0) & (pl.col("sampling_probability") <= 1))
+    counted = chances(outcomes, book.frame.select("request_id", ts_ms=pl.lit(pl.Series(book.ts_ms))), samples)
+    drawn = at_all.join(counted, on=["request_id", "candidate"], how="left", maintain_order="left")
+    drawn = drawn.filter(pl.col("chance").is_not_null())
     names = {name: arms.find(candidate_name(name)) for name in drawn["candidate"].unique()}
     at = np.array([-1 if (i := names[name]) is None else i for name in drawn["candidate"]], dtype=int)
     mine = at >= 0
     cell = drawn["place_"].to_numpy()[mine], at[mine]
     reward, chance = np.full((2, book.n, len(arms.arms)), np.nan)
     reward[cell] = drawn["target"].to_numpy()[mine]
-    chance[cell] = drawn["sampling_probability"].to_numpy()[mine]
+    chance[cell] = drawn["chance"].to_numpy()[mine]
     silent = np.isfinite(chance) & np.isnan(reward)
     quiet = found.filter(pl.col("target").is_null())
     untold = np.array([len(quiet), int(quiet["same"].sum())])
-    lost = len(found) - len(drawn)
+    rest = len(found) - len(at_all), len(at_all) - len(drawn), untold
     if np.isnan(reward).all():
-        return _Pairs(None, None, silent if silent.any() else None, lost, untold)
-    return _Pairs(reward, chance, silent, lost, untold)
+        return _Pairs(None, None, silent if silent.any() else None, *rest)
+    return _Pairs(reward, chance, silent, *rest)
 
 
 def reference_of(book: Book, arms: Arms, decisions: Decisions, wanted: str | None, most: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from training.replay.money import listed, own_rates, rates_of
 from training.replay.parts import Parts
 from training.replay.plan import plan
 from training.replay.pricing import clock_of, priced_at
+from training.replay.samples import samples_of
 from training.replay.served import moved, read_served
 from training.replay.world import World
 from training.replay.worlds import Worlds, of_parts
@@ -97,10 +98,11 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
 def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
     """The evidence of each part, and the sums over all of them."""
     evidence: Parts[Evidence] = Parts(many=shelf.books.many)
+    samples = samples_of(shelf.slices[0].log)
     found: _Sums | None = None
     for at, book in enumerate(shelf.books):
         mine = arms.of(book)
-        told = evidence_of(shelf.slices[at], book, mine, shelf.receipts[at], shelf.types)
+        told = evidence_of(shelf.slices[at], book, mine, shelf.receipts[at], shelf.types, samples=samples)
         evidence.add(told)
         usd = np.nan_to_num(listed(book, own_rates(book)))
         own = _Sums(
