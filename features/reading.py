@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from features.cache import Chain
     from features.wire.types import Dialect, Envelope, Item, Message, Said, Tools, WireRequest
 
-KEPT_BYTES = 32 * 2**20  # of known pieces as they are held, as much again of older ones, and of tools
+KEPT_BYTES = 32 * 2**20  # of each: known pieces as they are held, older ones, tools, bodies; 128 MiB at most
 PIECE_BYTES = 700  # that a piece takes beside its text, however short that is
 PART_BYTES = 130  # of a part beside its texts
 KEPT_TOOLS = 256  # sets of tool definitions
