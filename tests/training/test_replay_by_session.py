@@ -8,7 +8,7 @@ from replay_logs import CHEAP, STRONG, write_log
 from test_what_if import row, what_if
 
 from training.estimators.bandit import Bandit
-from training.replay.by_session import led_by, of_sessions, outcomes_of
+from training.replay.by_session import BySession, Led, led_by, of_sessions, outcomes_of
 
 
 def drawn(sessions: int, seed: int) -> tuple[Bandit, np.ndarray]:
@@ -44,6 +44,40 @@ def test_its_interval_covers() -> None:
         assert ends is not None
         missed += not ends[0] <= 0.5 <= ends[1]
     assert missed <= 20  # of 200 at 95 %
+
+
+def rare(seed: int, share: float, epsilon: float, sessions: int = 1_000) -> BySession:
+    """Sessions of three decisions, in a rare kind of which the policy takes the other arm, which is worse."""
+    rng = np.random.default_rng(seed)
+    odd = np.repeat(rng.random(sessions) < share, 3)
+    action = (rng.random(odd.size) < epsilon / 2).astype(int)
+    reward = (rng.random(odd.size) < np.where(odd & (action == 1), 0.2, 0.9)).astype(float)
+    chances = np.tile([1 - epsilon / 2, epsilon / 2], (odd.size, 1))
+    cluster = np.repeat(np.arange(sessions), 3)
+    log = Bandit(("a", "b"), action, reward, chances, cluster, np.zeros(odd.size, dtype=bool))
+    outcome = reward.reshape(-1, 3).mean(axis=1)
+    return of_sessions(led_by(log, np.eye(2)[odd.astype(int)], outcome), same=False)
+
+
+def test_what_never_happened_in_rare_sessions_is_no_support() -> None:
+    found = [rare(seed, 0.1, 0.02) for seed in range(50)]
+    assert not any(one.supported for one in found)  # all were, at 882 effective sessions, and none held
+    assert max(one.ess for one in found) < 1
+
+
+def test_where_rare_sessions_are_explored_its_interval_covers() -> None:
+    found = [rare(seed, 0.1, 1.0, 12_000).quality_ci for seed in range(100)]
+    ends = [one for one in found if one is not None]
+    assert len(ends) == 100
+    assert sum(low <= 0.83 <= high for low, high in ends) >= 90
+
+
+def test_one_session_that_carries_a_twentieth_of_the_weight_is_refused() -> None:
+    whole = Led(1_000, 0, 1_000.0, 49.0, 800.0, 2_000.0, 1_600.0, 1_600.0, 800.0, 800.0, 2_000.0)
+    assert of_sessions(whole, same=False).supported
+    found = of_sessions(whole._replace(largest=51.0), same=False)
+    assert (found.quality, found.supported) == (None, False)
+    assert (found.why or "").startswith("one session carries 5")
 
 
 def test_the_logged_sessions_stand_for_themselves() -> None:

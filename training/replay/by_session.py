@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MIN_SESSIONS = 10  # with an outcome, before anything is said of them
 POINTS = 80  # of the picture of what is watched
 _Z = 1.959964
+_LEAST, _LARGEST = 1e-300, 300.0  # of a factor, and of the log of a product, so that all stays finite
 
 
 class Led(NamedTuple):
@@ -40,12 +41,13 @@ class Led(NamedTuple):
     square_square: float  # Σ w² r²
     plain: float  # Σ r
     plain_square: float  # Σ r²
+    expected: float  # Σ E[w²] by the chances of every decision
 
     @property
     def as_logged(self) -> Led:
         """The same of the policy that was logged: every session stands for itself."""
         n = float(self.sessions)
-        of_outcomes = (self.plain, n, self.plain, self.plain_square, self.plain, self.plain_square)
+        of_outcomes = (self.plain, n, self.plain, self.plain_square, self.plain, self.plain_square, n)
         return Led(self.sessions, 0, n, 1.0, *of_outcomes)
 
     def plus(self, other: Led) -> Led:
@@ -85,7 +87,20 @@ def led_by(log: Bandit, target: np.ndarray, outcome: np.ndarray) -> Led:
         float(square @ (r * r)),
         float(outcome[known].sum()),
         float(outcome[known] @ outcome[known]),
+        float(_to_be_expected(log, target, len(outcome))[told].sum()),
     )
+
+
+def _to_be_expected(log: Bandit, target: np.ndarray, sessions: int) -> np.ndarray:
+    """E[w²] (S,) of each session: Π over its free decisions of Σ_a π(a)² / μ(a), μ the log's chances.
+
+    What happened may look better than it is: where nothing improbable did, no weight is large.
+    """
+    seen = log.propensity > 0
+    each = np.where(seen, target**2 / np.where(seen, log.propensity, 1.0), 0.0).sum(axis=1)
+    logs = np.log(np.maximum(np.where(log.locked, 1.0, each), _LEAST))
+    found: np.ndarray = np.exp(np.minimum(np.bincount(log.cluster, logs, sessions), _LARGEST))
+    return found
 
 
 def of_sessions(led: Led, clusters: np.ndarray | None = None, *, same: bool) -> BySession:
@@ -95,7 +110,8 @@ def of_sessions(led: Led, clusters: np.ndarray | None = None, *, same: bool) -> 
     together; with fewer than FEWEST of these there is no interval.
     """
     led = led.as_logged if same else led
-    ess = led.weight**2 / led.square if led.square > 0 else 0.0
+    went = led.weight**2 / led.square if led.square > 0 else 0.0
+    ess = min(went, led.sessions**2 / led.expected if led.expected > 0 else 0.0)
     why = _why_not(led, ess, same=same)
     if why is not None:
         return BySession(None, None, ess, supported=False, why=why)
