@@ -11,6 +11,7 @@ import numpy as np
 
 from training.estimators import scores as of
 from training.estimators.bandit import Whole
+from training.estimators.intervals import effective_size
 from training.estimators.model import Cells, guessed
 from training.estimators.paired import Surprises, paired, surprise
 from training.estimators.support import Seen, seen_of
@@ -185,7 +186,7 @@ class Judge:
             sessions += len(np.unique(log.cluster[known]))
             weight, square = weight + float(heard.sum()), square + float((heard * heard).sum())
         assert self.whole is not None
-        ess = weight**2 / square if square > 0 else 0.0
+        ess = effective_size(weight, square)
         untold = sum(0 if one.untold is None else int(one.untold[0]) for one in self.evidence)
         return Told(self.arms, self.whole, squares, sessions, ess, untold)
 

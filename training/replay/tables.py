@@ -47,7 +47,9 @@ def estimates_of(result: Result) -> Iterator[str]:
     yield text(
         f"Success of single decisions, intervals over {over_says(result)}. dm is what the model of outcomes "
         "believes: its bias is in no interval, and nothing is advised by it. Where the ESS is small, no "
-        "other is to be believed either; what is quoted above is marked.",
+        "other is to be believed either; what is quoted above is marked, and its _bootstrap draws the "
+        "interval anew. ips_bernstein holds at any size, whatever was not seen (empirical Bernstein); "
+        "replay's is exact where it kept no two decisions that belong together (Clopper-Pearson).",
         kind="soft",
     )
     yield table(("policy", "estimator", "success", "95 %", "ESS"), rows)
