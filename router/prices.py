@@ -205,9 +205,26 @@ def is_known(model: str, provider: str | None = None) -> bool:
     return found.info is not None or bool(_about(found))
 
 
+def known_since() -> datetime:
+    """The first moment that any price is known to have changed at: before it, prices are only guessed."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    found = [row.since for row in _file().overrides if row.since is not None]
+    for model in (model for seller in get_snapshot().providers for model in seller.models):
+        dated = model.prices if isinstance(model.prices, list) else []
+        days = (getattr(price.constraint, "start_date", None) for price in dated)
+        found += [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days if day is not None]
+    return min(found)
+
+
 def sold_as(model: str, provider: str | None = None) -> tuple[str | None, str]:
     """The seller whose price it is and the seller's name for the model; None where no seller is known."""
     return _find(model, provider).sold_as[0]
+
+
+def has_row(model: str, provider: str | None, row: Override) -> bool:
+    """Whether a row is about a model as its seller names it, however it was logged."""
+    return any(row.about(*pair) for pair in _find(model, provider).sold_as)
 
 
 def strangers(known: Iterable[str]) -> list[str]:

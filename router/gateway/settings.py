@@ -76,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     follow_s: float = 5.0  # between two looks at the store's pointer
     mlflow: str | None = None  # where training is recorded; None: MLFLOW_TRACKING_URI, else ./mlflow.db
     catalog: str | None = None  # None: the catalogue that ships
-    prices: str | None = None  # a file of your own over the published prices
+    prices: str | None = None  # a file of your own over the published prices; what a row leaves out stays
     policy: str = "learned:max_loss=0.02"
     dialects: Dialects = "prefer_same"  # whether deployments of other dialects are reached
     cache_control: bool = True  # ask for caching where a client doesn't; false: bodies go out as they came

@@ -205,3 +205,11 @@ def test_a_router_cheaper_than_anything_that_could_be_mixed_need_only_be_as_good
     ends = [row("cheapest", 40.0, role="control"), row("best_single", 90.0, role="control")]
     assert advise([logged(), pin, *ends, row("learned", 20.0, reach=0.005)]).policy == "learned"
     assert advise([logged(), pin, *ends, row("learned", 39.0, reach=0.005)]).policy == "pin:small"
+
+
+def test_a_saving_that_may_be_anything_is_no_evidence():
+    wide = row("pin:small", 45.0, role="pin", supported=False)
+    wide.saving_ci = (-9.62, 1.0)
+    found = advise([logged(), wide])
+    assert "Not enough evidence of costs either: pin:small" in found.sentence
+    assert "%" not in found.sentence.split("either:")[1]

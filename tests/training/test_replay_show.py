@@ -23,8 +23,8 @@ def shown(log, *more):
 
 def test_refused_calls_have_a_column_where_there_are_any(log):
     assert "refused" not in shown(log).split("cost is simulated")[0].split("what it would")[1]
-    table = shown(log, "--budget", "0.1/session").split("what it would")[1]
-    assert "refused" in table.split("logged")[0]
+    tables = shown(log, "--budget", "0.1/session").split("cost is simulated")[0].split("what it would")[1]
+    assert "refused" in tables
 
 
 def test_refused_calls_stand_on_the_page(log, tmp_path):
@@ -57,3 +57,14 @@ def test_who_refuses_everything_saves_nothing(log):
 def test_what_is_watched_is_said(log):
     printed = " ".join(shown(log).split())
     assert "however often one looks (40 sessions, betting)" in printed
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "100", "200"])
+def test_no_column_is_lost_however_narrow_the_screen(log, columns):
+    done = CliRunner().invoke(
+        samediff.app,
+        ["what-if", str(log), "--no-frontier", "--budget", "0.1/session"],
+        env={"COLUMNS": columns},
+    )
+    heads = done.stdout.split("cost is simulated")[0]
+    assert all(name in heads for name in ("saves", "quality", "ESS", "switches", "refused"))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from training.replay.result import Ends, Row
 
 MARGIN = 0.02  # success that a saving may put at risk, at the lower end of the interval
+TOO_WIDE = 1.0  # of what is paid today; a saving known to no less isn't known
 
 
 class Advice(NamedTuple):
@@ -141,7 +142,9 @@ def _cheapest(rows: Sequence[Row], field: Field) -> str:
     if not answering:
         return "Nothing that was played would cost less."
     most = max(answering, key=lambda row: (row.saving or 0.0, row.name))
-    name = most.name
+    name, saved = most.name, field.saved(most)
+    if saved is not None and saved[1] - saved[0] > TOO_WIDE:
+        return f"Not enough evidence of costs either: {name} may cost far less than today, or far more."
     if most.supported:
         apart = field.apart(most, today)
         shown = "" if apart is None else f" (success {_points(apart)})"

@@ -27,7 +27,7 @@ BATCH = 20_000  # calls whose features are in memory
 MIN_CALLS = 30  # of a candidate in the log, before the lengths of its answers speak for it
 EARLY, ROUNDS = 6, 20  # turns told apart at the beginning of a session; rounds of fitting
 HALF_A_MONTH_MS = 15 * 86_400_000
-HOW = ("the bundle", "their answers in the log", "as long as logged")
+HOW = ("the bundle", "their answers in the log", "their shadow answers", "as long as logged")
 RATIOS = (0.1, 10.0)  # of two candidates' answers; what lies beyond is no belief
 
 
@@ -128,6 +128,8 @@ class Sizes(NamedTuple):
     families: np.ndarray  # (3, f): calls whose bytes are known, those bytes, and their tokens
     calls: np.ndarray  # (k, m)
     output: np.ndarray  # (k, m) tokens
+    square: np.ndarray  # (k, m) tokens²
+    asked: np.ndarray  # (k,) how many of the calls were shadow calls
     types: np.ndarray  # names of the task types, sorted
 
     def plus(self, other: Sizes) -> Sizes:
@@ -136,6 +138,8 @@ class Sizes(NamedTuple):
             families=self.families + other.families,
             calls=self.calls + other.calls,
             output=self.output + other.output,
+            square=self.square + other.square,
+            asked=self.asked + other.asked,
         )
 
 
@@ -148,24 +152,31 @@ def types_of(book: Book) -> np.ndarray:
 def sizes_of(book: Book, arms: Arms, types: np.ndarray) -> Sizes:
     """The sums of a part of a log of these task types."""
     known = np.isfinite(book.fact("body_bytes")) & (book.prompt > 0) & ~book.run
-    family, count = _families(arms)
+    family, count = families_of(arms)
     mine = family[arms.logged[known]]
     weights = np.ones(int(known.sum())), book.fact("body_bytes")[known], book.prompt[known]
-    turn = np.arange(book.n) - book.starts[book.session]
-    loop = np.nan_to_num(book.fact("in_tool_loop")).astype(np.int64)
-    of_type = np.searchsorted(types, types_of(book))
-    kind = (of_type * 2 + loop) * EARLY + np.minimum(turn, EARLY - 1)
     k, kinds = len(arms.arms), len(types) * 2 * EARLY
-    cell = arms.logged * kinds + kind
+    cell = arms.logged * kinds + kinds_of_task(book, types)
     return Sizes(
         np.stack([np.bincount(mine, weight, count) for weight in weights]),
         np.bincount(cell, minlength=k * kinds).reshape(k, kinds).astype(float),
         np.bincount(cell, book.output, k * kinds).reshape(k, kinds),
+        np.bincount(cell, book.output**2, k * kinds).reshape(k, kinds),
+        np.zeros(k),
         types,
     )
 
 
-def _families(arms: Arms) -> tuple[np.ndarray, int]:
+def kinds_of_task(book: Book, types: np.ndarray) -> np.ndarray:
+    """Kind (n,) of every call, as `Sizes` tells them apart."""
+    turn = np.arange(book.n) - book.starts[book.session]
+    loop = np.nan_to_num(book.fact("in_tool_loop")).astype(np.int64)
+    of_type = np.searchsorted(types, types_of(book))
+    found: np.ndarray = (of_type * 2 + loop) * EARLY + np.minimum(turn, EARLY - 1)
+    return found
+
+
+def families_of(arms: Arms) -> tuple[np.ndarray, int]:
     """Which family of models each arm (k,) is of, and how many there are."""
     names, of_arm = np.unique([model_family(arm.model) for arm in arms.arms], return_inverse=True)
     return of_arm, len(names)
@@ -188,16 +199,18 @@ def usual_lengths(sizes: Sizes) -> np.ndarray:
 def lengths(
     book: Book, arms: Arms, beliefs: Beliefs, sizes: Sizes, *, own_bundle: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Output tokens of every call on every arm (n, k), and by which of HOW each arm's were told (k, 3).
+    """Output tokens of every call on every arm (n, k), and by which of HOW each arm's were told (k, 4).
 
     What was logged stays. Another arm's answer is the logged one times what a bundle of one's own says of the
-    two; else times the ratio of their answers in the log, to calls alike; else by the prior; else as long.
+    two; else times the ratio of their answers to calls alike in the log, shadow answers among them; else by
+    the prior; else as long.
     """
     rows, k = np.arange(book.n), len(arms.arms)
     mean = usual_lengths(sizes)
     own = beliefs.output[rows, arms.logged]
     out = np.repeat(book.output[:, None], k, axis=1)
     enough = (sizes.calls.sum(axis=1) >= MIN_CALLS) & (mean > 0)
+    own_few = sizes.calls.sum(axis=1) - sizes.asked < MIN_CALLS
     how = np.zeros((k, len(HOW)), dtype=np.int64)
     for i in range(k):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -209,7 +222,8 @@ def lengths(
         others = arms.logged != i
         ratio = np.where(by_bundle, np.clip(np.nan_to_num(said), *RATIOS), np.where(by_log, of_log, 1.0))
         out[:, i] *= np.where(others, ratio, 1.0)
-        ways = by_bundle, ~by_bundle & by_log, ~by_bundle & ~by_log
+        told = ~by_bundle & by_log
+        ways = by_bundle, told & ~own_few[i], told & own_few[i], ~by_bundle & ~by_log
         how[i] = [int((others & way).sum()) for way in ways]
     return out, how
 
@@ -225,7 +239,7 @@ def prompts(book: Book, arms: Arms, sizes: Sizes) -> np.ndarray:
 
     Bytes per token are those that the log itself shows of a family's calls, else the usual ones.
     """
-    of_arm, _ = _families(arms)
+    of_arm, _ = families_of(arms)
     calls, size, tokens = sizes.families
     usual = np.array([arm.bytes_per_token for arm in arms.arms])
     enough = calls >= MIN_CALLS

@@ -139,7 +139,7 @@ def _why_not(led: Led, ess: float, *, same: bool) -> str | None:
             f"{ess:,.0f} effective sessions went as this policy would have led them, {MIN_ESS:.0f} are needed"
         )
     if not same and led.largest > MAX_SHARE * led.weight:
-        return f"one session carries {led.largest / led.weight:.0%} of the weight, at most {MAX_SHARE:.0%}"
+        return f"one session carries {led.largest / led.weight:.2%} of the weight, more than {MAX_SHARE:.0%}"
     return None
 
 

@@ -42,6 +42,12 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     yield "conversations are held as logged: another candidate may have taken more turns, or other ones"
     if matrix is None:
         yield from _of_calls(stage)
+    believed = [name for name, how in stage.lengths.items() if how == "the bundle"]
+    if believed and matrix is None:
+        yield (
+            f"how long answers of {_some(believed)} are is believed by the bundle: too few of them are in "
+            "the log, shadow answers included, to tell; how far beliefs miss is in their intervals of cost"
+        )
     guessed = [name for name, how in stage.lengths.items() if how == "as long as logged"]
     if guessed:
         yield f"answers of {_some(guessed)} are taken as long as the logged ones: nothing says otherwise"

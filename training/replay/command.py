@@ -62,7 +62,7 @@ def what_if(
         ),
     ] = None,
     prices: Annotated[
-        str | None, typer.Option(help="Prices of a date, or a TOML file of [[price]] rows.")
+        str | None, typer.Option(help="Prices of a date, or a TOML file of price rows (README.md).")
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Take a candidate away; * and ? allowed.")

@@ -33,6 +33,7 @@ class Take(NamedTuple):
     unsafe: float = 0.0
     refused: int = 0
     lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
+    wrote: np.ndarray | None = None  # (k,) of them that of answers
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -55,6 +56,7 @@ class Entry(msgspec.Struct, kw_only=True):
     router_usd: float = 0.0
     refused: int = 0
     lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
+    wrote: np.ndarray | None = None  # (k,) of them that of answers
 
     @property
     def total(self) -> float:
@@ -102,6 +104,7 @@ class Sums:
             said=said,
             refused=took.refused,
             lent=took.lent,
+            wrote=took.wrote,
         )
 
 
@@ -114,6 +117,7 @@ def _together(one: Take, other: Take) -> Take:
         unsafe=one.unsafe + other.unsafe,
         refused=one.refused + other.refused,
         lent=_summed(one.lent, other.lent),
+        wrote=_summed(one.wrote, other.wrote),
     )
 
 
@@ -131,6 +135,7 @@ def take_of(played: Played, k: int) -> Take:
         unsafe=played.unsafe,
         refused=played.refused,
         lent=played.lent,
+        wrote=played.wrote,
     )
 
 
@@ -167,6 +172,7 @@ def mixed(name: str, ends: tuple[Entry, Entry], weight: float, arms: Arms, said:
         target=blended,
         refused=round((1 - weight) * first.refused + weight * second.refused),
         lent=_summed(first.lent, second.lent, weight),
+        wrote=_summed(first.wrote, second.wrote, weight),
         role="control",
         said=said,
     )

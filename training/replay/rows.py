@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from msgspec import to_builtins
 
+from training.replay import lengths
 from training.replay.apart import Pairs
 from training.replay.bootstrap import spread
 from training.replay.result import Row
@@ -26,15 +27,17 @@ class Over(NamedTuple):
     clusters: Clusters
     factors: Factors | None
     options: Options
+    lengths: np.ndarray | None = None  # (k,) relative errors of those of answers
 
     def paid(self, entry: Entry) -> np.ndarray:
         """USD (C,) of each cluster, with its share of the router's own."""
         return self.clusters.sums(entry.usd + entry.router_usd / len(entry.usd))
 
     def felt(self, entry: Entry) -> np.ndarray:
-        """What the factors of its bill add to each cluster's USD (C,), as clusters are drawn again."""
+        """What factors and lengths of answers add to each cluster's USD (C,) as these are drawn again."""
         felt = 0.0 if self.factors is None else self.factors.felt(entry.lent)
-        return self.clusters.sums(np.broadcast_to(felt, len(entry.usd)))
+        billed = self.clusters.sums(np.broadcast_to(felt, len(entry.usd)))
+        return billed + lengths.felt(entry.wrote, self.lengths, self.clusters)
 
 
 def rows_of(entries: list[Entry], base: str, over: Over, calls: int) -> list[Row]:

@@ -21,6 +21,7 @@ from training.replay.judge import Judge
 from training.replay.lineup import Asked, entries_of
 from training.replay.opinions import opinions
 from training.replay.options import check
+from training.replay.pricing import check_prices, left_alone, version_at
 from training.replay.reproduce import reproduce
 from training.replay.result import Result
 from training.replay.rows import Over, pairs_of, rows_of
@@ -46,6 +47,7 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     check(options)
     check_cluster(options.cluster_by)
     prices.use(settings.prices)
+    check_prices(options.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
     with naming_damage(log):
         result = _answered(log, asked)
@@ -71,7 +73,7 @@ def _answered(log: Path, asked: Asked) -> Result:
 def _told(result: Result, stage: Stage, asked: Asked) -> None:
     """Play everything, and write down what came of it."""
     options = asked.options
-    over = Over(clusters_of(stage.worlds, options.cluster_by), stage.worlds.factors, options)
+    over = Over(clusters_of(stage.worlds, options.cluster_by), stage.worlds.factors, options, stage.doubts)
     stage = stage._replace(clusters=over.clusters)
     result.clustered_by, result.clusters = over.clusters.by, over.clusters.many
     entries = entries_of(stage, asked)
@@ -92,7 +94,9 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.recommendation, result.advised = advice.sentence, advice.policy
     if advice.policy is not None and _learned(advice.policy, stage):
         result.recommendation += " If its bundle was trained on these rows, that flatters it."
+    result.price_version = version_at(options.prices)
     result.caveats = [doubt for spec in asked.specs if (doubt := spec.doubt)]
+    result.caveats += left_alone(options.prices, stage.worlds.arms)
     if stage.worlds.factors is not None:
         result.caveats += doubts(stage.worlds.factors, stage.worlds)
     result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]

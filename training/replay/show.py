@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.replay.bootstrap import FEWEST
 from training.replay.clusters import NOUNS
@@ -11,7 +11,7 @@ from training.spend.agree import REASONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from training.replay.result import Ends, Result, Row
 
@@ -23,6 +23,8 @@ MARKS = {
     "priced": ("○", "no bill is recorded: prices unchecked"),
     "failed": ("✗", "not met"),
 }
+WHAT = "what it would have cost, and how good it would have been"
+FIRST = 3  # columns of the first table, where one is too wide
 VERSUS = "each policy less the best control that costs no more, on the same sessions"
 LEGEND = " · ".join(f"{mark} {means}" for mark, means in MARKS.values())
 
@@ -46,7 +48,7 @@ def render(result: Result) -> Iterator[RenderableType]:
         yield Text(f"! {count:,} rows are left out: {why}")
     if not result.ok:
         return
-    yield _table(result)
+    yield _Fitting(result)
     if any(row.versus for row in result.policies):
         yield _versus(result)
     for row in result.policies:
@@ -93,22 +95,44 @@ def watch_says(watch: dict[str, Any], by: str = "session") -> str:
     return f"{head}, {low:.1%} – {high:.1%} however often one looks ({watch['sessions']:,} {nouns}, betting)"
 
 
-def _table(result: Result) -> RenderableType:
+class _Fitting(NamedTuple):
+    """The table of all policies; where it is too wide, money and quality first, and the rest in a second."""
+
+    result: Result
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield one table or two."""
+        from rich.measure import Measurement
+
+        heads = _heads(self.result)
+        whole = _table(self.result, WHAT, heads)
+        if Measurement.get(console, options.update(max_width=1_000), whole).maximum <= options.max_width:
+            yield whole
+        else:
+            yield _table(self.result, WHAT, heads[:FIRST])
+            yield _table(self.result, "what that is told from", heads[FIRST:])
+
+
+def _heads(result: Result) -> list[str]:
+    """Columns of the table beside the policy's name."""
+    refused = ["refused"] if any(row.refused for row in result.policies) else []
+    sessions = ["by session"] if led_by_sessions(result) else []
+    return ["cost", "saves", "quality", *sessions, "ESS", "switches", *refused]
+
+
+def _table(result: Result, title: str, heads: Sequence[str]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="what it would have cost, and how good it would have been")
+    table = Table(title=title)
     table.add_column("policy", overflow="fold", min_width=18)
-    refuses = any(row.refused for row in result.policies)
-    sessions = led_by_sessions(result)
-    heads = "cost", "saves", "quality", *(["by session"] if sessions else []), "ESS", "switches"
-    for name in (*heads, *(["refused"] if refuses else [])):
+    for name in heads:
         table.add_column(name, justify="right")
     for role in ROLES:
         rows = [row for row in result.policies if row.role == role]
         for row in rows:
-            cells = _cells(row, result.calls, sessions=sessions)
-            table.add_row(Text(row.name), *cells, *([f"{row.refused:,}"] if refuses else []))
+            cells = _cells(row, result.calls)
+            table.add_row(Text(row.name), *(cells[name] for name in heads))
         if rows:
             table.add_section()
     return table
@@ -191,17 +215,19 @@ def saves(row: Row, calls: int) -> str:
     return "" if not row.saving else f"{row.saving:+.1%}"
 
 
-def _cells(row: Row, calls: int, *, sessions: bool) -> tuple[str, ...]:
+def _cells(row: Row, calls: int) -> dict[str, str]:
     unsafe = f"\n({row.unsafe_switches:,.0f} unsafe)" if row.unsafe_switches else ""
-    return (
-        "unknown" if row.cost_usd is None else usd(row.cost_usd) + _ends(row.cost_usd_ci, usd),
-        saves(row, calls)
-        + ("" if not row.saving or row.refused >= calls else _ends(row.saving_ci, _percent)),
-        "unknown" if row.quality is None else f"{row.quality:.1%}" + _ends(row.quality_ci, _percent),
-        *([_of_sessions(row)] if sessions else []),
-        f"{row.ess:,.0f}",
-        f"{row.switches:,.0f}{unsafe}",
-    )
+    ends = "" if not row.saving or row.refused >= calls else _ends(row.saving_ci, _percent)
+    quality = "unknown" if row.quality is None else f"{row.quality:.1%}" + _ends(row.quality_ci, _percent)
+    return {
+        "cost": "unknown" if row.cost_usd is None else usd(row.cost_usd) + _ends(row.cost_usd_ci, usd),
+        "saves": saves(row, calls) + ends,
+        "quality": quality,
+        "by session": _of_sessions(row),
+        "ESS": f"{row.ess:,.0f}",
+        "switches": f"{row.switches:,.0f}{unsafe}",
+        "refused": f"{row.refused:,}",
+    }
 
 
 def _percent(share: float) -> str:

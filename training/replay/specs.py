@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from features.errors import BadInput
-from router.policy import Policy, parse_policy
+from router.policy import KINDS, Policy, parse_policy
 from router.tomlfile import read_toml
 from training.replay.arms import key_of
 
@@ -78,6 +78,10 @@ def parse_spec(said: str) -> Spec:
         raise BadInput(
             f"--policy {said!r}: neither a file, nor a bundle's folder, nor a policy such as "
             "learned:max_loss=0.02, pin:MODEL, mix:A=0.7,B=0.3 or cascade:CHEAP,STRONG"
+        )
+    if (kind := text.partition(":")[0]) not in KINDS:
+        raise BadInput(
+            f"--policy {said!r}: unknown kind {kind!r}; use one of {', '.join((*KINDS, 'cascade'))}"
         )
     policy = parse_policy(text)
     return Spec(policy.name, policy)

@@ -19,6 +19,7 @@ from training.replay.budget import budget_of
 from training.replay.caches import Tally, caches_of, fare_of, tally_of
 from training.replay.court import Court
 from training.replay.evidence import Evidence, evidence_of, held_by, reference_of, was_drawn
+from training.replay.lengths import answers_of, doubts_of, with_shadows
 from training.replay.matrix import Matrix, matrix_of, staged
 from training.replay.money import listed, own_rates, rates_of
 from training.replay.parts import Parts
@@ -49,6 +50,7 @@ class Stage(NamedTuple):
     evidence: Parts[Evidence]
     barred: np.ndarray
     lengths: dict[str, str]
+    doubts: np.ndarray  # (k,) relative errors of these lengths
     matrix: Matrix | None = None
     clusters: Clusters | None = None  # that intervals are over; None: sessions
 
@@ -91,14 +93,15 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
         worlds.add(world)
         how += said
     lengths = believed.in_words(how, arms)
+    doubts = doubts_of(sums.sizes, iter(worlds))
     gone = barred(arms, options)
-    return Stage(shelf, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths)
+    return Stage(shelf, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths, doubts)
 
 
 def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
     """The evidence of each part, and the sums over all of them."""
     evidence: Parts[Evidence] = Parts(many=shelf.books.many)
-    samples = samples_of(shelf.slices[0].log)
+    samples, answers = samples_of(shelf.slices[0].log), answers_of(shelf.slices[0].log)
     found: _Sums | None = None
     for at, book in enumerate(shelf.books):
         mine = arms.of(book)
@@ -106,7 +109,7 @@ def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
         evidence.add(told)
         usd = np.nan_to_num(listed(book, own_rates(book)))
         own = _Sums(
-            believed.sizes_of(book, mine, shelf.types),
+            with_shadows(believed.sizes_of(book, mine, shelf.types), book, mine, answers),
             tally_of(book, mine, caches_of(book, mine, shelf.kinds)),
             np.bincount(mine.logged, weights=usd, minlength=len(arms.arms)),
             was_drawn(told),
@@ -132,7 +135,7 @@ def _world(
     about: tuple[Bundle, Options],
     receipts: tuple[str, tuple[str, ...]],
 ) -> tuple[World, np.ndarray]:
-    """One part's world, and by what the lengths of its answers were told (k, 3)."""
+    """One part's world, and by what the lengths of its answers were told (k, 4)."""
     (arms, sums), (bundle, options) = known, about
     book, slice_ = shelf.books[part], shelf.slices[part]
     mine = arms.of(book)

@@ -54,6 +54,7 @@ class Played(NamedTuple):
     chances: np.ndarray | None = None  # (n, k) float32 of the arms; None: the route's own, for sure
     refused: int = 0  # calls that a spent budget turned away
     lent: np.ndarray | None = None  # (k,) USD of calls that each arm took over
+    wrote: np.ndarray | None = None  # (k,) of them that of answers; None: it is known, not simulated
 
     @property
     def total(self) -> float:
@@ -89,7 +90,9 @@ def play(
     if refused is not None:
         found = Bill(*(np.where(refused, 0.0, part) for part in found))
     moved = _moved(book, route)
-    lent = np.where(route == world.arms.logged, 0.0, found.total)
+    others, k = route != world.arms.logged, len(world.arms.arms)
+    lent = np.where(others, found.total, 0.0)
+    wrote = np.where(others, found.output, 0.0)
     return Played(
         route=route,
         split=split,
@@ -100,7 +103,8 @@ def play(
         unsafe=int((moved & book.locked).sum()),
         chances=chances,
         refused=0 if refused is None else int(refused.sum()),
-        lent=None if world.paid is None else np.bincount(route, lent, len(world.arms.arms)),
+        lent=None if world.paid is None else np.bincount(route, lent, k),
+        wrote=None if world.known is not None else np.bincount(route, wrote, k),
     )
 
 
