@@ -100,7 +100,8 @@ def _missed(mean: np.ndarray, enough: np.ndarray, worlds: Iterator[World]) -> fl
     """What beliefs of lengths miss by on arms that the log tells of, as a standard error of one more arm."""
     logs = np.zeros((2, len(mean)))
     for world in worlds:
-        told = np.log(np.where(world.beliefs.output > 0, world.beliefs.output, np.nan))
+        output = world.beliefs.output.astype(np.float64)  # sums are the log's, however it is cut
+        told = np.log(np.where(output > 0, output, np.nan))
         logs += np.isfinite(told).sum(axis=0), np.nansum(told, axis=0)
     known = enough & (logs[0] > 0)
     many = int(known.sum())
