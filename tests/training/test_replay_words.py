@@ -78,6 +78,8 @@ def test_a_matrix_is_not_watched_and_its_saving_names_what_it_is_held_against(tm
     assert any("outcome matrix" in said for said in (found.reproduction_says, *found.caveats))
     assert found.watch is None
     assert found.advised == f"pin:{CHEAP}"
+    assert found.row("oracle") is not None
+    assert not any("no oracle" in line for line in found.caveats)
     assert f"Pin {CHEAP}: it saves" in found.recommendation
     assert "of what reference would cost alone" in found.recommendation
     assert "of what is paid today" not in found.recommendation
@@ -92,6 +94,7 @@ def test_where_no_pin_can_be_chosen_it_is_said(tmp_path, calls):
     said = [line for line in found.caveats if "no best single pin" in line]
     assert (found.row("best_single") is None) == (calls == 20)
     assert bool(said) == (calls == 20)
+    assert any(line.startswith("no oracle as a bound") for line in found.caveats)
 
 
 def test_why_sessions_are_off_the_table_is_in_words(tmp_path):

@@ -39,6 +39,8 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
             "no best single pin as a control: it is chosen on a held-out half of the sessions, where the "
             "quality of no pin is known; mixes are of cheapest and reference"
         )
+    if matrix is None:
+        yield "no oracle as a bound: it would take every candidate's answer to each call, the log has one"
     yield "conversations are held as logged: another candidate may have taken more turns, or other ones"
     if matrix is None:
         yield from _of_calls(stage)
