@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.cache import Split
 from features.names import best_known, candidate_name
 from features.records import ArmRecord
+from features.value import Value
 from models.bundle import CandidateView
 from models.offset import shifted
 from router import prices
@@ -36,7 +37,7 @@ _UNDRAWN = ArmRecord(candidate="").propensity
 REMEMBERED = 4096  # names looked up; clients may invent some
 
 
-class Option(NamedTuple):
+class Option(Value, frozen=True):
     """A candidate that the request could go to, and what takes it out before any facts are looked at."""
 
     candidate: str
@@ -48,17 +49,18 @@ class Option(NamedTuple):
     broken_calls: float | None = None  # share of its answers in this session with a tool call of no use
 
 
-class Quote(NamedTuple):
+class Quote(Value, frozen=True):
     """An option that is deployed, with what is published of it for the time of the call."""
 
     option: Option
     deployment: Deployment
+    tokens: int  # of the prompt
     ladder: prices.Ladder  # rates by the length of the prompt
     rates: prices.Rates | None  # for this prompt
     rules: CacheRules | None  # of its cache
 
 
-class Judged(NamedTuple):
+class Judged(Value, frozen=True):
     """A quoted candidate with what is believed of it and what it would cost, before the choice."""
 
     quote: Quote
@@ -82,8 +84,9 @@ def quote(given: Given) -> list[Quote]:
             continue
         tier = to.tier or given.service_tier
         ladder = prices.ladder(to.model, to.provider, ts_ms, tier, region=to.region)
-        rates = prices.step(ladder, option.split.tokens)
-        found.append(Quote(option, to, ladder, rates, cache_rules(to, ts_ms, asked)))
+        tokens = option.split.tokens
+        rates = prices.step(ladder, tokens)
+        found.append(Quote(option, to, tokens, ladder, rates, cache_rules(to, ts_ms, asked)))
     return found
 
 
@@ -172,33 +175,47 @@ def judged(
     """
     columns = ([None if x != x else x for x in column.tolist()] for column in beliefs)  # NaN is unknown
     believed = list(zip(*columns, strict=True))
-    lifetime = given.asked.lifetime
-    prospects = [
-        _prospect(quoted, lifetime, p, output, turns)
-        for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True)
-    ]
+    prospects, costs = [], []
+    for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True):
+        cost = expected_cost(quoted.rates, quoted.option.split, output)
+        costs.append(cost)
+        prospects.append(_prospect(quoted, given.asked.lifetime, cost, p, output, turns))
     ahead = outlooks(prospects, given.last_candidate, given.reference)
     return [
         Judged(
-            quoted,
-            _excluded(quoted, given.facts, rows),
-            *(p, low, high, output, reasoning, turns),
-            expected_cost(quoted.rates, quoted.option.split, output),
-            seen,
+            quoted, _excluded(quoted, given.facts, rows), p, low, high, output, reasoning, turns, cost, seen
         )
-        for quoted, (p, low, high, output, reasoning, _, turns), seen in zip(
-            quotes, believed, ahead, strict=True
+        for quoted, (p, low, high, output, reasoning, _, turns), cost, seen in zip(
+            quotes, believed, costs, ahead, strict=True
         )
     ]
 
 
 def _prospect(
-    quoted: Quote, lifetime: str | None, p: float | None, output: float | None, turns: float | None
+    quoted: Quote,
+    lifetime: str | None,
+    cost: Cost | None,
+    p: float | None,
+    output: float | None,
+    turns: float | None,
 ) -> Prospect:
     """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    candidate, _, split, _, age_ms, retry_rate, _ = quoted.option
-    rates = prices.step(quoted.ladder, length_ahead(split.tokens, turns))
-    return Prospect(candidate, rates, quoted.rules, lifetime, split, age_ms, output, turns, p, retry_rate)
+    option = quoted.option
+    rates = prices.step(quoted.ladder, length_ahead(quoted.tokens, turns))
+    said = cost.output if cost is not None and rates is quoted.rates else None
+    return Prospect(
+        option.candidate,
+        rates,
+        quoted.rules,
+        lifetime,
+        option.split,
+        option.age_ms,
+        output,
+        turns,
+        p,
+        option.retry_rate,
+        said,
+    )
 
 
 def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
@@ -207,7 +224,7 @@ def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str
     row = rows.get(option.candidate)
     if option.excluded_by is not None or row is None:
         return option.excluded_by
-    return exclusion(row, quoted.deployment, facts, option.split.tokens)
+    return exclusion(row, quoted.deployment, facts, quoted.tokens)
 
 
 def weighed(arm: Judged) -> Arm:
@@ -234,7 +251,7 @@ def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
         p_success_low=arm.p_low,
         p_success_high=arm.p_high,
         output_tokens=arm.output_tokens,
-        input_tokens_est=float(split.tokens),
+        input_tokens_est=float(arm.quote.tokens),
         cached_tokens_est=float(split.read),
         cache_write_tokens_est=float(split.write + split.write_1h),
         cache_write_1h_tokens_est=float(split.write_1h) or None,
@@ -246,11 +263,11 @@ def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
         broken_calls=option.broken_calls,
         reasoning_tokens=arm.reasoning_tokens,
         turns_left=arm.turns_left,
-        cost_usd=cost and cost.total,
-        cost_fresh_usd=cost and cost.fresh,
-        cost_cached_usd=cost and cost.cached,
-        cost_write_usd=cost and cost.written,
-        cost_output_usd=cost and cost.output,
+        cost_usd=None if cost is None else cost.total,
+        cost_fresh_usd=None if cost is None else cost.fresh,
+        cost_cached_usd=None if cost is None else cost.cached,
+        cost_write_usd=None if cost is None else cost.written,
+        cost_output_usd=None if cost is None else cost.output,
         cost_later_usd=ahead.later,
         cost_extra_usd=ahead.extra,
         cost_return_usd=ahead.back,

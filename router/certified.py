@@ -57,4 +57,4 @@ def held_to(
     reached = (named.get(name) for name in certificate.candidates if name != certificate.reference)
     chosen = next((arm for arm in reached if arm is not None and (arm.p_success or 0.0) >= tau), None)
     kept = {reference} if chosen is None or own != certificate.reference else {reference, chosen.candidate}
-    return [arm if arm.candidate in kept else arm._replace(p_success=None) for arm in arms]
+    return [arm if arm.candidate in kept else msgspec.structs.replace(arm, p_success=None) for arm in arms]

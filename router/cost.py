@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from features.cache import CacheRequest, CacheState, Split, read, rules_for
+from features.cache.rules import DAY_MS
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,14 +20,14 @@ if TYPE_CHECKING:
     from router.catalogrows import Deployment
     from router.prices import Rates
 
-_PLACE = Decimal("1e-12")  # the log keeps money to this place
+PLACE = Decimal("1e-12")  # the log keeps money to this place
 MILLIONTH = Decimal("1e-6")  # what scaleb(-6) gives, at a third of its cost
 _BILLIONTH = Decimal("1e-9")
 _NOTHING = Decimal(0)
 NO_SPLIT = Split(0, 0, 0, 0, 0.0, 0.0, 0, "no_rules")
 
 
-class Cost(NamedTuple):
+class Cost(Value, frozen=True):
     """Expected USD of one call and its four parts."""
 
     total: Decimal
@@ -32,7 +37,7 @@ class Cost(NamedTuple):
     output: Decimal
 
 
-class Asked(NamedTuple):
+class Asked(Value, frozen=True):
     """How a request asks to be cached: by its client's markers, or else by ours; and for how long."""
 
     marked: bool = False
@@ -44,21 +49,20 @@ class Asked(NamedTuple):
         return self.marked or (self.ours and deployment.dialect == "anthropic_messages")
 
 
-class Sending(NamedTuple):
+class Sending(Value, frozen=True):
     """A request as every candidate's cache sees it; what differs between them is the key and the tokens."""
 
     chain: Chain
     settings: Mapping[str, object]
     asked: Asked
 
-    def to(self, deployment: Deployment, tokens: int) -> CacheRequest:
-        """The request as this deployment's cache sees it."""
+    def to(self, deployment: Deployment, tokens: int, key: str | None = None) -> CacheRequest:
+        """The request as this deployment's cache sees it; `key` is that cache's, where it is at hand."""
         hashes, sizes = self.chain
         marks = None if self.asked.marks(deployment) else ()
         lifetime, settings = self.asked.lifetime, self.settings
-        return CacheRequest(
-            cache_key(deployment), tokens, hashes, sizes, marks, lifetime=lifetime, settings=settings
-        )
+        key = key or cache_key(deployment)
+        return CacheRequest(key, tokens, hashes, sizes, marks, lifetime=lifetime, settings=settings)
 
 
 def asked_by(request: WireRequest, *, control: bool = False) -> Asked:
@@ -92,10 +96,15 @@ def cache_rules(deployment: Deployment, ts_ms: int, asked: Asked) -> CacheRules 
 
     Caches that are named can't be asked for in any dialect here: what is left is the implicit one.
     """
-    provider, model = deployment.provider, deployment.model
-    found = rules_for(provider, model, ts_ms, explicit=asked.marks(deployment))
+    return _rules(deployment.provider, deployment.model, ts_ms // DAY_MS, asked.marks(deployment))
+
+
+@lru_cache(maxsize=4096)
+def _rules(provider: str, model: str, day: int, marked: bool) -> CacheRules | None:
+    """Cache rules of one day, which no hour of it changes."""
+    found = rules_for(provider, model, day * DAY_MS, explicit=marked)
     named = found is not None and found.match == "named"
-    return rules_for(provider, model, ts_ms) if named else found
+    return rules_for(provider, model, day * DAY_MS) if named else found
 
 
 def split_prompt(
@@ -105,14 +114,16 @@ def split_prompt(
     state: CacheState,
     ts_ms: int,
     common: Common | None = None,
+    *,
+    key: str | None = None,
 ) -> Split:
     """Divide a prompt by what the deployment's cache holds of it; without a `Sending` nothing is known."""
     total = round(tokens)
     if sent is None:
         ruled = rules_for(deployment.provider, deployment.model, ts_ms) is not None
-        return NO_SPLIT._replace(fresh=total, why="not_followed" if ruled else "no_rules")
+        return msgspec.structs.replace(NO_SPLIT, fresh=total, why="not_followed" if ruled else "no_rules")
     rules = cache_rules(deployment, ts_ms, sent.asked)
-    return read(rules, state, sent.to(deployment, total), ts_ms, common)
+    return read(rules, state, sent.to(deployment, total, key), ts_ms, common)
 
 
 def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None) -> Cost | None:
@@ -138,12 +149,12 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
 def output_usd(rates: Rates, tokens: float) -> Decimal:
     """USD of an answer; in thousandths of a token, so that money stays exact decimals."""
     thousandths = round(tokens * 1000)
-    return settled(thousandths * rates.output * _BILLIONTH) if thousandths else _NOTHING
+    return (thousandths * rates.output * _BILLIONTH).quantize(PLACE) or _NOTHING
 
 
 def settled(amount: Decimal) -> Decimal:
     """Money as it is written down: to the place that the log keeps, and nothing as 0."""
-    return amount.quantize(_PLACE) or _NOTHING
+    return amount.quantize(PLACE) or _NOTHING
 
 
 def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:

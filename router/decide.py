@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import xxhash
+from msgspec.structs import replace
 
 from features.assemble import facts_of, trajectory_of
 from features.cache import rules_digest
@@ -175,11 +176,11 @@ class Decider:
             choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
-            choice = choice._replace(reasons=(*choice.reasons, said))
+            choice = replace(choice, reasons=(*choice.reasons, said))
         called = [quoted.option.excluded_by not in BARRED for quoted in quotes]  # whoever asks, the same ones
         newcomers = [v for v, can in zip(views, called, strict=True) if can and v.descriptor is not None]
         if newcomers and not given.pinned and self.policy.kind == "learned":
-            choice = choice._replace(reasons=(*choice.reasons, unseen_reason(newcomers)))
+            choice = replace(choice, reasons=(*choice.reasons, unseen_reason(newcomers)))
         inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
         return self._receipt(given, arms, choice, seed, inferred)
 
@@ -189,7 +190,7 @@ class Decider:
         if certificate is not None:
             arms = held_to(certificate, arms, views, given.reference)
         choice = choose(policy, arms, _situation(given, seed))
-        return choice._replace(reasons=(*choice.reasons, *said))
+        return replace(choice, reasons=(*choice.reasons, *said)) if said else choice
 
     def _receipt(
         self, given: Given, arms: list[Judged], choice: Choice, seed: int, inferred: list[TypeShare]
@@ -268,11 +269,14 @@ def _situation(given: Given, seed: int) -> Situation:
 def _as_asked(given: Given) -> Choice:
     """Answer a client that asked for one model with that model."""
     asked = given.reference
-    return choose(
-        Policy(kind="pin", candidate=asked),
-        [Arm(asked, None, None, None)],
-        Situation(asked, None, in_tool_loop=False, provider_bound=False, draw=0.0),
-    )._replace(reasons=(f"the client asked for {given.model}",))
+    return replace(
+        choose(
+            Policy(kind="pin", candidate=asked),
+            [Arm(asked, None, None, None)],
+            Situation(asked, None, in_tool_loop=False, provider_bound=False, draw=0.0),
+        ),
+        reasons=(f"the client asked for {given.model}",),
+    )
 
 
 def _as_floats(shared: tuple[float, float, float | None] | None) -> tuple[float, float, float | None] | None:

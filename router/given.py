@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from features.cache import CacheState
 from features.errors import BadInput
+from features.value import Value
 from router.cost import Asked
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Unavailable(BadInput):
     """The model is known, but nothing that serves it can be called from here."""
 
 
-class Session(NamedTuple):
+class Session(Value, frozen=True):
     """What is known of a request's session before it; None is unknown."""
 
     last_candidate: str | None = None
@@ -48,7 +49,7 @@ class Session(NamedTuple):
     ] = {}  # candidate -> share of its answers here with a tool call of no use
 
 
-class CallContext(NamedTuple):
+class CallContext(Value, frozen=True):
     """What a decision depends on beside the request itself."""
 
     request_id: str
@@ -67,7 +68,7 @@ class CallContext(NamedTuple):
     all_arms: bool = False  # describe those, too, that can't be called: nothing is sent, somebody looks
 
 
-class Given(NamedTuple):
+class Given(Value, frozen=True):
     """All that a decision is made of; a receipt holds every part of it."""
 
     request_id: str

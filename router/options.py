@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from features.cache import Common, in_common, last_used
 from features.context import TokenRatios, estimate_tokens
+from features.value import Value
 from router.arms import Option
 from router.catalogrows import RESIDENCY_HEADER
 from router.cost import NO_SPLIT, Sending, cache_key, split_prompt
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from router.given import CallContext, Session
 
 
-class Seat(NamedTuple):
+class Seat(Value, frozen=True):
     """A deployment with what is the same of it for every request."""
 
     deployment: Deployment
@@ -27,13 +28,14 @@ class Seat(NamedTuple):
     free: bool  # neither its tenants, nor its dates, nor a key that is missing keep anybody from it
 
 
-class Asking(NamedTuple):
+class Asking(Value, frozen=True):
     """A request as every candidate sees it."""
 
     request: WireRequest
     context: CallContext
     sent: Sending | None
     common: Common | None  # with what was sent before; None: not counted
+    kept: bool = False  # its data to a place
 
     def last_used(self, cache: str) -> float | None:
         """When a cache was last used (ms), by what the session remembers; None if it wasn't."""
@@ -46,10 +48,11 @@ def asking(request: WireRequest, context: CallContext, sent: Sending | None) -> 
     """A request with what all its candidates have in common."""
     session = context.session
     common = None if session.chain is None else in_common(session.cache, session.chain)
-    return Asking(request, context, sent, common)
+    kept = bool(context.headers and context.headers.get(RESIDENCY_HEADER))
+    return Asking(request, context, sent, common, kept)
 
 
-class Found(NamedTuple):
+class Found(Value, frozen=True):
     """A candidate and where it can be called from one dialect."""
 
     candidate: str
@@ -111,35 +114,38 @@ class Seats:
 
     def option(self, found: Found, asked: Asking) -> Option:
         """A candidate that isn't absent, where it would be called now; if barred, described only `anyway`."""
-        candidate, seats, anyway, _ = found
+        candidate, seats = found.candidate, found.seats
         context, session = asked.context, asked.context.session
-        barred = [self._barred(seat, context) for seat in seats]
-        at = barred.index(None) if None in barred else 0
-        if barred[at] is not None and not anyway:
-            return Option(candidate, None, NO_SPLIT, barred[at])
-        if barred.count(None) > 1:
-            at = _warmest(seats, barred, asked)
-        deployment, cache, _ = seats[at]
-        tokens = self.tokens(
-            deployment.model, asked.request, session if candidate == session.last_candidate else None
+        seat, why = seats[0], None
+        if len(seats) > 1 or not seat.free or asked.kept:
+            barred = [self._barred(other, asked) for other in seats]
+            at = barred.index(None) if None in barred else 0
+            if barred.count(None) > 1:
+                at = _warmest(seats, barred, asked)
+            seat, why = seats[at], barred[at]
+            if why is not None and not found.anyway:
+                return Option(candidate, None, NO_SPLIT, why)
+        deployment = seat.deployment
+        told = session if candidate == session.last_candidate else None
+        tokens = self.tokens(deployment.model, asked.request, told)
+        split = split_prompt(
+            deployment, tokens, asked.sent, session.cache, context.now_ms, asked.common, key=seat.cache
         )
-        split = split_prompt(deployment, tokens, asked.sent, session.cache, context.now_ms, asked.common)
-        used = asked.last_used(cache)
+        used = asked.last_used(seat.cache)
         return Option(
             candidate,
             deployment,
             split,
-            barred[at] or ("service_tier" if _other_tier(deployment, asked.request) else None),
+            why or ("service_tier" if deployment.asks and _other_tier(deployment, asked.request) else None),
             None if used is None else max(0.0, float(context.now_ms - used)),
             None if context.retry_rates is None else context.retry_rates.get(deployment.id),
             session.broken_calls.get(candidate),
         )
 
-    def _barred(self, seat: Seat, context: CallContext) -> Barred | None:
-        headers = context.headers or {}
-        if seat.free and not headers.get(RESIDENCY_HEADER):
+    def _barred(self, seat: Seat, asked: Asking) -> Barred | None:
+        if seat.free and not asked.kept:
             return None
-        return seat.deployment.barred(headers, context.now_ms, self._environ)
+        return seat.deployment.barred(asked.context.headers or {}, asked.context.now_ms, self._environ)
 
     def tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""

@@ -7,9 +7,10 @@ E[turns left]·(warm_A − warm_B) > (cold_B − warm_B) + P(return)·cold_A + r
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from router.cost import MILLIONTH, output_usd, settled
+from features.value import Value
+from router.cost import MILLIONTH, PLACE, output_usd, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ TURN_MS = 9_000.0
 _NOTHING = Decimal(0)
 
 
-class Prospect(NamedTuple):
+class Prospect(Value, frozen=True):
     """An arm with what is needed to look ahead; None is unknown."""
 
     candidate: str
@@ -36,9 +37,10 @@ class Prospect(NamedTuple):
     turns_left: float | None  # after this one
     p_success: float | None
     retry_rate: float | None = None  # share of its answers that break off
+    answer_usd: Decimal | None = None  # of output_tokens at these rates, where it is at hand
 
 
-class Outlook(NamedTuple):
+class Outlook(Value, frozen=True):
     """Expected USD beyond this call; None where unknown."""
 
     later: Decimal | None = None  # turns to come, as many as the reference would take
@@ -53,13 +55,13 @@ class Outlook(NamedTuple):
     def total(self) -> Decimal:
         """What is known of it."""
         total = _NOTHING
-        for part in self[:5]:  # the amounts
+        for part in (self.later, self.extra, self.back, self.redo, self.retry):
             if part is not None:
                 total += part
         return total
 
 
-class _Menu(NamedTuple):
+class _Menu(Value, frozen=True):
     """What the arms of one decision are compared by."""
 
     reference: Prospect | None
@@ -80,11 +82,17 @@ def outlooks(arms: Sequence[Prospect], last_candidate: str | None, reference: st
     asked for again, of a warm prompt; what is billed of the broken one is taken as all of it.
     """
     turns = [warm_turn(arm) for arm in arms]
-    priced = [(arm, turn) for arm, turn in zip(arms, turns, strict=True) if turn is not None]
-    best, best_turn = next((p for p in priced if p[0].candidate == reference), (None, _NOTHING))
-    left, left_turn = next((p for p in priced if p[0].candidate == last_candidate), (None, _NOTHING))
-    counted = bool(priced) and all(arm.turns_left is not None for arm, _ in priced)
-    retried = bool(priced) and all(arm.retry_rate is not None for arm, _ in priced)
+    best, best_turn, left, left_turn = None, _NOTHING, None, _NOTHING
+    counted = retried = True
+    for arm, turn in zip(arms, turns, strict=True):
+        if turn is None:
+            continue
+        if arm.candidate == reference and best is None:
+            best, best_turn = arm, turn
+        if arm.candidate == last_candidate and left is None:
+            left, left_turn = arm, turn
+        counted = counted and arm.turns_left is not None
+        retried = retried and arm.retry_rate is not None
     cold = None if left is None else cold_turn(left)
     menu = _Menu(best, best_turn, left, left_turn, cold, counted, retried)
     return [
@@ -151,7 +159,8 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
     prompt = (length + GROWTH_TOKENS - read) * rate
     if read:
         prompt += read * rates.cached
-    return settled(prompt * MILLIONTH) + output_usd(rates, output_tokens)
+    said = output_usd(rates, output_tokens) if arm.answer_usd is None else arm.answer_usd
+    return settled(prompt * MILLIONTH) + said
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
@@ -177,4 +186,4 @@ def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -
 def _times(share: float, money: Decimal) -> Decimal:
     """A share or number of turns × USD, to the place that the log keeps; a millionth is the least share."""
     millionths = round(share * 1_000_000)
-    return settled(money * millionths * MILLIONTH) if millionths else _NOTHING
+    return (money * millionths * MILLIONTH).quantize(PLACE) or _NOTHING if millionths else _NOTHING

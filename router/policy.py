@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from features.errors import BadInput
 from features.records import PlanStep
+from features.value import Value
 from models.certificate import Risk
 
 Kind = Literal["pin", "mix", "learned"]
@@ -65,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind}:{','.join(words)}" if words else self.kind
 
 
-class Arm(NamedTuple):
+class Arm(Value, frozen=True):
     """One candidate as the policy weighs it; None is unknown."""
 
     candidate: str
@@ -76,7 +77,7 @@ class Arm(NamedTuple):
     output_known: bool = True  # whether the bundle has an idea of the answer's length
 
 
-class Situation(NamedTuple):
+class Situation(Value, frozen=True):
     """What the choice depends on beside the arms."""
 
     reference: str
@@ -87,7 +88,7 @@ class Situation(NamedTuple):
     last_by_client: bool = False  # who goes back to a client's own choice: no policy stays with that
 
 
-class Choice(NamedTuple):
+class Choice(Value, frozen=True):
     """The candidate, the chance each arm had, the arms that a lock took out, and why."""
 
     chosen: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from features.cache.prefixes import shared_messages
 from features.cache.types import Split
+from features.value import Value
 
 if TYPE_CHECKING:
     from features.cache.prefixes import Chain
@@ -18,7 +19,7 @@ PRIOR_CALLS = 20.0  # what is published of best effort weighs as much as this ma
 MARKS_UNSEEN = 0.95  # certainty that a client whose markers we can't see marks the end of its prompt
 
 
-class _Found(NamedTuple):
+class _Found(Value, frozen=True):
     reach: int  # tokens that could be read
     alive: float
     why: Why
@@ -31,7 +32,7 @@ class _Found(NamedTuple):
 _NOTHING = _Found(0, 0.0, "cold_start", 0, True, 0, own=False)
 
 
-class Common(NamedTuple):
+class Common(Value, frozen=True):
     """What a prompt has in common with those sent before; the same for every cache it may go to."""
 
     shared: tuple[int, ...]  # leading hashes, with each prompt of the state

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from features.value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -24,7 +26,7 @@ Why = Literal[
 ]
 
 
-class CacheRequest(NamedTuple):
+class CacheRequest(Value, frozen=True):
     """A prompt as a cache sees it.
 
     `hashes` are chain hashes (equal = equal prefixes) and `sizes` how far each reaches, in any one unit: the
@@ -65,7 +67,7 @@ class CacheState(NamedTuple):
     trials: tuple[tuple[str, float, float], ...] = ()
 
 
-class Split(NamedTuple):
+class Split(Value, frozen=True):
     """A prompt by how it will be billed; read + write + write_1h + fresh = its tokens.
 
     `read` is what comes if the cache does what its rules say, with probability `hit`; `expected_read` is the

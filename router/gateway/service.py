@@ -195,7 +195,7 @@ class Gateway:
             if request.model not in decider.catalog.aliases:
                 raise
             self.metrics.add("samediff_untranslatable_total")
-            receipt = decider.decide(request, context._replace(same_dialect=True))
+            receipt = decider.decide(request, replace(context, same_dialect=True))
             return receipt, self._deployment(request, receipt), None
 
     def _added(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import xxhash
+from msgspec.structs import replace
 
 from features.cache import CacheState, PrefixMemory, corrected, prefix_chain, tools_seed
 from features.cache import after as after_sending
@@ -186,11 +187,11 @@ class Sessions:
         )
         if after is None:
             return known
-        known = known._replace(last_candidate=after.candidate, last_by_client=after.by_client)
+        known = replace(known, last_candidate=after.candidate, last_by_client=after.by_client)
         if after.last is None:
             return known
-        return known._replace(
-            last_bytes=after.body_bytes, last_tokens=after.last.prompt_tokens, last=after.last
+        return replace(
+            known, last_bytes=after.body_bytes, last_tokens=after.last.prompt_tokens, last=after.last
         )
 
     def trajectory(

@@ -140,8 +140,8 @@ def test_turns_in_bulk_equal_turns_one_by_one(rows, first, second) -> None:
     bulk = replay_turns(PICKED, turns)
     for i, split in enumerate(one_by_one(PICKED, turns)):
         got = tuple(column[i].item() for column in bulk)
-        assert got[:4] == split[:4]
-        assert got[4:6] == pytest.approx(split[4:6])
+        assert got[:4] == (split.read, split.write, split.write_1h, split.fresh)
+        assert got[4:6] == pytest.approx((split.hit, split.sure))
         assert (got[6], WHYS[got[7]]) == (split.lost, split.why)
 
 

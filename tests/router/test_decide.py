@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from router_servers import NOW_MS
 
 from features.cache import CacheState, after
@@ -109,9 +110,9 @@ def test_a_receipt_is_recomputed_byte_for_byte(
         {} if age is None else warm(request, age, *([last] if last in decider.catalog.candidates else []))
     )
     session["broken_calls"] = {"claude-haiku-5-5": broken} if broken else {}
-    about = context(n, shared=(10, 0.5, 5.0), **session)._replace(cache_control=control)
+    about = replace(context(n, shared=(10, 0.5, 5.0), **session), cache_control=control)
     if retried is not None:
-        about = about._replace(retry_rates=dict.fromkeys(decider.catalog.deployments, retried))
+        about = replace(about, retry_rates=dict.fromkeys(decider.catalog.deployments, retried))
     receipt = decider.decide(request, about)
     written = msgspec.json.encode(receipt)
     read = msgspec.json.decode(written, type=DecisionRecord)
@@ -225,7 +226,7 @@ def test_who_cannot_be_called_is_named_and_described_only_when_asked_for(bundle,
         bundle, catalog, parse_policy("learned:max_loss=1"), environ={"OPENAI_API_KEY": "made-up"}
     )
     receipt, other = (
-        keyed.decide(chat(), context()._replace(all_arms=shown)) for shown in (all_arms, not all_arms)
+        keyed.decide(chat(), replace(context(), all_arms=shown)) for shown in (all_arms, not all_arms)
     )
     keyless, called = arm(receipt, "glm-5"), arm(receipt, "gpt-5.4")
     assert (keyless.excluded_by, keyless.eligible, keyless.propensity) == ("no_key", False, 0.0)
@@ -325,7 +326,7 @@ def test_who_only_asks_is_given_the_reasons_of_a_call(bundle, tmp_path):
     policy, keys = parse_policy("learned:max_loss=1"), {"ANTHROPIC_API_KEY": "made-up"}
     decider = Decider(bundle, Catalog.load(own), policy, environ=keys)
     asked, called = (
-        decider.decide(messages(), context()._replace(all_arms=shown)) for shown in (True, False)
+        decider.decide(messages(), replace(context(), all_arms=shown)) for shown in (True, False)
     )
     assert [arm(receipt, "newcomer").excluded_by for receipt in (asked, called)] == ["no_key", "no_key"]
     assert arm(asked, "newcomer").p_success is not None
@@ -337,8 +338,9 @@ def test_who_only_asks_is_given_the_reasons_of_a_call(bundle, tmp_path):
 def test_every_part_of_the_expected_cost_stands_in_the_receipt(decider) -> None:
     request = messages(content="x" * 60_000, tools=[{"name": "sh", "input_schema": {"type": "object"}}])
     known = warm(request, 1_000, "claude-opus-5-5")
-    about = context(last_candidate="claude-opus-5-5", **known)._replace(
-        retry_rates=dict.fromkeys(decider.catalog.deployments, 0.05)
+    about = replace(
+        context(last_candidate="claude-opus-5-5", **known),
+        retry_rates=dict.fromkeys(decider.catalog.deployments, 0.05),
     )
     receipt = decider.decide(request, about)
     for name in ("claude-opus-5-5", "claude-haiku-5-5"):
@@ -369,11 +371,11 @@ def test_a_prompt_that_we_mark_is_priced_as_a_marked_one(decider) -> None:
     request = messages(content="x" * 60_000, tools=tool)
     session = {"chain": chain_of(request)}
     plain, ours = (
-        decider.decide(request, context(**session)._replace(cache_control=on)) for on in (False, True)
+        decider.decide(request, replace(context(**session), cache_control=on)) for on in (False, True)
     )
     assert arm(plain, "claude-opus-5-5").cache_why == "unmarked"
     assert arm(ours, "claude-opus-5-5").cache_why == "cold_start"
     assert arm(ours, "claude-opus-5-5").cache_write_tokens_est > 10_000
     assert "cache_control=ours" in ours.constraints
-    one_shot = decider.decide(messages(content="x" * 60_000), context(**session)._replace(cache_control=True))
+    one_shot = decider.decide(messages(content="x" * 60_000), replace(context(**session), cache_control=True))
     assert arm(one_shot, "claude-opus-5-5").cache_why == "unmarked"

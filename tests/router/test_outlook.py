@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from router_servers import NOW_MS
 
 from features.cache import Split, rules_for
@@ -103,9 +104,9 @@ def test_what_is_unknown_of_one_arm_is_compared_of_none() -> None:
 
 def test_a_cache_that_holds_nothing_makes_every_later_turn_cold() -> None:
     warm, unmarked = prospect(OPUS, warm=True), prospect(OPUS)
-    unmarked = unmarked._replace(split=Split(0, 0, 0, PREFIX, 0.0, 1.0, 0, "unmarked"))
+    unmarked = replace(unmarked, split=Split(0, 0, 0, PREFIX, 0.0, 1.0, 0, "unmarked"))
     assert warm_turn(unmarked) > 5 * warm_turn(warm)
-    assert warm_turn(prospect(OPUS)._replace(rules=None)) > 5 * warm_turn(warm)
+    assert warm_turn(replace(prospect(OPUS), rules=None)) > 5 * warm_turn(warm)
 
 
 def test_extra_steps_of_a_weaker_model_are_priced_apart_and_nothing_is_counted_twice() -> None:
@@ -139,11 +140,11 @@ def test_the_way_back_is_written_down_with_its_chance_and_time() -> None:
 
 
 def test_turns_to_come_are_written_for_as_long_as_the_client_asks() -> None:
-    short, long = (warm_turn(prospect(OPUS, warm=True)._replace(lifetime=name)) for name in (None, "1h"))
+    short, long = (warm_turn(replace(prospect(OPUS, warm=True), lifetime=name)) for name in (None, "1h"))
     assert short < long
     # An hour later the shorter one is gone and the longer isn't.
     back = [
-        outlooks([prospect(OPUS, warm=True)._replace(lifetime=name), prospect(HAIKU, turns=90.0)], OPUS, OPUS)
+        outlooks([replace(prospect(OPUS, warm=True), lifetime=name), prospect(HAIKU, turns=90.0)], OPUS, OPUS)
         for name in (None, "1h")
     ]
     assert back[0][1].back > 2 * back[1][1].back

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from features.errors import BadInput
 from router.policy import Arm, Policy, Situation, choose, parse_policy
@@ -21,7 +22,7 @@ def arms(**changes):
         "cheap": Arm("cheap", None, 0.50, Decimal("0.001"), 0.05),
     }
     for name, change in changes.items():
-        rows[name] = rows[name]._replace(**change)
+        rows[name] = replace(rows[name], **change)
     return list(rows.values())
 
 
@@ -90,7 +91,7 @@ def test_a_name_parses_back(policy) -> None:
 
 def test_draws_follow_the_propensities() -> None:
     policy = parse_policy("mix:ref=0.25,mid=0.75")
-    drawn = Counter(choose(policy, arms(), FREE._replace(draw=i / 1000)).chosen for i in range(1000))
+    drawn = Counter(choose(policy, arms(), replace(FREE, draw=i / 1000)).chosen for i in range(1000))
     assert drawn == {"ref": 250, "mid": 750}
 
 
@@ -105,7 +106,7 @@ def test_an_unknown_price_is_never_chosen_by_its_cost() -> None:
     choice = choose(
         parse_policy("learned:max_loss=0.5,explore=0.3"),
         arms(cheap={"cost_usd": None}),
-        FREE._replace(draw=0.5),
+        replace(FREE, draw=0.5),
     )
     assert choice.chosen == "mid"
     assert choice.excluded == {"cheap": "unknown_price"}
@@ -113,7 +114,7 @@ def test_an_unknown_price_is_never_chosen_by_its_cost() -> None:
 
 
 def test_exploration_has_exact_chances() -> None:
-    choice = choose(parse_policy("learned:max_loss=0.02,explore=0.3"), arms(), FREE._replace(draw=0.05))
+    choice = choose(parse_policy("learned:max_loss=0.02,explore=0.3"), arms(), replace(FREE, draw=0.05))
     assert choice.propensities == pytest.approx({"ref": 0.1, "mid": 0.8, "cheap": 0.1})
     assert choice.chosen == "ref"
     assert choice.explored
@@ -132,26 +133,26 @@ def test_what_the_bundle_has_not_seen_is_not_chosen_by_its_success() -> None:
 
 
 def test_a_tool_loop_stays_with_who_began_it() -> None:
-    begun = FREE._replace(in_tool_loop=True, last_candidate="cheap")
+    begun = replace(FREE, in_tool_loop=True, last_candidate="cheap")
     choice = choose(parse_policy("learned:explore=1"), arms(), begun)
     assert (choice.chosen, choice.locks) == ("cheap", ("tool_loop",))
     assert choice.excluded == {"ref": "tool_loop", "mid": "tool_loop"}
 
 
 def test_a_loop_begun_by_nobody_we_know_goes_to_the_reference() -> None:
-    choice = choose(parse_policy("learned:max_loss=1"), arms(), FREE._replace(in_tool_loop=True))
+    choice = choose(parse_policy("learned:max_loss=1"), arms(), replace(FREE, in_tool_loop=True))
     assert choice.chosen == "ref"
     assert "by whom is unknown" in choice.reasons[0]
 
 
 def test_provider_bound_state_stays_even_against_a_pin() -> None:
-    bound = FREE._replace(provider_bound=True, last_candidate="mid")
+    bound = replace(FREE, provider_bound=True, last_candidate="mid")
     assert choose(parse_policy("pin:cheap"), arms(), bound).chosen == "mid"
 
 
 def test_a_session_stays_while_its_candidate_is_good_enough() -> None:
     policy, loose = parse_policy("learned:max_loss=0.02"), parse_policy("learned:max_loss=0.02,sticky=0")
-    held, both = FREE._replace(last_candidate="mid"), arms(cheap={"p_success": 0.89})
+    held, both = replace(FREE, last_candidate="mid"), arms(cheap={"p_success": 0.89})
     assert choose(policy, both, held).chosen == "mid"
     assert choose(loose, both, held).chosen == "cheap"
     fallen = arms(mid={"p_success": 0.4})
@@ -160,23 +161,23 @@ def test_a_session_stays_while_its_candidate_is_good_enough() -> None:
 
 def test_a_session_that_fell_back_to_the_reference_may_leave_it() -> None:
     policy = parse_policy("learned:max_loss=0.02")
-    assert choose(policy, arms(), FREE._replace(last_candidate="ref")).chosen == "mid"
+    assert choose(policy, arms(), replace(FREE, last_candidate="ref")).chosen == "mid"
 
 
 def test_a_mix_stays_only_with_a_member_of_it_that_a_policy_chose() -> None:
-    policy, draw = parse_policy("mix:ref=0.5,mid=0.5"), FREE._replace(draw=0.7)
-    assert choose(policy, arms(), draw._replace(last_candidate="ref")).propensities["ref"] == 1
+    policy, draw = parse_policy("mix:ref=0.5,mid=0.5"), replace(FREE, draw=0.7)
+    assert choose(policy, arms(), replace(draw, last_candidate="ref")).propensities["ref"] == 1
     for last, by_client in (("cheap", False), ("ref", True), ("cheap", True), ("gone", False)):
-        choice = choose(policy, arms(), draw._replace(last_candidate=last, last_by_client=by_client))
+        choice = choose(policy, arms(), replace(draw, last_candidate=last, last_by_client=by_client))
         assert choice.propensities == {"ref": 0.5, "mid": 0.5, "cheap": 0}
         assert choice.chosen == "mid"
 
 
 def test_learned_does_not_stay_with_what_a_client_asked_for() -> None:
     policy = parse_policy("learned:max_loss=0.02")
-    before = FREE._replace(last_candidate="ref", last_by_client=True)
+    before = replace(FREE, last_candidate="ref", last_by_client=True)
     assert choose(policy, arms(), before).chosen == "mid"
-    assert choose(policy, arms(), before._replace(in_tool_loop=True)).chosen == "ref"
+    assert choose(policy, arms(), replace(before, in_tool_loop=True)).chosen == "ref"
 
 
 def test_without_the_reference_the_likeliest_stands_in() -> None:

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from replay_logs import CHEAP, STRONG, write_log
 
 from features.cache import CacheRequest, CacheState, after, read
@@ -82,7 +83,7 @@ def _served(world, policy):
             holder = None if last is None else names[last]
             ahead = outlooks(prospects, holder, names[world.reference[row]])
             arms = [
-                arm if arm.cost_usd is None else arm._replace(cost_usd=arm.cost_usd + seen.total)
+                arm if arm.cost_usd is None else replace(arm, cost_usd=arm.cost_usd + seen.total)
                 for arm, seen in zip(arms, ahead, strict=True)
             ]
             situation = Situation(
