@@ -114,7 +114,7 @@ def _read_vocab(folder: Path) -> list[str]:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     """Scale to length 1 in float64, round to float32; zeros stay zeros."""
-    length = math.sqrt(np.dot(vector, vector))
+    length = math.sqrt(vector.dot(vector))
     unit: np.ndarray = (vector / length if length > 0.0 else vector).astype(np.float32)
     return unit
 

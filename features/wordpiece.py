@@ -8,7 +8,7 @@ plain text here; and text beyond MAX_CHARS, which is cut off.
 
 from __future__ import annotations
 
-import re
+import string
 import unicodedata
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -21,9 +21,12 @@ _MAX_WORD = 100  # a longer word is unknown, as in BERT
 _WORDS_KEPT = 65_536
 _FOREIGN_KEPT = 16_384
 
-# A word is a run without space and ASCII punctuation; other punctuation has been set apart before.
-_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+|[!-/:-@\[-`{-~]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Each mark of ASCII, set apart from the words around it; other punctuation has been set apart before.
+_MARKS = tuple((mark, f" {mark} ") for mark in string.punctuation)
+_CONTROL = bytes(
+    code for code in range(128) if chr(code) not in "\t\n\r" and unicodedata.category(chr(code)) == "Cc"
+)
+_LOWER = bytes(range(256)).lower()
 _CJK = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
     (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
@@ -65,11 +68,14 @@ class WordPiece:
     def words(self, text: str) -> list[str]:
         """Cut the text into lower-case words and single punctuation marks."""
         text = text[:MAX_CHARS]
-        if not text.isascii():
-            text = text.translate(self._foreign)
-        elif _CONTROL.search(text):
-            text = _CONTROL.sub("", text)
-        return _WORD.findall(text.lower())
+        if text.isascii():  # bytes are translated several times as fast
+            text = text.encode("ascii").translate(_LOWER, _CONTROL).decode("ascii")
+        else:
+            text = text.translate(self._foreign).lower()
+        for mark, apart in _MARKS:
+            if mark in text:
+                text = text.replace(mark, apart)
+        return text.split()
 
     def ids(self, text: str) -> list[int]:
         """List the indices into the vocabulary of the text's pieces, in order, without special tokens."""
