@@ -1,9 +1,10 @@
 """The durable request log: JSON lines written by a thread of its own, losing nothing unseen.
 
-A line is handed to the operating system 20 ms after it was added, or at once where somebody waits for that,
-so it outlives the process, and is made durable at most `flush_s` later; it counts as written once it is
-durable. Where the disk refuses lines, what it took of them is cut off again, they are kept and tried anew,
-and the queue fills up behind them: only what finds no room is lost.
+A record becomes a line where it is added, while the processor's caches hold it. The line is handed to the
+operating system 20 ms later, or at once where somebody waits for that, so it outlives the process, and is
+made durable at most `flush_s` after that; it counts as written once it is durable. Where the disk refuses
+lines, what it took of them is cut off again, they are kept and tried anew, and the queue fills up behind
+them: only what finds no room is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _ROTATE_BYTES = 64 * 2**20
 _BATCH_BYTES = 4 * 2**20  # handed over at a time, and made durable without waiting for more
-_LINGER_S = 0.02  # for what follows a first record: waking for each takes longer than writing it
+_ROOM_BYTES = 256 * 2**20  # of lines that wait, however few they are
+_LINGER_S = 0.02  # for lines to gather: waking for each takes longer than writing it
+_DAY_S = 86_400
 _HANDED_S = 10.0  # a disk that takes longer is taken for a failing one
 
 
@@ -45,13 +48,13 @@ class Journal:
         self._refused = 0  # counted by those who add,
         self._lost = 0  # and by the writer
         self._flush_s = flush_s
-        self._queue: deque[tuple[RecordKind, msgspec.Struct, Future[bool] | None]] = deque()
+        self._queue: deque[tuple[bytes, Future[bool] | None]] = deque()  # lines, and who waits for them
         self._room = queue_size
+        self._added = self._taken = 0  # bytes, by those who add and by the writer
         self._bell = threading.Event()  # rung when something is queued,
         self._hurry = threading.Event()  # and when somebody waits for it
         self._thread = threading.Thread(target=self._run, name="samediff-journal", daemon=True)
         self._stopping = threading.Event()
-        self._more = False  # than a batch is queued
         self._lines: list[bytes] = []  # to be handed over next,
         self._handed: list[bytes] = []  # and those that the file holds but that aren't durable yet,
         self._durable = 0  # which begin here in it
@@ -59,7 +62,8 @@ class Journal:
         self._waiting: list[Future[bool]] = []  # told when the lines are handed over
         self._encoder = msgspec.json.Encoder()
         self._file: BinaryIO | None = None
-        self._day = ""
+        self._size = 0  # of the file,
+        self._day = 0  # and the one that it is of, since 1970
         self._failed = False
 
     @property
@@ -89,10 +93,17 @@ class Journal:
 
     def add(self, kind: RecordKind, record: msgspec.Struct, told: Future[bool] | None = None) -> bool:
         """Queue one record, or return False; never waits. `told` hears whether it is handed over."""
-        if len(self._queue) >= self._room:
+        if len(self._queue) >= self._room or self._added - self._taken >= _ROOM_BYTES:
             self._refused += 1
             return False
-        self._queue.append((kind, record, told))
+        try:
+            line = self._encoder.encode({"kind": kind, "record": record}) + b"\n"
+        except (TypeError, ValueError, OverflowError) as error:
+            self._refused += 1
+            _LOG.error("a %s can't be written as JSON: %s", kind, type(error).__name__)
+            return False
+        self._added += len(line)
+        self._queue.append((line, told))
         if told is not None:
             self._hurry.set()
         if not self._bell.is_set():
@@ -117,7 +128,7 @@ class Journal:
             return
         self._stopping.set()
         self._hurry.set()
-        self._bell.set()  # wakes a writer that waits for records
+        self._bell.set()  # wakes a writer that waits for lines
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._lost += len(self._queue) + len(self._lines) + len(self._handed)
@@ -125,7 +136,9 @@ class Journal:
     def _run(self) -> None:
         while True:
             stopping = self._stopping.is_set()  # before looking, so that nothing comes after the last look
-            self._gather(wait=not stopping)
+            if not (stopping or self._lines or self._added - self._taken >= _BATCH_BYTES):
+                self._listen()
+            self._gather()
             written = self._write()
             written = self._sync(now=stopping) and written
             if stopping and (not written or not self._queue):
@@ -135,33 +148,25 @@ class Journal:
         self._lose_the_rest()
         self._let_go()
 
-    def _gather(self, *, wait: bool) -> None:
-        """Take what is queued, up to a batch; wait for a first record and its followers, or for a sync."""
-        if wait and not self._lines and not self._more:
-            self._listen()
+    def _listen(self) -> None:
+        """Let lines gather; where none come, wait for a first one and its followers, or for a sync."""
+        if not self._hurry.wait(_LINGER_S) and not self._queue:
+            self._bell.clear()  # before looking, so that nobody is overheard
+            due_s = max(0.0, self._due - time.monotonic()) if self._handed else None
+            if self._queue or self._bell.wait(due_s):
+                self._hurry.wait(_LINGER_S)
+        self._hurry.clear()  # before taking, for the same reason
+
+    def _gather(self) -> None:
+        """Take what is queued, up to a batch."""
         size = sum(map(len, self._lines))
         while self._queue and size < _BATCH_BYTES:
-            kind, record, told = self._queue.popleft()
-            try:
-                line = self._encoder.encode({"kind": kind, "record": record}) + b"\n"
-            except (TypeError, ValueError, OverflowError) as error:
-                self._lost += 1
-                _LOG.error("a %s can't be written as JSON: %s", kind, type(error).__name__)
-                if told is not None:
-                    _tell(told, handed=False)
-                continue
+            line, told = self._queue.popleft()
             self._lines.append(line)
             if told is not None:
                 self._waiting.append(told)
             size += len(line)
-        self._more = bool(self._queue) and size >= _BATCH_BYTES
-
-    def _listen(self) -> None:
-        """Wait until something is queued, and for what follows it, or until a sync is due."""
-        if self._bell.wait(max(0.0, self._due - time.monotonic()) if self._handed else None):
-            self._hurry.wait(_LINGER_S)
-        self._hurry.clear()
-        self._bell.clear()  # before looking, so that nobody is overheard
+            self._taken += len(line)
 
     def _write(self) -> bool:
         """Hand the batch to the operating system and begin another; False if the disk refuses it."""
@@ -172,10 +177,12 @@ class Journal:
         size: int | None = None
         try:
             file = self._open()
-            size = file.tell()
+            size = self._size
             data = memoryview(b"".join(self._lines))
             while data:
-                data = data[file.write(data) :]
+                done = file.write(data)
+                self._size += done
+                data = data[done:]
         except OSError as error:
             self._fail(error, size)
             return False
@@ -191,7 +198,7 @@ class Journal:
         """Make durable what was handed over, when due or after a failure; False if it can't be."""
         if self._file is None or not self._handed:
             return True
-        large = self._file.tell() - self._durable >= _BATCH_BYTES
+        large = self._size - self._durable >= _BATCH_BYTES
         if not (now or large or self._failed or time.monotonic() >= self._due):
             return True
         try:
@@ -217,15 +224,15 @@ class Journal:
         self._waiting.clear()
 
     def _rotates(self) -> bool:
-        return self._file is not None and (self._day != _today() or self._file.tell() >= _ROTATE_BYTES)
+        return self._file is not None and (self._day != _today() or self._size >= _ROTATE_BYTES)
 
     def _open(self) -> BinaryIO:
         """Return the file of today, a new one after midnight (UTC) or when the old one has grown large."""
         if self._file is not None and (self._handed or not self._rotates()):
             return self._file
         self._let_go()
-        self._day = _today()
-        folder = self.folder / self._day
+        self._day, self._size = _today(), 0
+        folder = self.folder / datetime.fromtimestamp(self._day * _DAY_S, tz=UTC).strftime("%Y-%m-%d")
         folder.mkdir(parents=True, exist_ok=True)
         n = 0
         while self._file is None:
@@ -247,6 +254,7 @@ class Journal:
             if self._file is not None and size is not None:
                 self._file.truncate(size)
                 self._file.seek(size)
+                self._size = size
         except OSError:
             self._take_back()
             self._let_go()  # its last line stays torn; another file goes on
@@ -260,12 +268,12 @@ class Journal:
         self._lost += len(self._lines)
         while self._queue:
             self._lost += 1
-            if (told := self._queue.popleft()[2]) is not None:
+            if (told := self._queue.popleft()[1]) is not None:
                 _tell(told, handed=False)
 
 
-def _today() -> str:
-    return datetime.now(tz=UTC).strftime("%Y-%m-%d")
+def _today() -> int:
+    return int(time.time()) // _DAY_S
 
 
 def _tell(told: Future[bool], *, handed: bool) -> None:

@@ -44,7 +44,7 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     journal: str = "samediff-journal"
     prompts: Prompts = "features"
-    queue: int = 20_000  # records waiting for the disk; more are dropped and counted
+    queue: int = 20_000  # records waiting for the disk, of 256 MB at most; more are dropped and counted
     flush_s: float = 1.0  # how long what is handed to the system may wait until it is durable
 
     def __post_init__(self) -> None:
