@@ -2,90 +2,136 @@
 
 An agent appends to its conversation and sends everything else again, byte for byte. Where a body begins like
 a known one up to the end of a piece, and ends like it from the end of its last piece on, what stands between
-can only be more pieces: JSON has one reading. Of the known bytes nothing is parsed again; they are compared
-by 128 bits under the reader's seed.
+can only be more pieces: JSON has one reading. Of the known bytes nothing is read again; they are compared by
+128 bits under the reader's seed.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import xxhash
 
+from features.cache import PrefixChain
+from features.trajectory import beside
 from features.wire import plain
-from features.wire.head import address, head_of, place_of
+from features.wire.types import NOTHING_SAID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from features.wire.head import Head, Places
-    from features.wire.types import Dialect, Said, Tools
+    from features.cache import Chain
+    from features.wire.head import Head
+    from features.wire.types import Dialect, Frame, Item, Message, Said
 
 LOOSE = 4  # last pieces, which may still change: clients move their cache markers along
 _ALIKE = 8  # bodies kept that begin alike
 _STEP = 1_024  # bytes; this many, doubled as often as it goes, tell which bodies one may follow
-_BODY_BYTES = 2_000  # that a body takes beside what it says
-_DECODED = 30  # bytes that a byte of JSON may take once it is read, as in [{},{},{}]
+_BODY_BYTES = 8_000  # that a body takes beside what it says
+_MESSAGE_BYTES = 250  # that a message takes in the stages of a body
+_COMMA = 0x2C
 
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_SAID: dict[Dialect, str] = {
-    "anthropic_messages": "messages",
-    "openai_chat": "messages",
-    "openai_responses": "input",
-}
 
 
-class Offer(NamedTuple):
-    """The tools of a request, read."""
+class Stage(NamedTuple):
+    """A conversation up to the end of a piece, read; another body may begin with it and go on from here.
 
-    tools: Tools
-    seed: str  # of a chain
-    held: int  # bytes
-
-
-class Pieces(NamedTuple):
-    """Pieces of a conversation, read."""
+    Chain and `aside` leave out its last message, which may become one with the next.
+    """
 
     said: Said
-    marks: list[int]  # by which a reader knows each again
+    chain: PrefixChain
+    aside: list[int]  # what stands beside the chain, see `beside`
+    apart: int  # messages before the conversation, in both
+    pieces: int = 0
     held: int = 0  # bytes
+    start: int = 0  # bytes that the body has up to here, and
+    begins: bytes = b""  # their digest
+
+    def then(self, items: Sequence[Item], held: int, start: int, begins: bytes) -> Stage:
+        """The same with more pieces behind it, which hold so many bytes, at its place in a body."""
+        said, chain, aside = self.said.then(items), self.chain, self.aside
+        new = said.messages[len(aside) - self.apart : -1]
+        if new:
+            chain = chain.fork()
+            for message in new:
+                chain.add(message)
+            aside = aside + beside(new, aside)
+        pieces = self.pieces + len(items)
+        return Stage(said, chain, aside, self.apart, pieces, self.held + held, start, begins)
+
+    def whole(self) -> tuple[Chain, list[int]]:
+        """The chain of all messages, and what stands beside it."""
+        chain, last = self.chain.fork(), self.said.messages[-1:]
+        for message in last:
+            chain.add(message)
+        return (chain.hashes, chain.sizes), self.aside + beside(last, self.aside)
+
+
+class Before(NamedTuple):
+    """What stands before a conversation in its chain."""
+
+    seed: str
+    messages: tuple[Message, ...]
+
+    def stage(self) -> Stage:
+        """Nothing said yet."""
+        chain = PrefixChain(self.seed)
+        for message in self.messages:
+            chain.add(message)
+        return Stage(NOTHING_SAID, chain, beside(self.messages), len(self.messages))
+
+    def first(self, items: Sequence[Item]) -> int:
+        """What a conversation is looked for by: the tools and the two messages that it begins with."""
+        said = [message for item in items[:2] for message in item.messages]
+        return hash((self.seed, (*self.messages, *said)[:2]))
 
 
 class Outside(NamedTuple):
-    """What a body says beside its conversation."""
+    """What a body says beside its conversation, and how that is read."""
 
     dialect: Dialect
-    model: str
-    places: Places
-    envelope: Any  # the dialect's
-    offer: Offer
-    held: int = 0  # bytes
-
-
-class Grown(NamedTuple):
-    """A body as far as the next one of its session begins and ends like it, and what was read of that."""
-
-    outside: Outside
-    opening: bytes  # digest of its first bytes, to the last step before `start`
-    start: int  # bytes that it begins with, to the end of a piece, and
-    begins: bytes  # their digest
+    head: Head  # of the body that was read whole, without its bytes
+    size: int  # of that
+    frame: Frame
+    before: Before
+    kind: str
+    read: Callable[[int, msgspec.Raw], Item]
     end: int  # bytes that it ends with, from the end of the last piece on, and
     ends: bytes  # their digest
-    size: int  # of the whole body
-    pieces: Pieces  # to `start`
     held: int  # bytes
 
 
+class Grown:
+    """A body whose session may go on, and what was read of it; `stages` are where, the last its end."""
+
+    __slots__ = ("first", "held", "opening", "outside", "stages")
+
+    def __init__(self, outside: Outside, first: int, stages: list[Stage]) -> None:
+        self.outside = outside
+        self.first = first  # see `Before`
+        self.opening = b""  # digest of its first bytes, to the last step within its first stage
+        self.reach(stages)
+
+    def reach(self, stages: list[Stage]) -> None:
+        """Be as far as the last of these; of the others those are kept that a marker may be behind."""
+        last = stages[-1]
+        while stages[1:] and stages[1].pieces <= last.pieces - LOOSE:
+            stages = stages[1:]
+        self.stages = stages
+        self.held = _BODY_BYTES + self.outside.held + last.held + _MESSAGE_BYTES * len(last.aside)
+
+
 class Following(NamedTuple):
-    """A body that follows a known one: its pieces from there on, and its envelope with them."""
+    """A body that follows a known one: how far it begins like it, and its pieces from there on."""
 
     known: Grown
+    at: int  # of the known one's stages
     raws: list[msgspec.Raw]
     between: bytes  # the same as a list
-    head: Head
-    envelope: Any
 
 
 class Bodies:
@@ -94,75 +140,81 @@ class Bodies:
     def __init__(self, seed: int, kept_bytes: int) -> None:
         self._seed, self._kept_bytes, self._bytes = seed, kept_bytes, 0
         self._known: OrderedDict[bytes, list[Grown]] = OrderedDict()
+        self._first: dict[int, Grown] = {}  # the latest of those with the same first messages
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
+
+    def digest(self, view: memoryview) -> bytes:
+        """What bytes are known again by."""
+        return xxhash.xxh3_128_digest(view, self._seed)
 
     def follow(self, dialect: Dialect, body: bytes) -> Following | None:
         """What a body follows, and its new pieces; None if it has to be read whole."""
         view, step = memoryview(body), _last_step(len(body))
         while step >= _STEP:
-            for known in self._known.get(self._digest(view[:step]), ()):
-                if known.outside.dialect == dialect and self._fits(known, view):
-                    return _following(known, body)
+            for known in self._known.get(self.digest(view[:step]), ()):
+                if known.outside.dialect == dialect:
+                    following = self._following(known, body, view)
+                    if following is not None:
+                        return following
             step //= 2
         return None
 
-    def _fits(self, known: Grown, view: memoryview) -> bool:
-        edge = len(view) - known.end
-        return (
-            known.start < edge
-            and self._digest(view[: known.start]) == known.begins
-            and self._digest(view[edge:]) == known.ends
-        )
+    def _following(self, known: Grown, body: bytes, view: memoryview) -> Following | None:
+        edge = len(body) - known.outside.end
+        if edge <= 0 or self.digest(view[edge:]) != known.outside.ends:
+            return None
+        for at in range(len(known.stages) - 1, -1, -1):
+            stage = known.stages[at]
+            if stage.start <= edge and self.digest(view[: stage.start]) == stage.begins:
+                found = _between(body, stage.start, edge)
+                few = found is not None and stage.pieces + len(found[0]) <= plain.MAX_MESSAGES
+                return Following(known, at, *found) if found is not None and few else None
+        return None
 
-    def read(self, body: bytes, outside: Outside, raws: Sequence[msgspec.Raw], pieces: Pieces) -> None:
-        """Keep a body that was read whole, its conversation in `raws`, for those that follow it."""
-        cut = len(pieces.marks)
-        if not cut:
-            return
-        base = address(body)
-        start, last = place_of(raws[cut - 1], base)[1], place_of(raws[-1], base)[1]
-        ends = self._digest(memoryview(body)[last:])
-        self._keep(body, start, Grown(_kept(outside), b"", 0, b"", len(body) - last, ends, 0, pieces, 0))
+    def begun(self, before: Before, first: int, items: Sequence[Item]) -> Stage | None:
+        """A stage with the chain of what these pieces say, as far as it is known whatever their bytes."""
+        known = self._first.get(first)
+        if known is None or known.outside.before != before:
+            return None
+        messages = NOTHING_SAID.then(items).messages
+        for stage in reversed(known.stages):
+            n = len(stage.aside) - stage.apart
+            if 0 < n < len(messages) and stage.said.messages[:n] == messages[:n]:
+                return Stage(NOTHING_SAID, stage.chain, stage.aside, stage.apart)
+        return None
 
-    def followed(self, body: bytes, following: Following, pieces: Pieces) -> None:
-        """Keep a body that followed another instead of that."""
-        known = following.known
-        new = len(pieces.marks) - len(known.pieces.marks)
-        if not new:
+    def keep(self, body: bytes, new: Grown) -> None:
+        """Keep a body for those that follow it."""
+        start = new.stages[0].start  # all that go on from any of them have these bytes
+        if start < _STEP or new.held > self._kept_bytes // 16:
             return
-        self._drop(known)
-        start = known.start + place_of(following.raws[new - 1], address(following.between))[1]
-        outside = known.outside._replace(places=following.head.values.places)
-        self._keep(body, start, known._replace(outside=outside, pieces=pieces))
-
-    def _keep(self, body: bytes, start: int, grown: Grown) -> None:
-        """Keep a body to `start`, where its pieces end that are kept."""
-        view, step = memoryview(body), _last_step(start)
-        held = _BODY_BYTES + grown.outside.held + grown.pieces.held
-        if start < _STEP or held > self._kept_bytes // 16:
-            return
-        opening, begins = self._digest(view[:step]), self._digest(view[:start])
-        grown = grown._replace(opening=opening, start=start, begins=begins, size=len(body), held=held)
-        alike = self._known.setdefault(opening, [])
-        self._known.move_to_end(opening)
-        alike.append(grown)
-        self._bytes += held
+        new.opening = self.digest(memoryview(body)[: _last_step(start)])
+        alike = self._known.setdefault(new.opening, [])
+        self._known.move_to_end(new.opening)
+        alike.append(new)
+        self._first[new.first] = new
+        self._bytes += new.held
         if len(alike) > _ALIKE:
             self._drop(alike[0])
         while self._bytes > self._kept_bytes:
             self._drop(next(iter(self._known.values()))[0])
 
+    def grown(self, body: bytes, known: Grown, stages: list[Stage]) -> None:
+        """Keep a body instead of the one that it followed."""
+        self._drop(known)
+        known.reach(stages)
+        self.keep(body, known)
+
     def _drop(self, known: Grown) -> None:
         alike = self._known[known.opening]
-        del alike[next(at for at, one in enumerate(alike) if one is known)]
+        alike.remove(known)
         if not alike:
             del self._known[known.opening]
+        if self._first.get(known.first) is known:
+            del self._first[known.first]
         self._bytes -= known.held
-
-    def _digest(self, view: memoryview) -> bytes:
-        return xxhash.xxh3_128_digest(view, self._seed)
 
 
 def _last_step(size: int) -> int:
@@ -170,41 +222,15 @@ def _last_step(size: int) -> int:
     return 1 << size.bit_length() - 1 if size else 0
 
 
-def _following(known: Grown, body: bytes) -> Following | None:
-    """What stands between the known ends of a body; None unless it is pieces alone."""
-    edge = len(body) - known.end
-    if body[known.start] != 0x2C:  # a comma
+def _between(body: bytes, start: int, edge: int) -> tuple[list[msgspec.Raw], bytes] | None:
+    """What stands between the known ends of a body, as pieces; None unless it is pieces alone."""
+    if start == edge:
+        return [], b""
+    if body[start] != _COMMA:
         return None
-    between = b"[%b]" % body[known.start + 1 : edge]
+    between = b"[%b]" % body[start + 1 : edge]
     try:
         raws = _list.decode(between)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the whole tells where
         return None
-    if not raws or len(known.pieces.marks) + len(raws) > plain.MAX_MESSAGES:
-        return None
-    by, was = len(body) - known.size, known.size - known.end
-    places = {
-        key: (start + by if start >= was else start, end + by if end > was else end)
-        for key, (start, end) in known.outside.places.items()
-    }
-    said = _SAID[known.outside.dialect]
-    pieces = raws if said == "messages" else msgspec.Raw(between)
-    envelope = msgspec.structs.replace(known.outside.envelope, **{said: pieces})
-    return Following(known, raws, between, head_of(known.outside.model, body, places), envelope)
-
-
-def _kept(outside: Outside) -> Outside:
-    """The same without the conversation, and without views into the body."""
-    said = _SAID[outside.dialect]
-    kept: dict[str, Any] = {said: [] if said == "messages" else msgspec.Raw()}
-    held = 0
-    for name in outside.envelope.__struct_fields__:
-        value, (start, end) = getattr(outside.envelope, name), outside.places.get(name, (0, 0))
-        if name == said:
-            continue
-        if isinstance(value, msgspec.Raw):
-            kept[name] = value.copy()
-        elif isinstance(value, list) and value and isinstance(value[0], msgspec.Raw):
-            kept[name] = [raw.copy() for raw in value]
-        held += (end - start) * (2 if name in kept else _DECODED)
-    return outside._replace(envelope=msgspec.structs.replace(outside.envelope, **kept), held=held)
+    return (raws, between) if raws else None

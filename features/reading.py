@@ -9,48 +9,41 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import xxhash
 
-from features.cache import PrefixChain, prefix_chain, tools_seed
-from features.growing import LOOSE, Bodies, Following, Offer, Outside, Pieces
-from features.trajectory import beside
-from features.wire import Unremembered, parse_request
-from features.wire.head import Head, read_head
-from features.wire.types import NOTHING_SAID
+from features.cache import tools_seed
+from features.errors import BadInput
+from features.growing import LOOSE, Before, Bodies, Following, Grown, Outside, Stage
+from features.wire import Unremembered, open_request
+from features.wire.head import Head, address, place_of, read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import msgspec
-
     from features.cache import Chain
-    from features.wire.types import Dialect, Envelope, Item, Message, Said, Tools, WireRequest
+    from features.wire.types import Dialect, Item, Tools, WireRequest
 
 KEPT_BYTES = 32 * 2**20  # of each: known pieces as they are held, older ones, tools, bodies; 128 MiB at most
 PIECE_BYTES = 700  # that a piece takes beside its text, however short that is
 PART_BYTES = 130  # of a part beside its texts
 KEPT_TOOLS = 256  # sets of tool definitions
 TOOL_BYTES = 1_000  # that a tool takes beside its definition
-KEPT_MESSAGES = 200_000  # in the chains that are gone on from
-_MARKS = 2**63 - 1  # none is below 0
-_NO_TOOLS = Offer(((), 0), "", 0)
-_NO_PIECES = Pieces(NOTHING_SAID, [])
 
 
 class _Known(NamedTuple):
     item: Item
-    mark: int  # of all that was read of it: the same with and without cache markers
     held: int  # bytes
 
 
-class _Grown(NamedTuple):
-    """A chain that the next request goes on from, and the marks of the pieces that it is part of."""
+class _Offer(NamedTuple):
+    """The tools of a request, read."""
 
-    marks: list[int]
-    chain: PrefixChain
-    beside: list[int]
+    tools: Tools
+    seed: str  # of a chain
+    held: int  # bytes
 
 
 class Read(NamedTuple):
@@ -65,103 +58,90 @@ class Read(NamedTuple):
 class Reader(Unremembered):
     """Reads requests; not from several threads at a time."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES, kept_messages: int = KEPT_MESSAGES) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._seed = secrets.randbits(63)
         self._kept_bytes, self._bytes = kept_bytes, 0
         self._young: dict[bytes, _Known] = {}
         self._old: dict[bytes, _Known] = {}
         self._kinds: dict[str, int] = {}
-        self._tools: OrderedDict[bytes, Offer] = OrderedDict()
+        self._tools: OrderedDict[bytes, _Offer] = OrderedDict()
         self._tool_bytes = 0
-        self._kept_messages, self._messages = kept_messages, 0
-        self._grown: OrderedDict[tuple[str, tuple[int, ...]], _Grown] = OrderedDict()
+        self._offered = _Offer(((), 0), "", 0)  # with the request that is being read
         self._bodies = Bodies(self._seed, kept_bytes)
-        self._following: Following | None = None  # of the request that is being read,
-        self._envelope: Any = None
-        self._offer = _NO_TOOLS
-        self._marks: list[int] = []  # of its pieces,
-        self._raws: Sequence[msgspec.Raw] = ()  # those of its conversation
-        self._pieces = _NO_PIECES  # as they are read
 
     def read(self, dialect: Dialect, body: bytes) -> Read:
         """Read a request; BadInput as read_head and parse_request raise it."""
-        following = self._following = self._bodies.follow(dialect, body)
-        self._marks, self._raws, self._pieces, self._offer = [], (), _NO_PIECES, _NO_TOOLS
-        head = following.head if following else read_head(body)
-        request = parse_request(dialect, body, self)
+        following = self._bodies.follow(dialect, body)
         if following is not None:
-            self._bodies.followed(body, following, self._pieces)
-        else:
-            outside = Outside(dialect, head.model, head.values.places, self._envelope, self._offer)
-            self._bodies.read(body, outside, self._raws, self._pieces)
-        return Read(head, request, *self._chain(request.messages))
+            try:
+                return self._gone_on(body, following)
+            except (BadInput, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # the whole tells what is wrong, and where
+        return self._anew(dialect, body)
 
-    def envelope(self, read: Callable[[bytes], Envelope], body: bytes) -> Envelope:
-        """What `read` makes of a body; what stood in one that this one follows isn't read again."""
-        self._envelope = self._following.envelope if self._following else read(body)
-        envelope: Envelope = self._envelope
-        return envelope
+    def _gone_on(self, body: bytes, following: Following) -> Read:
+        """Read what a body says behind what is known of it."""
+        known, at, raws, between = following
+        outside, stages = known.outside, known.stages[: at + 1]
+        stage, n = stages[-1], stages[-1].pieces
+        if stage is known.stages[-1]:  # it has only grown, by what nobody knows yet
+            items = [outside.read(at, raw) for at, raw in enumerate(raws, n)]
+        else:
+            items = self.each(outside.kind, raws, outside.read, n)
+            if len(items) > LOOSE:
+                start = stage.start + place_of(raws[-LOOSE - 1], address(between))[1]
+                stages.append(self._then(stage, items[:-LOOSE], body, start))
+                items = items[-LOOSE:]
+        if items:
+            stages.append(self._then(stages[-1], items, body, len(body) - outside.end))
+            self._bodies.grown(body, known, stages)
+        stage, by = stages[-1], len(body) - outside.size
+        return Read(
+            outside.head.moved(body, outside.size - outside.end, by),
+            outside.frame.around(stage.said, len(body)),
+            *stage.whole(),
+        )
+
+    def _anew(self, dialect: Dialect, body: bytes) -> Read:
+        """Read a body whole, but for those of its pieces and as much of its chain as are known."""
+        head = read_head(body)
+        frame, pieces, items = open_request(dialect, body, self)
+        before = Before(self._offered.seed, frame.request.messages)
+        first, base = before.first(items), address(body)
+        cuts = [len(items) - LOOSE, len(items)] if len(items) > LOOSE else [len(items)]
+        stages = [self._bodies.begun(before, first, items[: cuts[0]]) or before.stage()]
+        grows = pieces.listed and bool(items)
+        for cut in cuts:
+            start = place_of(pieces.raws[cut - 1], base)[1] if grows else 0
+            stages.append(self._then(stages[-1], items[stages[-1].pieces : cut], body, start))
+        stage = stages[-1]
+        if grows:
+            end, view = len(body) - stage.start, memoryview(body)
+            held = 2 * (end + place_of(pieces.raws[0], base)[0])
+            outside = Outside(
+                dialect, head.moved(b"", 0, 0), len(body), frame, before, pieces.kind, pieces.read,
+                end, self._bodies.digest(view[stage.start :]), held,
+            )  # fmt: skip
+            self._bodies.keep(body, Grown(outside, first, stages[1:]))
+        return Read(head, frame.around(stage.said, len(body)), *stage.whole())
+
+    def _then(self, stage: Stage, items: Sequence[Item], body: bytes, start: int) -> Stage:
+        begins = self._bodies.digest(memoryview(body)[:start])
+        return stage.then(items, sum(map(_held, items)), start, begins)
 
     def each(
-        self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]
-    ) -> list[Item]:
-        """What `read` makes of each piece, of one known from its bytes only."""
-        found = self._find(kind, raws, read)
-        self._mark(kind, [known.mark for known in found])
-        return [known.item for known in found]
-
-    def said(self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]) -> Said:
-        """The same of the pieces of the conversation, after those that a body begins with."""
-        before = self._following.known.pieces if self._following else _NO_PIECES
-        found = self._find(kind, raws, read, len(before.marks))
-        firm = max(0, len(found) - LOOSE)
-        items, marks = [known.item for known in found], [known.mark for known in found]
-        held = sum(known.held for known in found[:firm])
-        self._raws = raws
-        self._pieces = before
-        if firm:
-            said = before.said.then(items[:firm])
-            self._pieces = Pieces(said, before.marks + marks[:firm], before.held + held)
-        self._mark(kind, before.marks + marks)
-        return self._pieces.said.then(items[firm:])
-
-    def _find(
         self,
         kind: str,
         raws: Sequence[msgspec.Raw],
         read: Callable[[int, msgspec.Raw], Item],
         before: int = 0,
-    ) -> list[_Known]:
+    ) -> list[Item]:
+        """What `read` makes of each piece behind so many; of one known from its bytes only."""
         seed = self._seed ^ self._kinds.setdefault(kind, len(self._kinds))
         digest = xxhash.xxh3_128_digest
         keys = [digest(raw, seed) for raw in raws]  # hundreds of them: no loop does more than it must
         known_now = enumerate(map(self._young.get, keys))
-        return [known or self._again(keys[at], before + at, raws[at], read) for at, known in known_now]
-
-    def _mark(self, kind: str, marks: list[int]) -> None:
-        """Note pieces that stand apart from others, by a mark below 0 before them, as no piece has."""
-        if marks:
-            self._marks += [-1 - self._kinds[kind], *marks]
-
-    def tools(self, raws: Sequence[msgspec.Raw], read: Callable[[Sequence[msgspec.Raw]], Tools]) -> Tools:
-        """What `read` makes of all tool definitions, which a client seldom changes."""
-        if self._following is not None:
-            self._offer = self._following.known.outside.offer
-            return self._offer.tools
-        state = xxhash.xxh3_128(b"%d" % len(raws), self._seed)
-        for raw in raws:  # objects, so that no two lists run together alike
-            state.update(raw)
-        key = state.digest()
-        offer = self._tools.get(key)
-        if offer is None:
-            tools = read(raws)
-            held = sum(2 * len(memoryview(raw)) + TOOL_BYTES for raw in raws)
-            offer = self._tools[key] = Offer(tools, tools_seed("", tools[0]), held)
-            self._tool_bytes += held
-            while self._tools and (len(self._tools) > KEPT_TOOLS or self._tool_bytes > self._kept_bytes):
-                self._tool_bytes -= self._tools.popitem(last=False)[1].held
-        self._offer = offer
-        return offer.tools
+        return [(known or self._again(keys[at], before + at, raws[at], read)).item for at, known in known_now]
 
     def _again(
         self, key: bytes, at: int, raw: msgspec.Raw, read: Callable[[int, msgspec.Raw], Item]
@@ -170,7 +150,7 @@ class Reader(Unremembered):
         known = self._old.get(key)
         if known is None:
             item = read(at, raw)
-            known = _Known(item, hash(item.messages) & _MARKS, _held(item))
+            known = _Known(item, _held(item))
         if known.held > self._kept_bytes // 16:  # one would drive out all that others come back to
             return known
         if self._bytes + known.held > self._kept_bytes:
@@ -179,35 +159,22 @@ class Reader(Unremembered):
         self._young[key] = known
         return known
 
-    def _chain(self, messages: Sequence[Message]) -> tuple[Chain, list[int]]:
-        """The chain of a request and what stands beside it, gone on from those of one that began alike.
-
-        Of that, all but the last two messages are taken over: its last piece may have been another, and
-        neighbouring pieces may have become one message.
-        """
-        marks, seed = self._marks, self._offer.seed
-        if len(messages) < 3:
-            return prefix_chain(messages, seed), beside(messages)
-        key = (seed, tuple([mark for mark in marks[:4] if mark >= 0][:2]))
-        known = self._grown.pop(key, None)
-        chain, aside = PrefixChain(seed), list[int]()
-        if known is not None:
-            self._messages -= len(known.marks)
-            n = len(known.marks) - 1
-            if known.marks[:n] == marks[:n] and len(known.chain.hashes) <= len(messages) - 2:
-                chain, aside = known.chain, known.beside
-        for message in messages[len(chain.hashes) : -2]:
-            chain.add(message)
-        aside += beside(messages[len(aside) : -2], aside)
-        self._grown[key] = _Grown(marks, chain, aside)
-        self._messages += len(marks)
-        while self._messages > self._kept_messages:
-            _, dropped = self._grown.popitem(last=False)
-            self._messages -= len(dropped.marks)
-        whole = chain.fork()
-        for message in messages[-2:]:
-            whole.add(message)
-        return (whole.hashes, whole.sizes), aside + beside(messages[-2:], aside)
+    def tools(self, raws: Sequence[msgspec.Raw], read: Callable[[Sequence[msgspec.Raw]], Tools]) -> Tools:
+        """What `read` makes of all tool definitions, which a client seldom changes."""
+        state = xxhash.xxh3_128(b"%d" % len(raws), self._seed)
+        for raw in raws:  # objects, so that no two lists run together alike
+            state.update(raw)
+        key = state.digest()
+        offer = self._tools.get(key)
+        if offer is None:
+            tools = read(raws)
+            held = sum(2 * len(memoryview(raw)) + TOOL_BYTES for raw in raws)
+            offer = self._tools[key] = _Offer(tools, tools_seed("", tools[0]), held)
+            self._tool_bytes += held
+            while self._tools and (len(self._tools) > KEPT_TOOLS or self._tool_bytes > self._kept_bytes):
+                self._tool_bytes -= self._tools.popitem(last=False)[1].held
+        self._offered = offer
+        return offer.tools
 
 
 def _held(item: Item) -> int:

@@ -25,35 +25,37 @@ _KIND_CODES = {"text": 1, "thinking": 2, "tool_call": 3, "tool_result": 4, "imag
 class PrefixChain:
     """Grows a chain message by message, so that a transcript of n turns costs O(n)."""
 
+    __slots__ = ("_bytes", "_state", "hashes", "sizes")
+
     def __init__(self, seed: str = "") -> None:
         self._state = xxhash.xxh3_64(seed.encode("utf-8", "surrogatepass"))
         self._bytes = 0
-        self.hashes: list[int] = []
-        self.sizes: list[int] = []
+        self.hashes = array("Q")
+        self.sizes = array("Q")
 
     def add(self, message: Message) -> None:
         """Append one message: its role and what its parts say, without cache markers and call ids."""
-        state = self._state
-        state.update(message.role.encode())
+        update = self._state.update
+        update(message.role.encode())
         for part in message.parts:
             text = part.text.encode("utf-8", "surrogatepass")
             # Lengths stand before the texts, so that no two different messages run together alike.
             head = f"|{_KIND_CODES[part.kind]},{part.name or ''},{part.digest},{len(text)}|"
-            state.update(head.encode("utf-8", "surrogatepass"))
-            state.update(text)
+            update(head.encode("utf-8", "surrogatepass"))
+            update(text)
             self._bytes += len(text)
-        self.hashes.append(state.intdigest())
+        self.hashes.append(self._state.intdigest())
         self.sizes.append(self._bytes)
 
     def fork(self) -> PrefixChain:
         """A chain that goes on from here by itself."""
-        other = PrefixChain()
+        other = PrefixChain.__new__(PrefixChain)
         other._state, other._bytes = self._state.copy(), self._bytes
-        other.hashes, other.sizes = self.hashes.copy(), self.sizes.copy()
+        other.hashes, other.sizes = self.hashes[:], self.sizes[:]
         return other
 
 
-def prefix_chain(messages: Sequence[Message], seed: str = "") -> tuple[list[int], list[int]]:
+def prefix_chain(messages: Sequence[Message], seed: str = "") -> tuple[array[int], array[int]]:
     """(chain hash u64, cumulative text bytes) after each message; `seed` is what stands before them all."""
     chain = PrefixChain(seed)
     for message in messages:

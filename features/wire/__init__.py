@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -10,10 +10,14 @@ from features.errors import BadInput
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 from features.wire.sse import StreamReader
 from features.wire.types import (
+    NOTHING_SAID,
     Dialect,
+    Frame,
+    Item,
     Message,
     Part,
     PartKind,
+    Pieces,
     Role,
     Tool,
     Unremembered,
@@ -38,6 +42,7 @@ __all__ = [
     "WireRequest",
     "WireResponse",
     "messages_from",
+    "open_request",
     "parse_request",
     "parse_response",
     "usage_from",
@@ -45,10 +50,10 @@ __all__ = [
 
 _ANY = msgspec.json.Decoder()
 _ANEW = Unremembered()
-_REQUESTS: dict[Dialect, Callable[[bytes, Unremembered], WireRequest]] = {
-    "openai_chat": openai_chat.parse_request,
-    "anthropic_messages": anthropic_messages.parse_request,
-    "openai_responses": openai_responses.parse_request,
+_OPENS: dict[Dialect, Callable[[bytes, Unremembered], tuple[Frame, Pieces]]] = {
+    "openai_chat": openai_chat.open_request,
+    "anthropic_messages": anthropic_messages.open_request,
+    "openai_responses": openai_responses.open_request,
 }
 _MESSAGES: dict[Dialect, Callable[[Sequence[Any]], list[Message]]] = {
     "openai_chat": openai_chat.messages,
@@ -67,10 +72,25 @@ _USAGES: dict[Dialect, Callable[[Any], Usage | None]] = {
 }
 
 
-def parse_request(dialect: Dialect, body: bytes, memory: Unremembered = _ANEW) -> WireRequest:
+class Opened(NamedTuple):
+    """A request body, read: all but its conversation, that unread, and its pieces as they are read."""
+
+    frame: Frame
+    pieces: Pieces
+    items: list[Item]
+
+
+def parse_request(dialect: Dialect, body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key, never echoing a value."""
+    opened = open_request(dialect, body, _ANEW)
+    return opened.frame.around(NOTHING_SAID.then(opened.items), len(body))
+
+
+def open_request(dialect: Dialect, body: bytes, memory: Unremembered) -> Opened:
+    """Read a request body piece by piece; BadInput as `parse_request` raises it."""
     try:
-        return _REQUESTS[dialect](body, memory)
+        frame, pieces = _OPENS[dialect](body, memory)
+        return Opened(frame, pieces, memory.each(pieces.kind, pieces.raws, pieces.read))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # in a piece read by itself
         plain.decode_body(_ANY, body)  # tells where in the body
         if isinstance(error, RecursionError):  # a piece is read from deeper within than a body is

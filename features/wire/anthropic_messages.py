@@ -11,7 +11,17 @@ import msgspec
 from features.wire import plain
 from features.wire.drafts import Drafts
 from features.wire.held import held
-from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
+from features.wire.types import (
+    Frame,
+    Item,
+    Message,
+    Part,
+    Pieces,
+    Unremembered,
+    Usage,
+    WireRequest,
+    WireResponse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,27 +57,26 @@ _CHOICES: dict[Any, Literal["auto", "none", "required", "named"]] = {
 _SESSION = re.compile(r"^(?P<user>.*?)_?session_(?P<session>[0-9a-fA-F-]{8,64})$", re.DOTALL)
 
 
-def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
-    """Read a request body; raises BadInput in one line naming the key."""
-    envelope = memory.envelope(_envelope, body)
+def open_request(body: bytes, memory: Unremembered) -> tuple[Frame, Pieces]:
+    """Read all of a request body but its messages; raises BadInput in one line naming the key."""
+    envelope = _envelope(body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     tools, markers = memory.tools(envelope.tools or (), plain.read_tools)
     before = memory.each("anthropic system", [envelope.system] if envelope.system else (), _system)
     system = before[0].messages if before else ()
-    said = memory.said("anthropic message", envelope.messages, _item)
     user, session = _who(plain.mapping(envelope.metadata).get("user_id"))
     config = plain.mapping(envelope.output_config)
     thinking = plain.mapping(envelope.thinking).get("type")
-    marked = [item for item in (*before, *said.marked, _automatic(envelope)) if item.markers]
+    automatic = _automatic(envelope)
+    marked = [item for item in (*before, automatic) if item.markers]
     formats = (config.get("format"), envelope.output_format)
-    return WireRequest(
+    request = WireRequest(
         dialect="anthropic_messages",
         model=envelope.model,
-        messages=(*system, *said.messages),
+        messages=system,
         tools=tools,
         stream=bool(envelope.stream),
-        body_bytes=len(body),
         max_output_tokens=plain.count(envelope.max_tokens),
         tool_choice=_CHOICES.get(plain.string(plain.mapping(envelope.tool_choice).get("type"))),
         thinking=None if not isinstance(thinking, str) else thinking != "disabled",
@@ -81,6 +90,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         kept=bool(plain.string(envelope.container) or plain.mapping(envelope.container).get("id")),
         is_subagent=_is_subagent(system[0].parts[0].text) if system and system[0].parts else None,
     )
+    return Frame(request, automatic.markers > 0), Pieces("anthropic message", envelope.messages, _item)
 
 
 def _system(_: int, raw: msgspec.Raw) -> Item:

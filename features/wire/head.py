@@ -28,15 +28,25 @@ Places = Mapping[str, tuple[int, int]]  # first byte of each value of an object,
 
 
 class Values(Mapping[str, msgspec.Raw]):
-    """The values of an object by their key, as views into its bytes."""
+    """The values of an object by their key, as views into its bytes.
 
-    def __init__(self, body: bytes, places: Places) -> None:
+    `places` are those of a body like it, but that one value ended at `was` there and is `by` bytes longer.
+    """
+
+    __slots__ = ("_body", "_by", "_was", "places")
+
+    def __init__(self, body: bytes, places: Places, was: int = 0, by: int = 0) -> None:
         self.places = places
-        self._body = body
+        self._body, self._was, self._by = body, was, by
+
+    def place(self, key: str) -> tuple[int, int]:
+        """First byte of a value and the one behind its last."""
+        start, end = self.places[key]
+        return start + self._by if start >= self._was else start, end + self._by if end > self._was else end
 
     def __getitem__(self, key: str) -> msgspec.Raw:
         """Return the value as it stands in the body."""
-        start, end = self.places[key]
+        start, end = self.place(key)
         return msgspec.Raw(memoryview(self._body)[start:end])
 
     def __contains__(self, key: object) -> bool:
@@ -60,10 +70,10 @@ class Head(NamedTuple):
     end: int
     values: Values
 
-
-def head_of(model: str, body: bytes, places: Places) -> Head:
-    """The head of a body whose values stand at `places`."""
-    return Head(model, *places["model"], Values(body, places))
+    def moved(self, body: bytes, was: int, by: int) -> Head:
+        """The head of a body that is `by` bytes longer where one of its values ended at `was`."""
+        values = Values(body, self.values.places, was, by)
+        return Head(self.model, *values.place("model"), values)
 
 
 def read_head(body: bytes) -> Head:
@@ -86,7 +96,7 @@ def read_head(body: bytes) -> Head:
         model = msgspec.json.decode(raw, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("'model' in the request body must be a string") from error
-    return head_of(model, body, places)
+    return Head(model, *places["model"], Values(body, places))
 
 
 def _refuse_duplicates(body: bytes, places: list[tuple[int, int]]) -> None:

@@ -10,7 +10,17 @@ import msgspec
 from features.wire import plain
 from features.wire.drafts import Drafts
 from features.wire.held import held
-from features.wire.types import Item, Message, Part, Unremembered, Usage, WireRequest, WireResponse
+from features.wire.types import (
+    Frame,
+    Item,
+    Message,
+    Part,
+    Pieces,
+    Unremembered,
+    Usage,
+    WireRequest,
+    WireResponse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +55,13 @@ class _Body(msgspec.Struct):
 _envelope = partial(plain.decode_body, msgspec.json.Decoder(_Body))
 
 
-def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
-    """Read a request body; raises BadInput in one line naming the key."""
-    envelope = memory.envelope(_envelope, body)
+def open_request(body: bytes, memory: Unremembered) -> tuple[Frame, Pieces]:
+    """Read all of a request body but its messages; raises BadInput in one line naming the key."""
+    envelope = _envelope(body)
     plain.bounded(envelope.messages, "messages", plain.MAX_MESSAGES)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     offered = [*(envelope.tools or ()), *(envelope.functions or ())]
     tools, tool_markers = memory.tools(offered, plain.read_tools)
-    said = memory.said("chat message", envelope.messages, _item)
     effort = plain.string(envelope.reasoning_effort) or plain.string(
         plain.mapping(envelope.reasoning).get("effort")
     )
@@ -60,24 +69,23 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     metadata = plain.mapping(envelope.metadata)
     choice = envelope.function_call if envelope.tool_choice is None else envelope.tool_choice
     limit = envelope.max_tokens if envelope.max_completion_tokens is None else envelope.max_completion_tokens
-    return WireRequest(
+    request = WireRequest(
         dialect="openai_chat",
         model=envelope.model,
-        messages=tuple(said.messages),
         tools=tools,
         stream=bool(envelope.stream),
-        body_bytes=len(body),
         max_output_tokens=plain.count(limit),
         tool_choice=tool_choice(choice),
         thinking=_thinking(envelope, effort),
         effort=effort,
         json_schema=plain.mapping(envelope.response_format).get("type") == "json_schema",
-        cache_markers=tool_markers + (cache_key is not None) + sum(item.markers for item in said.marked),
+        cache_markers=tool_markers + (cache_key is not None),
         cache_lifetime=plain.word(envelope.prompt_cache_retention),
         session_id=plain.string(envelope.session_id) or plain.string(metadata.get("session_id")) or cache_key,
         user=plain.string(envelope.user) or plain.string(envelope.safety_identifier),
         service_tier=plain.word(envelope.service_tier),
     )
+    return Frame(request, lives=True), Pieces("chat message", envelope.messages, _item)
 
 
 def tool_choice(choice: Any) -> Literal["auto", "none", "required", "named"] | None:

@@ -14,12 +14,13 @@ from features.wire.held import held, tools_hold
 from features.wire.openai_chat import apart, part, tool_choice
 from features.wire.types import (
     NOTHING_SAID,
+    Frame,
     Item,
     Message,
     Part,
     PartKind,
+    Pieces,
     Role,
-    Said,
     Unremembered,
     Usage,
     WireRequest,
@@ -65,9 +66,9 @@ _NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))
 _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 
 
-def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
-    """Read a request body; raises BadInput in one line naming the key."""
-    envelope = memory.envelope(_envelope, body)
+def open_request(body: bytes, memory: Unremembered) -> tuple[Frame, Pieces]:
+    """Read all of a request body but its input; raises BadInput in one line naming the key."""
+    envelope = _envelope(body)
     plain.bounded(envelope.tools, "tools", plain.MAX_TOOLS)
     earlier = plain.string(envelope.previous_response_id)
     if (
@@ -78,18 +79,17 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
     ):
         raise BadInput("request body: missing `input`")
     tools, tool_markers = memory.tools(envelope.tools or (), plain.read_tools)
-    before = _read(envelope.instructions, "instructions", "system", memory)
-    said = _read(envelope.input, "input", "user", memory)
+    instructions = _pieces(envelope.instructions, "instructions", "system")
+    before = memory.each(instructions.kind, instructions.raws, instructions.read)
     effort = plain.string(plain.mapping(envelope.reasoning).get("effort"))
     cache_key = plain.string(envelope.prompt_cache_key)
     talk = plain.mapping(envelope.conversation).get("id") or envelope.conversation
-    return WireRequest(
+    request = WireRequest(
         dialect="openai_responses",
         model=envelope.model,
-        messages=(*before.messages, *said.messages),
+        messages=tuple(NOTHING_SAID.then(before).messages),
         tools=tools,
         stream=bool(envelope.stream),
-        body_bytes=len(body),
         max_output_tokens=plain.count(envelope.max_output_tokens),
         tool_choice=tool_choice(envelope.tool_choice),
         thinking=None if effort is None else effort != "none",
@@ -110,6 +110,7 @@ def parse_request(body: bytes, memory: Unremembered) -> WireRequest:
         service_tier=plain.word(envelope.service_tier),
         is_subagent=is_subagent(_turn_metadata(envelope.client_metadata).get("thread_source")),
     )
+    return Frame(request, lives=True), _pieces(envelope.input, "input", "user")
 
 
 def _turn_metadata(client_metadata: Any) -> dict[str, Any]:
@@ -123,18 +124,15 @@ def is_subagent(thread_source: Any) -> bool | None:
     return None if plain.string(thread_source) is None else thread_source == "subagent"
 
 
-def _read(value: msgspec.Raw, key: str, role: Role, memory: Unremembered) -> Said:
+def _pieces(value: msgspec.Raw, key: str, role: Role) -> Pieces:
     """The items of `input` or `instructions`, which may be a text too."""
     if value in _NOTHING:
-        return NOTHING_SAID
+        return Pieces(key, (), partial(_item, key), listed=False)
     if bytes(memoryview(value)[:1]) == b"[":
         raws = plain.decode_part(_items, value, key)
         plain.bounded(raws, key, plain.MAX_MESSAGES)
-        read = partial(_item, key)
-        if key == "input":
-            return memory.said("responses item", raws, read)
-        return NOTHING_SAID.then(memory.each("responses item", raws, read))
-    return NOTHING_SAID.then(memory.each(f"responses {role}", [value], partial(_text, key, role)))
+        return Pieces("responses item", raws, partial(_item, key))
+    return Pieces(f"responses {role}", [value], partial(_text, key, role), listed=False)
 
 
 def _item(key: str, at: int, raw: msgspec.Raw) -> Item:

@@ -6,18 +6,17 @@ Text stays in these objects for the time of one request and is never logged unle
 from __future__ import annotations
 
 from operator import eq
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from features.toolschema import ToolShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 Dialect = Literal["openai_chat", "anthropic_messages", "openai_responses"]
 Role = Literal["system", "user", "assistant", "tool"]
-Envelope = TypeVar("Envelope")
 PartKind = Literal["text", "thinking", "tool_call", "tool_result", "image", "other"]
 
 
@@ -107,12 +106,15 @@ class Said(NamedTuple):
     messages: list[Message]
     marked: list[Item]
 
-    def then(self, items: Iterable[Item]) -> Said:
+    def then(self, items: Sequence[Item]) -> Said:
         """The same with more pieces behind it."""
-        found = list(items)
-        more = [message for item in found for message in item.messages]
-        marked = [item for item in found if item.markers]
-        return Said(joined(self.messages, more), self.marked + marked if marked else self.marked)
+        more: list[Message] = []
+        marked = self.marked
+        for item in items:
+            more += item.messages
+            if item.markers:
+                marked = [*marked, item]
+        return Said(joined(self.messages, more), marked)
 
 
 NOTHING_SAID = Said([], [])
@@ -133,19 +135,42 @@ def joined(before: list[Message], more: list[Message]) -> list[Message]:
     return out
 
 
+class Pieces(NamedTuple):
+    """The entries of a body's conversation, unread, and what reads one at its place."""
+
+    kind: str  # pieces of one kind are all read alike
+    raws: Sequence[msgspec.Raw]
+    read: Callable[[int, msgspec.Raw], Item]
+    listed: bool = True  # the conversation is a list of them, which may grow
+
+
+class Frame(NamedTuple):
+    """A request but for its conversation: its messages and markers are those outside of that."""
+
+    request: WireRequest
+    lives: bool = False  # how long its cache lives was said behind the conversation, or for all of it
+
+    def around(self, said: Said, body_bytes: int) -> WireRequest:
+        """The request with its conversation in it."""
+        request, marked = self.request, said.marked
+        markers, lifetime = request.cache_markers, request.cache_lifetime
+        if marked:
+            markers += sum([item.markers for item in marked])
+            lifetime = lifetime if self.lives else marked[-1].lifetime
+        return msgspec.structs.replace(
+            request,
+            messages=(*request.messages, *said.messages),
+            body_bytes=body_bytes,
+            cache_markers=markers,
+            cache_lifetime=lifetime,
+        )
+
+
 Tools = tuple[tuple[Tool, ...], int]  # and how many carry a cache_control marker
 
 
 class Unremembered:
     """Reads every piece of a body anew; features.reading knows what it has read before."""
-
-    def envelope(self, read: Callable[[bytes], Envelope], body: bytes) -> Envelope:
-        """What `read` makes of a body: what it holds, its pieces unread."""
-        return read(body)
-
-    def said(self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]) -> Said:
-        """What `read` makes of the pieces of the conversation, which goes on from request to request."""
-        return NOTHING_SAID.then(self.each(kind, raws, read))
 
     def each(
         self, kind: str, raws: Sequence[msgspec.Raw], read: Callable[[int, msgspec.Raw], Item]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.assemble import trajectory_of
-from features.cache import prefix_chain, tools_seed
+from features.cache import PrefixChain, prefix_chain, tools_seed
 from features.errors import BadInput
 from features.reading import Read, Reader
 from features.trajectory import SessionTrajectories, beside
@@ -75,6 +75,10 @@ STEPS = st.lists(
                 "other flags",
                 "other calls",
                 "other signatures",
+                "marked",
+                "again",
+                "edit near the end",
+                "one less",
             ]
         ),
         st.one_of(
@@ -105,27 +109,40 @@ def changed(value, how):
     return {key: how[key](inner) if key in how else changed(inner, how) for key, inner in value.items()}
 
 
+def moved(said):
+    """The same with markers on the last two pieces alone."""
+    bare = [changed(piece, {"cache_control": lambda _: None}) for piece in said]
+    return [*bare[:-2], *[marked(piece) for piece in bare[-2:]]]
+
+
+def marked(piece):
+    content = piece.get("content") if isinstance(piece, dict) else None
+    if not isinstance(content, str):
+        return piece
+    return {**piece, "content": [{"type": "text", "text": content, **MARK}]}
+
+
+def edited(said, step):
+    """A conversation after a step that isn't only more of it."""
+    half = len(said) // 2
+    if step in CHANGES:
+        return [changed(piece, CHANGES[step]) for piece in said]
+    if step == "edit within":
+        return [*said[:half], {"role": "user", "content": "other"}, *said[half + 1 :]]
+    if step == "edit near the end":
+        return [*said[:-3], *said[-2:]]
+    ends = {"edit the last": (0, -1), "edit the first": (1, None), "shrink": (0, half), "one less": (0, -1)}
+    return said[slice(*ends.get(step, (0, None)))]
+
+
 def bodies(steps, system, tools, key, order):
     """The bodies of a session that mostly grows."""
     said = []
     for step, more, apart in steps:
-        if step == "edit the last":
-            said = said[:-1]
-        elif step == "edit the first":
-            said = said[1:]
-        elif step == "shrink":
-            said = said[: len(said) // 2]
-        elif step == "edit within":
-            said = [
-                *said[: len(said) // 2],
-                {"role": "user", "content": "other"},
-                *said[len(said) // 2 + 1 :],
-            ]
-        elif step == "other tools":
-            tools = tools[1:]
-        elif step in CHANGES:
-            said = [changed(piece, CHANGES[step]) for piece in said]
-        said = [*said, *more]
+        tools = tools[1:] if step == "other tools" else tools
+        said = edited(said, step) + ([] if step in ("again", "one less") else more)
+        if step == "marked":  # as clients do that move their markers along
+            said = moved(said)
         body = {"pad": PAD, "model": "m", key: said, "tools": tools, "metadata": {"user_id": "u"}}
         if apart and key == "input":  # what is joined within a list is not joined across two
             body |= {"instructions": said[:1], "input": said[1:]}
@@ -172,15 +189,15 @@ def or_error(read, *given):
     st.sampled_from(DIALECTS), st.lists(st.tuples(STEPS, CONTENTS, TOOLS), min_size=1, max_size=3), st.data()
 )
 def test_what_is_remembered_is_what_would_be_read(dialect, sessions, data) -> None:
-    reader = Reader(kept_bytes=data.draw(st.sampled_from([0, 500, 2**20, 2**20])), kept_messages=20)
-    followed = SessionTrajectories()
+    reader = Reader(kept_bytes=data.draw(st.sampled_from([0, 500, 2**20, 2**20])))
+    so_far = SessionTrajectories()
     key = "input" if dialect == "openai_responses" else "messages"
     for steps, system, tools in sessions:
         order = data.draw(st.sampled_from(["said first", "said last", "spaced"]))
         for body in bodies(steps, system, tools, key, order):
             read = or_error(reader.read, dialect, body)
             assert read == or_error(read_anew, dialect, body)
-            assert same_trajectory(followed, read)
+            assert same_trajectory(so_far, read)
             how = data.draw(BREAKS)
             if how is not None:
                 odd = broken(body, how, data.draw(st.integers(len(PAD), len(body) - 1)))
@@ -222,25 +239,67 @@ def worked(dialect, n, last, flag, name, signature):
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("other", [(True, "c", "s"), (False, "d", "s"), (False, "c", "")])
 def test_a_history_edited_in_what_chains_leave_out_is_another(dialect, other) -> None:
-    reader, followed = Reader(), SessionTrajectories()
+    reader, sessions = Reader(), SessionTrajectories()
     first = (False, "c", "s")
     for last, given_so in ((0, first), (2, first), (4, other), (6, other), (8, first)):
         body = worked(dialect, 6, last, *given_so)
         read = reader.read(dialect, body)
         assert read == read_anew(dialect, body)
-        assert same_trajectory(followed, read)
+        assert same_trajectory(sessions, read)
 
 
-def test_the_same_but_for_its_cache_markers_is_gone_on_from() -> None:
-    reader, kept = Reader(), None
-    for n in (8, 10, 12):
-        said = session("anthropic_messages", n)["messages"]
-        said[-1]["content"] = [{"type": "text", "text": said[-1]["content"], **MARK}]
-        read = reader.read("anthropic_messages", msgspec.json.encode({"model": "m", "messages": said}))
-        (grown,) = reader._grown.values()
-        assert grown.beside == read.beside[:-2]
-        assert kept is None or grown.chain is kept
-        kept = grown.chain
+def followed(monkeypatch, reader):
+    """The stages that the reader's bodies went on from, as it reads them; None for one read whole."""
+    bodies, found = reader._bodies, []
+    follow = bodies.follow
+
+    def spied(dialect, body):
+        following = follow(dialect, body)
+        found.append(None if following is None else following.known.stages[following.at].pieces)
+        return following
+
+    monkeypatch.setattr(bodies, "follow", spied)
+    return found
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("marking", "goes_on_from"), [(False, [None, 8, 9, 12, 12, 14]), (True, [None, 4, 5, 12, 8, 10])]
+)
+def test_a_session_goes_on_from_the_last_piece_that_is_the_same(
+    dialect, marking, goes_on_from, monkeypatch
+) -> None:
+    reader = Reader()
+    found = followed(monkeypatch, reader)
+    for n in (8, 9, 12, 12, 14, 16):
+        body = session(dialect, n)
+        key = "input" if dialect == "openai_responses" else "messages"
+        if marking:
+            body[key] = moved(body[key])
+        whole = msgspec.json.encode(body)
+        assert reader.read(dialect, whole) == read_anew(dialect, whole)
+    assert found == goes_on_from
+
+
+def chain_calls(monkeypatch):
+    """Count the messages that chains take."""
+    added, add = [], PrefixChain.add
+    monkeypatch.setattr(PrefixChain, "add", lambda self, message: (added.append(1), add(self, message))[1])
+    return added
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_chain_goes_on_where_only_bytes_beside_the_conversation_changed(dialect, monkeypatch) -> None:
+    reader = Reader()
+    found, added = followed(monkeypatch, reader), chain_calls(monkeypatch)
+    for n in (20, 22, 24):
+        body = msgspec.json.encode(session(dialect, n, metadata={"user_id": f"{n}"}))
+        read = reader.read(dialect, body)
+        took = len(added)
+        assert read == read_anew(dialect, body)
+        assert took <= (n if n == 20 else 8)
+        added.clear()
+    assert found == [None, None, None]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -284,6 +343,7 @@ def session(dialect, n, **more):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_body_that_follows_another_is_read_from_there_on(dialect, monkeypatch) -> None:
     reader = Reader()
+    found = followed(monkeypatch, reader)
     for n in (6, 8, 9, 13, 13):
         body = msgspec.json.encode(session(dialect, n, system="s", instructions="s"))
         read = reader.read(dialect, body)
@@ -291,8 +351,7 @@ def test_a_body_that_follows_another_is_read_from_there_on(dialect, monkeypatch)
         assert {key: bytes(raw) for key, raw in read.head.values.items()} == {
             key: bytes(raw) for key, raw in read_head(body).values.items()
         }
-        if n > 6:
-            assert reader._following is not None
+    assert found == [None, 6, 8, 9, 13]
     assert len(reader._bodies) == 1
 
 
@@ -333,7 +392,7 @@ def test_bodies_that_are_kept_are_bounded_by_bytes() -> None:
 
 
 def test_nothing_is_remembered_without_bound() -> None:
-    reader = Reader(kept_bytes=2_000, kept_messages=50)
+    reader = Reader(kept_bytes=2_000)
     for n in range(1_000):
         messages = [{"role": "user", "content": f"{n} {at}"} for at in range(5)]
         reader.read(
@@ -341,7 +400,7 @@ def test_nothing_is_remembered_without_bound() -> None:
             msgspec.json.encode({"model": "m", "messages": messages, "tools": [{"name": str(n)}]}),
         )
     assert len(reader._young) + len(reader._old) < 150
-    assert len(reader._grown) <= 10
+    assert len(reader._bodies) == 0
     assert len(reader._tools) <= 256
 
 

@@ -214,6 +214,6 @@ def _embedding(encoder: Any, text: str) -> list[float]:
     return [float(value) for value in encoder.encode(text)]
 
 
-def prefix_fields(hashes: list[int], sizes: list[int]) -> dict[str, Any]:
+def prefix_fields(hashes: Sequence[int], sizes: Sequence[int]) -> dict[str, Any]:
     """Keep the newest end of a prefix chain."""
-    return {"prefix_hashes": hashes[-PREFIXES_KEPT:], "prefix_bytes": sizes[-PREFIXES_KEPT:]}
+    return {"prefix_hashes": list(hashes[-PREFIXES_KEPT:]), "prefix_bytes": list(sizes[-PREFIXES_KEPT:])}
