@@ -11,7 +11,7 @@ import msgspec
 _F = float | None
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """The numbers of one request. Sizes are UTF-8 bytes, counts are counts, flags are 0 or 1."""
 
     # the request's shape

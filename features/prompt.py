@@ -158,9 +158,11 @@ def person_text(message: Message) -> str:
     """What a person typed in this message, without the client's own blocks; "" if nobody did."""
     if message.role != "user" or observation(message):
         return ""
-    texts = [part.text for part in message.parts if part.kind == "text"]
-    if not texts:
-        return ""
+    return typed_text([part.text for part in message.parts if part.kind == "text"])
+
+
+def typed_text(texts: Iterable[str]) -> str:
+    """What a person typed in the texts of a message, without the client's own blocks."""
     typed = [text for raw in texts if (text := strip_boilerplate(raw))]
     return typed[0] if len(typed) == 1 else "\n".join(typed)
 
@@ -171,9 +173,14 @@ def strip_boilerplate(text: str) -> str:
         text = text[:_WINDOW] + _GAP + text[-_WINDOW:]
     if "<" in text:
         text = _without_blocks(text)
-    if any(line in text for line in _DROPPED_LINES):
-        text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(_DROPPED_LINES))
+    for line in _DROPPED_LINES:
+        if line in text:
+            text = _without_lines(text)
     return text.strip()
+
+
+def _without_lines(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(_DROPPED_LINES))
 
 
 def _without_blocks(text: str) -> str:

@@ -8,14 +8,14 @@ is only searched for them, never kept.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from features.tools import tool_kind
+from features.toolschema import works
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from features.wire.types import Message, WireRequest
+    from features.wire.types import WireRequest
 
 Client = Literal["claude_code", "codex", "opencode", "aider", "cline", "copilot", "cursor", "other_agent"]
 Kind = Literal[
@@ -35,7 +35,7 @@ CLIENTS: tuple[Client, ...] = get_args(Client)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _HEAD = 1_500  # characters of a system text's head that are searched
-_KEPT = 256  # user agents remembered, and pairs of client and kind
+_KEPT = 256  # user agents remembered, heads of system texts, and pairs of client and kind
 _ASKED = 1_200  # characters of the head and of the tail of what is asked
 
 # In the user agent, in lower case.
@@ -107,54 +107,74 @@ _AGENT_HEADERS = ("x-claude-code-agent-id", "x-codex-parent-thread-id")
 _PROBE_TOKENS = 1  # output tokens that a probe asks for
 
 
-class Marks(NamedTuple):
+class Marks:
     """What the texts of a conversation give away; kept with the session so far."""
 
-    client: Client | None = None
-    subagent: bool = False
-    system: Kind | None = None  # by the system text
-    asked: Kind | None = None  # by what was asked last
+    __slots__ = ("_asked", "_unread", "client", "subagent", "system")
+
+    def __init__(self) -> None:
+        self.client: Client | None = None
+        self.subagent = False
+        self.system: Kind | None = None  # by the system text
+        self._asked: Kind | None = None
+        self._unread: str | None = None  # what was asked last, as far as it will be searched
+
+    @property
+    def asked(self) -> Kind | None:
+        """What a call is for by what was asked last, which is searched when somebody wants to know."""
+        if self._unread is not None:
+            self._asked, self._unread = _asked(self._unread), None
+        return self._asked
+
+    def told(self, text: str) -> None:
+        """Take a system text: the first that says anything of the client or the kind decides."""
+        client, subagent, kind = _told(text[:_HEAD])
+        self.client = self.client or client
+        self.subagent = self.subagent or subagent
+        self.system = self.system or kind
+
+    def ask(self, text: str | None) -> None:
+        """Take the last text of a user message, if it has one."""
+        self._asked = None
+        self._unread = text if text is None or len(text) <= 2 * _ASKED else text[:_ASKED] + text[-_ASKED:]
 
 
-NOTHING = Marks()
-
-
-def marks_of(message: Message, before: Marks = NOTHING) -> Marks:
-    """Marks of a conversation after one more message; only system and user messages leave any."""
-    if message.role == "system":
-        return _of_system(message, before)
-    if message.role == "user":
-        texts = [part.text for part in message.parts if part.kind == "text"]
-        return before._replace(asked=_asked(texts[-1]) if texts else None)
-    return before
-
-
-def _of_system(message: Message, before: Marks) -> Marks:
-    """The first text that says anything of the client or the kind decides."""
-    for part in message.parts:
-        head = part.text[:_HEAD]
-        client = before.client or next((name for mark, name in _OPENINGS if mark in head), None)
-        inside = before.subagent or "cc_is_subagent=true" in head or "You are an agent for Claude" in head
-        kind = before.system or _named(head.lower())
-        before = Marks(client, inside, kind, before.asked)
-    return before
+@lru_cache(maxsize=_KEPT)
+def _told(head: str) -> tuple[Client | None, bool, Kind | None]:
+    """What the head of a system text says of the client, of its being a sub-agent, and of the kind."""
+    client = next((name for mark, name in _OPENINGS if mark in head), None)
+    inside = "cc_is_subagent=true" in head or "You are an agent for Claude" in head
+    return client, inside, _named(head.lower())
 
 
 def _asked(text: str) -> Kind | None:
     head = text[:_ASKED]
     tail = text[-_ASKED:] if len(text) > _ASKED else ""
-    if any(hole in head or hole in tail for hole in _HOLES):
-        return "complete"
+    for hole in _HOLES:
+        if hole in head or hole in tail:
+            return "complete"
     if len(text) <= 8 and text.strip().lower() in _REMARKS:
         return "probe"
     return _named(head.lower()) or (_named(tail.lower()) if tail else None)
 
 
 def _named(lower: str) -> Kind | None:
-    return next((kind for mark, kind in _ASIDES if mark in lower), None)
+    for mark, kind in _ASIDES:
+        if mark in lower:
+            return kind
+    return None
 
 
-def client_of(headers: Mapping[str, str], marks: Marks) -> Client | None:
+def call_values(
+    request: WireRequest, marks: Marks, headers: Mapping[str, str], *, is_subagent: bool | None = None
+) -> tuple[float, ...]:
+    """CALL_NAMES' values: one flag of each, none for an unknown client."""
+    client = _client(headers, marks)
+    kind = _kind(request, marks, headers, known=client is not None, is_subagent=is_subagent)
+    return _flags(client, kind)
+
+
+def _client(headers: Mapping[str, str], marks: Marks) -> Client | None:
     """Which client calls: by its user agent or originator, else by its system text; None unknown."""
     agent, originator = headers.get("user-agent", ""), headers.get("originator", "")
     if not (agent or originator):
@@ -168,8 +188,13 @@ def _agent(said: str) -> Client | None:
     return next((name for mark, name in _AGENTS if mark in lower), None)
 
 
-def kind_of(
-    request: WireRequest, marks: Marks, headers: Mapping[str, str], *, is_subagent: bool | None = None
+def _kind(
+    request: WireRequest,
+    marks: Marks,
+    headers: Mapping[str, str],
+    *,
+    known: bool,
+    is_subagent: bool | None,
 ) -> Kind:
     """What a call is for. Marks of a text are believed only where the shape doesn't speak against them."""
     codex = headers.get("x-openai-subagent", "")
@@ -177,29 +202,27 @@ def kind_of(
         return _CODEX.get(codex, "subagent")
     if request.max_output_tokens is not None and request.max_output_tokens <= _PROBE_TOKENS:
         return "probe"
-    if marks.asked == "summary" or marks.system == "review":  # with the session's own tools
-        return marks.asked or "review"
+    asked = marks.asked
+    if asked == "summary" or marks.system == "review":  # with the session's own tools
+        return asked or "review"
     if not request.tools:
-        side = marks.system or marks.asked
+        side = marks.system or asked
         if side is not None:
             return side
-    if is_subagent or marks.subagent or any(headers.get(name) for name in _AGENT_HEADERS):
+    if is_subagent or marks.subagent or any(map(headers.get, _AGENT_HEADERS)):
         return "subagent"
-    return "main" if client_of(headers, marks) or _works(request) else "chat"
+    return "main" if known or works(request.tools) else "chat"
 
 
-def _works(request: WireRequest) -> bool:
-    """Whether an unknown client offers what an agent works with: editing or a shell."""
-    return any(tool_kind(tool.name) in ("edit", "shell") for tool in request.tools)
+CALL_NAMES: tuple[str, ...] = (  # in the order of Facts
+    *(f"client_{name}" for name in CLIENTS),
+    *(f"kind_{name}" for name in KINDS),
+)
 
 
 @lru_cache(maxsize=_KEPT)
-def call_facts(client: Client | None, kind: Kind) -> Mapping[str, float]:
-    """The client_* and kind_* fields of Facts: one flag of each, none for an unknown client."""
-    return {
-        **{f"client_{name}": float(name == client) for name in CLIENTS},
-        **{f"kind_{name}": float(name == kind) for name in KINDS},
-    }
+def _flags(client: Client | None, kind: Kind) -> tuple[float, ...]:
+    return (*(float(name == client) for name in CLIENTS), *(float(name == kind) for name in KINDS))
 
 
 def kind_name(facts: Mapping[str, float | None]) -> Kind | None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from operator import add
+from typing import TYPE_CHECKING, NamedTuple
 
-_WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*|\d[\d.]*")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_WORD = re.compile(r"[A-Za-z_]\w*+(?:\.\w++)*+|\d[\d.]*+")
+_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)  # faster, and the same where all of a text is ASCII
 _SENTENCE = re.compile(r"[.?!;](?:\s|$)")
+_WRAPPING = "`'\"()[]{}<>,.:;!?"  # around a path
 # Words that join several things asked at once.
 _JOINS = frozenset(
     ("and", "also", "then", "both", "each", "plus", "additionally", "after", "finally", "along", "well")
@@ -65,120 +71,186 @@ _VERBS: dict[str, frozenset[str]] = {
 }
 _VERB_WORDS = 120  # the verbs are looked for where a person says what they want: at the start
 
-
-class _Piece(NamedTuple):
-    """What one piece of a text says on its own; the pieces of a text add up to its facts."""
-
-    counts: tuple[float, ...]  # by _COUNTS
-    flags: tuple[float, ...]  # by _FLAGS
-    identifiers: frozenset[str]
-    verbs: tuple[int, ...]  # by _VERBS: place of the first word that is one, or _VERB_WORDS
-    words: int
-    foreign: int  # characters that aren't ASCII
-
-
 _COUNTS = (
-    *("text_bytes", "text_lines", "text_code_fences", "text_paths", "text_numbers", "text_questions"),
-    *("text_urls", "text_joins", "text_commas", "text_sentences", "text_capitals", "text_quotes"),
+    *("text_bytes", "text_lines", "text_code_fences", "text_paths", "text_identifiers", "text_numbers"),
+    *("text_questions", "text_urls", "text_joins", "text_commas", "text_sentences", "text_capitals"),
+    "text_quotes",
 )
-_FLAGS = ("text_traceback", "text_diff", *_LANGUAGES)
-_NOTHING = dict.fromkeys((*_COUNTS, *_FLAGS, *_VERBS, "text_identifiers", "text_non_ascii_share"), 0.0)
+_IDENTIFIERS = _COUNTS.index("text_identifiers")
+_SEEN = ("text_traceback", "text_diff")
+TEXT_NAMES: tuple[str, ...] = (*_COUNTS, *_SEEN, "text_non_ascii_share", *_LANGUAGES, *_VERBS)  # as in Facts
+_NO_COUNTS = (0,) * len(_COUNTS)
+_NOTHING = (0.0,) * len(TEXT_NAMES)
+
+# All flags of a text are one number.
+_BITS = {name: 1 << n for n, name in enumerate((*_SEEN, *_LANGUAGES, *_VERBS))}
+_MARKS: tuple[tuple[str, int], ...] = (
+    *((mark, _BITS["text_traceback"]) for mark in _TRACEBACK_MARKS),
+    *((mark, _BITS["text_diff"]) for mark in _DIFF_MARKS),
+    *((mark, _BITS[name]) for name, language in _LANGUAGES.items() for mark in language.spellings),
+)
+_FENCE, _LINE = "```", "\n"  # that many marks begin with
+
+
+def _beginning(first: str) -> tuple[re.Pattern[str], dict[str, int]]:
+    """A pattern that finds the longest of the marks that begin so, and the bits that each stands for."""
+    marks = sorted((mark for mark, _ in _MARKS if mark.startswith(first)), key=len, reverse=True)
+    tails = "|".join(re.escape(mark.removeprefix(first)) for mark in marks)
+    bits = {mark: sum({bit for begins, bit in _MARKS if mark.startswith(begins)}) for mark in marks}
+    return re.compile(f"{first}(?:{tails})"), bits
+
+
+_ANY_FENCED, _FENCED = _beginning(_FENCE)
+_ANY_LINED, _LINED = _beginning(_LINE)
+_ANYWHERE = tuple((mark, bit) for mark, bit in _MARKS if not mark.startswith((_FENCE, _LINE)))
+_LINE_ENDS = tuple((mark[:-1], bit) for mark, bit in _MARKS if mark.endswith(_LINE))
+_LINE_STARTS = tuple(mark[1:] for mark in _LINED)
+_OF_ENDING = {ending: _BITS[name] for name, language in _LANGUAGES.items() for ending in language.endings}
+_OF_WORD = {word: _BITS[name] for name, language in _LANGUAGES.items() for word in language.words}
+_VERB = {word: _BITS[name] for name, words in _VERBS.items() for word in words}
+_TELLING = _JOINS.union(_OF_WORD, _VERB)
+
 _KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
 _GAP = "\n\n"  # between two pieces
 
 
+class _Piece(NamedTuple):
+    """What one piece of a text says on its own; the pieces of a text add up to its facts."""
+
+    counts: tuple[int, ...]  # by _COUNTS; of identifiers 0
+    flags: int  # by _BITS, as the next two
+    follows: int  # more of them where it follows another piece, whose end is the end of a line
+    goes_on: int  # or where another follows, so that it ends a line itself
+    identifiers: frozenset[str]
+    verbs: tuple[tuple[int, int], ...]  # place of a word among the words, its verb's bit
+    words: int
+    foreign: int  # characters that aren't ASCII
+
+
 def text_facts(*pieces: str) -> dict[str, float]:
-    """The text_*, lang_* and verb_* fields of Facts for a text of pieces, a blank line apart; none: all zero.
+    """The text_*, lang_* and verb_* fields of Facts for a text of pieces, by name."""
+    return dict(zip(TEXT_NAMES, text_values(pieces), strict=True))
+
+
+def text_values(pieces: Sequence[str]) -> tuple[float, ...]:
+    """TEXT_NAMES' values for a text of pieces, a blank line apart; none: all zero.
 
     Cut at a blank line in another way, a text has the same facts.
     """
     if not pieces:
-        return _NOTHING.copy()
-    last = len(pieces) - 1
-    read = [_read(piece, n > 0, n < last) for n, piece in enumerate(pieces)]
-    counts = zip(*[piece.counts for piece in read], strict=True)
-    flags = zip(*[piece.flags for piece in read], strict=True)
-    facts: dict[str, float] = dict(zip(_COUNTS, map(sum, counts), strict=True))
-    facts.update(zip(_FLAGS, map(max, flags), strict=True))
-    said = [0.0] * len(_VERBS)
-    before = foreign = 0
-    for piece in read:
-        for n, at in enumerate(piece.verbs):
-            if before + at < _VERB_WORDS:
-                said[n] = 1.0
-        before += piece.words
+        return _NOTHING
+    read, last = [_read(piece) for piece in pieces], len(pieces) - 1
+    numbers: Iterable[int] = _NO_COUNTS
+    flags = words = foreign = 0
+    for n, piece in enumerate(read):
+        numbers = map(add, numbers, piece.counts)
+        flags |= piece.flags | (n > 0 and piece.follows) | (n < last and piece.goes_on)
+        for at, verb in piece.verbs:
+            if words + at < _VERB_WORDS:
+                flags |= verb
+        words += piece.words
         foreign += piece.foreign
-    facts.update(zip(_VERBS, said, strict=True))
-    facts["text_identifiers"] = float(len(frozenset().union(*[piece.identifiers for piece in read])))
-    chars = sum(map(len, pieces)) + len(_GAP) * last
-    facts["text_non_ascii_share"] = foreign / chars if foreign else 0.0
-    return facts
+    counts = [float(number) for number in numbers]
+    gaps = len(_GAP) * last
+    counts[0] += gaps
+    counts[1] += gaps + (last > 0 or pieces[0] != "")
+    counts[_IDENTIFIERS] = float(len(frozenset().union(*[piece.identifiers for piece in read])))
+    share = foreign / (sum(map(len, pieces)) + gaps) if foreign else 0.0
+    seen, others = _as_floats(flags)
+    return (*counts, *seen, share, *others)
 
 
 @lru_cache(maxsize=_KEPT)
-def _read(text: str, follows: bool, goes_on: bool) -> _Piece:
-    """Read one piece of a text, which may follow another or be followed by one."""
-    words = _WORD.findall(text)
-    lowered = [word.lower() for word in words]
-    distinct = set(lowered)
-    tokens = [token.strip("`'\"()[]{}<>,.:;!?") for token in text.split()]
-    endings = {token.rpartition(".")[2] for token in tokens if "." in token}
-    # Some marks are known by the end of the line before or by their own.
-    inside = f"{_GAP if follows else ''}{text}{_GAP if goes_on else ''}"
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _as_floats(flags: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Flags, each 0 or 1: the values of _SEEN, and those of languages and verbs."""
+    values = tuple(float(flags & bit > 0) for bit in _BITS.values())
+    return values[: len(_SEEN)], values[len(_SEEN) :]
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(text: str) -> _Piece:
+    """Read one piece of a text."""
+    foreign = 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
+    words = (_WORD if foreign else _ASCII_WORD).findall(text)
+    lowered = " ".join(words).lower().split(" ")  # no word holds a space
+    numbers = capitals = joins = 0
+    for word in words:
+        if word[0] <= "9":
+            numbers += 1
+        elif word[0] <= "Z":
+            capitals += 1
+    paths, flags = _paths(text)
+    verbs = []
+    for word in _TELLING.intersection(lowered):
+        flags |= _OF_WORD.get(word, 0)
+        if word in _JOINS:
+            joins += lowered.count(word)
+        if word in _VERB:
+            verbs.append((lowered.index(word), _VERB[word]))
+    size = len(text.encode("utf-8", "surrogatepass")) if foreign else len(text)
     counts = (
-        size + len(_GAP) * goes_on,
-        text.count("\n") + (len(_GAP) if goes_on else bool(inside)),
-        text.count("```"),
-        sum(1 for token in tokens if _is_path(token)),
-        sum(1 for word in words if word[0] <= "9"),
-        text.count("?"),
-        text.count("://"),
-        sum(1 for word in lowered if word in _JOINS),
-        text.count(","),
-        len(_SENTENCE.findall(text)),
-        sum(1 for word in words if "A" <= word[0] <= "Z"),
-        text.count("'") + text.count('"'),
+        *(size, text.count(_LINE), text.count(_FENCE), paths, 0, numbers, text.count("?"), text.count("://")),
+        *(joins, text.count(","), len(_SENTENCE.findall(text)), capitals, text.count("'") + text.count('"')),
     )
-    flags = (
-        any(mark in inside for mark in _TRACEBACK_MARKS),
-        any(mark in inside for mark in _DIFF_MARKS),
-        *(_speaks(language, inside, distinct, endings) for language in _LANGUAGES.values()),
-    )
-    identifiers = frozenset(word for word in set(words) if _is_identifier(word))
-    foreign = 0 if text.isascii() else sum(c > "\x7f" for c in text)
-    lead = {word: at for at, word in reversed(list(enumerate(lowered[:_VERB_WORDS])))}
+    follows, goes_on = _at_edges(text)
     return _Piece(
-        counts=tuple(map(float, counts)),
-        flags=tuple(map(float, flags)),
-        identifiers=identifiers,
-        verbs=tuple(_first_of(verbs, lead) for verbs in _VERBS.values()),
+        counts=counts,
+        flags=flags | _marked(text),
+        follows=follows,
+        goes_on=goes_on,
+        identifiers=_identifiers(words),
+        verbs=tuple(verbs),
         words=len(words),
         foreign=foreign,
     )
 
 
-def _first_of(verbs: frozenset[str], lead: dict[str, int]) -> int:
-    """Place of the first word that is one of these verbs; _VERB_WORDS if none is."""
-    return min((lead[word] for word in verbs & lead.keys()), default=_VERB_WORDS)
+def _paths(text: str) -> tuple[int, int]:
+    """How many paths there are, and the languages of what looks like a file's ending.
+
+    A path has a slash inside, as src/app.py, or an ending that files have.
+    """
+    paths = flags = 0
+    for token in text.split():
+        if "/" in token or "." in token:
+            name = token.strip(_WRAPPING)
+            ending = name.rpartition(".")[2] if "." in name else ""
+            flags |= _OF_ENDING.get(ending, 0)
+            paths += len(name) > 1 and "://" not in name if "/" in name else ending in _ENDINGS
+    return paths, flags
 
 
-def _speaks(language: _Language, text: str, words: set[str], endings: set[str]) -> bool:
-    """Whether a text speaks of a language: by a file's ending, by a word, or by a spelling."""
-    if not (language.endings.isdisjoint(endings) and language.words.isdisjoint(words)):
-        return True
-    return any(spelling in text for spelling in language.spellings)
+def _marked(text: str) -> int:
+    """Flags by the marks in a text."""
+    flags = 0
+    for mark, bit in _ANYWHERE:
+        if mark in text:
+            flags |= bit
+    for mark in _ANY_FENCED.findall(text):
+        flags |= _FENCED[mark]
+    for mark in _ANY_LINED.findall(text):
+        flags |= _LINED[mark]
+    return flags
 
 
-def _is_path(token: str) -> bool:
-    """A slash inside, as in src/app.py, or an ending that files have."""
-    if "/" in token:
-        return "://" not in token and len(token) > 1
-    return "." in token and token.rpartition(".")[2] in _ENDINGS
+def _at_edges(text: str) -> tuple[int, int]:
+    """Flags by marks that a text has if a line ends before it, and if its last line ends."""
+    follows = goes_on = 0
+    if text.startswith(_LINE_STARTS):
+        follows = next(_LINED[mark] for mark in _LINED if text.startswith(mark[1:]))
+    for mark, bit in _LINE_ENDS:
+        if text.endswith(mark):
+            goes_on |= bit
+    return follows, goes_on
 
 
-def _is_identifier(word: str) -> bool:
-    """snake_case, camelCase or dotted; a capitalised word is none of them."""
-    if "_" in word or "." in word:
-        return not word[0] <= "9"
-    return not (word.islower() or word.isupper() or word.istitle() or word[0] <= "9")
+def _identifiers(words: Sequence[str]) -> frozenset[str]:
+    """Words in snake_case or camelCase, or dotted; a capitalised word is none of them, nor a number."""
+    return frozenset(
+        [
+            word
+            for word in set(words)
+            if word[0] > "9"
+            and ("_" in word or "." in word or not (word.islower() or word.isupper() or word.istitle()))
+        ]
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -35,6 +36,8 @@ _USUAL = frozenset(
 )
 _ARRAYS = frozenset(("array", "list", "tuple", "arraylist"))
 _WORD = re.compile(r"[a-z]+|[0-9]+")
+_LETTERS = bytes(byte if chr(byte) in ascii_lowercase else 32 for byte in range(256))  # all others are spaces
+_DIGITS = bytes(byte if chr(byte) in digits else 32 for byte in range(256))
 _CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _any = msgspec.json.Decoder()
@@ -112,47 +115,77 @@ def _walked(schema: Any, doc_bytes: int) -> ToolShape:
     return ToolShape(**counts, doc_bytes=doc_bytes, types=frozenset(types))
 
 
+_KINDS = ("read", "search", "edit", "shell", "web", "plan", "agent", "mcp")
+OFFERED_NAMES: tuple[str, ...] = (  # in the order of Facts
+    *("n_tools", "tools_bytes", *(f"tools_{kind}" for kind in _KINDS)),
+    *("schema_params", "schema_params_max", "schema_required", "schema_required_max", "schema_nested"),
+    *("schema_enums", "schema_arrays", "schema_defaults", "schema_depth", "schema_types"),
+    *("schema_odd_types", "schema_doc_bytes", "tools_named_max", "tools_named_mean"),
+)
+_NONE = (0.0,) * len(OFFERED_NAMES)
+_WORKING = frozenset(("edit", "shell"))
+
+_Names = tuple[frozenset[str], ...]  # the words of each tool's name
+_Schema = tuple[tuple[float, ...], _Names]
+
+
 class _Offer(NamedTuple):
     """A set of tools, read: the facts that no text changes, and the words of each tool's name."""
 
     tools: Sequence[Tool]
-    counts: dict[str, float]
-    words: tuple[frozenset[str], ...]
+    counts: tuple[float, ...]
+    names: _Names
     vocabulary: frozenset[str]  # all of these words
+    works: bool
 
 
-_Schema = tuple[dict[str, float], tuple[frozenset[str], ...]]
 _schemas: dict[tuple[int, ...], _Schema] = {}  # by the digests of the definitions; an agent's seldom change
 _offers: dict[int, _Offer] = {}  # by id, of those whose reader hands out the same tuple again
 
 
-def offered_facts(tools: Sequence[Tool], *pieces: str) -> dict[str, float]:
-    """The n_tools, tools_* and schema_* fields of Facts for the tools offered and a text in pieces.
+def offered_values(tools: Sequence[Tool], pieces: Sequence[str]) -> tuple[float, ...]:
+    """OFFERED_NAMES' values for the tools offered and a text in pieces.
 
     `tools_named_*`: share of the words of a tool's name that the text says too; the best and the mean tool.
     """
     if not tools:
-        return _NONE.copy()
-    offer = _offers.get(id(tools))
-    if offer is None or offer.tools is not tools:
-        offer = _offer(tools)
-    said = frozenset().union(*[offer.vocabulary & _spoken(piece) for piece in pieces])
-    named = [len(own & said) / len(own) if own else 0.0 for own in offer.words]
-    return {**offer.counts, "tools_named_max": max(named), "tools_named_mean": sum(named) / len(named)}
+        return _NONE
+    offer = _offer(tools)
+    said = frozenset().union(*[_said(offer.vocabulary, piece) for piece in pieces])
+    return offer.counts + _named(offer.names, said)
+
+
+@lru_cache(maxsize=_PIECES_KEPT)
+def _said(vocabulary: frozenset[str], piece: str) -> frozenset[str]:
+    """Which of the words one piece of the salient text says; a session's task comes again with every turn."""
+    lower = piece.lower().encode("utf-8", "surrogatepass")
+    words = lower.translate(_LETTERS).decode().split()
+    return vocabulary.intersection(words + lower.translate(_DIGITS).decode().split())
+
+
+@lru_cache(maxsize=_PIECES_KEPT)
+def _named(names: _Names, said: frozenset[str]) -> tuple[float, float]:
+    """How much of the tools' names is said: of the best and of the mean one."""
+    shares = [len(name & said) / len(name) if name else 0.0 for name in names]
+    return max(shares), sum(shares) / len(shares)
+
+
+def works(tools: Sequence[Tool]) -> bool:
+    """Whether there is among the tools offered what an agent works with: editing or a shell."""
+    return bool(tools) and _offer(tools).works
 
 
 def _offer(tools: Sequence[Tool]) -> _Offer:
     """Read a set of tools, and remember it by its id unless it is vast."""
+    known = _offers.get(id(tools))
+    if known is not None and known.tools is tools:
+        return known
     digests = tuple(tool.digest for tool in tools)
-    schema, words = _schemas.get(digests) or _schema(digests, tools)
+    schema, names = _schemas.get(digests) or _schema(digests, tools)
     size = sum(tool.bytes for tool in tools)
-    counts = {
-        "n_tools": float(len(tools)),
-        "tools_bytes": float(size),
-        **_kinds(tuple(tool.name[:NAME_CHARS] for tool in tools)),
-        **schema,
-    }
-    offer = _Offer(tools, counts, words, frozenset().union(*words))
+    kinds, works = _kinds(tuple(tool.name[:NAME_CHARS] for tool in tools))
+    counts = (float(len(tools)), float(size), *kinds, *schema)
+    offer = _Offer(tools, counts, names, frozenset().union(*names), works)
     if size <= _OFFER_BYTES:
         if len(_offers) >= _OFFERS_KEPT:
             _offers.clear()
@@ -164,21 +197,21 @@ def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
     """Count what definitions hold, and remember it if every one is known by its digest."""
     shapes = [tool.shape for tool in tools]
     types = frozenset().union(*(shape.types for shape in shapes))
-    counts = {
-        "schema_params": float(sum(s.params for s in shapes)),
-        "schema_params_max": float(max(s.params for s in shapes)),
-        "schema_required": float(sum(s.required for s in shapes)),
-        "schema_required_max": float(max(s.required for s in shapes)),
-        "schema_nested": float(sum(s.nested for s in shapes)),
-        "schema_enums": float(sum(s.enums for s in shapes)),
-        "schema_arrays": float(sum(s.arrays for s in shapes)),
-        "schema_defaults": float(sum(s.defaults for s in shapes)),
-        "schema_depth": float(max(s.depth for s in shapes)),
-        "schema_types": float(len(types)),
-        "schema_odd_types": float(not types <= _USUAL),
-        "schema_doc_bytes": float(sum(s.doc_bytes for s in shapes)),
-    }
-    found = counts, tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
+    counts = (  # as OFFERED_NAMES has them
+        sum(shape.params for shape in shapes),
+        max(shape.params for shape in shapes),
+        sum(shape.required for shape in shapes),
+        max(shape.required for shape in shapes),
+        sum(shape.nested for shape in shapes),
+        sum(shape.enums for shape in shapes),
+        sum(shape.arrays for shape in shapes),
+        sum(shape.defaults for shape in shapes),
+        max(shape.depth for shape in shapes),
+        len(types),
+        not types <= _USUAL,
+        sum(shape.doc_bytes for shape in shapes),
+    )
+    found = tuple(map(float, counts)), tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
     if all(digests):
         if len(_schemas) >= _SCHEMAS_KEPT:
             _schemas.clear()
@@ -186,32 +219,15 @@ def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
     return found
 
 
-_KINDS = ("read", "search", "edit", "shell", "web", "plan", "agent")
-_NONE = dict.fromkeys(
-    (
-        *("n_tools", "tools_bytes", "tools_mcp", *(f"tools_{kind}" for kind in _KINDS)),
-        *("schema_params", "schema_params_max", "schema_required", "schema_required_max", "schema_nested"),
-        *("schema_enums", "schema_arrays", "schema_defaults", "schema_depth", "schema_types"),
-        *("schema_odd_types", "schema_doc_bytes", "tools_named_max", "tools_named_mean"),
-    ),
-    0.0,
-)
-
-
 @lru_cache(maxsize=_SCHEMAS_KEPT)
-def _kinds(names: tuple[str, ...]) -> dict[str, float]:
-    """How many tools there are of each kind; those of MCP servers are counted apart."""
-    kinds = ["mcp" if is_mcp(name) else tool_kind(name) for name in names]
-    return {f"tools_{kind}": float(kinds.count(kind)) for kind in ("mcp", *_KINDS)}
+def _kinds(names: tuple[str, ...]) -> tuple[tuple[float, ...], bool]:
+    """How many tools there are of each kind, those of MCP servers apart; and whether any of all works."""
+    all_kinds = [tool_kind(name) for name in names]
+    kinds = ["mcp" if is_mcp(name) else kind for name, kind in zip(names, all_kinds, strict=True)]
+    return tuple(float(kinds.count(kind)) for kind in _KINDS), not _WORKING.isdisjoint(all_kinds)
 
 
 @lru_cache(maxsize=_KEPT)
 def _words(name: str) -> frozenset[str]:
     """Words of a tool's name: get_weather, getWeather and mcp__weather__get alike."""
     return frozenset(_WORD.findall(_CASE.sub(" ", name).lower()))
-
-
-@lru_cache(maxsize=_PIECES_KEPT)
-def _spoken(piece: str) -> frozenset[str]:
-    """Words of one piece of the salient text; a session's task comes again with every turn."""
-    return frozenset(_WORD.findall(piece.lower()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from features import prompt, testruns
-from features.sessionkind import Marks, marks_of
+from features.sessionkind import Marks
 from features.tools import Action, tool_kind, understand, understand_command
 
 if TYPE_CHECKING:
@@ -45,8 +45,24 @@ _XML_ACTION = re.compile(
 _TEXT_ACTION_CHARS = 20_000
 
 
+TRAJECTORY_NAMES: tuple[str, ...] = (  # in the order of Facts
+    *("in_tool_loop", "calls_read", "calls_search", "calls_edit", "calls_shell", "calls_other"),
+    *("n_tool_errors", "last_tool_error", "consecutive_tool_errors", "n_edit_failures", "n_files_edited"),
+    *("n_test_runs", "last_tests_passed", "last_tests_failed_count", "repeated_actions"),
+    *("turns_since_progress", "user_corrections", "last_result_bytes"),
+)
+
+
 class Trajectory:
-    """The session so far: `add` its messages in order, ask `facts` and `salient_text` at any point."""
+    """The session so far: `add` its messages in order, ask `values` and `salient_text` at any point."""
+
+    __slots__ = (
+        *("_answers_tool", "_calls", "_corrections", "_edit_failures", "_edited", "_error_run", "_errors"),
+        *("_last_result_bytes", "_only_task", "_open", "_progress_at", "_repeats", "_results", "_salient"),
+        *("_seen", "_task_mark", "_test_runs", "_tests_failed", "_tests_passed", "_told", "last_user"),
+        *("last_user_bytes", "marks", "n_assistant_messages", "n_images", "n_messages", "n_system_messages"),
+        *("n_user_messages", "new_bytes", "signed", "system_bytes", "task"),
+    )
 
     def __init__(self) -> None:
         self.n_messages = 0
@@ -64,6 +80,7 @@ class Trajectory:
         self._task_mark = 0
         self._only_task = True  # the last turn says what the first one says
         self._results: deque[str] = deque(maxlen=prompt.MAX_RESULTS)  # since the assistant spoke
+        self._salient: tuple[str, ...] | None = ()  # pieces of the salient text; None: to be put together
         self._answers_tool = False
         self._open: dict[str, Action] = {}  # calls that wait for their result
         self._told: list[tuple[Action, int]] = []  # actions written as text, with their marks
@@ -84,14 +101,17 @@ class Trajectory:
     def add(self, message: Message) -> None:
         """Take the next message of the conversation."""
         self.n_messages += 1
-        self.marks = marks_of(message, self.marks)
         if message.role == "system":
             self.n_system_messages += 1
-            self.system_bytes += sum(part.bytes for part in message.parts)
+            for part in message.parts:
+                self.system_bytes += part.bytes
+                self.marks.told(part.text)
             return
-        if message.role == "assistant":
-            self._assistant(message)
+        self._salient = None
         self._answers_tool = False
+        spoken = message.role == "assistant"
+        if spoken:
+            self._assistant(message)
         for part in message.parts:
             if part.kind == "tool_result":
                 text = prompt.without_reminders(part.text)
@@ -100,18 +120,16 @@ class Trajectory:
                 self.n_images += 1
             if part.signed:
                 self.signed = True
-        if message.role == "user":
-            self._user(message)
-        elif (
-            message.role == "assistant"
-        ):  # it has seen all results so far, those of the provider's own tools too
+        if spoken:  # it has seen all results so far, those of the provider's own tools too
             self._results.clear()
             self.new_bytes = 0
             self._answers_tool = False
+        elif message.role == "user":
+            self._user(message)
 
     def _assistant(self, message: Message) -> None:
         self.n_assistant_messages += 1
-        self._told.clear()
+        self._told = []
         calls = False
         for part in message.parts:
             if part.kind == "tool_call":
@@ -121,7 +139,7 @@ class Trajectory:
                 self._count(action, _mark(f"{name}\0{part.text}"))
                 self._open[part.call_id or ""] = action
         if not calls:
-            self._told.extend(_actions_in_text(message))
+            self._told = _actions_in_text(message)
 
     def _count(self, action: Action, mark: int) -> None:
         self._calls[action.kind if action.kind in self._calls else "other"] += 1
@@ -130,13 +148,15 @@ class Trajectory:
 
     def _user(self, message: Message) -> None:
         """A user turn: what a person said, or how a harness without tool calling hands back a result."""
+        texts = [part.text for part in message.parts if part.kind == "text"]
+        self.marks.ask(texts[-1] if texts else None)
         told, self._told = self._told, []
         if observed := prompt.observation(message):
             for action, mark in told:
                 self._count(action, mark)
             self._result(observed, told[0][0] if told else _UNTOLD, None)
             return
-        typed = prompt.person_text(message)
+        typed = prompt.typed_text(texts)
         for action, mark in told:
             if action.kind == "edit":  # such an edit is applied without a reply, unless it fails
                 self._count(action, mark)
@@ -144,13 +164,14 @@ class Trajectory:
         if not typed:
             return
         self.n_user_messages += 1
-        mark = _mark(typed)
+        whole = typed.encode("utf-8", "surrogatepass")
+        mark = xxhash.xxh3_64_intdigest(whole)
         self._task_mark = self._task_mark or mark
         self._only_task = mark == self._task_mark
         self.task = self.task or prompt.squeeze(typed, prompt.TASK_CHARS)
         self.last_user = prompt.squeeze(typed, prompt.LAST_USER_CHARS)
-        self.last_user_bytes = len(typed.encode("utf-8", "surrogatepass"))
-        self.new_bytes += self.last_user_bytes
+        self.last_user_bytes = len(whole)
+        self.new_bytes += len(whole)
         if self.n_assistant_messages and _corrects(typed[:_CORRECTION_CHARS]):
             self._corrections += 1
 
@@ -200,30 +221,33 @@ class Trajectory:
         """The salient text of the session so far; equals prompt.salient_text of the same messages."""
         return prompt.compose(self.salient_pieces())
 
-    def salient_pieces(self) -> list[str]:
+    def salient_pieces(self) -> tuple[str, ...]:
         """The pieces of the salient text, of which a session's task comes again with every turn."""
-        last = self.task if self._only_task else self.last_user
-        return prompt.pieces(self.task, last, self._results)
+        if self._salient is None:
+            same = self._only_task or self.last_user == self.task
+            found = (self.task, "" if same else self.last_user, *self._results)  # each of the right size
+            self._salient = tuple([piece for piece in found if piece])
+        return self._salient
 
-    def facts(self) -> dict[str, float | None]:
-        """The session-so-far fields of Facts, by name; None where nothing is known."""
-        tests_failed, passed = self._tests_failed, self._tests_passed
-        return {
-            "in_tool_loop": float(self._answers_tool),
-            **{f"calls_{kind}": float(n) for kind, n in self._calls.items()},
-            "n_tool_errors": float(self._errors),
-            "last_tool_error": None if self._last_result_bytes is None else float(self._error_run > 0),
-            "consecutive_tool_errors": float(self._error_run),
-            "n_edit_failures": float(self._edit_failures),
-            "n_files_edited": float(len(self._edited)),
-            "n_test_runs": float(self._test_runs),
-            "last_tests_passed": None if passed is None else float(passed),
-            "last_tests_failed_count": None if tests_failed is None else float(tests_failed),
-            "repeated_actions": float(self._repeats),
-            "turns_since_progress": float(self.n_assistant_messages - self._progress_at),
-            "user_corrections": float(self._corrections),
-            "last_result_bytes": None if self._last_result_bytes is None else float(self._last_result_bytes),
-        }
+    def values(self) -> tuple[float | None, ...]:
+        """TRAJECTORY_NAMES' values; None where nothing is known."""
+        passed, failed, result_bytes = self._tests_passed, self._tests_failed, self._last_result_bytes
+        return (
+            float(self._answers_tool),
+            *map(float, self._calls.values()),
+            float(self._errors),
+            None if result_bytes is None else float(self._error_run > 0),
+            float(self._error_run),
+            float(self._edit_failures),
+            float(len(self._edited)),
+            float(self._test_runs),
+            None if passed is None else float(passed),
+            None if failed is None else float(failed),
+            float(self._repeats),
+            float(self.n_assistant_messages - self._progress_at),
+            float(self._corrections),
+            None if result_bytes is None else float(result_bytes),
+        )
 
 
 class SessionTrajectories:
@@ -299,8 +323,13 @@ def _corrects(text: str) -> bool:
     if _OBJECTS.match(text):
         return True
     lower = text.lower()
-    hinted = not text.isascii() or any(hint in lower for hint in _CORRECT_HINTS)
-    return hinted and _CORRECTS.search(text) is not None
+    for hint in _CORRECT_HINTS:
+        if hint in lower:
+            break
+    else:
+        if text.isascii():
+            return False
+    return _CORRECTS.search(text) is not None
 
 
 def _mark(text: str) -> int:

@@ -1,18 +1,23 @@
 """A request becomes its facts, alike when served and when read back from a log."""
 
+import functools
+import operator
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import assemble, wire
+from features import assemble, textfacts, wire
 from features.assemble import facts_of, trajectory_of
 from features.cache import PrefixMemory, prefix_chain
 from features.facts import Facts
-from features.textfacts import text_facts
-from features.toolschema import offered_facts
+from features.sessionkind import CALL_NAMES
+from features.textfacts import TEXT_NAMES, text_facts
+from features.toolschema import OFFERED_NAMES, offered_values
+from features.trajectory import TRAJECTORY_NAMES
 from features.vector import featurize
-from features.wire.types import Tool, WireRequest
+from features.wire.types import Message, Part, Tool, WireRequest
 
 SESSION = [
     {"role": "user", "content": "Fix the bug in src/app.py: `parse_row` fails. Why?"},
@@ -48,6 +53,40 @@ def test_facts_of_a_request():
     assert (facts.cache_age_ms, facts.context_tokens_est) == (500, 9)
     assert 0 < facts.cache_shared_share < 1
     assert (facts.lang_python, facts.verb_fix, facts.verb_explain, facts.text_questions) == (1, 1, 1, 1)
+
+
+def test_every_value_has_its_place():
+    """Facts are made in the order of their names: each run of names is one of the struct's."""
+    fields = Facts.__struct_fields__
+    for names in (OFFERED_NAMES, CALL_NAMES, TRAJECTORY_NAMES, TEXT_NAMES):
+        first = fields.index(names[0])
+        assert fields[first : first + len(names)] == names
+    words = [Part(kind="text", text="fix it"), Part(kind="image"), Part(kind="image", signed=True)]
+    asked = WireRequest(
+        dialect="openai_chat",
+        model="m",
+        messages=(
+            Message(role="system", parts=(Part(kind="text", text="12"),)),
+            *[Message(role="assistant")] * 3,
+            Message(role="user", parts=tuple(words)),
+            Message(role="user", parts=(Part(kind="text", text="again"),)),
+        ),
+        body_bytes=50,
+        max_output_tokens=60,
+        effort="high",
+        cache_markers=7,
+        thinking=True,
+        stream=True,
+        json_schema=True,
+        tool_choice="named",
+        is_subagent=True,
+    )
+    facts = facts_of(asked, cache=(11, 12, 13), context_tokens_est=9, context_tokens_last=10, turn=14)
+    found = msgspec.structs.astuple(facts)
+    before, after = fields.index("n_tools"), fields.index("in_tool_loop")
+    assert found[:before] == (50, 5, 2, 3, 2, 5, 1, 60, 1, 1, 3, 1, 2, 7, 1)
+    assert found[fields.index("context_tokens_est") : after] == (9, 10, 11, 12, 13, 14, 1)
+    assert {type(value) for value in found} <= {float, type(None)}
 
 
 def test_unknown_is_none():
@@ -159,7 +198,16 @@ PIECES = st.lists(
 def test_a_text_has_the_same_facts_in_pieces_as_whole(pieces):
     assert text_facts(*pieces) == text_facts("\n\n".join(pieces))
     tools = (Tool(name="fix_def", digest=1), Tool(name="at", digest=2))
-    assert offered_facts(tools, *pieces) == offered_facts(tools, "\n\n".join(pieces))
+    assert offered_values(tools, pieces) == offered_values(tools, ["\n\n".join(pieces)])
+
+
+BITS = dict(textfacts._MARKS)
+
+
+@given(st.lists(st.sampled_from(list(BITS)) | st.text("`\n cdefjnpst", max_size=6)).map("".join))
+def test_marks_are_found_wherever_they_stand(text):
+    plain = [bit for mark, bit in BITS.items() if mark in text]
+    assert textfacts._marked(text) == functools.reduce(operator.or_, plain, 0)
 
 
 @pytest.mark.parametrize(("before", "said"), [(119, 1.0), (120, 0.0)])
@@ -172,9 +220,9 @@ def test_verbs_are_looked_for_among_the_first_words_of_all_pieces(before, said):
 def test_tools_are_known_again_by_what_they_are_and_not_by_their_place():
     for n in range(300):  # a tuple that is gone leaves its id to the next
         tools = tuple(Tool(name=f"fix_{at}", bytes=at, digest=at + 1) for at in range(n % 7 + 1))
-        fresh = offered_facts(list(tools), "fix")
-        assert offered_facts(tools, "fix") == offered_facts(tools, "fix") == fresh
-        assert fresh["n_tools"] == len(tools)
+        fresh = offered_values(list(tools), ["fix"])
+        assert offered_values(tools, ["fix"]) == offered_values(tools, ["fix"]) == fresh
+        assert fresh[0] == len(tools)
 
 
 def test_the_vector_of_a_request_is_float32_and_whole():

@@ -170,12 +170,18 @@ def read_anew(dialect, body):
     return Read(head, request, chain, beside(request.messages))
 
 
+def state(trajectory):
+    """All that a trajectory remembers."""
+    known = {name: getattr(trajectory, name) for name in trajectory.__slots__}
+    return known | {"marks": [getattr(trajectory.marks, name) for name in trajectory.marks.__slots__]}
+
+
 def same_trajectory(followed, read):
     """Whether a session's trajectory, gone on from, is what its request says."""
     if not isinstance(read, Read):
         return True
     so_far = followed.follow("one", read.request.messages, read.chain[0], read.beside)
-    return vars(so_far) == vars(trajectory_of(read.request))
+    return state(so_far) == state(trajectory_of(read.request))
 
 
 def or_error(read, *given):

@@ -1,9 +1,13 @@
 """The structure of tools offered: counts alike in every dialect, and whether the task names a tool."""
 
+import re
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from features.toolschema import Shapes, ToolShape, offered_facts, shape_of
+from features.toolschema import OFFERED_NAMES, Shapes, ToolShape, offered_values, shape_of, works
 from features.wire import parse_request
 from features.wire.types import Tool
 
@@ -57,8 +61,27 @@ def test_whether_the_text_names_a_tool():
         Tool(name="get_weather", shape=SHAPE),
         Tool(name="sendMail", shape=ToolShape(types=frozenset(["hashmap"]))),
     )
-    facts = offered_facts(tools, "What is the weather? Get it.")
+    facts = dict(zip(OFFERED_NAMES, offered_values(tools, ["What is the weather? Get it."]), strict=True))
     assert (facts["tools_named_max"], facts["tools_named_mean"]) == (1.0, 0.5)
     assert (facts["schema_params"], facts["schema_odd_types"], facts["schema_types"]) == (2.0, 1.0, 5.0)
-    assert set(offered_facts((), "x").values()) == {0.0}
-    assert set(offered_facts((), "x")) == set(facts)
+    assert offered_values((), ["x"]) == (0.0,) * len(facts)
+
+
+@given(
+    st.text(st.characters() | st.sampled_from("aB1_ .İK")), st.lists(st.text("ab1K", min_size=1, max_size=2))
+)
+def test_words_are_runs_of_letters_or_of_digits(said, names):
+    tools = tuple(Tool(name=name) for name in names)
+    words = set(re.findall("[a-z]+|[0-9]+", said.lower()))
+    shares = []
+    for name in names:
+        own = set(re.findall("[a-z]+|[0-9]+", re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()))
+        shares.append(len(own & words) / len(own))
+    expected = (max(shares), sum(shares) / len(shares)) if names else (0.0, 0.0)
+    assert offered_values(tools, [said])[-2:] == expected
+
+
+def test_what_an_agent_works_with_is_known_behind_a_server_s_prefix_too():
+    assert works((Tool(name="look"), Tool(name="mcp__box__bash")))
+    assert not works((Tool(name="look"), Tool(name="get_weather")))
+    assert not works(())

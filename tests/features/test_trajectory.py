@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from features import prompt, trajectory, wire
 from features.cache import prefix_chain
-from features.facts import Facts
-from features.trajectory import SessionTrajectories, Trajectory
+from features.trajectory import TRAJECTORY_NAMES, SessionTrajectories, Trajectory
 from features.wire.types import Message, Part
 
 RECORDED = Path(__file__).parents[2] / "sample" / "logs"
@@ -44,16 +43,16 @@ def result(text, call_id="1", *, is_error=None):
     )
 
 
+def facts_of(trajectory):
+    return dict(zip(TRAJECTORY_NAMES, trajectory.values(), strict=True))
+
+
 def known(trajectory):
-    return {name: value for name, value in trajectory.facts().items() if value}
-
-
-def test_facts_are_named_as_in_the_list_of_facts():
-    assert set(Trajectory().facts()) < set(Facts.__struct_fields__)
+    return {name: value for name, value in facts_of(trajectory).items() if value}
 
 
 def test_an_empty_session_knows_nothing():
-    facts = Trajectory().facts()
+    facts = facts_of(Trajectory())
     unknown = {name for name, value in facts.items() if value is None}
     assert unknown == {
         *("last_tool_error", "last_tests_passed", "last_tests_failed_count", "last_result_bytes"),
@@ -94,14 +93,14 @@ def test_tests_are_read_and_are_no_tool_errors():
         ]
     )
     assert known(trajectory)["last_tests_failed_count"] == 2
-    assert trajectory.facts()["last_tests_passed"] == 0
-    assert trajectory.facts()["n_tool_errors"] == 0
-    assert trajectory.facts()["turns_since_progress"] == 1
+    assert facts_of(trajectory)["last_tests_passed"] == 0
+    assert facts_of(trajectory)["n_tool_errors"] == 0
+    assert facts_of(trajectory)["turns_since_progress"] == 1
     trajectory.add(call("Bash", command="pytest -q"))
     trajectory.add(result("5 passed in 0.1s"))
-    assert trajectory.facts()["last_tests_passed"] == 1
-    assert trajectory.facts()["turns_since_progress"] == 0
-    assert trajectory.facts()["repeated_actions"] == 1
+    assert facts_of(trajectory)["last_tests_passed"] == 1
+    assert facts_of(trajectory)["turns_since_progress"] == 0
+    assert facts_of(trajectory)["repeated_actions"] == 1
 
 
 @pytest.mark.parametrize(
@@ -116,35 +115,35 @@ def test_tests_are_read_and_are_no_tool_errors():
     ],
 )
 def test_what_counts_as_a_test_run(command, output, is_error, runs, passed):
-    facts = follow([call("Bash", command=command), result(output, is_error=is_error)]).facts()
+    facts = facts_of(follow([call("Bash", command=command), result(output, is_error=is_error)]))
     assert (facts["n_test_runs"], facts["last_tests_passed"]) == (runs, passed)
 
 
 def test_errors_in_a_row():
     steps = [call("Read", file_path="x"), result("Error: no such file"), call("Bash", command="frob")]
     trajectory = follow([*steps, result("bash: frob: command not found")])
-    assert trajectory.facts()["consecutive_tool_errors"] == 2
+    assert facts_of(trajectory)["consecutive_tool_errors"] == 2
     trajectory.add(call("Grep", pattern="x"))
     trajectory.add(result("No matches found"))
-    facts = trajectory.facts()
+    facts = facts_of(trajectory)
     assert (facts["n_tool_errors"], facts["consecutive_tool_errors"], facts["last_tool_error"]) == (2, 0, 0)
 
 
 def test_grep_without_a_match_is_no_error():
-    facts = follow([call("shell", command=["bash", "-lc", "rg x"]), result("Exit code: 1\n")]).facts()
+    facts = facts_of(follow([call("shell", command=["bash", "-lc", "rg x"]), result("Exit code: 1\n")]))
     assert facts["n_tool_errors"] == 0
 
 
 def test_what_a_file_says_is_not_the_tools_failure():
     text = "Process exited with code 1\nTraceback (most recent call last)\nString to replace not found"
     for tool in ("Read", "Grep", "WebFetch"):
-        assert follow([call(tool), result(text)]).facts()["n_tool_errors"] == 0
-    assert follow([call("exec_command", cmd="cat x"), result(text)]).facts()["n_tool_errors"] == 1
+        assert facts_of(follow([call(tool), result(text)]))["n_tool_errors"] == 0
+    assert facts_of(follow([call("exec_command", cmd="cat x"), result(text)]))["n_tool_errors"] == 1
 
 
 def test_a_refused_call_is_a_correction():
     refused = "The user doesn't want to proceed with this tool use. The tool use was rejected"
-    facts = follow([call("Bash", command="rm -rf x"), result(refused, is_error=True)]).facts()
+    facts = facts_of(follow([call("Bash", command="rm -rf x"), result(refused, is_error=True)]))
     assert (facts["user_corrections"], facts["n_tool_errors"]) == (1, 0)
 
 
@@ -161,8 +160,8 @@ def test_a_refused_call_is_a_correction():
     ],
 )
 def test_corrections(text, corrects):
-    assert follow([person("a"), says("b"), person(text)]).facts()["user_corrections"] == corrects
-    assert follow([person(text)]).facts()["user_corrections"] == 0
+    assert facts_of(follow([person("a"), says("b"), person(text)]))["user_corrections"] == corrects
+    assert facts_of(follow([person(text)]))["user_corrections"] == 0
 
 
 SAYS = st.sampled_from(
@@ -199,7 +198,7 @@ def test_agents_that_write_their_commands():
         "n_test_runs": 1,
         "last_tests_failed_count": 1,
         "turns_since_progress": 1,
-        "last_result_bytes": trajectory.facts()["last_result_bytes"],
+        "last_result_bytes": facts_of(trajectory)["last_result_bytes"],
     }
 
 
@@ -252,7 +251,7 @@ messages = st.lists(
 @given(messages)
 def test_any_session_gives_facts_and_one_salient_text(session):
     trajectory = follow(session)
-    assert all(value is None or value >= 0 for value in trajectory.facts().values())
+    assert all(value is None or value >= 0 for value in facts_of(trajectory).values())
     assert trajectory.salient_text() == prompt.salient_text(session)
 
 
@@ -261,7 +260,7 @@ def test_a_trajectory_keeps_no_whole_texts():
     session = [person(big), call("Read", file_path="a.py"), result(big), person(f"{big} again"), says("b")]
     trajectory = follow([*session, call("Bash", "2", command="cat a"), result(f"\n{big}\n", "2")])
     assert len(pickle.dumps(trajectory)) < 20_000
-    assert trajectory.facts()["last_result_bytes"] == 5_000_002
+    assert facts_of(trajectory)["last_result_bytes"] == 5_000_002
 
 
 @settings(max_examples=60, deadline=None)
@@ -272,7 +271,7 @@ def test_a_remembered_trajectory_equals_a_fresh_one(requests):
     for more, kept, session in requests:
         earlier = [*earlier[:kept], *more]
         remembered = memory.follow(session, earlier, prefix_chain(earlier)[0])
-        assert remembered.facts() == follow(earlier).facts()
+        assert facts_of(remembered) == facts_of(follow(earlier))
         assert remembered.salient_text() == prompt.salient_text(earlier)
         assert len(memory) <= 1
 
@@ -299,14 +298,14 @@ def test_a_history_that_changed_in_one_part_is_read_anew(earlier, more, change, 
     now = [*edited, *more]
     remembered = memory.follow("s", now, prefix_chain(now)[0])
     fresh = follow(now)
-    assert (remembered.facts(), remembered.signed) == (fresh.facts(), fresh.signed)
+    assert (facts_of(remembered), remembered.signed) == (facts_of(fresh), fresh.signed)
 
 
 def test_a_result_whose_flag_changed_is_no_history_that_goes_on():
     memory = SessionTrajectories()
     for failed in (True, False):
         session = [person("a"), call("Bash", command="make"), result("built", is_error=failed)]
-        facts = memory.follow("s", session, prefix_chain(session)[0]).facts()
+        facts = facts_of(memory.follow("s", session, prefix_chain(session)[0]))
         assert facts["n_tool_errors"] == failed
 
 
