@@ -245,8 +245,32 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     )
 
 
+class _Delta(msgspec.Struct):
+    """What is read of what an event adds."""
+
+    type: Any = None
+    text: Any = None
+    partial_json: Any = None
+    thinking: Any = None
+    stop_reason: Any = None
+
+
+class _Event(msgspec.Struct):
+    """What is read of one event, of any kind; nothing that can be wrong with it is an error of ours."""
+
+    type: Any = None
+    index: Any = None
+    delta: _Delta | list[Any] | str | float | bool | None = None
+    content_block: Any = None
+    message: Any = None
+    usage: Any = None
+    error: Any = None
+
+
 class Events:
     """The events of one stream, in order."""
+
+    decode = msgspec.json.Decoder(list[_Event]).decode
 
     def __init__(self) -> None:
         self.drafts = Drafts()
@@ -256,36 +280,44 @@ class Events:
         self._finish_reason: str | None = None
         self._error: str | None = None
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: _Event) -> None:
         """Take one decoded event."""
-        match event.get("type"):
+        match event.type:
             case "content_block_delta":
-                self._delta(event.get("index"), plain.child(event, "delta"))
+                if isinstance(event.delta, _Delta):
+                    self._delta(event.index, event.delta)
             case "content_block_start":
-                part = _part(plain.child(event, "content_block"))
+                part = _part(plain.mapping(event.content_block))
                 if part.kind == "tool_call" and part.text == "{}":  # the arguments follow as deltas
                     part = msgspec.structs.replace(part, text="")
-                self.drafts.start(event.get("index"), part)
+                self.drafts.start(event.index, part)
             case "message_start":
-                self._head = plain.child(event, "message")
-                self._count(self._head.get("usage"))
+                self.begun(plain.mapping(event.message))
             case "message_delta":
-                reason = plain.child(event, "delta").get("stop_reason")
-                self._finish_reason = plain.string(reason) or self._finish_reason
-                self._count(event.get("usage"))
+                self.told(event.delta.stop_reason if isinstance(event.delta, _Delta) else None, event.usage)
             case "message_stop":
                 self.finished = True
             case "error":
-                self._error = plain.error_type(event.get("error"))
+                self._error = plain.error_type(event.error)
 
-    def _delta(self, index: Any, delta: dict[str, Any]) -> None:
-        match delta.get("type"):
+    def begun(self, message: dict[str, Any]) -> None:
+        """The message that a `message_start` brings."""
+        self._head = message
+        self._count(message.get("usage"))
+
+    def told(self, stop_reason: Any, usage: Any) -> None:
+        """What a `message_delta` says: why the answer ended, and its counts."""
+        self._finish_reason = plain.string(stop_reason) or self._finish_reason
+        self._count(usage)
+
+    def _delta(self, index: Any, delta: _Delta) -> None:
+        match delta.type:
             case "text_delta":
-                self.drafts.add(index, "text", delta.get("text"))
+                self.drafts.add(index, "text", delta.text)
             case "input_json_delta":
-                self.drafts.add(index, "tool_call", delta.get("partial_json"))
+                self.drafts.add(index, "tool_call", delta.partial_json)
             case "thinking_delta":
-                self.drafts.add(index, "thinking", delta.get("thinking"))
+                self.drafts.add(index, "thinking", delta.thinking)
             case "signature_delta":
                 self.drafts.sign(index)
 

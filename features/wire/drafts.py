@@ -63,7 +63,7 @@ class Drafts:
     def sign(self, key: Any) -> None:
         """Mark a thinking part as bound to its provider."""
         self.add(key, "thinking", "")
-        draft = self._drafts.get(key)
+        draft = self._drafts.get(key) if isinstance(key, Hashable) else None
         if draft is not None:
             draft.part = msgspec.structs.replace(draft.part, signed=True)
 

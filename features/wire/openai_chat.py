@@ -222,11 +222,11 @@ def usage(block: Any) -> Usage | None:
     )
 
 
-def usage_block(chunk: dict[str, Any]) -> Any:
+def usage_block(usage: Any, choices: Any) -> Any:
     """Where a chunk counts: at its top, or, at Moonshot, in the choice that ends."""
-    if chunk.get("usage") is not None:
-        return chunk["usage"]
-    return next((c["usage"] for c in plain.objects(chunk.get("choices")) if c.get("usage")), None)
+    if usage is not None:
+        return usage
+    return next((choice["usage"] for choice in plain.objects(choices) if choice.get("usage")), None)
 
 
 def _first(*values: Any) -> int | None:
@@ -262,8 +262,21 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     )
 
 
+class _Chunk(msgspec.Struct):
+    """What is read of one chunk; nothing that can be wrong with it is an error of ours."""
+
+    id: Any = None
+    model: Any = None
+    service_tier: Any = None
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+
+
 class Events:
     """The chunks of one stream, in order; `[DONE]` is the terminal one."""
+
+    decode = msgspec.json.Decoder(list[_Chunk]).decode
 
     def __init__(self) -> None:
         self.drafts = Drafts()
@@ -275,16 +288,17 @@ class Events:
         self._tier: str | None = None
         self._error: str | None = None
 
-    def event(self, chunk: dict[str, Any]) -> None:
+    def event(self, chunk: _Chunk) -> None:
         """Take one decoded chunk."""
-        self._id = self._id or plain.string(chunk.get("id"))
-        self._model = self._model or plain.string(chunk.get("model"))
-        self._tier = plain.word(chunk.get("service_tier")) or self._tier
-        if (counts := usage_block(chunk)) is not None:
+        self._id = self._id or plain.string(chunk.id)
+        self._model = self._model or plain.string(chunk.model)
+        if chunk.service_tier is not None:
+            self._tier = plain.word(chunk.service_tier) or self._tier
+        if (counts := usage_block(chunk.usage, chunk.choices)) is not None:
             self._usage = usage(counts) or self._usage
-        if chunk.get("error") is not None:
-            self._error = plain.error_type(chunk["error"])
-        for choice in plain.objects(chunk.get("choices")):
+        if chunk.error is not None:
+            self._error = plain.error_type(chunk.error)
+        for choice in plain.objects(chunk.choices):
             if choice.get("index") in (0, None):  # further choices are alternatives to the first
                 self._finish_reason = plain.string(choice.get("finish_reason")) or self._finish_reason
                 self._delta(plain.child(choice, "delta"))

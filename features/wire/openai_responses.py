@@ -294,8 +294,22 @@ _DELTAS: dict[str, PartKind] = {
 _TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
+class _Event(msgspec.Struct):
+    """What is read of one event, of any kind; nothing that can be wrong with it is an error of ours."""
+
+    type: Any = None
+    output_index: Any = None
+    delta: Any = None
+    item: Any = None
+    response: Any = None
+    error: Any = None
+    code: Any = None
+
+
 class Events:
     """The events of one stream, in order."""
+
+    decode = msgspec.json.Decoder(list[_Event]).decode
 
     def __init__(self) -> None:
         self.drafts = Drafts()
@@ -303,19 +317,19 @@ class Events:
         self._head: dict[str, Any] = {}
         self._error: str | None = None
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: _Event) -> None:
         """Take one decoded event."""
-        kind = plain.string(event.get("type")) or ""
-        where = event.get("output_index")
+        kind = plain.string(event.type) or ""
+        where = event.output_index
         if kind in _DELTAS:
-            self.drafts.add(where, _DELTAS[kind], event.get("delta"))
+            self.drafts.add(where, _DELTAS[kind], event.delta)
         elif kind in ("response.output_item.added", "response.output_item.done"):
-            for n, spoken in enumerate(_spoken(plain.child(event, "item"))):
+            for n, spoken in enumerate(_spoken(plain.mapping(event.item))):
                 self.drafts.start(f"{where}.{n}" if n else where, spoken)
         elif kind == "error":
-            self._error = plain.error_type(event.get("error") or {"code": event.get("code")})
+            self._error = plain.error_type(event.error or {"code": event.code})
         elif kind in _TERMINAL or kind == "response.created":
-            self._head = {**self._head, **plain.child(event, "response")}
+            self._head = {**self._head, **plain.mapping(event.response)}
             self.finished = self.finished or kind in _TERMINAL
 
     def response(self) -> WireResponse:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from features.wire import anthropic_messages, openai_chat, openai_responses, plain
+import msgspec
+
+from features.wire import anthropic_messages, openai_chat, openai_responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from features.wire.types import Dialect, WireResponse
 
 MAX_LINE_BYTES = 16 * 2**20  # a longer line is skipped and counted: no answer has one
+_BOM = b"\xef\xbb\xbf"
+_DONE = b"[DONE]"
+_LONE = re.compile(rb"^data: ?([^\n]+)\n\n", re.MULTILINE)  # the only data of an event, at its end
 
 
 class _Events(Protocol):
@@ -21,7 +27,11 @@ class _Events(Protocol):
     finished: bool
     drafts: Drafts
 
-    def event(self, event: dict[str, Any]) -> None:
+    @property
+    def decode(self) -> Callable[[bytes], list[Any]]:
+        """Decodes a list of events."""
+
+    def event(self, event: Any) -> None:
         """Take one decoded event."""
 
     def response(self) -> WireResponse:
@@ -36,43 +46,63 @@ _READERS: dict[Dialect, type[_Events]] = {
 
 
 class EventCutter:
-    """Cuts bytes, however they come, into the data of events; `dropped` counts what couldn't be read."""
+    """Cuts bytes, however they come, into the data of events; `dropped` counts lines that were too long."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
+    def __init__(self) -> None:
         self._tail: list[bytes] = []  # pieces of the line that isn't over yet
         self._tail_bytes = 0
         self._after_cr = False
         self._data: list[bytes] = []  # data lines of the event that isn't over yet
-        self._first = True
+        self._first = True  # a mark of the byte order may come
         self.dropped = 0
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream, cut anywhere; never raises on bad data."""
-        if not chunk:
-            return
+    def cut(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes of the stream, cut anywhere: the data of the events that are over with them."""
+        if self._first and chunk and not self._tail_bytes and not chunk.startswith(_BOM[:1]):
+            self._first = False
+        if b"\r" in chunk or self._after_cr or self._first:
+            return self._by_line(chunk)
+        begun = chunk.find(b"\n\n") + 2 if self._tail_bytes or self._data else 0
+        whole = chunk.rfind(b"\n\n") + 2
+        plain = None if begun == 1 or whole < 2 else self._plain(chunk, begun, whole)
+        if plain is None:
+            return self._by_line(chunk)
+        found = [*self._by_line(chunk[:begun]), *plain] if begun else plain
+        return found if whole == len(chunk) else found + self._by_line(chunk[whole:])
+
+    @staticmethod
+    def _plain(chunk: bytes, start: int, end: int) -> list[bytes] | None:
+        """The data of the events between two places, if each has one line of it, its last, as all do."""
+        found: list[bytes] = _LONE.findall(chunk, start, end)
+        lines = chunk.count(b"\ndata", start, end) + chunk.startswith(b"data", start)
+        return found if len(found) == lines else None
+
+    def _by_line(self, chunk: bytes) -> list[bytes]:
+        """Cut whatever comes, line by line."""
+        found: list[bytes] = []
         if self._after_cr and chunk.startswith(b"\n"):  # the second half of a CRLF cut in two
             chunk = chunk[1:]
             self._after_cr = False
-            if not chunk:
-                return
+        if not chunk:
+            return found
         self._after_cr = chunk.endswith(b"\r")
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in chunk:
             self._keep(chunk)
-            return
+            return found
         first, *lines, rest = chunk.split(b"\n")
         self._keep(first)
-        self._end_line()
+        self._end_line(found)
         data = self._data
         for line in lines:  # as _line does, for many
             if not line:
                 if data:
-                    self._dispatch()
+                    self._end_event(found)
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
         self._keep(rest)
+        return found
 
     def _keep(self, piece: bytes) -> None:
         """Add to the line that isn't over yet; of a line too long only the length is kept."""
@@ -82,7 +112,7 @@ class EventCutter:
         elif piece:
             self._tail.append(piece)
 
-    def _end_line(self) -> None:
+    def _end_line(self, found: list[bytes]) -> None:
         line = b"".join(self._tail)
         too_long = self._tail_bytes > MAX_LINE_BYTES
         self._tail.clear()
@@ -90,65 +120,69 @@ class EventCutter:
         if too_long:
             self.dropped += 1
         else:
-            self._line(line)
+            self._line(line, found)
 
-    def _line(self, line: bytes) -> None:
+    def _line(self, line: bytes, found: list[bytes]) -> None:
         if self._first:
             self._first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(_BOM)
         if not line:
-            self._dispatch()
+            self._end_event(found)
         elif line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
 
-    def _dispatch(self) -> None:
+    def _end_event(self, found: list[bytes]) -> None:
         """An event is over. Its name is repeated in its data, in every dialect here."""
-        if not self._data:
-            return
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data.clear()
-        self._take(data)
+        if self._data:
+            found.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+            self._data.clear()
 
-    def end(self) -> None:
+    def end(self) -> list[bytes]:
         """The stream has ended; an event without its closing blank line still counts."""
-        self._end_line()
-        self._dispatch()
-
-
-class _Taker:
-    """Takes the data of a dialect's events; `dropped` counts what couldn't be read."""
-
-    def __init__(self, events: _Events) -> None:
-        self.events = events
-        self.dropped = 0
-
-    def take(self, data: bytes) -> None:
-        if not data.startswith(b"{") and data.strip() == b"[DONE]":
-            self.events.finished = True
-            return
-        event = plain.decode_event(data)
-        if event is None:
-            self.dropped += 1
-        else:
-            self.events.event(event)
+        found: list[bytes] = []
+        self._end_line(found)
+        self._end_event(found)
+        return found
 
 
 class StreamReader:
-    """Reads one streamed answer as it passes by; `dropped` counts events that couldn't be read."""
+    """Reads one streamed answer as it passes by."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._events: _Events = _READERS[dialect]()
-        self._taker = _Taker(self._events)  # of its own: a reader that holds itself would be freed late
-        self._cutter = EventCutter(self._taker.take)
+        self._cutter = EventCutter()
+        self._unread = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere; never raises on bad data."""
-        self._cutter.feed(chunk)
+        if found := self._cutter.cut(chunk):
+            self._take(found)
+
+    def _take(self, found: list[bytes]) -> None:
+        """Take the data of events: decoded at once or, where one is odd, each by itself."""
+        events, done = self._events, found[-1] == _DONE
+        if done:
+            del found[-1]
+        try:
+            decoded = events.decode(b"[%b]" % b",".join(found))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            decoded = []
+        if len(decoded) == len(found):
+            for event in decoded:
+                events.event(event)
+        elif len(found) > 1:
+            for data in found:
+                self._take([data])
+        elif found[0].strip() == _DONE:
+            done = True
+        else:
+            self._unread += 1
+        events.finished = events.finished or done
 
     @property
     def dropped(self) -> int:
         """Events that couldn't be read."""
-        return self._cutter.dropped + self._taker.dropped
+        return self._cutter.dropped + self._unread
 
     @property
     def finished(self) -> bool:
@@ -167,5 +201,6 @@ class StreamReader:
 
     def response(self) -> WireResponse:
         """The answer, once the stream has ended."""
-        self._cutter.end()
+        if found := self._cutter.end():
+            self._take(found)
         return self._events.response()

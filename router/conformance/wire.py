@@ -19,15 +19,11 @@ _ENDS = {
 
 def events_of(stream: bytes) -> list[dict[str, Any] | None]:
     """The events of a stream; None for the mark [DONE], an empty object for what is no JSON."""
-    found: list[dict[str, Any] | None] = []
-
-    def take(data: bytes) -> None:
-        found.append(None if data.strip() == b"[DONE]" else plain.decode_event(data) or {})
-
-    cutter = EventCutter(take)
-    cutter.feed(stream)
-    cutter.end()
-    return found
+    cutter = EventCutter()
+    return [
+        None if data.strip() == b"[DONE]" else plain.decode_event(data) or {}
+        for data in (*cutter.cut(stream), *cutter.end())
+    ]
 
 
 def problem(dialect: Dialect, stream: bytes) -> str | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from features import wire
 from features.wire import StreamReader
 from features.wire.drafts import MAX_PART_CHARS
+from features.wire.sse import EventCutter
 from features.wire.types import Part, Usage
 
 
@@ -215,6 +216,38 @@ def test_any_cut_reads_the_same(dialect, cuts, line_end, commented):
     assert reader.tool_call_begun
     assert reader.response() == expected
     assert reader.dropped == 0
+
+
+LINES = b"||data: {}|data:{}|data:  1|data:|data|database: x|: hm|event: e".split(b"|")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(LINES), max_size=16),
+    st.lists(st.integers(0, 200), max_size=5),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+def test_events_are_cut_as_by_the_byte(lines, cuts, line_end, mark) -> None:
+    data = mark + b"".join(line + line_end for line in lines)
+    by_byte, cutter = EventCutter(), EventCutter()
+    expected = [event for n in range(len(data)) for event in by_byte.cut(data[n : n + 1])] + by_byte.end()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    found = [event for start, end in pairwise(edges) for event in cutter.cut(data[start:end])]
+    assert found + cutter.end() == expected
+
+
+def test_an_event_that_is_odd_costs_no_other() -> None:
+    stream = sse(*CHAT[:2], "{", "{} {}", CHAT[5], "[DONE]")
+    reader = StreamReader("openai_chat")
+    reader.feed(stream)
+    assert (reader.dropped, reader.finished) == (2, True)
+    assert reader.response() == read("openai_chat", sse(*CHAT[:2], CHAT[5], "[DONE]"))
+
+
+def test_a_signature_of_no_part_that_can_be_is_left_out() -> None:
+    event = {"type": "content_block_delta", "index": [], "delta": {"type": "signature_delta"}}
+    assert read("anthropic_messages", sse(event)).parts == ()
 
 
 @settings(max_examples=150, deadline=None)

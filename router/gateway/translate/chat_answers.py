@@ -58,7 +58,7 @@ class ChatReader(Reader):
             self.broke(event["error"])
             return
         self._begin(event.get("id"), event.get("model"))
-        if (counts := usage_block(event)) is not None:
+        if (counts := usage_block(event.get("usage"), event.get("choices"))) is not None:
             self._usage = usage_from("openai_chat", counts) or self._usage
         self._tier = plain.word(event.get("service_tier")) or self._tier
         for choice in plain.objects(event.get("choices")):

@@ -63,11 +63,11 @@ class MessagesReader(Reader):
                 self._stop(index)
             case "message_start":
                 message = plain.child(event, "message")
-                self._counts.event(event)
+                self._counts.begun(message)
                 self._begin(message.get("id"), message.get("model"))
             case "message_delta":
                 delta = plain.child(event, "delta")
-                self._counts.event(event)
+                self._counts.told(delta.get("stop_reason"), event.get("usage"))
                 self._reason = plain.string(delta.get("stop_reason")) or self._reason
                 self._sequence = plain.string(delta.get("stop_sequence"))
             case "message_stop":

@@ -131,9 +131,9 @@ class Translation:
 
 def _cut(body: bytes, reader: Reader) -> None:
     """Read a stream that came although none was asked for."""
-    cutter = EventCutter(lambda data: _event(reader, data))
-    cutter.feed(body)
-    cutter.end()
+    cutter = EventCutter()
+    for data in (*cutter.cut(body), *cutter.end()):
+        _event(reader, data)
     reader.closed()
 
 
@@ -160,7 +160,7 @@ class StreamTranslation:
     def __init__(self, reader: Reader, writer: Writer, client: Dialect) -> None:
         self._reader = reader
         self._writer = writer
-        self._cutter = EventCutter(lambda data: _event(reader, data))
+        self._cutter = EventCutter()
         self._quiet = PING if client == "anthropic_messages" else KEEP_ALIVE
         self._begun = False
         self.over = False
@@ -174,7 +174,8 @@ class StreamTranslation:
         """Take bytes of the upstream's; what can be told of them."""
         if self.over:
             return b""
-        self._cutter.feed(chunk)
+        for data in self._cutter.cut(chunk):
+            _event(self._reader, data)
         told = self._written()
         if told or not chunk.endswith(b"\n"):
             return told
@@ -182,7 +183,8 @@ class StreamTranslation:
 
     def end(self) -> bytes:
         """The upstream has ended its stream: what is left, and an error if it wasn't whole."""
-        self._cutter.end()
+        for data in self._cutter.end():
+            _event(self._reader, data)
         self._reader.closed()
         return self._written()
 
