@@ -1,4 +1,4 @@
-"""A client's leaving, as the server tells it."""
+"""A client's leaving, and that its request is whole, as the server tells it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ LEAVING = "samediff.leaving"  # in the state of a request that our own protocol 
 
 
 class Leaving:
-    """Whether a request's client has left, and who is told."""
+    """Whether a request's client has left, and who is told; `asked` once all of its request is here."""
 
-    __slots__ = ("_left", "_tell")
+    __slots__ = ("_left", "_tell", "asked")
 
     def __init__(self) -> None:
+        self.asked = False
         self._left = False
         self._tell: Callable[[], None] | None = None
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from router.gateway.leaving import LEAVING, Leaving
 
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
 HEAD_BYTES = 64 * 2**10
+_BODY_BYTES = 256 * 2**10  # of a body that is read before it is asked for: as much as comes at once
 _AHEAD_BYTES = 16 * HEAD_BYTES  # that a client may send ahead of its answer and still be seen to leave
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
@@ -27,7 +38,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._proxied = self.app  # for who comes through a proxy, and says so in the headers it looks for
+        self._direct = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
+        self._forwarded = False
         self._in_head = True
+        self._head_bytes = 0
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
         self._in_message = True
         self._of_use = False
@@ -60,23 +75,32 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._feed(data)
         self._unread = self._trailers if self._of_use else self._unread + len(data)
-        if self._in_message and self._unread > HEAD_BYTES and not self._refused:
+        if self._refused or not self._in_message:
+            return
+        if self._unread > HEAD_BYTES:
             self._refuse(431)
+        elif self._in_head and self._patience is None:  # begun on a kept connection, and not whole yet
+            self._patience = self.loop.call_later(self.head_s, self._refuse, 408)
 
     def on_message_begin(self) -> None:
-        """A head begins; on a kept connection that is when its time begins too."""
+        """A head begins."""
         super().on_message_begin()
         self._in_head = self._in_message = True
-        self._unread = 0
-        if self._patience is None:
-            self._patience = self.loop.call_later(self.head_s, self._refuse, 408)
+        self._unread = self._head_bytes = 0
+        self._forwarded = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header or, after the body, a trailer, which nobody asks for."""
-        if self._in_head:
-            super().on_header(name, value)
-        else:
+        if not self._in_head:
             self._trailers += len(name) + len(value) + 4
+            return
+        name = name.lower()
+        self._head_bytes += len(name) + len(value)
+        self.headers.append((name, value))
+        if name == b"expect":
+            self.expect_100_continue = self.expect_100_continue or value.lower() == b"100-continue"
+        elif name.startswith(b"x-forwarded-"):
+            self._forwarded = True
 
     def on_headers_complete(self) -> None:
         """The head is whole: answer it if it is of a reasonable length."""
@@ -85,28 +109,39 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._stop_waiting()
         self._in_head = False
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+        if len(self.url) + self._head_bytes > HEAD_BYTES:
             self._refuse(431)
         if not self._refused:
             self.scope["state"][LEAVING] = Leaving()
+            self.app = self._proxied if self._forwarded else self._direct
             super().on_headers_complete()
             self.cycle.__class__ = _Answering  # uvicorn's protocol makes its own kind
+            self._cycle.pieces = []
             self._read_on()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._of_use, self._trailers = True, 0
-        if not self._refused:
-            super().on_body(body)
-            self._read_on()
+        cycle = self._cycle
+        if self._refused or cycle.response_complete:
+            return
+        cycle.pieces.append(body)
+        cycle.size += len(body)
+        if cycle.size > _BODY_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+        self._read_on()
 
     def on_message_complete(self) -> None:
         """The body is whole."""
         if self._upgrading:
             return
         self._in_message = False
-        if not self._refused:
-            super().on_message_complete()
+        cycle = self._cycle
+        if not self._refused and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.scope["state"][LEAVING].asked = True
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Hang up after an answer to a request that is still being sent: nobody reads the rest of it."""
@@ -120,6 +155,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write_eof()
             self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
 
+    @property
+    def _cycle(self) -> _Answering:
+        """The request that is read."""
+        assert isinstance(self.cycle, _Answering)
+        return self.cycle
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
@@ -130,7 +171,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _ahead(self) -> int:
-        return sum(HEAD_BYTES + len(cycle.body) for cycle, _ in self.pipeline)
+        return sum(HEAD_BYTES + cycle.size for cycle, _ in self.pipeline if isinstance(cycle, _Answering))
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -171,57 +212,95 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Answering(RequestResponseCycle):
-    """uvicorn's; an answer fits its request: to HTTP/1.0 not in chunks, to half a request the last one."""
+    """uvicorn's, for what this gateway asks of it: a body that isn't copied, an answer in few writes.
 
-    _plain = _early = False
+    The head of an answer goes out with what follows. An answer fits its request: to HTTP/1.0 it isn't in
+    chunks, to half a request it is the last one.
+    """
+
+    pieces: list[bytes]  # of the body, that have come and aren't asked for yet
+    size = 0  # bytes of them
+    _early = False
+    _head = b""
+
+    async def receive(self) -> Any:
+        """Give what has come of the body, or wait for it; or say that the client has left."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        pieces, self.pieces, self.size = self.pieces, [], 0
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
-        """Send the head of an answer, or a piece of its body."""
-        if message["type"] == "http.response.start":
-            if self.more_body and self.keep_alive:
-                self._early, self.keep_alive = True, False  # says connection: close
-            if self.scope["http_version"] == "1.0" and all(
-                name.lower() != b"content-length" for name, _ in message.get("headers", ())
-            ):
-                self._plain, self.chunked_encoding = True, False
-            self.transport = _Together(self.transport)  # type: ignore[assignment]
+        """Take the head of an answer, which waits for what follows, or send a piece of its body."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._head = self._begin(message["status"], message.get("headers", ()))
+        elif self.response_complete:
+            raise RuntimeError("something is sent after the end of the answer")
         else:
-            if self._plain:
-                self.expected_content_length = len(message.get("body", b""))
-            if self._early and self.more_body:
-                self.keep_alive = True  # the protocol itself closes, once its client has read this
-        await super().send(message)
+            self._go_on(message.get("body", b""), last=not message.get("more_body", False))
 
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The bytes of a head, which says how its body is told from what comes after it."""
+        headers = [*self.default_headers, *headers]
+        names, values = [name.lower() for name, _ in headers], [value for _, value in headers]
+        if HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
+            raise RuntimeError("a header holds what none can")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = [b"%b: %b\r\n" % line for line in zip(names, values, strict=True)]
+        if b"connection" in names:  # uvicorn's own last words
+            self.keep_alive = False
+        else:
+            self._early = self.more_body and self.keep_alive
+            self.keep_alive = self.keep_alive and not self.more_body
+            lines += () if self.keep_alive else (b"connection: close\r\n",)
+        if b"content-length" in names:
+            self.chunked_encoding = False
+            self.expected_content_length = int(values[names.index(b"content-length")])
+        elif self.scope["method"] != "HEAD" and status not in (204, 304):
+            self.chunked_encoding = self.scope["http_version"] != "1.0"
+            if self.chunked_encoding:
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.expected_content_length = -1  # it ends as the connection does
+        return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
 
-class _Together:
-    """A transport for one answer: its head goes out with what follows in the same breath, or else alone."""
-
-    __slots__ = ("_head", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        """Send bytes; the first are the head."""
-        if self._head is None:
-            self._head = data
-            asyncio.get_running_loop().call_soon(self._flush)
-        elif self._head:
+    def _go_on(self, body: bytes, *, last: bool) -> None:
+        """Send a piece of the body, and the head where that hasn't gone out."""
+        if self.scope["method"] == "HEAD":
+            body, self.expected_content_length = b"", 0
+        elif self.chunked_encoding:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body += b"0\r\n\r\n" if last else b""
+        elif self.expected_content_length >= 0:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0 or (last and self.expected_content_length):
+                raise RuntimeError("an answer isn't as long as its head says")
+        if self._head:
             head, self._head = self._head, b""
-            self._transport.writelines((head, data))
+            self.transport.writelines((head, body))
         else:
-            self._transport.write(data)
+            self.transport.write(body)
+        if last:
+            self._end()
 
-    def _flush(self) -> None:
-        if self._head and not self._transport.is_closing():
-            self.write(b"")
-
-    def close(self) -> None:
-        """Hang up once all is sent."""
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Whether nothing more can be sent."""
-        return self._transport.is_closing()
+    def _end(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if self._early and self.more_body:
+            self.keep_alive = True  # the protocol itself closes, once its client has read this
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
