@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -71,7 +72,7 @@ def claude_code_body(size: int, seed: int = 1) -> bytes:
     reminder = "<system-reminder>\n" + prose(rng, 2_000) + "\n</system-reminder>"
     ask = "Fix the failing test in src/app/session.py: test_expiry raises KeyError. " + prose(rng, 600)
     first = [{"type": "text", "text": reminder}, {"type": "text", "text": ask}]
-    messages: list[dict[str, object]] = [{"role": "user", "content": first}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": first}]
     body = {
         "model": "claude-sonnet-5",
         "max_tokens": 32_000,
@@ -91,15 +92,15 @@ def claude_code_body(size: int, seed: int = 1) -> bytes:
     return msgspec.json.encode(body)
 
 
-def tool_turn(rng: random.Random, turn: int) -> list[dict[str, object]]:
-    """One call and its result: reads, edits, greps and test runs in turn."""
+def tool_turn(rng: random.Random, turn: int, shrink: int = 1) -> list[dict[str, Any]]:
+    """One call and its result, cut down by `shrink`: reads, edits, greps and test runs in turn."""
     path = f"src/app/m{rng.randrange(40)}.py"
     name, given, result = (
-        ("Read", {"file_path": path}, prose(rng, rng.randrange(1_000, 7_000))),
+        ("Read", {"file_path": path}, prose(rng, rng.randrange(1_000, 7_000) // shrink)),
         ("Edit", {"file_path": path, "old_string": prose(rng, 300), "new_string": prose(rng, 400)}, "done"),
-        ("Bash", {"command": "cd src && python -m pytest -q 2>&1"}, prose(rng, 3_000) + SUMMARY),
-        ("Grep", {"pattern": "expiry", "path": "src"}, prose(rng, 900)),
-        ("Bash", {"command": f"git diff {path} | head -50"}, prose(rng, 1_500)),
+        ("Bash", {"command": "cd src && python -m pytest -q 2>&1"}, prose(rng, 3_000 // shrink) + SUMMARY),
+        ("Grep", {"pattern": "expiry", "path": "src"}, prose(rng, 900 // shrink)),
+        ("Bash", {"command": f"git diff {path} | head -50"}, prose(rng, 1_500 // shrink)),
     )[turn % 5]
     call = {"type": "tool_use", "id": f"toolu_{turn:06d}", "name": name, "input": given}
     done = {"type": "tool_result", "tool_use_id": f"toolu_{turn:06d}", "content": result}

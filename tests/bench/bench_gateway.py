@@ -4,10 +4,11 @@ Run: python tests/bench/bench_gateway.py [BUNDLE]. Direct and routed calls alter
 to an upstream that answers at once; then 8 connections ask each as fast as they are answered, in turns. Each
 connection is a session, whose turns are asked over and over: a turn goes on from an answer that the gateway
 gave and repeats a prompt that it has read, as an agent's does, and only its end is new. "All new" are first
-turns of as many sessions, which share nothing but their tools. CPU is the gateway's, user and system, of all
-its threads, journal included; what the upstream and the caller use isn't in it, but they take the cores that
-wall times and req/s hang on. Last, clients that leave, and how long the upstream call outlives them. Without
-a bundle it trains a small one.
+turns of as many sessions, which share nothing but their tools. "Tools" are turns whose answers call a tool
+and that bring what came of the call before, as most of an agent's are. CPU is the gateway's, user and
+system, of all its threads, journal included; what the upstream and the caller use isn't in it, but they take
+the cores that wall times and req/s hang on. Last, clients that leave, and how long the upstream call outlives
+them. Without a bundle it trains a small one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import platform
 import statistics
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -25,19 +28,21 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 
-from loopback import Caller, leave, turns, upstream
+from loopback import Caller, leave, tool_turns, turns, upstream
 from rivals import Player
 from router_servers import start_gateway
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LEGS = (  # name, bytes, streamed, everything new
-    ("52 kB whole", 52_000, False, False),
-    ("52 kB, 41 events", 52_000, True, False),
-    ("52 kB all new", 52_000, False, True),
-    ("406 kB whole", 406_000, False, False),
-    ("406 kB, 41 events", 406_000, True, False),
+LEGS = (  # name, bytes, streamed, what its turns are
+    ("52 kB whole", 52_000, False, "talk"),
+    ("52 kB, 41 events", 52_000, True, "talk"),
+    ("52 kB all new", 52_000, False, "first turns"),
+    ("52 kB tools", 52_000, False, "tools"),
+    ("52 kB tools, 41 ev.", 52_000, True, "tools"),
+    ("406 kB whole", 406_000, False, "talk"),
+    ("406 kB, 41 events", 406_000, True, "talk"),
 )
 CALLS, WARM, TURNS = 400, 30, 24
 ROUNDS, ROUND_S, CONNECTIONS = 3, 1.5, 8
@@ -103,15 +108,16 @@ async def load(player: Player, sessions: list[list[bytes]], *, stream: bool) -> 
     return len(took) / lasted, sorted(took)[int(len(took) * 0.99)], cpu
 
 
-async def measure(players: list[Player], leg: tuple[str, int, bool, bool]) -> str:
+async def measure(players: list[Player], leg: tuple[str, int, bool, str]) -> str:
     """One leg, as a line."""
-    name, size, stream, first = leg
-    if first:
+    name, size, stream, kind = leg
+    if kind == "first turns":
         firsts = [turns(size, 1, stream=stream, session=n)[0] for n in range(CALLS + WARM)]
         sessions = [firsts[n:] + firsts[:n] for n in range(0, CALLS, CALLS // CONNECTIONS)]
     else:
-        sessions = [turns(size, TURNS, stream=stream, session=n) for n in range(CONNECTIONS)]
-    line = f"{name:18s} {await alternate(players, sessions[0], stream=stream)}"
+        session = tool_turns if kind == "tools" else turns
+        sessions = [session(size, TURNS, stream=stream, session=n) for n in range(CONNECTIONS)]
+    line = f"{name:19s} {await alternate(players, sessions[0], stream=stream)}"
     rounds = [[await load(player, sessions, stream=stream) for player in players] for _ in range(ROUNDS)]
     (d, _, _), (r, p99, cpu) = (
         (statistics.median(figures) for figures in zip(*(done[n] for done in rounds), strict=True))
@@ -129,9 +135,17 @@ def gone(player: Player, pipe: Connection) -> None:
         print(f"client gone {when}: upstream closed after {spread}; {len(took)} of {LEAVES}")
 
 
+def machine() -> str:
+    """Cores, load and interpreter: built without optimisations it takes about a quarter more CPU a request."""
+    plain = "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    built = "without" if plain else "with"
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {python} built {built} optimisations"
+
+
 def main() -> None:
-    """Print the load, a line for each leg with direct -> routed, and how clients' leaving is passed on."""
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    """Print the machine, a line for each leg with direct -> routed, and how clients' leaving is passed on."""
+    print(machine())
     pipe, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=upstream, args=(theirs,), daemon=True)
     process.start()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
+import random
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from bench_features import claude_code_body
+from bench_features import claude_code_body, tool_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +25,53 @@ EVENTS = 41
 SAID, PIECE = "Done.", "some words"  # a whole answer's text, and that of each delta of a streamed one
 USAGE = {"input_tokens": 900, "cache_read_input_tokens": 12_000, "output_tokens": 40}
 LEAVE_S = 2.0
+CALLED = 900_000  # tool calls of `tool_turns` are numbered from here, 1000 to a session
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
+TEXT_DELTAS, CALL_DELTAS = 4, EVENTS - 11  # in which a streamed tool call comes
 
 
+@functools.cache
 def answers() -> tuple[bytes, bytes]:
     """A whole answer and a streamed one of 41 events, with their HTTP heads."""
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
-    body = msgspec.json.encode(
-        {**message, "content": [{"type": "text", "text": SAID}], "stop_reason": "end_turn", "usage": USAGE}
-    )
-    start = {"type": "message_start", "message": {**message, "content": [], "usage": USAGE}}
-    open_block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": PIECE}}
-    close = {"type": "content_block_stop", "index": 0}
-    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE}
-    events = [start, open_block, *[delta] * (EVENTS - 5), close, stop, {"type": "message_stop"}]
+    said = [{"type": "text", "text": SAID}]
+    return _answer(said, block(0, {"type": "text", "text": ""}, [PIECE] * (EVENTS - 5)), "end_turn")
+
+
+@functools.cache
+def tool_answers(number: int) -> tuple[bytes, bytes]:
+    """A whole answer and a streamed one of 41 events that say something and call a tool."""
+    text, call = tool_turn(random.Random(number), number, shrink=3)[0]["content"]
+    given = msgspec.json.encode(call["input"]).decode()
+    events = [
+        *block(0, {**text, "text": ""}, pieces(text["text"], TEXT_DELTAS)),
+        *block(1, {**call, "input": {}}, pieces(given, CALL_DELTAS)),
+    ]
+    return _answer([text, call], events, "tool_use")
+
+
+def pieces(text: str, count: int) -> list[str]:
+    """The text in so many pieces."""
+    return [text[n * len(text) // count : (n + 1) * len(text) // count] for n in range(count)]
+
+
+def block(index: int, empty: dict[str, Any], deltas: list[str]) -> list[dict[str, Any]]:
+    """The events of one block of a streamed answer."""
+    name, field = ("text_delta", "text") if empty["type"] == "text" else ("input_json_delta", "partial_json")
+    return [
+        {"type": "content_block_start", "index": index, "content_block": empty},
+        *(
+            {"type": "content_block_delta", "index": index, "delta": {"type": name, field: piece}}
+            for piece in deltas
+        ),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def _answer(content: list[dict[str, Any]], blocks: list[dict[str, Any]], why: str) -> tuple[bytes, bytes]:
+    body = msgspec.json.encode({**MESSAGE, "content": content, "stop_reason": why, "usage": USAGE})
+    start = {"type": "message_start", "message": {**MESSAGE, "content": [], "usage": USAGE}}
+    stop = {"type": "message_delta", "delta": {"stop_reason": why}, "usage": USAGE}
+    events = [start, *blocks, stop, {"type": "message_stop"}]
     chunks = [f"event: {e['type']}\ndata: ".encode() + msgspec.json.encode(e) + b"\n\n" for e in events]
     streamed = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + b"0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: "
@@ -64,15 +99,42 @@ def turns(size: int, count: int, *, stream: bool, session: int = 0) -> list[byte
     return bodies
 
 
+def tool_turns(size: int, count: int, *, stream: bool, session: int = 0) -> list[bytes]:
+    """The bodies of a session's turns, `size` bytes on average, each of which brings a tool's result.
+
+    It is that of the call which `upstream` answered to the turn before, as most calls of an agent are.
+    """
+    first = CALLED + session * 1_000
+    more = [tool_turn(random.Random(n), n, shrink=3) for n in range(first, first + count)]
+    asked = msgspec.json.decode(claude_code_body(size - len(msgspec.json.encode(more)) // 2, seed=session))
+    asked |= {"model": "auto", "stream": stream}
+    bodies = []
+    for messages in more:
+        asked["messages"] += messages
+        bodies.append(msgspec.json.encode(asked))
+    return bodies
+
+
+def answer_to(body: bytes) -> tuple[bytes, bytes]:
+    """What `upstream` answers, whole and streamed: to a result of `tool_turns`, its next call."""
+    mark = b'"toolu_9'
+    at = body.rfind(mark, len(body) - 10_000)
+    return answers() if at < 0 else tool_answers(int(body[at + 7 : at + 13]) + 1)
+
+
+@functools.cache
+def chunks_of(streamed: bytes) -> tuple[bytes, ...]:
+    """A streamed answer, event by event."""
+    end = b"}\n\n\r\n"
+    return (*(part + end for part in streamed.split(end)[:-1]), b"0\r\n\r\n")
+
+
 def upstream(pipe: Connection) -> None:
     """Answer at once; to a request that says `stall-`, never, and tell when it came and when it was left."""
-    whole, streamed = answers()
-    chunks = [part + b"}\n\n\r\n" for part in streamed.split(b"}\n\n\r\n")[:-1]]
-    last = b"0\r\n\r\n"
 
     async def stall(body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if b"stall-first" in body:
-            writer.write(chunks[0])
+            writer.write(chunks_of(answers()[1])[0])
         pipe.send(time.monotonic_ns())
         with contextlib.suppress(ConnectionError):
             await reader.read(1)
@@ -86,7 +148,9 @@ def upstream(pipe: Connection) -> None:
                 body = await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
                 if b"stall-" in body:
                     return await stall(body, reader, writer)
-                for part in (*chunks, last) if b'"stream":true' in body.replace(b": ", b":") else (whole,):
+                whole, streamed = answer_to(body)
+                asked = b'"stream":true' in body.replace(b": ", b":")
+                for part in chunks_of(streamed) if asked else (whole,):
                     writer.write(part)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -136,7 +200,8 @@ class Caller:
             size = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
             got = await self._reader.readexactly(size)
         took = (time.perf_counter() - start) * 1000
-        whole = got.count(b"data:") == 41 if self._stream else b'"end_turn"' in got
+        ended = b'"end_turn"' in got or b'"tool_use"' in got
+        whole = got.count(b"data:") == EVENTS if self._stream else ended
         if b" 200 " not in head[:16] or not whole:
             raise RuntimeError(f"{self._player.name} answered {head[:60]!r} {got[-300:]!r}")
         return took
