@@ -1,8 +1,8 @@
-"""A real bundle for the catalogue's candidates, built once."""
+"""A real bundle for the catalogue's candidates, built once, and a gateway that has nothing else set."""
 
 import numpy as np
 import pytest
-from router_servers import NOW_MS, ROOT
+from router_servers import NOW_MS, ROOT, start_gateway, start_upstream
 
 from features.encoder import StaticEncoder
 from features.vector import feature_names
@@ -44,3 +44,15 @@ def bundle_folder(tmp_path_factory):
     heads = fit_success(examples, knobs), fit_tokens(examples, knobs)
     publish(folder, heads, examples, Provenance(kind="trained"), ENCODER)
     return folder
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, bundle_folder):
+    """As it starts with a bundle alone; files that need another have their own of this name."""
+    place = tmp_path_factory.mktemp("gateway")
+    upstream = start_upstream({"steps": [{"text": "Done."}]}, place)
+    server = start_gateway(place, bundle_folder, upstream.url)
+    yield server
+    code, _, err = server.stop()
+    upstream.stop()
+    assert (code, err) == (0, "")

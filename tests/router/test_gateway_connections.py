@@ -9,22 +9,11 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-from router_servers import start_gateway, start_upstream, wait_for
+from router_servers import start_gateway, wait_for
 
 BODY = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
 STREAM = json.dumps({**json.loads(BODY), "stream": True}).encode()
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory, bundle_folder):
-    place = tmp_path_factory.mktemp("connections")
-    upstream = start_upstream({"steps": [{"text": "Done."}]}, place)
-    server = start_gateway(place, bundle_folder, upstream.url)
-    yield server
-    code, _, err = server.stop()
-    upstream.stop()
-    assert (code, err) == (0, "")
 
 
 def send(gateway, *pieces):

@@ -4,20 +4,8 @@ import json
 
 import httpx2
 import pytest
-from router_servers import start_gateway, start_upstream
 
 BODY = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory, bundle_folder):
-    place = tmp_path_factory.mktemp("connections")
-    upstream = start_upstream({"steps": [{"text": "Done."}]}, place)
-    server = start_gateway(place, bundle_folder, upstream.url)
-    yield server
-    code, _, err = server.stop()
-    upstream.stop()
-    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize("path", ["/v1/messages/", "/v1/chat/completions/", "/v1/none"])
