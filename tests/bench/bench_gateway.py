@@ -136,7 +136,7 @@ def gone(player: Player, pipe: Connection) -> None:
 
 
 def machine() -> str:
-    """Cores, load and interpreter: built without optimisations it takes about a quarter more CPU a request."""
+    """Cores, load and interpreter, which takes about a quarter more CPU when built without optimisations."""
     plain = "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     python = f"{platform.python_implementation()} {platform.python_version()}"
     built = "without" if plain else "with"
