@@ -11,10 +11,6 @@ import numpy as np
 
 from features.errors import BadInput
 from models.bundle import Predictions, wilson
-from models.calibration import calibrated
-from models.heads import BASES
-from models.table import model_matrix
-from models.tasktype import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,64 +54,29 @@ def _of_one_type(
     bundle: Bundle, features: np.ndarray, candidates: tuple[CandidateView, ...], kind: str
 ) -> Predictions:
     """Beliefs (m, k) about requests of one task type; an empty one is unknown."""
-    arms = bundle._look_up(candidates, kind)
-    m, k = len(features), len(candidates)
-    extra = np.broadcast_to(arms.extra, (m, k, arms.extra.shape[1])).copy()
-    behind = np.broadcast_to(arms.effective_rows, (m, k))
-    if bundle.types is not None and not kind:
-        posterior = bundle.types.posterior(features)
-        base = bundle.types.base
-        for name, cells in arms.cells.items():
-            column = bundle._columns[BASES[name][0]]
-            overall, each = arms.extra[:, column], posterior[:, None, :]
-            extra[:, :, column] = mixed(overall, cells, each, base, logit=name == "success")
-        assert arms.cell_rows is not None
-        near = np.minimum(posterior, base).sum(axis=1)[:, None]
-        spread = np.einsum("mt,kt->mk", posterior, 1.0 / arms.cell_rows)
-        behind = 1.0 / (near / arms.effective_rows + (1.0 - near) * spread)
-    out = _answers(bundle, features, extra, outside_many(bundle, features, kind))
-    p = out["p_success"].astype(np.float64)
-    low, high = wilson(p.ravel(), behind.reshape(-1))
-    amounts = []
-    for name in ("tokens", "reasoning", "calls", "turns"):
-        ratio = arms.ratio.get(name)
-        amount = np.full((m, k), np.nan)
-        if ratio is not None:
-            amount = ratio * np.expm1(out[BASES[name][1]].astype(np.float64))
-        amounts.append(amount)
-    return Predictions(p, low.reshape(m, k), high.reshape(m, k), *amounts)
+    lineup, m = bundle.lineups.of(candidates, kind), len(features)
+    values, behind = None, lineup.effective_rows
+    if bundle.types is not None and lineup.by_type is not None:
+        posterior, by_type = bundle.types.posterior(features), lineup.by_type
+        values = by_type.values(posterior)
+        near = np.minimum(posterior, by_type.base).sum(axis=1)[:, None]
+        spread = np.einsum("mt,kt->mk", posterior, 1.0 / by_type.rows)
+        behind = 1.0 / (near / behind + (1.0 - near) * spread)
+    said = np.empty((m, *lineup.values.shape))
+    outside = outside_many(bundle, features, kind)
+    inside = ~outside
+    if inside.any():
+        given = lineup.inputs(features[inside], None if values is None else values[inside])
+        said[inside] = bundle.run(given).reshape(said.shape[1], -1, said.shape[2]).swapaxes(0, 1)
+    if outside.any():
+        said[outside] = bundle.by_table(lineup.values if values is None else values[outside])
+    low, high = wilson(said[:, 0], behind)
+    return Predictions(said[:, 0], low, high, *bundle.amounts(lineup, said).swapaxes(0, 1))
 
 
 def outside_many(bundle: Bundle, features: np.ndarray, kind: str) -> np.ndarray:
     """Whether (m,) requests lie outside what the learners were trained on, as `Bundle.outside`."""
-    values = features[:, bundle._support_at].astype(np.float64)
-    low, high, unknown = bundle._support.T
-    with np.errstate(invalid="ignore"):
-        bad = (values < low) | (values > high)
-    bad |= np.isnan(values) & (unknown == 0)
-    strange = bundle.manifest.types_known and kind not in bundle._types
-    outside: np.ndarray = np.logical_or(bad.any(axis=1), strange)
+    if not bundle.knows(kind):
+        return np.ones(len(features), dtype=bool)
+    outside: np.ndarray = np.logical_or.reduce(bundle.support.beyond(features), axis=1)
     return outside
-
-
-def _answers(
-    bundle: Bundle, features: np.ndarray, extra: np.ndarray, outside: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The graph's answers (m, k), the tables' alone where a request is outside."""
-    m, k, width = extra.shape
-    found = {output: np.zeros((m, k)) for output in bundle._outputs}
-    inside = np.flatnonzero(~outside)
-    if len(inside):
-        matrix = model_matrix(np.repeat(features[inside], k, axis=0), extra[inside].reshape(-1, width))
-        said = bundle._session.run(None, {"X": matrix})
-        for name, values in zip(bundle._outputs, said, strict=True):
-            found[name][inside] = np.reshape(values, (len(inside), k))
-    if outside.any():
-        column = bundle._columns["table_logit"]
-        found["p_success"][outside] = calibrated(bundle.manifest.calibration, extra[outside][:, :, column])
-        for name, (_, scale) in bundle._tables.items():
-            base, output = BASES[name]
-            found[output][outside] = np.clip(
-                extra[outside][:, :, bundle._columns[base]], 0.0, scale.log_limit
-            )
-    return found

@@ -6,33 +6,34 @@ Loading verifies everything and refuses in one line; predicting is one table loo
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from features.errors import BadInput
-from features.vector import feature_hash, feature_names
+from features.vector import feature_hash, feature_names, featurize_one
 from models.after import AFTER, load_after
+from models.belief import Beliefs, Z, belief
 from models.calibration import calibrated
-from models.descriptors import Descriptor, Prices, log_price, unprobed
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
-from models.table import UNSEEN_INDEX, beside, finite
-from models.tasktype import mixture
+from models.lineup import AMOUNTS, Lineups, tables_of
+from models.support import Support
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from features.encoder import OnnxEncoder, StaticEncoder
+    from features.facts import Facts
     from models.after import AfterModel
-    from models.manifest import BundleKind, CandidateProfile, Manifest, TokenScale
-    from models.table import Table
-    from models.tasktype import Mixture, TaskTypes
+    from models.descriptors import Descriptor
+    from models.lineup import Lineup
+    from models.manifest import BundleKind, CandidateProfile, Manifest
+    from models.tasktype import TaskTypes
 
-MARGIN = 0.1  # of a feature's range in training, by which a request may lie beyond it
-_Z = 1.645  # two-sided 90 %
-_REMEMBERED = 256  # sets of candidates whose look-ups are kept
+_REMEMBERED = 256  # sets of candidates whose beliefs are kept
 _TOLD_APART = 3  # likeliest types that a prediction names
 
 
@@ -55,19 +56,6 @@ class Predictions(NamedTuple):
     reasoning_tokens: np.ndarray
     calls_left: np.ndarray  # of the session and its sub-agents, after this call
     turns_left: np.ndarray  # of the session itself
-
-
-class _Arms(NamedTuple):
-    """What doesn't depend on the request, looked up once for a set of candidates."""
-
-    extra: np.ndarray  # (k, extra columns of the bundle)
-    columns: np.ndarray  # the same as the graph takes them, float32 and NaN where not finite
-    effective_rows: np.ndarray  # (k,)
-    ratio: dict[str, np.ndarray]  # (k,) for each amount that the bundle knows
-    unknown: np.ndarray  # (k,) of NaN, for each that it doesn't
-    cells: dict[str, np.ndarray] = {}  # noqa: RUF012 — (k, T) of each table, where no type is told
-    mixtures: Sequence[tuple[int, Mixture]] = ()  # the same by the column of `extra` that they make
-    cell_rows: np.ndarray | None = None  # (k, T) effective rows behind them
 
 
 class Bundle:
@@ -93,19 +81,19 @@ class Bundle:
         self.after = after  # what is believed of an answer in hand; None: the log taught nothing of that
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
-        self._columns = {name: i for i, name in enumerate(manifest.extra_columns)}
-        self._types = {name: i for i, name in enumerate(manifest.task_types)}
-        self._tables = _tables(manifest)
-        names = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
-        self._support_at = np.array([names[r.feature] for r in manifest.support], dtype=np.intp)
-        margin = [MARGIN * (r.high - r.low) for r in manifest.support]
-        self._support = np.array(
-            [(r.low - m, r.high + m, r.unknown) for r, m in zip(manifest.support, margin, strict=True)],
-            dtype=np.float64,
-        ).reshape(len(manifest.support), 3)
-        self._never_unknown = self._support[:, 2] == 0
-        self._lowest, self._highest = self._support[:, :2].T.copy()
-        self._arms: dict[tuple[tuple[CandidateView, ...], str], _Arms] = {}
+        self.lineups = Lineups(manifest, self._outputs, types)
+        scales = {BASES[name][1]: scale for name, (_, scale) in tables_of(manifest).items()}
+        limits = [scales[name].log_limit for name in self._outputs[1:]]
+        self._limits = np.array([math.inf, *limits])[:, None]
+        # Where AMOUNTS stand among the outputs; what isn't there has a ratio of NaN, whatever that is times.
+        places = {output: at for at, output in enumerate(self._outputs)}
+        self._amounts = [places.get(BASES[name][1], 0) for name in AMOUNTS]
+        self.support = Support(
+            manifest.support, {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
+        )
+        # Of a bundle whose graph and tables read nothing of a request: see `believe`.
+        self._constant = not self.support and types is None
+        self._believed: dict[tuple[tuple[CandidateView, ...], str], Beliefs] = {}
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -147,20 +135,79 @@ class Bundle:
             raise BadInput(
                 f"features of shape {features.shape}, the bundle takes (1, {self.manifest.n_features})"
             )
-        arms = self._look_up(tuple(candidates), task_type or "")
-        if self.types is not None and not task_type:
-            posterior = self.types.posterior(features)[0] if posterior is None else posterior
-            arms = self._inferred(arms, self.types.base, posterior)
-        if self.outside(features, task_type) if outside is None else outside:
-            found = self._by_table(arms.extra)
-        else:
-            matrix = beside(finite(features), arms.columns)
-            said = self._session.run(self._outputs, {"X": matrix})
-            found = dict(zip(self._outputs, said, strict=True))
-        p = found["p_success"].astype(np.float64)
-        low, high = wilson(p, arms.effective_rows)
-        amounts = (self._amount(name, found, arms) for name in ("tokens", "reasoning", "calls", "turns"))
-        return Predictions(p, low, high, *amounts)
+        lineup = self.lineups.of(tuple(candidates), task_type or "")
+        if posterior is None:
+            posterior = self.posterior(features, task_type)
+        if outside is None:
+            outside = self.outside(features, task_type)
+        said, rows = self._answers(lineup, features, posterior, outside=bool(outside))
+        low, high = wilson(said[0], rows)
+        return Predictions(said[0], low, high, *self.amounts(lineup, said))
+
+    def believe(
+        self,
+        facts: Facts,
+        embedding: np.ndarray | None,
+        candidates: Sequence[CandidateView],
+        task_type: str | None = None,
+    ) -> Beliefs:
+        """Beliefs about each candidate for one request, equal to those of `predict`, as plain numbers.
+
+        Raises BadInput when the embedding (d,) has another length than the bundle was trained on.
+        """
+        d = 0 if embedding is None else len(embedding)
+        if d != self.manifest.embedding_dim:
+            raise BadInput(f"an embedding of {d} numbers, the bundle takes {self.manifest.embedding_dim}")
+        asked = tuple(candidates)
+        if not self._constant:
+            return self._beliefs(featurize_one(facts, embedding), asked, task_type)
+        found = self._believed.get((asked, task_type or ""))
+        if found is None:
+            if len(self._believed) >= _REMEMBERED:
+                self._believed.clear()
+            features = featurize_one(facts, embedding)
+            found = self._believed[asked, task_type or ""] = self._beliefs(features, asked, task_type)
+        return found
+
+    def _beliefs(
+        self, features: np.ndarray, candidates: tuple[CandidateView, ...], task_type: str | None
+    ) -> Beliefs:
+        """What `believe` says of a request's features (1, n_features)."""
+        lineup = self.lineups.of(candidates, task_type or "")
+        posterior, outside = self.posterior(features, task_type), self.outside(features, task_type)
+        said, behind = self._answers(lineup, features, posterior, outside=bool(outside))
+        p, rows = said[0].tolist(), behind.tolist()
+        tokens, reasoning, _, turns = self.amounts(lineup, said).tolist()
+        arms = tuple(map(belief, p, rows, tokens, reasoning, turns))
+        return Beliefs(arms, tuple(outside), tuple(self.likeliest(posterior)))
+
+    def _answers(
+        self, lineup: Lineup, features: np.ndarray, posterior: np.ndarray | None, *, outside: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs of the heads (h, k) for one request, and the effective rows (k,) behind P(success)."""
+        values, rows, by_type = None, lineup.effective_rows, lineup.by_type
+        if by_type is not None and posterior is not None:
+            values, rows = by_type.values(posterior), by_type.behind(posterior, rows)
+        if outside:
+            return self.by_table(lineup.values if values is None else values), rows
+        return self.run(lineup.inputs(features, values)), rows
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        """Outputs of the heads (h, n) float64, as the graph says them of n rows (n, n_features + extra)."""
+        said = self._session.run(self._outputs, {"X": inputs})
+        return np.concatenate(said, dtype=np.float64).reshape(len(said), len(inputs))
+
+    def by_table(self, values: np.ndarray) -> np.ndarray:
+        """Outputs of the heads (..., h, k) if the learners added nothing to the tables' values."""
+        # np.clip costs a request five times as much.
+        said: np.ndarray = np.minimum(np.maximum(values, 0.0), self._limits)
+        said[..., 0, :] = calibrated(self.manifest.calibration, values[..., 0, :])
+        return said
+
+    def amounts(self, lineup: Lineup, said: np.ndarray) -> np.ndarray:
+        """AMOUNTS (..., 4, k) of the heads' outputs (..., h, k), NaN where the bundle knows none."""
+        found: np.ndarray = lineup.ratios * np.expm1(said.take(self._amounts, axis=-2))
+        return found
 
     def posterior(self, features: np.ndarray, task_type: str | None = None) -> np.ndarray | None:
         """P(task type) (T,) of one request's features (1, n_features), by `types.names`.
@@ -176,25 +223,6 @@ class Bundle:
         order = np.argsort(-posterior, kind="stable")[:_TOLD_APART]
         return [(self.types.names[i], float(posterior[i])) for i in order]
 
-    def _inferred(self, arms: _Arms, base: np.ndarray, posterior: np.ndarray) -> _Arms:
-        """Arms of a request that tells no type: its tables mixed over the posterior (T,)."""
-        extra = arms.extra.copy()
-        for column, mix in arms.mixtures:
-            extra[:, column] = mix.at(posterior)
-        assert arms.cell_rows is not None
-        # The variances of cells add up by the posterior's weights; away from the base rates their rows count.
-        near = float(np.minimum(posterior, base).sum())
-        rows = 1.0 / (near / arms.effective_rows + (1.0 - near) * (posterior / arms.cell_rows).sum(axis=1))
-        return arms._replace(extra=extra, columns=finite(extra), effective_rows=rows)
-
-    def _amount(self, name: str, found: dict[str, np.ndarray], arms: _Arms) -> np.ndarray:
-        """Amount (k,) of each candidate, NaN where the bundle knows none."""
-        ratio = arms.ratio.get(name)
-        if ratio is None:
-            return arms.unknown
-        amount: np.ndarray = ratio * np.expm1(found[BASES[name][1]].astype(np.float64))
-        return amount
-
     def outside(self, features: np.ndarray, task_type: str | None = None) -> list[str]:
         """Names of the features (1, n_features) that lie outside what the learners were trained on.
 
@@ -202,96 +230,18 @@ class Bundle:
         line goes on; then the table, which knows only candidate and task type, is the better guess. A type
         that is unknown is outside where trees knew all types.
         """
-        values = features[0].take(self._support_at)
-        # What differs from itself is NaN, unknown.
-        bad = (values < self._lowest) | (values > self._highest) | (values != values) & self._never_unknown
-        strange = ["task_type"] if self.manifest.types_known and (task_type or "") not in self._types else []
-        return strange + [self.manifest.support[i].feature for i in bad.nonzero()[0].tolist()]
+        strange = [] if self.knows(task_type) else ["task_type"]
+        if self.support:
+            beyond = self.support.beyond(features)[0]
+            strange += [self.support.names[i] for i in beyond.nonzero()[0].tolist()]
+        return strange
 
-    def _by_table(self, extra: np.ndarray) -> dict[str, np.ndarray]:
-        """What the graph would say if the learners added nothing, from the tables' columns (k, extra)."""
-        logit = extra[:, self._columns["table_logit"]]
-        found = {"p_success": calibrated(self.manifest.calibration, logit)}
-        for name, (_, scale) in self._tables.items():
-            column, output = BASES[name]
-            found[output] = np.clip(extra[:, self._columns[column]], 0.0, scale.log_limit)
-        return found
-
-    def _look_up(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
-        known = self._arms.get((candidates, task_type))
-        if known is None:
-            if len(self._arms) >= _REMEMBERED:
-                self._arms.clear()
-            known = self._arms[candidates, task_type] = self._build_arms(candidates, task_type)
-        return known
-
-    def _build_arms(self, candidates: tuple[CandidateView, ...], task_type: str) -> _Arms:
-        manifest = self.manifest
-        extra = np.zeros((len(candidates), len(self._columns)))
-        for row, view in zip(extra, candidates, strict=True):
-            profile = self.profiles.get(view.candidate)
-            prices = _prices(view, profile)
-            said = {
-                "candidate_index": UNSEEN_INDEX if profile is None else profile.index,
-                "log_input_price": log_price(prices[0]),
-                "log_output_price": log_price(prices[1]),
-                "type_index": self._types.get(task_type, UNSEEN_INDEX),
-                "table_logit": manifest.success.value(view.candidate, task_type, prices, view.descriptor),
-            }
-            for name, (table, _) in self._tables.items():
-                said[BASES[name][0]] = table.value(
-                    view.candidate, task_type, prices, unprobed(view.descriptor)
-                )
-            row[:] = [said.get(column, 0.0) for column in self._columns]
-        rows_behind = self._rows_behind(candidates, task_type)
-        ratio = {n: np.array([self._ratio(n, v.candidate) for v in candidates]) for n in self._tables}
-        unknown = np.full(len(candidates), np.nan)
-        unknown.flags.writeable = False  # it is handed out with every prediction
-        arms = _Arms(extra, finite(extra), rows_behind, ratio, unknown)
-        if self.types is None or task_type:
-            return arms
-        each = [self._build_arms(candidates, name) for name in self.types.names]
-        columns = {name: self._columns[BASES[name][0]] for name in ("success", *self._tables)}
-        cells = {name: np.stack([a.extra[:, at] for a in each], 1) for name, at in columns.items()}
-        return arms._replace(
-            cells=cells,
-            mixtures=[
-                (at, mixture(extra[:, at], cells[name], self.types.base, logit=name == "success"))
-                for name, at in columns.items()
-            ],
-            cell_rows=np.stack([a.effective_rows for a in each], 1),
-        )
-
-    def _rows_behind(self, candidates: tuple[CandidateView, ...], task_type: str) -> np.ndarray:
-        """Effective rows (k,) behind each candidate's value."""
-        table, effect = self.manifest.success, self.manifest.calibration.design_effect
-        rows = [table.effective_rows(v.candidate, task_type, effect, v.descriptor) for v in candidates]
-        return np.array(rows, dtype=np.float64)
-
-    def _ratio(self, name: str, candidate: str) -> float:
-        scale = self.manifest.token_scale
-        if name != "tokens" or scale is None:
-            return self.manifest.amounts[name].ratio_of(candidate)
-        profile = self.profiles.get(candidate)
-        return scale.default_ratio if profile is None else profile.output_ratio
+    def knows(self, task_type: str | None) -> bool:
+        """Whether the learners can tell of a type: any, but where every row that they saw had a known one."""
+        return not self.manifest.types_known or (task_type or "") in self.manifest.task_types
 
 
-def _tables(manifest: Manifest) -> dict[str, tuple[Table, TokenScale]]:
-    """Table and scale of each amount that the bundle knows."""
-    known = {name: (amount.table, amount.scale) for name, amount in manifest.amounts.items()}
-    if manifest.tokens is not None and manifest.token_scale is not None:
-        known["tokens"] = manifest.tokens, manifest.token_scale
-    return known
-
-
-def _prices(view: CandidateView, profile: CandidateProfile | None) -> Prices:
-    """Prices the trees see: a known candidate keeps its training's, or a discount would pass for skill."""
-    if profile is not None:
-        return profile.input_usd_per_mtok, profile.output_usd_per_mtok
-    return view.input_usd_per_mtok, view.output_usd_per_mtok
-
-
-def wilson(p: np.ndarray, rows: np.ndarray, z: float = _Z) -> tuple[np.ndarray, np.ndarray]:
+def wilson(p: np.ndarray, rows: np.ndarray, z: float = Z) -> tuple[np.ndarray, np.ndarray]:
     """Wilson score interval of proportions p (k,) on `rows` (k,) observations."""
     square = z * z / rows
     centre = (p + square / 2) / (1 + square)

@@ -169,7 +169,11 @@ def model_matrix(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
 
     What is not finite becomes NaN here, for training and serving alike: trees were never fitted on infinity.
     """
-    return beside(finite(features), finite(extra))
+    width = features.shape[1]
+    matrix = np.empty((extra.shape[0], width + extra.shape[1]), dtype=np.float32)
+    matrix[:, :width] = finite(features)
+    matrix[:, width:] = finite(extra)
+    return matrix
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -178,15 +182,6 @@ def finite(values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and then unknown
             values = values.astype(np.float32)
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def beside(features: np.ndarray, extra: np.ndarray) -> np.ndarray:
-    """`model_matrix` of features and extra columns that are `finite` already."""
-    width = features.shape[1]
-    matrix = np.empty((extra.shape[0], width + extra.shape[1]), dtype=np.float32)
-    matrix[:, :width] = features
-    matrix[:, width:] = extra
-    return matrix
 
 
 def extra_columns(

@@ -15,7 +15,7 @@ from features.errors import BadInput
 from models.linear import standardised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 WEIGHTS, SCALING, BOUNDS = "types/weights.npy", "types/scaling.npy", "types/bounds.npy"
 ODD = 2  # features outside of their bounds that make a request one of another kind
@@ -110,7 +110,7 @@ def softmax(line: np.ndarray) -> np.ndarray:
 class Mixture(NamedTuple):
     """Table values on the link scale of k candidates, to be mixed over T types; see `mixture`."""
 
-    overall: np.ndarray  # (k,)
+    overall: np.ndarray  # (k,); (h, k) of as many tables, and the others likewise
     shown: np.ndarray  # (k, T) probabilities or amounts
     at_base: np.ndarray  # (k,) on the link scale
     link: Callable[[np.ndarray], np.ndarray]
@@ -134,6 +134,12 @@ def mixture(overall: np.ndarray, cells: np.ndarray, base: np.ndarray, *, logit: 
     return Mixture(overall, shown, np.log1p(shown @ base), np.log1p)
 
 
+def stacked(mixtures: Sequence[Mixture]) -> Mixture:
+    """The mixture of the success table and that of each amount, in this order, as one."""
+    overall, shown, at_base, _ = zip(*mixtures, strict=True)
+    return Mixture(np.stack(overall), np.stack(shown), np.stack(at_base), _links)
+
+
 def mixed(
     overall: np.ndarray, cells: np.ndarray, posterior: np.ndarray, base: np.ndarray, *, logit: bool
 ) -> np.ndarray:
@@ -145,6 +151,13 @@ def _logit(p: np.ndarray) -> np.ndarray:
     p = np.minimum(np.maximum(p, 1e-9), 1.0 - 1e-9)
     result: np.ndarray = np.log(p) - np.log1p(-p)
     return result
+
+
+def _links(mean: np.ndarray) -> np.ndarray:
+    """Mean probabilities and amounts (..., h, k) on the link scale, success first."""
+    linked: np.ndarray = np.log1p(mean)
+    linked[..., 0, :] = _logit(mean[..., 0, :])
+    return linked
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from models.bundle import MARGIN
+from models.support import MARGIN
 from training.publish import support_of
 
 if TYPE_CHECKING:

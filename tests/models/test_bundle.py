@@ -73,7 +73,7 @@ def test_every_amount_that_was_learned_is_predicted_and_others_are_unknown(fitte
     assert got.output_tokens == pytest.approx(tokens.predict(rows, names, ["fix"] * len(names)), rel=1e-4)
     assert np.isnan(got.reasoning_tokens).all()
     far = row.copy()
-    far[bundle._support_at] = 1e9
+    far[bundle.support.columns] = 1e9
     by_table = bundle.predict(far[None, :], VIEWS, "fix").calls_left
     tables = amounts["calls"].table.values(names, ["fix"] * len(names), PRICES)
     limit = np.clip(tables, 0, amounts["calls"].log_limit)
