@@ -70,11 +70,11 @@ class TokenRatios:
 
     def ratio(self, model: str) -> float:
         """Bytes per token of this model's family."""
-        return self.ratios.get(model_family(model), self.ratios["other"])
+        return self.ratios[model_family(model)]
 
     def estimate(self, model: str, body_bytes: float) -> float:
         """Prompt tokens of a body of this size."""
-        return max(0.0, body_bytes) / self.ratio(model)
+        return (body_bytes if body_bytes > 0 else 0.0) / self.ratios[model_family(model)]
 
     def correct(self, model: str, body_bytes: float, usage_prompt_tokens: float | None) -> None:
         """Learn from one usage block (the whole prompt, cached or not); implausible pairs are left out."""
@@ -82,8 +82,9 @@ class TokenRatios:
             return
         seen = body_bytes / usage_prompt_tokens
         if _PLAUSIBLE[0] <= seen <= _PLAUSIBLE[1]:
-            old = self.ratio(model)
-            self.ratios[model_family(model)] = old * math.exp(self.rate * math.log(seen / old))
+            family = model_family(model)
+            old = self.ratios[family]
+            self.ratios[family] = old * math.exp(self.rate * math.log(seen / old))
 
 
 class LastTurn(NamedTuple):

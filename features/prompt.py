@@ -161,10 +161,11 @@ def person_text(message: Message) -> str:
     return typed_text([part.text for part in message.parts if part.kind == "text"])
 
 
-def typed_text(texts: Iterable[str]) -> str:
+def typed_text(texts: Sequence[str]) -> str:
     """What a person typed in the texts of a message, without the client's own blocks."""
-    typed = [text for raw in texts if (text := strip_boilerplate(raw))]
-    return typed[0] if len(typed) == 1 else "\n".join(typed)
+    if len(texts) == 1:
+        return strip_boilerplate(texts[0])
+    return "\n".join([text for raw in texts if (text := strip_boilerplate(raw))])
 
 
 def strip_boilerplate(text: str) -> str:

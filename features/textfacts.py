@@ -139,22 +139,23 @@ def text_values(pieces: Sequence[str]) -> tuple[float, ...]:
     """
     if not pieces:
         return _NOTHING
-    read, last = [_read(piece) for piece in pieces], len(pieces) - 1
+    last, flags, words, foreign = len(pieces) - 1, 0, 0, 0
     numbers: Iterable[int] = _NO_COUNTS
-    flags = words = foreign = 0
-    for n, piece in enumerate(read):
+    identifiers: set[str] = set()
+    for n, piece in enumerate(map(_read, pieces)):
         numbers = map(add, numbers, piece.counts)
+        identifiers |= piece.identifiers
         flags |= piece.flags | (n > 0 and piece.follows) | (n < last and piece.goes_on)
         for at, verb in piece.verbs:
             if words + at < _VERB_WORDS:
                 flags |= verb
         words += piece.words
         foreign += piece.foreign
-    counts = [float(number) for number in numbers]
+    counts = [*map(float, numbers)]
     gaps = len(_GAP) * last
     counts[0] += gaps
     counts[1] += gaps + (last > 0 or pieces[0] != "")
-    counts[_IDENTIFIERS] = float(len(frozenset().union(*[piece.identifiers for piece in read])))
+    counts[_IDENTIFIERS] = float(len(identifiers))
     share = foreign / (sum(map(len, pieces)) + gaps) if foreign else 0.0
     seen, others = _as_floats(flags)
     return (*counts, *seen, share, *others)

@@ -151,7 +151,9 @@ def offered_values(tools: Sequence[Tool], pieces: Sequence[str]) -> tuple[float,
     if not tools:
         return _NONE
     offer = _offer(tools)
-    said = frozenset().union(*[_said(offer.vocabulary, piece) for piece in pieces])
+    said: frozenset[str] = frozenset()
+    for piece in pieces:
+        said |= _said(offer.vocabulary, piece)
     return offer.counts + _named(offer.names, said)
 
 
@@ -180,10 +182,10 @@ def _offer(tools: Sequence[Tool]) -> _Offer:
     known = _offers.get(id(tools))
     if known is not None and known.tools is tools:
         return known
-    digests = tuple(tool.digest for tool in tools)
+    digests = tuple([tool.digest for tool in tools])
     schema, names = _schemas.get(digests) or _schema(digests, tools)
-    size = sum(tool.bytes for tool in tools)
-    kinds, works = _kinds(tuple(tool.name[:NAME_CHARS] for tool in tools))
+    size = sum([tool.bytes for tool in tools])
+    kinds, works = _kinds(tuple([tool.name[:NAME_CHARS] for tool in tools]))
     counts = (float(len(tools)), float(size), *kinds, *schema)
     offer = _Offer(tools, counts, names, frozenset().union(*names), works)
     if size <= _OFFER_BYTES:
@@ -195,21 +197,13 @@ def _offer(tools: Sequence[Tool]) -> _Offer:
 
 def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
     """Count what definitions hold, and remember it if every one is known by its digest."""
-    shapes = [tool.shape for tool in tools]
-    types = frozenset().union(*(shape.types for shape in shapes))
+    shapes = zip(*[tool.shape for tool in tools], strict=True)
+    params, required, nested, enums, arrays, defaults, depths, doc_bytes, typed = shapes
+    types = frozenset().union(*typed)
     counts = (  # as OFFERED_NAMES has them
-        sum(shape.params for shape in shapes),
-        max(shape.params for shape in shapes),
-        sum(shape.required for shape in shapes),
-        max(shape.required for shape in shapes),
-        sum(shape.nested for shape in shapes),
-        sum(shape.enums for shape in shapes),
-        sum(shape.arrays for shape in shapes),
-        sum(shape.defaults for shape in shapes),
-        max(shape.depth for shape in shapes),
-        len(types),
-        not types <= _USUAL,
-        sum(shape.doc_bytes for shape in shapes),
+        *(sum(params), max(params), sum(required), max(required), sum(nested)),
+        *(sum(enums), sum(arrays), sum(defaults), max(depths), len(types)),
+        *(not types <= _USUAL, sum(doc_bytes)),
     )
     found = tuple(map(float, counts)), tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
     if all(digests):

@@ -32,7 +32,12 @@ _CORRECTS = re.compile(
     r"|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)|\byou (?:broke|forgot|missed)\b",
     re.IGNORECASE,
 )
-_CORRECT_HINTS = ("still ", "nt ", "n't ", "not ", " again", "same ", "revert ", "undo ", "back ", "you ")
+# Without one of these the pattern above finds nothing in ASCII text, and takes much longer to say so.
+_CORRECT_HINTS = (
+    *("still ", "doesnt ", "doesn't ", "does not ", "didnt ", "didn't ", "did not ", "not what i "),
+    *("try again", "do it again", "same error", "same problem", "same issue"),
+    *("revert ", "undo ", "rollback ", "roll back ", "you broke", "you forgot", "you missed"),
+)
 _CORRECTION_CHARS = 400
 
 # Agents without tool calling: what they do is in the assistant's text, what came of it in the next user turn.
@@ -121,7 +126,8 @@ class Trajectory:
             if part.signed:
                 self.signed = True
         if spoken:  # it has seen all results so far, those of the provider's own tools too
-            self._results.clear()
+            if self._results:
+                self._results.clear()
             self.new_bytes = 0
             self._answers_tool = False
         elif message.role == "user":
@@ -165,13 +171,13 @@ class Trajectory:
             return
         self.n_user_messages += 1
         whole = typed.encode("utf-8", "surrogatepass")
-        mark = xxhash.xxh3_64_intdigest(whole)
+        mark, size = xxhash.xxh3_64_intdigest(whole), len(whole)
         self._task_mark = self._task_mark or mark
         self._only_task = mark == self._task_mark
         self.task = self.task or prompt.squeeze(typed, prompt.TASK_CHARS)
         self.last_user = prompt.squeeze(typed, prompt.LAST_USER_CHARS)
-        self.last_user_bytes = len(whole)
-        self.new_bytes += len(whole)
+        self.last_user_bytes = size
+        self.new_bytes += size
         if self.n_assistant_messages and _corrects(typed[:_CORRECTION_CHARS]):
             self._corrections += 1
 
@@ -290,7 +296,8 @@ class SessionTrajectories:
         if session_id and hashes:
             self._sessions[session_id] = (hashes[-1], aside[-1], trajectory)
             self.n_messages += trajectory.n_messages
-            self._let_go()
+            if self.n_messages > self.max_messages or len(self._sessions) > self.max_sessions:
+                self._let_go()
         return trajectory
 
     def _let_go(self) -> None:
@@ -313,7 +320,8 @@ def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> list[int]
     """
     last, found = before[-1] if before else 0, []
     for message in messages:
-        last = hash((last, *[(part.call_id, part.is_error, part.signed) for part in message.parts]))
+        for part in message.parts:
+            last = hash((last, part.call_id, part.is_error, part.signed))
         found.append(last)
     return found
 
