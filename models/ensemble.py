@@ -2,11 +2,14 @@
 
 Two things make that exact: for float32 x, x ≤ t is x ≤ floor32(t), so every threshold is rounded *down* to
 float32; and NaN goes where LightGBM sends it, which depends on the split's missing type.
+
+Every test is x ≤ t and none asks for NaN, since ONNX Runtime is twice as fast then: the trees read the rows
+in COPIES side by side, and the copy that a test reads says where NaN goes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 _INF32 = np.float32(np.inf)
 _READ_AS_ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold, a float32 itself
 _DUMPED_INFINITY = 1e300
+COPIES = ("NaN above all", "NaN below all", "1 where NaN, else 0")  # of rows (n, width), in this order
+_NAN_IS_MOST, _NAN_IS_LEAST, _IS_NAN = range(len(COPIES))
 
 
 def exact_thresholds(values: np.ndarray) -> np.ndarray:
@@ -39,12 +44,26 @@ def exact_thresholds(values: np.ndarray) -> np.ndarray:
     return exact
 
 
-def ensemble_attributes(dump: dict[str, Any]) -> dict[str, Any]:
-    """Turn a dumped LightGBM model into attributes of TreeEnsembleRegressor (ai.onnx.ml opset 3)."""
+def numeric_splits(dump: dict[str, Any]) -> Iterator[tuple[int, float]]:
+    """Column and float32 threshold of every split of a dumped model that isn't one of categories."""
+    found = [tree["tree_structure"] for tree in dump["tree_info"]]
+    while found:
+        node = found.pop()
+        if "leaf_value" not in node:
+            found += [node["left_child"], node["right_child"]]
+            if node["decision_type"] != "==":
+                yield node["split_feature"], _threshold(node)
+
+
+def ensemble_attributes(dump: dict[str, Any], width: int) -> dict[str, Any]:
+    """Turn a dumped LightGBM model into attributes of TreeEnsembleRegressor (ai.onnx.ml opset 3).
+
+    It reads COPIES of rows of this width.
+    """
     nodes: list[dict[str, Any]] = []
     leaves: list[tuple[int, int, float]] = []
     for tree_id, tree in enumerate(dump["tree_info"]):
-        _Tree(tree_id, nodes, leaves).add(tree["tree_structure"])
+        _Tree(tree_id, width, nodes, leaves).add(tree["tree_structure"])
     columns = {f"nodes_{key}": [node[key] for node in nodes] for key in nodes[0]}
     return {
         **columns,
@@ -58,27 +77,39 @@ def ensemble_attributes(dump: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class _Test(NamedTuple):
+    """One node: where a copy of the split's column is at most `value` the row goes left, or right."""
+
+    copy: int  # of COPIES
+    value: float
+    left: bool = True
+
+
 class _Tree:
     """Writes the nodes of one tree, parents before children, as ONNX Runtime wants them."""
 
     def __init__(
-        self, tree_id: int, nodes: list[dict[str, Any]], leaves: list[tuple[int, int, float]]
+        self, tree_id: int, width: int, nodes: list[dict[str, Any]], leaves: list[tuple[int, int, float]]
     ) -> None:
-        self.tree_id, self.nodes, self.leaves, self.start = tree_id, nodes, leaves, len(nodes)
+        self.tree_id, self.width, self.nodes, self.leaves = tree_id, width, nodes, leaves
+        self.start = len(nodes)
 
     def add(self, node: dict[str, Any]) -> int:
         """Write a node and all below it; its id within the tree."""
         if "leaf_value" in node:
-            leaf = self._write("LEAF", 0, 0.0, False)
+            leaf = self._write("LEAF", 0, 0.0)
             self.leaves.append((self.tree_id, leaf, float(node["leaf_value"])))
             return leaf
-        chain = [self._write(*test) for test in _tests(node)]
+        tests = list(_tests(node))
+        at = [self.width * test.copy + node["split_feature"] for test in tests]
+        chain = [self._write("BRANCH_LEQ", *to) for to in zip(at, (t.value for t in tests), strict=True)]
         left, right = self.add(node["left_child"]), self.add(node["right_child"])
-        for test, other in zip(chain, [*chain[1:], right], strict=True):
-            self.nodes[self.start + test].update(truenodeids=left, falsenodeids=other)
+        for place, test, other in zip(chain, tests, [*chain[1:], right], strict=True):
+            to = left if test.left else right
+            self.nodes[self.start + place].update(truenodeids=to, falsenodeids=other)
         return chain[0]
 
-    def _write(self, mode: str, feature: int, value: float, nan_is_true: bool) -> int:
+    def _write(self, mode: str, feature: int, value: float) -> int:
         self.nodes.append(
             {
                 "treeids": self.tree_id,
@@ -88,25 +119,40 @@ class _Tree:
                 "values": value,
                 "truenodeids": 0,
                 "falsenodeids": 0,
-                "missing_value_tracks_true": int(nan_is_true),
             }
         )
         return len(self.nodes) - self.start - 1
 
 
-def _tests(node: dict[str, Any]) -> Iterator[tuple[str, int, float, bool]]:
-    """ONNX tests that make up one LightGBM split: one comparison, or one equality for each category."""
-    feature = node["split_feature"]
+def _tests(node: dict[str, Any]) -> Iterator[_Test]:
+    """Tests that make up one LightGBM split; a row that passes none goes right."""
     if node["decision_type"] == "==":
-        for category in str(node["threshold"]).split("||"):
-            yield "BRANCH_EQ", feature, float(category), False
+        yield from _of_categories(sorted(int(name) for name in str(node["threshold"]).split("||")))
         return
-    threshold = float(exact_thresholds(np.array([node["threshold"]]))[0])
+    threshold = _threshold(node)
     if node["missing_type"] == "Zero":
         raise CheckFailed("a model trained with zero_as_missing can't be exported exactly; train without it")
     # Where training saw no NaN, LightGBM reads it as 0.
-    nan_is_true = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0
-    yield "BRANCH_LEQ", feature, threshold, bool(nan_is_true)
+    nan_is_left = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0
+    if nan_is_left:
+        yield _Test(_NAN_IS_LEAST, threshold)
+    elif threshold == _INF32:  # all but NaN
+        yield _Test(_IS_NAN, 0.5)
+    else:
+        yield _Test(_NAN_IS_MOST, threshold)
+
+
+def _of_categories(named: list[int]) -> Iterator[_Test]:
+    """Tests of one run of categories after the other, in rising order; NaN and what lies between go right."""
+    for at, category in enumerate(named):
+        if at == 0 or named[at - 1] != category - 1:
+            yield _Test(_NAN_IS_MOST, category - 0.5, left=False)
+        if at == len(named) - 1 or named[at + 1] != category + 1:
+            yield _Test(_NAN_IS_MOST, float(category))
+
+
+def _threshold(node: dict[str, Any]) -> float:
+    return float(exact_thresholds(np.array([node["threshold"]]))[0])
 
 
 def booster_of(text: str) -> lgb.Booster:

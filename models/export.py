@@ -68,6 +68,7 @@ class _Graph:
         self.width = n_features + len(EXTRA_COLUMNS)
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.trees_read = ""
 
     def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
         """Add a node; the name of its first output."""
@@ -87,8 +88,9 @@ class _Graph:
         )
         total = self.node("Cast", [column], [f"{name}_table"], to=self.double)
         if part.trees is not None:
-            attributes = ensemble_attributes(booster_of(part.trees).dump_model())
-            self.node("TreeEnsembleRegressor", ["X"], [f"{name}_trees"], domain="ai.onnx.ml", **attributes)
+            attributes = ensemble_attributes(booster_of(part.trees).dump_model(), self.width)
+            read, grown = [self._tree_columns()], [f"{name}_trees"]
+            self.node("TreeEnsembleRegressor", read, grown, domain="ai.onnx.ml", **attributes)
             self.node("Cast", [f"{name}_trees"], [f"{name}_trees64"], to=self.double)
             weight = self.constant(f"{name}_weight", np.float64(part.tree_weight))
             self.node("Mul", [f"{name}_trees64", weight], [f"{name}_grown"])
@@ -96,6 +98,21 @@ class _Graph:
         if part.linear is not None:
             total = self.node("Add", [total, self._linear(name, part.linear)], [f"{name}_with_line"])
         return total
+
+    def _tree_columns(self) -> str:
+        """Nodes for what the trees of all heads read, COPIES of the rows; written once."""
+        if not self.trees_read:
+            self.trees_read = "trees_X"
+            most, least = (
+                self.constant("most", np.float32(np.inf)),
+                self.constant("least", np.float32(-np.inf)),
+            )
+            missing = self.node("IsNaN", ["X"], ["trees_missing"])
+            above = self.node("Where", [missing, most, "X"], ["trees_above"])
+            below = self.node("Where", [missing, least, "X"], ["trees_below"])
+            flags = self.node("Cast", [missing], ["trees_flags"], to=self.real)
+            self.node("Concat", [above, below, flags], [self.trees_read], axis=1)
+        return self.trees_read
 
     def _linear(self, name: str, part: LinearPart) -> str:
         """Nodes for the linear part, (n, 1) float64, as in LinearPart.values."""

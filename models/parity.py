@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.ensemble import booster_of, ensemble_attributes
+from models.ensemble import booster_of, numeric_splits
 from models.heads import BASES, Reference
 from models.linear import LIMIT
 from models.manifest import Parity
@@ -154,12 +154,7 @@ def _fill_tables(rows: np.ndarray, heads: Heads, rng: np.random.Generator) -> No
 def _edges(part: Part) -> Iterator[tuple[int, float]]:
     """(feature, float32 value) at which a head's answer may jump or bend."""
     if part.trees is not None:
-        attributes = ensemble_attributes(booster_of(part.trees).dump_model())
-        for mode, feature, value in zip(
-            *(attributes[f"nodes_{key}"] for key in ("modes", "featureids", "values")), strict=True
-        ):
-            if mode == "BRANCH_LEQ":
-                yield feature, value
+        yield from numeric_splits(booster_of(part.trees).dump_model())
     if part.linear is not None:
         for side in (-LIMIT, LIMIT):
             bounds = part.linear.mean + side / part.linear.scale

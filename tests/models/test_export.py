@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.errors import CheckFailed
 from models.calibration import Calibration
-from models.ensemble import ensemble_attributes, exact_thresholds
+from models.ensemble import exact_thresholds, numeric_splits
 from models.export import build_graph, export_heads, parity
 from models.heads import Heads, Part
 from models.linear import LinearPart
@@ -183,15 +183,10 @@ def test_zero_as_missing_is_refused():
 def test_adversarial_rows_meet_every_threshold_from_both_sides():
     both = heads(train(7))
     rows = adversarial_rows(both)
-    values = ensemble_attributes(lgb.Booster(model_str=both.success.trees).dump_model())
-    for mode, feature, value in zip(
-        values["nodes_modes"], values["nodes_featureids"], values["nodes_values"], strict=True
-    ):
-        if mode == "BRANCH_LEQ":
-            column, exact = rows[:, feature], np.float32(value)
-            with np.errstate(over="ignore"):
-                above, below = (
-                    np.nextafter(exact, np.float32(np.inf)),
-                    np.nextafter(exact, np.float32(-np.inf)),
-                )
-            assert all((column == edge).any() for edge in (below, exact, above))
+    splits = set(numeric_splits(lgb.Booster(model_str=both.success.trees).dump_model()))
+    assert len(splits) > 10
+    for feature, value in splits:
+        column, exact = rows[:, feature], np.float32(value)
+        with np.errstate(over="ignore"):
+            above, below = (np.nextafter(exact, np.float32(np.inf)), np.nextafter(exact, np.float32(-np.inf)))
+        assert all((column == edge).any() for edge in (below, exact, above))
