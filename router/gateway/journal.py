@@ -51,8 +51,9 @@ class Journal:
         self._queue: deque[tuple[bytes, Future[bool] | None]] = deque()  # lines, and who waits for them
         self._room = queue_size
         self._added = self._taken = 0  # bytes, by those who add and by the writer
-        self._bell = threading.Event()  # rung when something is queued,
-        self._hurry = threading.Event()  # and when somebody waits for it
+        self._bell = threading.Event()  # rung when something is queued
+        self._lull = threading.Lock()  # held while lines may gather; waiting for an Event takes longer
+        self._lull.acquire()
         self._thread = threading.Thread(target=self._run, name="samediff-journal", daemon=True)
         self._stopping = threading.Event()
         self._lines: list[bytes] = []  # to be handed over next,
@@ -105,7 +106,7 @@ class Journal:
         self._added += len(line)
         self._queue.append((line, told))
         if told is not None:
-            self._hurry.set()
+            self._hurry()
         if not self._bell.is_set():
             self._bell.set()
         return True
@@ -127,7 +128,7 @@ class Journal:
         if not self._thread.is_alive():
             return
         self._stopping.set()
-        self._hurry.set()
+        self._hurry()
         self._bell.set()  # wakes a writer that waits for lines
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -150,12 +151,16 @@ class Journal:
 
     def _listen(self) -> None:
         """Let lines gather; where none come, wait for a first one and its followers, or for a sync."""
-        if not self._hurry.wait(_LINGER_S) and not self._queue:
+        if not self._lull.acquire(timeout=_LINGER_S) and not self._queue:
             self._bell.clear()  # before looking, so that nobody is overheard
             due_s = max(0.0, self._due - time.monotonic()) if self._handed else None
             if self._queue or self._bell.wait(due_s):
-                self._hurry.wait(_LINGER_S)
-        self._hurry.clear()  # before taking, for the same reason
+                self._lull.acquire(timeout=_LINGER_S)
+
+    def _hurry(self) -> None:
+        """Let no more lines gather: somebody waits."""
+        with suppress(RuntimeError):  # said before
+            self._lull.release()
 
     def _gather(self) -> None:
         """Take what is queued, up to a batch."""
