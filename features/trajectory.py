@@ -5,50 +5,21 @@ An accumulator: each message is looked at once and in bounded parts, so n messag
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-import xxhash
+from xxhash import xxh3_64_intdigest
 
 from features import prompt, testruns
+from features.corrections import corrects
 from features.sessionkind import Marks
-from features.tools import Action, tool_kind, understand, understand_command
+from features.tools import Action, understand
+from features.writtenactions import mark_of, written_actions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from features.wire.types import Message
-
-_OBJECTS = re.compile(
-    r"(?:no|nope|wrong|stop|undo|revert|that'?s not|that is not|not what|why did you|don'?t|do not"
-    r"|actually,?|wait,?|hmm,? no|instead|you (?:broke|forgot|missed|deleted|removed|didn'?t|did not))\b",
-    re.IGNORECASE,
-)
-_CORRECTS = re.compile(
-    r"\bstill (?:fail|broken|not|doesn'?t|does not|get|see|the same|error|wrong|happen|crash)"
-    r"|\b(?:doesn'?t|does not|didn'?t|did not) (?:work|compile|build|fix|help)"
-    r"|\bnot what i (?:asked|wanted|meant)|\b(?:try|do it) again\b|\bsame (?:error|problem|issue)\b"
-    r"|\b(?:revert|undo|roll ?back) (?:this|that|it|your|the)|\byou (?:broke|forgot|missed)\b",
-    re.IGNORECASE,
-)
-# Without one of these the pattern above finds nothing in ASCII text, and takes much longer to say so.
-_CORRECT_HINTS = (
-    *("still ", "doesnt ", "doesn't ", "does not ", "didnt ", "didn't ", "did not ", "not what i "),
-    *("try again", "do it again", "same error", "same problem", "same issue"),
-    *("revert ", "undo ", "rollback ", "roll back ", "you broke", "you forgot", "you missed"),
-)
-_CORRECTION_CHARS = 400
-
-# Agents without tool calling: what they do is in the assistant's text, what came of it in the next user turn.
-_FENCED_COMMAND = re.compile(r"```(?:bash|sh|shell|mswea_bash_command)\n(.*?)\n```", re.DOTALL)
-_SEARCH_REPLACE = "<<<<<<< SEARCH"
-_XML_ACTION = re.compile(
-    r"<(execute_command|read_file|write_to_file|replace_in_file|apply_diff|search_files|list_files)>\s*"
-    r"(?:<args>\s*<file>\s*)?<(?:command|path)>([^<]{0,2000})</"
-)
-_TEXT_ACTION_CHARS = 20_000
-
 
 TRAJECTORY_NAMES: tuple[str, ...] = (  # in the order of Facts
     *("in_tool_loop", "calls_read", "calls_search", "calls_edit", "calls_shell", "calls_other"),
@@ -142,10 +113,10 @@ class Trajectory:
                 calls = True
                 name = part.name or ""
                 action = understand(name, part.text)
-                self._count(action, _mark(f"{name}\0{part.text}"))
+                self._count(action, mark_of(f"{name}\0{part.text}"))
                 self._open[part.call_id or ""] = action
         if not calls:
-            self._told = _actions_in_text(message)
+            self._told = written_actions(message)
 
     def _count(self, action: Action, mark: int) -> None:
         self._calls[action.kind if action.kind in self._calls else "other"] += 1
@@ -171,14 +142,14 @@ class Trajectory:
             return
         self.n_user_messages += 1
         whole = typed.encode("utf-8", "surrogatepass")
-        mark, size = xxhash.xxh3_64_intdigest(whole), len(whole)
+        mark, size = xxh3_64_intdigest(whole), len(whole)
         self._task_mark = self._task_mark or mark
         self._only_task = mark == self._task_mark
         self.task = self.task or prompt.squeeze(typed, prompt.TASK_CHARS)
         self.last_user = prompt.squeeze(typed, prompt.LAST_USER_CHARS)
         self.last_user_bytes = size
         self.new_bytes += size
-        if self.n_assistant_messages and _corrects(typed[:_CORRECTION_CHARS]):
+        if self.n_assistant_messages and corrects(typed):
             self._corrections += 1
 
     def _result(self, text: str, action: Action | None, flagged: bool | None) -> None:
@@ -221,7 +192,7 @@ class Trajectory:
             self._edit_failures += 1
             return
         self._progress_at = self.n_assistant_messages
-        self._edited.update(map(_mark, action.paths))
+        self._edited.update(map(mark_of, action.paths))
 
     def salient_text(self) -> str:
         """The salient text of the session so far; equals prompt.salient_text of the same messages."""
@@ -326,24 +297,6 @@ def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> list[int]
     return found
 
 
-def _corrects(text: str) -> bool:
-    """Whether a person says that what was done is wrong; the pattern finds nothing without a hint."""
-    if _OBJECTS.match(text):
-        return True
-    lower = text.lower()
-    for hint in _CORRECT_HINTS:
-        if hint in lower:
-            break
-    else:
-        if text.isascii():
-            return False
-    return _CORRECTS.search(text) is not None
-
-
-def _mark(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-
-
 def _failed(result: testruns.Result, action: Action, flagged: bool | None) -> bool:
     """Whether a result means failure: the harness's flag first, then the exit code, then how it reads."""
     if action.kind == "search" and result.exit_code == 1:  # grep found nothing
@@ -355,24 +308,3 @@ def _failed(result: testruns.Result, action: Action, flagged: bool | None) -> bo
     if result.exit_code is not None:
         return result.exit_code != 0
     return testruns.looks_failed(result.text, shell=action.runs)
-
-
-def _actions_in_text(message: Message) -> list[tuple[Action, int]]:
-    """Commands and edits of agents that write them out instead of calling tools."""
-    actions: list[tuple[Action, int]] = []
-    for part in message.parts:
-        if part.kind != "text":
-            continue
-        text = part.text[:_TEXT_ACTION_CHARS]
-        if _SEARCH_REPLACE in text:
-            actions.append((Action("edit"), _mark(text)))
-        elif "```" in text and (fenced := _FENCED_COMMAND.search(text)):
-            actions.append((understand_command(fenced[1]), _mark(fenced[1])))
-        elif "</" in text:
-            for tag, argument in _XML_ACTION.findall(text)[:1]:
-                command = tag == "execute_command"
-                action = (
-                    understand_command(argument) if command else Action(tool_kind(tag), paths=(argument,))
-                )
-                actions.append((action, _mark(text)))
-    return actions

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import prompt, trajectory, wire
+from features import corrections, prompt, wire
 from features.cache import prefix_chain
 from features.trajectory import TRAJECTORY_NAMES, SessionTrajectories, Trajectory
 from features.wire.types import Message, Part
@@ -176,8 +176,8 @@ SAYS = st.sampled_from(
 @given(st.lists(st.tuples(SAYS, st.sampled_from([" ", " ", " ", "\n", "  ", ""])), max_size=9))
 def test_hints_of_a_correction_miss_none(words):
     text = "".join(map("".join, words))
-    found = trajectory._OBJECTS.match(text) or trajectory._CORRECTS.search(text)
-    assert trajectory._corrects(text) == (found is not None)
+    found = corrections._OBJECTS.match(text) or corrections._CORRECTS.search(text)
+    assert corrections.corrects(text) == (found is not None)
 
 
 def test_agents_that_write_their_commands():
