@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 
 from features.errors import BadInput
 from router.gateway.errors import Packed, Stalled, TooLarge
+from router.gateway.leaving import LEAVING
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
+    from router.gateway.leaving import Leaving
     from router.gateway.settings import Settings
 
 
 class Asked:
     """One HTTP request. `headers` by lower-case name, of several the first; `raw` has them all."""
 
-    __slots__ = ("_receive", "headers", "host", "path", "query", "raw")
+    __slots__ = ("_client", "_receive", "headers", "host", "path", "query", "raw")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
+        self._client: Leaving | None = scope.get("state", {}).get(LEAVING)
         self.raw: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.raw)}
         self.path: str = scope["path"]
@@ -35,17 +38,19 @@ class Asked:
         announced = self.headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(settings)
+        if self._client is not None and self._client.asked:  # all of it is here
+            body, _ = await self._piece()
+            if len(body) > limit:
+                raise _too_large(settings)
+            return body
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout(settings.client_s) as patience:
                 size, more = 0, True
                 while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise BadInput("the client left before its request was complete")
-                    more = message.get("more_body", False)
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
+                    piece, more = await self._piece()
+                    chunks.append(piece)
+                    size += len(piece)
                     if size > limit:
                         raise _too_large(settings)
                     if more:
@@ -53,6 +58,13 @@ class Asked:
         except TimeoutError as error:
             raise Stalled(f"the request's body stopped coming for {settings.client_s:g} s") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more follows."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise BadInput("the client left before its request was complete")
+        return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(settings: Settings) -> TooLarge:

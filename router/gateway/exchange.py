@@ -115,6 +115,9 @@ class Patience:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
 
+PATIENT = Patience(None, lambda: False)  # for ever
+
+
 async def first_event(first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
     """Take in a stream that began with `first` until an event of it is whole: TCP cuts it anywhere.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -18,7 +17,7 @@ from features.errors import BadInput
 from features.wire import StreamReader
 from router.gateway.attempts import Failure, failure_of
 from router.gateway.errors import UpstreamError, error_event, error_response, said_of
-from router.gateway.exchange import Patience, broke_off, first_event, stillborn, whole
+from router.gateway.exchange import PATIENT, Patience, broke_off, first_event, stillborn, whole
 from router.gateway.hedge import Race
 from router.gateway.holding import held
 from router.gateway.leaving import watch
@@ -27,8 +26,6 @@ from router.gateway.ratelimits import allowance
 from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from starlette.types import Receive, Scope, Send
 
     from router.gateway.attempts import Target
@@ -46,6 +43,8 @@ class Forwarded(Passing):
         self._upstream = upstream
         self._won: Forwarded | None = None  # who answers, where another was asked too
         self._others: asyncio.Task[None] | None = None  # waits for those who were to get the same answer
+        self._task: asyncio.Task[None] | None = None  # that forwards, as long as it does
+        self._left = False
 
     @property
     def _lead(self) -> Forwarded:
@@ -64,27 +63,20 @@ class Forwarded(Passing):
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange with upstream in this task, which is cancelled as soon as nobody is left."""
-        task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
         assert task is not None
-        over = left = stopping = False
-
-        def leave() -> None:
-            nonlocal left
-            answering = self._lead if self._race is None else self._race.winner or self._lead
-            if not over and not answering._through:
-                left = task.cancel()
-
-        stop_watching = watch(scope, receive, partial(self._client_gone, leave))
+        stopping = False
+        stop_watching = watch(scope, receive, self._client_gone)
         try:
             await self._exchange(scope, receive, send)
         except asyncio.CancelledError:
-            if left:
+            if self._left:
                 task.uncancel()
             stopping = task.cancelling() > 0  # the server stops and has waited long enough
-            if (left or stopping) and not self._lead._through:
+            if (self._left or stopping) and not self._lead._through:
                 self._lead._trace.status = "cancelled"
         finally:
-            over = True
+            self._task = None
             stop_watching()
             if self._others is not None:
                 self._others.cancel()
@@ -93,14 +85,19 @@ class Forwarded(Passing):
         if stopping and not self._lead._through:
             await self._lead._say_goodbye(scope, receive, send)
 
-    def _client_gone(self, leave: Callable[[], None]) -> None:
+    def _client_gone(self) -> None:
         """Leave when the client has left, and all who were to get the same answer."""
         shared = self._asked.shared
         if shared is None or not shared.wanted:
-            leave()
+            self._leave()
         else:
             self._others = asyncio.create_task(shared.abandoned())
-            self._others.add_done_callback(lambda _: leave())
+            self._others.add_done_callback(self._leave)
+
+    def _leave(self, _: object = None) -> None:
+        answering = self._lead if self._race is None else self._race.winner or self._lead
+        if self._task is not None and not answering._through:
+            self._left = self._task.cancel()
 
     async def _say_goodbye(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell a client that the server stops before its answer is through."""
@@ -207,26 +204,35 @@ class Forwarded(Passing):
         return None if self._committed else failure
 
     async def _ask(self, target: Target, ticket: Ticket, send: Send) -> Failure | None:
+        """Ask one deployment, and be patient with it for as long as is right for what was asked."""
+        if not self._asked.stream:  # the answer is written as a whole, and may take its time
+            return await self._asked_once(target, ticket, send, PATIENT)
+        seconds = self._attempts.settings.first_byte_s
+        async with Patience(seconds, lambda: self._attempts.elsewhere(target, time.monotonic())) as patience:
+            return await self._asked_once(target, ticket, send, patience)
+
+    async def _asked_once(
+        self, target: Target, ticket: Ticket, send: Send, patience: Patience
+    ) -> Failure | None:
         """Send the request and pass on what comes back, unless it is a failure and another can be asked."""
         out, attempts, trace = self._out, self._attempts, self._trace
-        async with (
-            self._patience(target) as patience,
-            self._upstream.send(out.url, out.headers, out.body) as answer,
-        ):
+        async with self._upstream.send(out.url, out.headers, out.body) as answer:
             trace.http_status = answer.status
             trace.status = "ok" if answer.status < 400 else "error"
             now_s = time.time()
             attempts.told(target, ticket, allowance(answer.headers, now_s), time.monotonic())
             failure = failure_of(answer.status, answer.headers, now_s, ours=target.ours)
-            chunks, first = answer.content.iter_any(), b""
-            events = answer.content_type == "text/event-stream" and (
-                self._asked.stream or out.translation is None
+            first = b""
+            events = (
+                answer.content_type == "text/event-stream"
+                and answer.status < 400
+                and (self._asked.stream or out.translation is None)
             )
-            if events and answer.status < 400 and failure is None:
-                first = await anext(chunks, b"")
+            if events and failure is None:
+                first = await answer.content.readany()
                 patience.end()
                 if answer.headers.get("content-encoding", "identity") == "identity":
-                    first = await first_event(first, chunks)
+                    first = await first_event(first, answer.content.iter_any())
                 failure = stillborn(self._dialect, first)
             patience.end()
             if failure is not None:
@@ -236,12 +242,12 @@ class Forwarded(Passing):
                 if attempts.next(time.monotonic()) is not None:
                     return failure
             if events and failure is None and self._mends(answer.status):
-                first, rejected = await self._held(answer, first, chunks)
+                first, rejected = await self._held(answer, first)
                 if rejected is not None:
                     return self._put_aside(target, ticket, rejected)
             if events:
-                await self._stream(answer, first, chunks, send)
-            elif (rejected := await self._whole(answer, chunks, send)) is not None:
+                await self._stream(answer, first, send)
+            elif (rejected := await self._whole(answer, send)) is not None:
                 return self._put_aside(target, ticket, rejected)
             if failure is None:
                 self._judge(target, ticket)
@@ -255,9 +261,7 @@ class Forwarded(Passing):
             self._failed(target, ticket, why)
         return why
 
-    async def _held(
-        self, answer: aiohttp.ClientResponse, first: bytes, chunks: AsyncIterator[bytes]
-    ) -> tuple[bytes, Failure | None]:
+    async def _held(self, answer: aiohttp.ClientResponse, first: bytes) -> tuple[bytes, Failure | None]:
         """Hold a stream back as far as is wanted: its beginning, or why another is asked instead."""
         mending, trace = self._asked.mending, self._trace
         if mending is None or not mending.holds:
@@ -265,7 +269,7 @@ class Forwarded(Passing):
         assert trace.target is not None
         reader = StreamReader(self._dialect)
         try:
-            taken = await held(mending, reader, first, chunks)
+            taken = await held(mending, reader, first, answer.content.iter_any())
         except (aiohttp.ClientError, TimeoutError):
             trace.spent.append((trace.target.deployment, self._seen(reader.response())))
             raise
@@ -285,11 +289,6 @@ class Forwarded(Passing):
             stream = translation.stream()
             body = stream.feed(body) + stream.end()
         return taken.body, self._rejected(answer, told, body)
-
-    def _patience(self, target: Target) -> Patience:
-        """How long to wait for a stream's first byte; an answer that is no stream is written as a whole."""
-        seconds = self._attempts.settings.first_byte_s if self._asked.stream else None
-        return Patience(seconds, lambda: self._attempts.elsewhere(target, time.monotonic()))
 
     def _judge(self, target: Target, ticket: Ticket) -> None:
         """Tell the deployment's health what became of an answer that had begun."""

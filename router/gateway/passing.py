@@ -26,8 +26,6 @@ from router.gateway.translate import Whole
 from router.gateway.upstream import response_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.types import Send
 
     from features.wire import Dialect, WireResponse
@@ -59,32 +57,37 @@ class Passing(Response):
         self._through = True
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _stream(
-        self, answer: aiohttp.ClientResponse, chunk: bytes, chunks: AsyncIterator[bytes], send: Send
-    ) -> None:
-        """Pass events on as they come, the first of them here already; each is read after it was sent."""
+    async def _stream(self, answer: aiohttp.ClientResponse, chunk: bytes, send: Send) -> None:
+        """Pass events on as they come, the first of them here already; each is read after it was sent.
+
+        Only those that come together with the end are read first, and go out with it.
+        """
         trace = self._trace
         reader = StreamReader(self._dialect)
         translated = None if self._out.translation is None else self._out.translation.stream()
         readable = answer.headers.get("content-encoding", "identity") == "identity"
+        last = b""
         try:
             await self._start(answer, send)
             while chunk:
+                if translated is None and answer.content.at_eof():
+                    last = chunk
+                    break
                 told = chunk if translated is None else translated.feed(chunk)
                 if told:
                     await send({"type": "http.response.body", "body": told, "more_body": True})
-                if trace.first_byte_ms is None:
-                    trace.first_byte_ms = self._elapsed()
-                if readable:
-                    self._read(reader, chunk)
-                chunk = await anext(chunks, b"")
+                self._read(reader if readable else None, chunk)
+                chunk = await answer.content.readany()
+            if last:
+                self._read(reader if readable else None, last)
             if translated is not None and (told := translated.end()):
                 await send({"type": "http.response.body", "body": told, "more_body": True})
             finished = whole(reader.response()) if translated is None else translated.complete
             if readable and not finished and trace.status == "ok":
                 trace.status = "truncated"
                 if translated is None and reader.response().error is None:
-                    await self._say_broken(send)
+                    await self._say_broken(send, before=last)
+                    last = b""
         except (aiohttp.ClientError, TimeoutError) as error:
             trace.status = "truncated"
             trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
@@ -93,17 +96,23 @@ class Passing(Response):
         finally:
             if trace.answer is None:
                 self._take(reader.response())
-        await self._end(send)
+        await self._end(send, last)
 
-    async def _say_broken(self, send: Send, translated: StreamTranslation | None = None) -> None:
+    async def _say_broken(
+        self, send: Send, translated: StreamTranslation | None = None, before: bytes = b""
+    ) -> None:
         """Tell the reader of a stream that nothing more comes, though it isn't over."""
         said = "the provider broke off its answer"
         broken = error_event(self._asked.dialect, said, self._asked.request_id)
         if translated is not None:
             broken = translated.broken(said)
-        await send({"type": "http.response.body", "body": broken, "more_body": True})
+        await send({"type": "http.response.body", "body": before + broken, "more_body": True})
 
-    def _read(self, reader: StreamReader, chunk: bytes) -> None:
+    def _read(self, reader: StreamReader | None, chunk: bytes) -> None:
+        if self._trace.first_byte_ms is None:
+            self._trace.first_byte_ms = self._elapsed()
+        if reader is None:
+            return
         reader.feed(chunk)
         if self._trace.first_tool_call_ms is None and reader.tool_call_begun:
             self._trace.first_tool_call_ms = self._elapsed()
@@ -121,19 +130,11 @@ class Passing(Response):
         translation = self._out.translation
         return answer if translation is None else translation.seen(answer)
 
-    async def _whole(
-        self, answer: aiohttp.ClientResponse, chunks: AsyncIterator[bytes], send: Send
-    ) -> Failure | None:
+    async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> Failure | None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
         trace = self._trace
-        pieces: list[bytes] = []
-        size = 0
-        async for chunk in chunks:
-            pieces.append(chunk)
-            size += len(chunk)
-            if size > MAX_WHOLE_BYTES:
-                break
-        body = b"".join(pieces)
+        body = await _taken(answer.content)
+        size = len(body)
         over = size > MAX_WHOLE_BYTES
         other = None if answer.status < 400 or over else self._shielded(answer, body)
         if self._out.translation is not None:
@@ -148,7 +149,7 @@ class Passing(Response):
         trace.first_byte_ms = self._elapsed()
         if over:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            async for chunk in chunks:
+            while chunk := await answer.content.readany():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._end(send)
             return None
@@ -276,3 +277,16 @@ class Passing(Response):
 
     def _elapsed(self) -> float:
         return (time.perf_counter() - self._asked.arrived) * 1000
+
+
+async def _taken(content: aiohttp.StreamReader) -> bytes:
+    """A body, whole or the beginning of one that is too long to be held; most come at once."""
+    body = await content.readany()
+    if content.at_eof():
+        return body
+    pieces, size, piece = [body], len(body), body
+    while piece and size <= MAX_WHOLE_BYTES:
+        piece = await content.readany()
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from router.gateway.recording import Call
     from router.gateway.service import Gateway
     from router.gateway.sessions import Stored
+    from router.gateway.shared import Shared
 
 
 def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
@@ -50,8 +51,7 @@ def answering(gateway: Gateway, dialect: Dialect) -> Endpoint:
             if claim is not None and claim.joined:
                 return _repeated(gateway, dialect, claim)
             call = gateway.decide(await gateway.read(dialect, body), asked.headers, asked.host)
-            exchange = _answering(gateway, call, asked, arrived)
-            exchange = exchange._replace(shared=claim and claim.shared)
+            exchange = _answering(gateway, call, asked, arrived, claim and claim.shared)
         except BadInput as error:
             return refusal(gateway, dialect, error)
         finally:
@@ -70,7 +70,9 @@ def _repeated(gateway: Gateway, dialect: Dialect, claim: Claim) -> Response:
     return Repeated(claim.shared, error_response(dialect, 409, said, f"req_{uuid.uuid4().hex}"))
 
 
-def _answering(gateway: Gateway, call: Call, asked: Asked, arrived: float) -> Exchange:
+def _answering(
+    gateway: Gateway, call: Call, asked: Asked, arrived: float, shared: Shared | None = None
+) -> Exchange:
     def prepare(target: Target) -> Outgoing:
         return _outgoing(gateway, towards(call, target.deployment), asked)
 
@@ -85,6 +87,7 @@ def _answering(gateway: Gateway, call: Call, asked: Asked, arrived: float) -> Ex
         ended=partial(gateway.ended, call),
         hedge=hedge_of(gateway, call),
         mending=gateway.mending(call),
+        shared=shared,
     )
 
 
@@ -232,14 +235,16 @@ def outcomes(gateway: Gateway) -> Endpoint:
 
 def own_headers(call: Call) -> dict[str, str]:
     """Headers that every routed answer carries."""
-    receipt, lost = call.receipt, call.translation.lost if call.translation else ()
-    return {
+    receipt = call.receipt
+    headers = {
         "x-samediff-request-id": receipt.request_id,
         "x-samediff-candidate": call.deployment.candidate,
         "x-samediff-deployment": call.deployment.id,
         "x-samediff-policy": receipt.policy,
-        **({LOST_HEADER: ", ".join(lost)} if lost else {}),
     }
+    if call.translation is not None and call.translation.lost:
+        headers[LOST_HEADER] = ", ".join(call.translation.lost)
+    return headers
 
 
 def refusal(gateway: Gateway, dialect: Dialect, error: BadInput) -> Response:

@@ -28,51 +28,50 @@ PATHS: dict[Dialect, str] = {
 }
 _HOP_BY_HOP = frozenset(
     {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
 )
 # What says who the client is to its own seller; with a key of ours in its place none of it holds.
 _IDENTITY = frozenset(
     {
-        "authorization",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "x-goog-user-project",
-        "x-portkey-api-key",
-        "x-auth-token",
-        "openai-organization",
-        "openai-project",
-        "chatgpt-account-id",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"x-goog-user-project",
+        b"x-portkey-api-key",
+        b"x-auth-token",
+        b"openai-organization",
+        b"openai-project",
+        b"chatgpt-account-id",
     }
 )
 # All that another seller gets to see of a client's headers: what the dialects themselves are made of.
 _PROTOCOL = frozenset(
     {
-        "accept",
-        "accept-language",
-        "content-type",
-        "user-agent",
-        "anthropic-version",
-        "anthropic-beta",
-        "openai-beta",
-        "idempotency-key",
+        b"accept",
+        b"accept-language",
+        b"content-type",
+        b"user-agent",
+        b"anthropic-version",
+        b"anthropic-beta",
+        b"openai-beta",
+        b"idempotency-key",
     }
 )
-_PROTOCOL_PREFIX = "x-stainless-"
+_PROTOCOL_PREFIX = b"x-stainless-"
 _PROTOCOL_QUERY = frozenset({"beta", "api-version"})
-_NOT_SENT = _HOP_BY_HOP | {"host", "content-length", "accept-encoding", "expect", "cookie"}
-_NOT_RETURNED = frozenset(
-    name.encode() for name in _HOP_BY_HOP | {"content-length", "set-cookie", "date", "server"}
-)
+_NOT_SENT = _HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"expect", b"cookie"}
+_NOT_RETURNED = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"date", b"server"}
+_WAITS = (b"retry-after", b"retry-after-ms")
 _THEIRS = (TimeoutError, aiohttp.ClientError)
 
 
@@ -125,10 +124,7 @@ class Sent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give its connection back, or close it if there is more on it."""
-        try:
-            await self._answer.__aexit__(kind, error, trace)
-        except _THEIRS as late:
-            raise _as_ours(late) from late
+        self._answer.release()
         if isinstance(error, _THEIRS):
             raise _as_ours(error) from error
 
@@ -158,14 +154,17 @@ def request_headers(
     own headers and nothing else. BadInput for a value that can't be sent as it came.
     """
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    received = [(name.decode("latin-1").lower(), value) for name, value in client]
-    options = b",".join(value for name, value in received if name == "connection").decode("latin-1")
-    kept_back = {option.strip() for option in options.lower().split(",")} | (_IDENTITY if key else set())
+    received = [(name.lower(), value) for name, value in client]
+    kept_back = _NOT_SENT | _IDENTITY if key else _NOT_SENT
+    if any(name == b"connection" for name, _ in received):
+        options = b",".join(value for name, value in received if name == b"connection")
+        kept_back = kept_back.union(option.strip() for option in options.lower().split(b","))
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in received:
-        passes = name not in kept_back and name not in _NOT_SENT and not name.startswith("x-samediff-")
-        if passes and (deployment.passthrough or _of_protocol(name)):
-            headers.add(name, _text(name, value))
+        if name in kept_back or name.startswith(b"x-samediff-"):
+            continue
+        if deployment.passthrough or name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX):
+            headers.add(name.decode("latin-1"), _text(name, value))
     headers["accept-encoding"] = "identity"
     if key and deployment.dialect == "anthropic_messages":
         headers["x-api-key"] = key
@@ -174,27 +173,26 @@ def request_headers(
     return headers
 
 
-def _text(name: str, value: bytes) -> str:
+def _text(name: bytes, value: bytes) -> str:
     """Text of a header; it is sent as UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
-
-
-def _of_protocol(name: str) -> bool:
-    return name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX)
+        said = name.decode("latin-1")
+        raise BadInput(f"header {said!r} is not UTF-8, so it can't be passed on as it came") from error
 
 
 def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """Headers for the client: the provider's, without those of its connection and waits that are none."""
-    named = ((name.lower(), value) for name, value in answer.raw_headers)
-    return [pair for pair in named if pair[0] not in _NOT_RETURNED and not _absurd(*pair)]
+    named = [(name.lower(), value) for name, value in answer.raw_headers]
+    return [
+        (name, value)
+        for name, value in named
+        if name not in _NOT_RETURNED and not (name in _WAITS and _absurd(name, value))
+    ]
 
 
 def _absurd(name: bytes, value: bytes) -> bool:
-    """Whether a header, named in lower case, asks to wait for no time at all, or for more than a year."""
-    if name not in (b"retry-after", b"retry-after-ms"):
-        return False
+    """Whether a header that asks to wait asks for no time at all, or for more than a year."""
     wait_s = retry_after_s({name.decode(): value.decode("latin-1")}, time.time())
     return wait_s is None or wait_s >= MOST_S

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 from router_failing import ask, record, running
+from router_servers import journal_of
 
 from router.gateway.exchange import first_event
 from router.gateway.ratelimits import MOST_S
@@ -98,6 +99,26 @@ def test_an_answer_in_pieces_goes_out_whole(gateway) -> None:
     pieces = (HEAD, b": hello\n\n", WHOLE[:20], WHOLE[20:60], WHOLE[60:])
     with gateway(pieces) as server:
         assert ask(server, stream=True).content == b": hello\n\n" + WHOLE
+
+
+def test_an_answer_that_comes_with_its_end_goes_out_whole(gateway, tmp_path) -> None:
+    kept = HEAD.replace(b"connection: close", b"content-length: %d")
+    cut = WHOLE.partition(b"\n\n")[0].replace(b'"stop"', b"null") + b"\n\n"
+    with gateway((kept % len(WHOLE) + WHOLE,)) as server:
+        assert ask(server, stream=True).content == WHOLE
+    with gateway((kept % len(cut) + cut,)) as server:
+        said = ask(server, stream=True).content
+    assert said.startswith(cut)
+    assert b"broke off" in said.removeprefix(cut)
+    statuses = [kept["status"] for kind, kept in journal_of(tmp_path) if kind == "request"]
+    assert statuses == ["ok", "truncated"]
+
+
+def test_an_error_that_calls_itself_a_stream_is_passed_on(gateway) -> None:
+    head = HEAD.replace(b"200 OK", b"400 Bad Request")
+    with gateway((head, CHAT_ERROR)) as server:
+        answer = ask(server, stream=True)
+    assert (answer.status_code, answer.content) == (400, CHAT_ERROR)
 
 
 async def test_comments_are_not_held_back_for_ever(monkeypatch) -> None:
