@@ -9,6 +9,7 @@ can only be more pieces: JSON has one reading. Of the known bytes nothing is rea
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -22,7 +23,6 @@ from features.wire.types import NOTHING_SAID
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from features.cache import Chain
     from features.wire.head import Head
     from features.wire.types import Dialect, Frame, Item, Message, Said
 
@@ -39,13 +39,14 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 class Stage(NamedTuple):
     """A conversation up to the end of a piece, read; another body may begin with it and go on from here.
 
-    Chain and `aside` leave out its last message, which may become one with the next.
+    Its chain is there without its last message too, which may become one with the next.
     """
 
     said: Said
     chain: PrefixChain
+    less: PrefixChain
     aside: list[int]  # what stands beside the chain, see `beside`
-    apart: int  # messages before the conversation, in both
+    apart: int  # messages before the conversation, in all of them
     pieces: int = 0
     held: int = 0  # bytes
     start: int = 0  # bytes that the body has up to here, and
@@ -53,22 +54,17 @@ class Stage(NamedTuple):
 
     def then(self, items: Sequence[Item], held: int, start: int, begins: bytes) -> Stage:
         """The same with more pieces behind it, which hold so many bytes, at its place in a body."""
-        said, chain, aside = self.said.then(items), self.chain, self.aside
-        new = said.messages[len(aside) - self.apart : -1]
+        was, said = self.said.messages, self.said.then(items)
+        chain, less, aside = self.chain, self.less, self.aside
+        if was and said.messages[len(was) - 1] is not was[-1]:
+            chain, aside = less, aside[:-1]
+        new = said.messages[len(aside) - self.apart :]
         if new:
-            chain = chain.fork()
-            for message in new:
-                chain.add(message)
+            less = chain.with_more(new[:-1])
+            chain = less.with_more(new[-1:])
             aside = aside + beside(new, aside)
         pieces = self.pieces + len(items)
-        return Stage(said, chain, aside, self.apart, pieces, self.held + held, start, begins)
-
-    def whole(self) -> tuple[Chain, list[int]]:
-        """The chain of all messages, and what stands beside it."""
-        chain, last = self.chain.fork(), self.said.messages[-1:]
-        for message in last:
-            chain.add(message)
-        return (chain.hashes, chain.sizes), self.aside + beside(last, self.aside)
+        return Stage(said, chain, less, aside, self.apart, pieces, self.held + held, start, begins)
 
 
 class Before(NamedTuple):
@@ -79,10 +75,8 @@ class Before(NamedTuple):
 
     def stage(self) -> Stage:
         """Nothing said yet."""
-        chain = PrefixChain(self.seed)
-        for message in self.messages:
-            chain.add(message)
-        return Stage(NOTHING_SAID, chain, beside(self.messages), len(self.messages))
+        chain = PrefixChain(self.seed).with_more(self.messages)
+        return Stage(NOTHING_SAID, chain, chain, beside(self.messages), len(self.messages))
 
     def first(self, items: Sequence[Item]) -> int:
         """What a conversation is looked for by: the tools and the two messages that it begins with."""
@@ -108,12 +102,12 @@ class Outside(NamedTuple):
 class Grown:
     """A body whose session may go on, and what was read of it; `stages` are where, the last its end."""
 
-    __slots__ = ("first", "held", "opening", "outside", "stages")
+    __slots__ = ("first", "held", "opening", "outside", "stages", "step")
 
     def __init__(self, outside: Outside, first: int, stages: list[Stage]) -> None:
         self.outside = outside
         self.first = first  # see `Before`
-        self.opening = b""  # digest of its first bytes, to the last step within its first stage
+        self.opening = b""  # digest of its first bytes, to the last `step` within its first stage
         self.reach(stages)
 
     def reach(self, stages: list[Stage]) -> None:
@@ -122,6 +116,7 @@ class Grown:
         while stages[1:] and stages[1].pieces <= last.pieces - LOOSE:
             stages = stages[1:]
         self.stages = stages
+        self.step = _last_step(stages[0].start)
         self.held = _BODY_BYTES + self.outside.held + last.held + _MESSAGE_BYTES * len(last.aside)
 
 
@@ -132,6 +127,7 @@ class Following(NamedTuple):
     at: int  # of the known one's stages
     raws: list[msgspec.Raw]
     between: bytes  # the same as a list
+    ends: bytes  # digest of the body to the end of its last piece
 
 
 class Bodies:
@@ -139,21 +135,19 @@ class Bodies:
 
     def __init__(self, seed: int, kept_bytes: int) -> None:
         self._seed, self._kept_bytes, self._bytes = seed, kept_bytes, 0
+        self._most = kept_bytes // 16  # that one may hold
+        self.digest: Callable[[memoryview], bytes] = partial(xxhash.xxh3_128_digest, seed=seed)
         self._known: OrderedDict[bytes, list[Grown]] = OrderedDict()
         self._first: dict[int, Grown] = {}  # the latest of those with the same first messages
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
 
-    def digest(self, view: memoryview) -> bytes:
-        """What bytes are known again by."""
-        return xxhash.xxh3_128_digest(view, self._seed)
-
     def follow(self, dialect: Dialect, body: bytes) -> Following | None:
         """What a body follows, and its new pieces; None if it has to be read whole."""
         view, step = memoryview(body), _last_step(len(body))
         while step >= _STEP:
-            for known in self._known.get(self.digest(view[:step]), ()):
+            for known in reversed(self._known.get(self.digest(view[:step]), ())):  # the latest first
                 if known.outside.dialect == dialect:
                     following = self._following(known, body, view)
                     if following is not None:
@@ -167,10 +161,15 @@ class Bodies:
             return None
         for at in range(len(known.stages) - 1, -1, -1):
             stage = known.stages[at]
-            if stage.start <= edge and self.digest(view[: stage.start]) == stage.begins:
+            if stage.start > edge:
+                continue
+            state = xxhash.xxh3_128(view[: stage.start], self._seed)
+            if state.digest() == stage.begins:
                 found = _between(body, stage.start, edge)
-                few = found is not None and stage.pieces + len(found[0]) <= plain.MAX_MESSAGES
-                return Following(known, at, *found) if found is not None and few else None
+                if found is None or stage.pieces + len(found[0]) > plain.MAX_MESSAGES:
+                    return None
+                state.update(view[stage.start : edge])
+                return Following(known, at, *found, state.digest())
         return None
 
     def begun(self, before: Before, first: int, items: Sequence[Item]) -> Stage | None:
@@ -180,32 +179,40 @@ class Bodies:
             return None
         messages = NOTHING_SAID.then(items).messages
         for stage in reversed(known.stages):
-            n = len(stage.aside) - stage.apart
+            n = len(stage.said.messages) - 1
             if 0 < n < len(messages) and stage.said.messages[:n] == messages[:n]:
-                return Stage(NOTHING_SAID, stage.chain, stage.aside, stage.apart)
+                return Stage(NOTHING_SAID, stage.less, stage.less, stage.aside[:-1], stage.apart)
         return None
 
     def keep(self, body: bytes, new: Grown) -> None:
         """Keep a body for those that follow it."""
-        start = new.stages[0].start  # all that go on from any of them have these bytes
-        if start < _STEP or new.held > self._kept_bytes // 16:
+        if new.step < _STEP or new.held > self._most:
             return
-        new.opening = self.digest(memoryview(body)[: _last_step(start)])
+        new.opening = self.digest(memoryview(body)[: new.step])
         alike = self._known.setdefault(new.opening, [])
-        self._known.move_to_end(new.opening)
         alike.append(new)
-        self._first[new.first] = new
         self._bytes += new.held
         if len(alike) > _ALIKE:
             self._drop(alike[0])
-        while self._bytes > self._kept_bytes:
-            self._drop(next(iter(self._known.values()))[0])
+        self._used(new)
 
     def grown(self, body: bytes, known: Grown, stages: list[Stage]) -> None:
         """Keep a body instead of the one that it followed."""
-        self._drop(known)
+        step, held = known.step, known.held
         known.reach(stages)
-        self.keep(body, known)
+        self._bytes += known.held - held
+        if known.step == step and known.held <= self._most:
+            self._used(known)
+        else:
+            self._drop(known)
+            self.keep(body, known)
+
+    def _used(self, known: Grown) -> None:
+        """Note which one was the last, and let go of those that weren't for longest."""
+        self._known.move_to_end(known.opening)
+        self._first[known.first] = known
+        while self._bytes > self._kept_bytes:
+            self._drop(next(iter(self._known.values()))[0])
 
     def _drop(self, known: Grown) -> None:
         alike = self._known[known.opening]

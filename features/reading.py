@@ -81,26 +81,25 @@ class Reader(Unremembered):
 
     def _gone_on(self, body: bytes, following: Following) -> Read:
         """Read what a body says behind what is known of it."""
-        known, at, raws, between = following
+        known, at, raws, between, begins = following
         outside, stages = known.outside, known.stages[: at + 1]
-        stage, n = stages[-1], stages[-1].pieces
+        stage, edge = stages[-1], len(body) - outside.end
         if stage is known.stages[-1]:  # it has only grown, by what nobody knows yet
-            items = [outside.read(at, raw) for at, raw in enumerate(raws, n)]
+            items = [outside.read(at, raw) for at, raw in enumerate(raws, stage.pieces)]
         else:
-            items = self.each(outside.kind, raws, outside.read, n)
+            items = self.each(outside.kind, raws, outside.read, stage.pieces)
             if len(items) > LOOSE:
                 start = stage.start + place_of(raws[-LOOSE - 1], address(between))[1]
-                stages.append(self._then(stage, items[:-LOOSE], body, start))
+                stage = self._then(stage, items[:-LOOSE], body, start)
+                stages.append(stage)
                 items = items[-LOOSE:]
         if items:
-            stages.append(self._then(stages[-1], items, body, len(body) - outside.end))
+            stage = stage.then(items, _held(items), edge, begins)
+            stages.append(stage)
             self._bodies.grown(body, known, stages)
-        stage, by = stages[-1], len(body) - outside.size
-        return Read(
-            outside.head.moved(body, outside.size - outside.end, by),
-            outside.frame.around(stage.said, len(body)),
-            *stage.whole(),
-        )
+        head = outside.head.moved(body, outside.size - outside.end, len(body) - outside.size)
+        request = outside.frame.around(stage.said, len(body))
+        return Read(head, request, (stage.chain.hashes, stage.chain.sizes), stage.aside)
 
     def _anew(self, dialect: Dialect, body: bytes) -> Read:
         """Read a body whole, but for those of its pieces and as much of its chain as are known."""
@@ -109,25 +108,26 @@ class Reader(Unremembered):
         before = Before(self._offered.seed, frame.request.messages)
         first, base = before.first(items), address(body)
         cuts = [len(items) - LOOSE, len(items)] if len(items) > LOOSE else [len(items)]
-        stages = [self._bodies.begun(before, first, items[: cuts[0]]) or before.stage()]
+        stage, stages = self._bodies.begun(before, first, items[: cuts[0]]) or before.stage(), []
         grows = pieces.listed and bool(items)
         for cut in cuts:
             start = place_of(pieces.raws[cut - 1], base)[1] if grows else 0
-            stages.append(self._then(stages[-1], items[stages[-1].pieces : cut], body, start))
-        stage = stages[-1]
+            stage = self._then(stage, items[stage.pieces : cut], body, start)
+            stages.append(stage)
         if grows:
-            end, view = len(body) - stage.start, memoryview(body)
+            end = len(body) - stage.start
             held = 2 * (end + place_of(pieces.raws[0], base)[0])
             outside = Outside(
                 dialect, head.moved(b"", 0, 0), len(body), frame, before, pieces.kind, pieces.read,
-                end, self._bodies.digest(view[stage.start :]), held,
+                end, self._bodies.digest(memoryview(body)[stage.start :]), held,
             )  # fmt: skip
-            self._bodies.keep(body, Grown(outside, first, stages[1:]))
-        return Read(head, frame.around(stage.said, len(body)), *stage.whole())
+            self._bodies.keep(body, Grown(outside, first, stages))
+        request = frame.around(stage.said, len(body))
+        return Read(head, request, (stage.chain.hashes, stage.chain.sizes), stage.aside)
 
     def _then(self, stage: Stage, items: Sequence[Item], body: bytes, start: int) -> Stage:
         begins = self._bodies.digest(memoryview(body)[:start])
-        return stage.then(items, sum(map(_held, items)), start, begins)
+        return stage.then(items, _held(items), start, begins)
 
     def each(
         self,
@@ -150,7 +150,7 @@ class Reader(Unremembered):
         known = self._old.get(key)
         if known is None:
             item = read(at, raw)
-            known = _Known(item, _held(item))
+            known = _Known(item, _held((item,)))
         if known.held > self._kept_bytes // 16:  # one would drive out all that others come back to
             return known
         if self._bytes + known.held > self._kept_bytes:
@@ -177,8 +177,11 @@ class Reader(Unremembered):
         return offer.tools
 
 
-def _held(item: Item) -> int:
-    """Bytes that a piece takes, by what its parts hold and not by what the client wrote."""
-    parts = [part for message in item.messages for part in message.parts]
-    texts = sum(getsizeof(part.text) + len(part.name or "") + len(part.call_id or "") for part in parts)
-    return PIECE_BYTES + PART_BYTES * len(parts) + texts
+def _held(items: Sequence[Item]) -> int:
+    """Bytes that pieces take, by what their parts hold and not by what the client wrote."""
+    held = PIECE_BYTES * len(items)
+    for item in items:
+        for message in item.messages:
+            for part in message.parts:
+                held += PART_BYTES + getsizeof(part.text) + len(part.name or "") + len(part.call_id or "")
+    return held

@@ -47,11 +47,15 @@ class PrefixChain:
         self.hashes.append(self._state.intdigest())
         self.sizes.append(self._bytes)
 
-    def fork(self) -> PrefixChain:
-        """A chain that goes on from here by itself."""
+    def with_more(self, messages: Sequence[Message]) -> PrefixChain:
+        """A chain with more messages; this one stays as it is."""
+        if not messages:
+            return self
         other = PrefixChain.__new__(PrefixChain)
         other._state, other._bytes = self._state.copy(), self._bytes
         other.hashes, other.sizes = self.hashes[:], self.sizes[:]
+        for message in messages:
+            other.add(message)
         return other
 
 
