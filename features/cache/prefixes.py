@@ -140,15 +140,18 @@ class PrefixMemory:
         """Keep this prompt; an earlier one that it continues is replaced. Returns the sessions let go of."""
         if not session_id or not chain[0]:
             return []
-        kept = self._sessions.pop(session_id, [])
-        self.n_messages -= sum(len(sent.hashes) for sent in kept)
-        kept = [s for s in kept if shared_messages(chain, (s.hashes, s.sizes)) < len(s.hashes)]
+        kept = []
+        for sent in self._sessions.pop(session_id, ()):
+            self.n_messages -= len(sent.hashes)
+            if shared_messages(chain, (sent.hashes, sent.sizes)) < len(sent.hashes):
+                kept.append(sent)
         kept.append(_Sent(array("Q", chain[0]), array("Q", chain[1]), now_ms))
         kept = kept[-self.per_session :]
-        self.n_messages += sum(len(sent.hashes) for sent in kept)
+        for sent in kept:
+            self.n_messages += len(sent.hashes)
         self._sessions[session_id] = kept
-        forgotten = []
-        while len(self._sessions) > 1 and self._too_much:
+        forgotten: list[str] = []
+        while self._too_much and len(self._sessions) > 1:
             name, dropped = self._sessions.popitem(last=False)
             self.n_messages -= sum(len(sent.hashes) for sent in dropped)
             forgotten.append(name)

@@ -96,34 +96,39 @@ def open_request(body: bytes, memory: Unremembered) -> tuple[Frame, Pieces]:
 def _system(_: int, raw: msgspec.Raw) -> Item:
     content = plain.decode_part(_content, raw, "system")
     said = (Message(role="system", parts=_parts(content, "system")),) if content else ()
-    return _marked(said, {"content": content})
+    return _marked(said, content)
 
 
 def _item(at: int, raw: msgspec.Raw) -> Item:
     where = f"messages[{at}]"
     item = plain.object_of(raw, where)
-    return _marked((plain.turned(_message(item, where)),), item)
+    return _marked((plain.turned(_message(item, where)),), item.get("content"))
 
 
 def _automatic(envelope: _Body) -> Item:
     """The marker that the provider moves along itself: it stands at the end of the prompt."""
-    return _marked((), {"content": [{"cache_control": envelope.cache_control}]})
+    return _marked((), [{"cache_control": envelope.cache_control}])
 
 
-def _marked(said: tuple[Message, ...], holder: dict[str, Any]) -> Item:
-    marks = _markers([holder])
-    return Item(said, len(marks), plain.word(plain.mapping(marks[-1]).get("ttl")) if marks else None)
+def _marked(said: tuple[Message, ...], content: Any) -> Item:
+    marks = _markers(content)
+    if not marks:
+        return Item(said)
+    return Item(said, len(marks), plain.word(plain.mapping(marks[-1]).get("ttl")))
 
 
-def _markers(holders: list[Any]) -> list[Any]:
-    """The cache_control markers of content blocks and of those within results, in their order."""
-    found = []
-    for holder in plain.objects(holders):
-        content = holder.get("content")
-        if isinstance(content, list):
-            blocks = [block for block in content if isinstance(block, dict)]
-            found += [b["cache_control"] for b in blocks if b.get("cache_control") is not None]
-            found += _markers([b for b in blocks if b.get("type") == "tool_result"])
+def _markers(content: Any) -> list[Any]:
+    """The cache_control markers of content blocks, then those within results, each in their order."""
+    found: list[Any] = []
+    if isinstance(content, list):
+        within: list[Any] = []
+        for block in content:
+            if isinstance(block, dict):
+                if (mark := block.get("cache_control")) is not None:
+                    found.append(mark)
+                if block.get("type") == "tool_result":
+                    within += _markers(block.get("content"))
+        found += within
     return found
 
 
@@ -164,7 +169,8 @@ def _parts(content: Any, where: str) -> tuple[Part, ...]:
         return ()
     if not isinstance(content, list):
         raise plain.not_content(where)
-    plain.bounded(content, f"{where}.content", plain.MAX_BLOCKS)
+    if len(content) > plain.MAX_BLOCKS:
+        plain.bounded(content, f"{where}.content", plain.MAX_BLOCKS)
     parts: list[Part] = []
     for block in content:
         if isinstance(block, dict):

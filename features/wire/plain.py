@@ -240,15 +240,14 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
 
 def turned(message: Message) -> Message:
     """The message, as a tool's where it holds tool results and their images, and nothing else."""
-    if message.role == "user" and _only_results(message.parts):
+    parts = message.parts
+    if message.role == "user" and parts and parts[0].kind == "tool_result" and _only_results(parts):
         return Message(role="tool", parts=message.parts)
     return message
 
 
 def _only_results(parts: tuple[Part, ...]) -> bool:
-    """Whether a message holds tool results and their images, and nothing else."""
-    if not parts or parts[0].kind != "tool_result":
-        return False
+    """Whether a message that begins with a tool result holds those and their images, and nothing else."""
     return len(parts) == 1 or all(part.kind in ("tool_result", "image") for part in parts)
 
 
