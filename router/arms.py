@@ -15,7 +15,7 @@ from models.bundle import CandidateView
 from models.offset import shifted
 from router import prices
 from router.constraints import exclusion
-from router.cost import Cost, cache_rules, expected_cost
+from router.cost import Cost, expected_cost
 from router.describe import descriptor_of
 from router.outlook import Outlook, Prospect, length_ahead, outlooks
 from router.policy import Arm, Choice
@@ -47,6 +47,7 @@ class Option(Value, frozen=True):
     age_ms: float | None = None  # since the conversation last used its cache
     retry_rate: float | None = None  # share of the deployment's answers that break off
     broken_calls: float | None = None  # share of its answers in this session with a tool call of no use
+    rules: CacheRules | None = None  # of its cache, now and for how the request asks to be cached
 
 
 class Quote(Value, frozen=True):
@@ -57,7 +58,6 @@ class Quote(Value, frozen=True):
     tokens: int  # of the prompt
     ladder: prices.Ladder  # rates by the length of the prompt
     rates: prices.Rates | None  # for this prompt
-    rules: CacheRules | None  # of its cache
 
 
 class Judged(Value, frozen=True):
@@ -76,17 +76,17 @@ class Judged(Value, frozen=True):
 
 
 def quote(given: Given) -> list[Quote]:
-    """Look up the rates, in the tier asked for, and the cache rules of every option that is deployed."""
-    ts_ms, asked, found = given.ts_ms, given.asked, []
+    """Look up the rates, in the tier asked for, of every option that is deployed."""
+    ts_ms, found = given.ts_ms, []
     for option in given.options:
         to = option.deployment
         if to is None:
             continue
-        tier = to.tier or given.service_tier
+        tier = (to.tier if to.asks else None) or given.service_tier
         ladder = prices.ladder(to.model, to.provider, ts_ms, tier, region=to.region)
         tokens = option.split.tokens
         rates = prices.step(ladder, tokens)
-        found.append(Quote(option, to, tokens, ladder, rates, cache_rules(to, ts_ms, asked)))
+        found.append(Quote(option, to, tokens, ladder, rates))
     return found
 
 
@@ -173,8 +173,10 @@ def judged(
 
     One without a row was asked for by name and is held to nothing.
     """
-    columns = ([None if x != x else x for x in column.tolist()] for column in beliefs)  # NaN is unknown
-    believed = list(zip(*columns, strict=True))
+    believed = [
+        [None if x != x else x for x in row]  # NaN is unknown
+        for row in np.array(beliefs).T.tolist()
+    ]
     prospects, costs = [], []
     for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True):
         cost = expected_cost(quoted.rates, quoted.option.split, output)
@@ -201,12 +203,13 @@ def _prospect(
 ) -> Prospect:
     """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
     option = quoted.option
-    rates = prices.step(quoted.ladder, length_ahead(quoted.tokens, turns))
+    one = len(quoted.ladder) == 1  # for prompts of any length
+    rates = quoted.rates if one else prices.step(quoted.ladder, length_ahead(quoted.tokens, turns))
     said = cost.output if cost is not None and rates is quoted.rates else None
     return Prospect(
         option.candidate,
         rates,
-        quoted.rules,
+        option.rules,
         lifetime,
         option.split,
         option.age_ms,
@@ -237,45 +240,45 @@ def weighed(arm: Judged) -> Arm:
 
 
 def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
-    """Write an arm down with the choice's verdict on it."""
-    option, cost, ahead = arm.quote.option, arm.cost, arm.ahead
-    candidate, split = option.candidate, option.split
+    """Write an arm down with the choice's verdict on it; its values stand in the record's own order."""
+    option, cost, ahead, split = arm.quote.option, arm.cost, arm.ahead, arm.quote.option.split
+    candidate = option.candidate
     excluded = choice.excluded.get(candidate, arm.excluded_by)
     chance = choice.propensities.get(candidate, 0.0)
     return ArmRecord(
-        candidate=candidate,
-        deployment=arm.quote.deployment.id,
-        eligible=excluded is None,
-        excluded_by=excluded,
-        p_success=arm.p_success,
-        p_success_low=arm.p_low,
-        p_success_high=arm.p_high,
-        output_tokens=arm.output_tokens,
-        input_tokens_est=float(arm.quote.tokens),
-        cached_tokens_est=float(split.read),
-        cache_write_tokens_est=float(split.write + split.write_1h),
-        cache_write_1h_tokens_est=float(split.write_1h) or None,
-        cache_hit=split.hit,
-        cache_sure=split.sure,
-        cache_why=split.why,
-        cache_age_ms=option.age_ms,
-        retry_rate=option.retry_rate,
-        broken_calls=option.broken_calls,
-        reasoning_tokens=arm.reasoning_tokens,
-        turns_left=arm.turns_left,
-        cost_usd=None if cost is None else cost.total,
-        cost_fresh_usd=None if cost is None else cost.fresh,
-        cost_cached_usd=None if cost is None else cost.cached,
-        cost_write_usd=None if cost is None else cost.written,
-        cost_output_usd=None if cost is None else cost.output,
-        cost_later_usd=ahead.later,
-        cost_extra_usd=ahead.extra,
-        cost_return_usd=ahead.back,
-        return_p=ahead.p_back,
-        return_ms=ahead.back_ms,
-        cost_redo_usd=ahead.redo,
-        cost_retry_usd=ahead.retry,
-        propensity=chance if chance or excluded != arm.excluded_by else _UNDRAWN,
+        candidate,
+        arm.quote.deployment.id,
+        excluded is None,
+        excluded,
+        arm.p_success,
+        arm.p_low,
+        arm.p_high,
+        arm.output_tokens,
+        float(arm.quote.tokens),
+        float(split.read),
+        float(split.write + split.write_1h),
+        float(split.write_1h) or None,
+        split.hit,
+        split.sure,
+        split.why,
+        option.age_ms,
+        arm.reasoning_tokens,
+        arm.turns_left,
+        None if cost is None else cost.total,
+        None if cost is None else cost.fresh,
+        None if cost is None else cost.cached,
+        None if cost is None else cost.written,
+        None if cost is None else cost.output,
+        ahead.later,
+        ahead.extra,
+        ahead.back,
+        ahead.p_back,
+        ahead.back_ms,
+        ahead.redo,
+        ahead.retry,
+        option.retry_rate,
+        option.broken_calls,
+        chance if chance or excluded != arm.excluded_by else _UNDRAWN,
     )
 
 

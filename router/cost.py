@@ -114,16 +114,14 @@ def split_prompt(
     state: CacheState,
     ts_ms: int,
     common: Common | None = None,
-    *,
-    key: str | None = None,
 ) -> Split:
     """Divide a prompt by what the deployment's cache holds of it; without a `Sending` nothing is known."""
-    total = round(tokens)
     if sent is None:
         ruled = rules_for(deployment.provider, deployment.model, ts_ms) is not None
-        return msgspec.structs.replace(NO_SPLIT, fresh=total, why="not_followed" if ruled else "no_rules")
+        why = "not_followed" if ruled else "no_rules"
+        return msgspec.structs.replace(NO_SPLIT, fresh=round(tokens), why=why)
     rules = cache_rules(deployment, ts_ms, sent.asked)
-    return read(rules, state, sent.to(deployment, total, key), ts_ms, common)
+    return read(rules, state, sent.to(deployment, round(tokens)), ts_ms, common)
 
 
 def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None) -> Cost | None:
@@ -133,13 +131,16 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
     """
     if rates is None or output_tokens is None:
         return None
-    cached = lost = again = _NOTHING
+    cached = written = lost = again = _NOTHING
     if split.read:
         expected = split.read * round(split.hit * 1_000_000) * MILLIONTH
         cached, lost = _usd(expected, rates.cached), split.read - expected
         again = lost if not split.write and not split.write_1h else _NOTHING
     fresh = _usd(split.fresh + again if again else split.fresh, rates.input)
-    written = _usd(split.write, rates.write) + _usd(split.write_1h, rates.write_1h)
+    if split.write:
+        written = _usd(split.write, rates.write)
+    if split.write_1h:
+        written += _usd(split.write_1h, rates.write_1h)
     if lost and not again:
         written += _usd(lost, rates.write if split.write else rates.write_1h)
     output = output_usd(rates, output_tokens)
@@ -159,4 +160,4 @@ def settled(amount: Decimal) -> Decimal:
 
 def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:
     """Tokens × USD per million tokens."""
-    return settled(tokens * rate * MILLIONTH) if tokens else _NOTHING
+    return (tokens * rate * MILLIONTH).quantize(PLACE) or _NOTHING if tokens else _NOTHING

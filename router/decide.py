@@ -14,7 +14,7 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import rules_digest
 from features.context import TokenRatios, next_prompt_tokens
 from features.errors import BadInput
-from features.records import DecisionRecord, OffsetRecord, TypeShare
+from features.records import SCHEMA_VERSION, DecisionRecord, OffsetRecord, TypeShare
 from features.vector import featurize_one
 from router import prices
 from router.arms import (
@@ -31,7 +31,7 @@ from router.arms import (
 )
 from router.catalogrows import BARRED
 from router.certified import held, held_to
-from router.cost import asked_by, sending
+from router.cost import asked_by
 from router.given import CallContext, Given, Unavailable, UnknownModel
 from router.options import Seats, asking
 from router.policy import Arm, Choice, Policy, Situation, choose
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from features.facts import Facts
     from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
+    from router.arms import Quote
     from router.catalog import Catalog
     from router.options import Found
 
@@ -95,27 +96,26 @@ class Decider:
             facts, embedding = self._read(request, context, reference)
             same = context.same_dialect or _bound(request, facts)
             lineup = self._seats.of(request.model, request.dialect, same=same, all_arms=context.all_arms)
-        sent = None if session.chain is None else sending(request, session.chain, asked, facts.n_images)
-        one = asking(request, context, sent)
+        one = asking(request, context, asked, facts.n_images)
         options = [found.absent or self._seats.option(found, one) for found in lineup]
-        given = Given(
-            request_id=context.request_id,
-            session_id=context.session_id,
-            ts_ms=context.now_ms,
-            model=request.model,
-            dialect=request.dialect,
-            dialect_guessed=context.dialect_guessed,
-            reference=reference,
-            pinned=bool(target.deployments),
-            last_candidate=session.last_candidate,
-            last_by_client=session.last_by_client,
-            service_tier=request.service_tier,
-            task_type=context.task_type,
-            facts=facts,
-            embedding=embedding,
-            options=options,
-            offset=self._offset(context.offset),
-            asked=asked,
+        given = Given(  # in its own order, as receipts are made
+            context.request_id,
+            context.session_id,
+            context.now_ms,
+            request.model,
+            request.dialect,
+            context.dialect_guessed,
+            reference,
+            bool(target.deployments),
+            session.last_candidate,
+            session.last_by_client,
+            request.service_tier,
+            context.task_type,
+            facts,
+            embedding,
+            options,
+            self._offset(context.offset),
+            asked,
         )
         return self.judge(given)
 
@@ -177,10 +177,8 @@ class Decider:
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = replace(choice, reasons=(*choice.reasons, said))
-        called = [quoted.option.excluded_by not in BARRED for quoted in quotes]  # whoever asks, the same ones
-        newcomers = [v for v, can in zip(views, called, strict=True) if can and v.descriptor is not None]
-        if newcomers and not given.pinned and self.policy.kind == "learned":
-            choice = replace(choice, reasons=(*choice.reasons, unseen_reason(newcomers)))
+        if not given.pinned and self.policy.kind == "learned":
+            choice = _with_newcomers(choice, views, quotes)
         inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
         return self._receipt(given, arms, choice, seed, inferred)
 
@@ -200,39 +198,54 @@ class Decider:
             why = chosen.quote.deployment.why_barred(chosen.excluded_by) if chosen else ""
             raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{why}")
         deployment = chosen.quote.deployment
-        prior = (PRIOR_NOTICE,) if self.bundle.kind == "prior" else ()
-        return DecisionRecord(
-            request_id=given.request_id,
-            session_id=given.session_id,
-            ts_ms=given.ts_ms,
-            policy=f"pin:{choice.chosen}" if given.pinned else self._policy_name,
-            chosen=choice.chosen,
-            deployment=deployment.id,
-            provider=deployment.provider,
-            region=deployment.region,
-            checkpoint=deployment.checkpoint,
-            reference=given.reference,
-            task_type=given.task_type,
-            offset=given.offset,
-            plan=list(choice.plan),
-            arms=[arm_record(arm, choice) for arm in arms] + absent_records(given.options),
-            locks=list(choice.locks),
-            constraints=_constraints(given),
-            reasons=[*choice.reasons, *prior],
-            explored=choice.explored,
-            seed=seed,
-            facts=given.facts,
-            embedding=None if given.embedding is None else given.embedding.tolist(),
-            feature_hash=self.bundle.feature_hash,
-            encoder_digest=self.bundle.encoder.digest if self.bundle.encoder else None,
-            policy_digest=self._policy_digest,
-            bundle_digest=self.bundle.digest,
-            bundle_kind=self.bundle.kind,
-            price_version=prices.PRICE_VERSION,
-            cache_version=rules_digest(),
-            catalog_digest=self.catalog.digest,
-            inferred_types=inferred,
+        bundle = self.bundle
+        reasons = [*choice.reasons, PRIOR_NOTICE] if bundle.kind == "prior" else list(choice.reasons)
+        return DecisionRecord(  # in the record's own order, see there
+            given.request_id,
+            given.session_id,
+            given.ts_ms,
+            f"pin:{choice.chosen}" if given.pinned else self._policy_name,
+            choice.chosen,
+            SCHEMA_VERSION,
+            deployment.id,
+            deployment.provider,
+            deployment.region,
+            deployment.checkpoint,
+            given.reference,
+            given.task_type,
+            inferred,
+            given.offset,
+            list(choice.plan),
+            [arm_record(arm, choice) for arm in arms] + absent_records(given.options),
+            list(choice.locks),
+            _constraints(given),
+            reasons,
+            choice.explored,
+            seed,
+            given.facts,
+            None if given.embedding is None else given.embedding.tolist(),
+            bundle.feature_hash,
+            bundle.encoder.digest if bundle.encoder else None,
+            self._policy_digest,
+            bundle.digest,
+            bundle.kind,
+            prices.PRICE_VERSION,
+            rules_digest(),
+            self.catalog.digest,
         )
+
+
+def _with_newcomers(choice: Choice, views: list[CandidateView], quotes: list[Quote]) -> Choice:
+    """The choice, which says what arms that the bundle never saw are judged by.
+
+    Of those that can be called: whoever asks, the same ones.
+    """
+    new = [
+        view
+        for view, quoted in zip(views, quotes, strict=True)
+        if view.descriptor is not None and quoted.option.excluded_by not in BARRED
+    ]
+    return replace(choice, reasons=(*choice.reasons, unseen_reason(new))) if new else choice
 
 
 def _bound(request: WireRequest, facts: Facts) -> bool:
@@ -242,17 +255,20 @@ def _bound(request: WireRequest, facts: Facts) -> bool:
 
 def _constraints(given: Given) -> list[str]:
     """What the request and its session dictate, as `name=value`; `router.receipt` reads it back."""
-    said = {
-        "model": given.model,
-        "dialect": given.dialect,
-        "dialect_by": "body" if given.dialect_guessed else None,
-        "session_candidate": given.last_candidate,
-        "session_candidate_by": "client" if given.last_candidate and given.last_by_client else None,
-        "service_tier": given.service_tier,
-        "cache_control": "ours" if given.asked.ours else None,
-        "cache_lifetime": given.asked.lifetime,
-    }
-    return [f"{name}={value}" for name, value in said.items() if value is not None]
+    said = [f"model={given.model}", f"dialect={given.dialect}"]
+    if given.dialect_guessed:
+        said.append("dialect_by=body")
+    if given.last_candidate is not None:
+        said.append(f"session_candidate={given.last_candidate}")
+        if given.last_by_client and given.last_candidate:
+            said.append("session_candidate_by=client")
+    if given.service_tier is not None:
+        said.append(f"service_tier={given.service_tier}")
+    if given.asked.ours:
+        said.append("cache_control=ours")
+    if given.asked.lifetime is not None:
+        said.append(f"cache_lifetime={given.asked.lifetime}")
+    return said
 
 
 def _situation(given: Given, seed: int) -> Situation:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from features.cache import Common, in_common, last_used
+from features.cache import Common, in_common, last_used, read
 from features.context import TokenRatios, estimate_tokens
 from features.value import Value
 from router.arms import Option
 from router.catalogrows import RESIDENCY_HEADER
-from router.cost import NO_SPLIT, Sending, cache_key, split_prompt
+from router.cost import NO_SPLIT, Asked, Sending, cache_key, cache_rules, sending, split_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,7 @@ class Asking(Value, frozen=True):
 
     request: WireRequest
     context: CallContext
+    how: Asked  # to be cached
     sent: Sending | None
     common: Common | None  # with what was sent before; None: not counted
     kept: bool = False  # its data to a place
@@ -44,12 +45,14 @@ class Asking(Value, frozen=True):
         return last_used(self.context.session.cache, cache)
 
 
-def asking(request: WireRequest, context: CallContext, sent: Sending | None) -> Asking:
+def asking(request: WireRequest, context: CallContext, how: Asked, n_images: float | None) -> Asking:
     """A request with what all its candidates have in common."""
-    session = context.session
-    common = None if session.chain is None else in_common(session.cache, session.chain)
+    session, sent, common = context.session, None, None
+    if session.chain is not None:
+        sent = sending(request, session.chain, how, n_images)
+        common = in_common(session.cache, session.chain)
     kept = bool(context.headers and context.headers.get(RESIDENCY_HEADER))
-    return Asking(request, context, sent, common, kept)
+    return Asking(request, context, how, sent, common, kept)
 
 
 class Found(Value, frozen=True):
@@ -128,10 +131,14 @@ class Seats:
         deployment = seat.deployment
         told = session if candidate == session.last_candidate else None
         tokens = self.tokens(deployment.model, asked.request, told)
-        split = split_prompt(
-            deployment, tokens, asked.sent, session.cache, context.now_ms, asked.common, key=seat.cache
-        )
-        used = asked.last_used(seat.cache)
+        rules = cache_rules(deployment, context.now_ms, asked.how)
+        if asked.sent is None:
+            split = split_prompt(deployment, tokens, None, session.cache, context.now_ms)
+        else:
+            sent = asked.sent.to(deployment, round(tokens), seat.cache)
+            split = read(rules, session.cache, sent, context.now_ms, asked.common)
+        common = asked.common
+        used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
         return Option(
             candidate,
             deployment,
@@ -140,6 +147,7 @@ class Seats:
             None if used is None else max(0.0, float(context.now_ms - used)),
             None if context.retry_rates is None else context.retry_rates.get(deployment.id),
             session.broken_calls.get(candidate),
+            rules,
         )
 
     def _barred(self, seat: Seat, asked: Asking) -> Barred | None:

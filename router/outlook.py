@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from features.value import Value
-from router.cost import MILLIONTH, PLACE, output_usd, settled
+from router.cost import MILLIONTH, PLACE, output_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,8 @@ def _ahead(arm: Prospect, turn: Decimal, menu: _Menu) -> Outlook:
 
 def warm_turn(arm: Prospect) -> Decimal | None:
     """USD of one later turn with everything sent so far warm, halfway through what is to come."""
-    length = length_ahead(arm.split.tokens, arm.turns_left)
+    tokens = arm.split.tokens
+    length = length_ahead(tokens, arm.turns_left) if arm.turns_left else tokens
     return _turn(arm, length, length)
 
 
@@ -153,14 +154,15 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
             read = held
             if rules.hits is not None:
                 read = held * round(rules.hits[0] / rules.hits[1] * 1_000_000) * MILLIONTH
-        lifetime = rules.lifetime(arm.lifetime)
+        lifetime = rules.lifetimes[0] if arm.lifetime is None else rules.lifetime(arm.lifetime)
         if lifetime.write_x is not None:
-            rate = rates.write_1h if rules.hourly(lifetime) else rates.write
+            hourly = arm.lifetime is not None and rules.hourly(lifetime)
+            rate = rates.write_1h if hourly else rates.write
     prompt = (length + GROWTH_TOKENS - read) * rate
     if read:
         prompt += read * rates.cached
     said = output_usd(rates, output_tokens) if arm.answer_usd is None else arm.answer_usd
-    return settled(prompt * MILLIONTH) + said
+    return ((prompt * MILLIONTH).quantize(PLACE) or _NOTHING) + said
 
 
 def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
@@ -171,14 +173,17 @@ def _back(menu: _Menu, p_back: float, back_ms: float | None) -> Decimal | None:
     alive = 0.0
     if left.rules is not None and left.age_ms is not None and back_ms is not None:
         alive = left.rules.lifetime(left.lifetime).alive(left.age_ms + back_ms)
-    return _times(p_back * alive, menu.left_turn) + _times(p_back * (1 - alive), menu.left_cold)
+    cold = _times(p_back * (1 - alive), menu.left_cold)
+    return _times(p_back * alive, menu.left_turn) + cold if alive else cold
 
 
 def _redo(arm: Prospect, reference: Prospect, turn: Decimal, *, counted: bool) -> Decimal | None:
     """Expected USD of doing on the reference what this arm fails at beyond it."""
     if arm.p_success is None or reference.p_success is None:
         return None
-    risk = max(0.0, reference.p_success - arm.p_success)
+    risk = reference.p_success - arm.p_success
+    if not risk > 0.0:
+        return _NOTHING
     turns = 1 + (reference.turns_left or 0.0) if counted else 1.0
     return _times(risk * turns, turn)
 

@@ -13,7 +13,7 @@ from features.records import ArmRecord
 from router import prices
 from router.arms import Option, split_of
 from router.catalogrows import BARRED
-from router.cost import Asked
+from router.cost import Asked, cache_rules
 from router.given import Given
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
     target = catalog._replace(dialects="prefer_same").resolve(said["model"], dialect)
     asked = {d.id: d for d in target.deployments} if target else {}
     assert receipt.facts is not None
+    ours = said.get("cache_control") == "ours"
+    how = Asked(bool(receipt.facts.cache_markers), ours, said.get("cache_lifetime"))
     return Given(
         request_id=receipt.request_id,
         session_id=receipt.session_id,
@@ -83,16 +85,15 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         offset=receipt.offset,
         embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
         options=[
-            _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""))
+            _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""), receipt.ts_ms, how)
             for arm in receipt.arms
         ],
-        asked=Asked(
-            bool(receipt.facts.cache_markers), said.get("cache_control") == "ours", said.get("cache_lifetime")
-        ),
+        asked=how,
     )
 
 
-def _option_again(arm: ArmRecord, deployment: Deployment | None) -> Option:
+def _option_again(arm: ArmRecord, deployment: Deployment | None, ts_ms: int, how: Asked) -> Option:
     given = arm.excluded_by if arm.excluded_by in ("dialect", "service_tier", *BARRED) else None
     seen = (arm.cache_age_ms, arm.retry_rate, arm.broken_calls)
-    return Option(arm.candidate, deployment, split_of(arm), given, *seen)
+    rules = None if deployment is None else cache_rules(deployment, ts_ms, how)
+    return Option(arm.candidate, deployment, split_of(arm), given, *seen, rules)

@@ -210,14 +210,15 @@ def _billed(
 ) -> Split:
     """Divide what isn't read into written and fresh."""
     total = request.tokens
-    lifetime = rules.lifetime(request.lifetime)
+    lifetime = rules.lifetimes[0] if request.lifetime is None else rules.lifetime(request.lifetime)
     if lifetime.write_x is None:
         return Split(read_tokens, 0, 0, total - read_tokens, hit, sure, lost, why)
     end = total
     if rules.match == "marked" and request.marks and request.hashes:
         end = max(_tokens_at(request, max(request.marks)), read_tokens)
     write = end - read_tokens if end >= rules.floor_tokens else 0
-    short, long = (0, write) if rules.hourly(lifetime) else (write, 0)
+    hourly = request.lifetime is not None and rules.hourly(lifetime)
+    short, long = (0, write) if hourly else (write, 0)
     return Split(read_tokens, short, long, total - read_tokens - write, hit, sure, lost, why)
 
 
