@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from features.cache import Split
 from features.names import best_known, candidate_name
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from features.cache import CacheRules
     from features.facts import Facts
-    from models.bundle import Predictions
+    from models.belief import Belief
     from models.descriptors import Prices
     from models.manifest import CandidateProfile
     from router.catalog import Candidate, Deployment
@@ -65,12 +66,7 @@ class Judged(Value, frozen=True):
 
     quote: Quote
     excluded_by: str | None
-    p_success: float | None
-    p_low: float | None
-    p_high: float | None
-    output_tokens: float | None
-    reasoning_tokens: float | None
-    turns_left: float | None
+    belief: Belief
     cost: Cost | None  # of this call
     ahead: Outlook  # beyond it
 
@@ -145,67 +141,56 @@ def unseen_reason(views: list[CandidateView]) -> str:
     return f"no outcome of {named} in the bundle: judged by {facts}, so the interval is wide"
 
 
-def moved(beliefs: Predictions, log_odds: float) -> Predictions:
+def moved(arms: tuple[Belief, ...], log_odds: float) -> tuple[Belief, ...]:
     """Beliefs with every success moved by a repository's offset."""
-    low, p, high = (
-        shifted(column, log_odds)
-        for column in (beliefs.p_success_low, beliefs.p_success, beliefs.p_success_high)
+    said = [(a.p_success, a.p_success_low, a.p_success_high) for a in arms]
+    now = shifted(np.array(said, dtype=np.float64), log_odds).tolist()  # None is NaN, and stays None
+    return tuple(
+        a if a.p_success is None else replace(a, p_success=p, p_success_low=low, p_success_high=high)
+        for a, (p, low, high) in zip(arms, now, strict=True)
     )
-    return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
 
 
-def held_against(beliefs: Predictions, quotes: list[Quote]) -> Predictions:
+def held_against(arms: tuple[Belief, ...], quotes: list[Quote]) -> tuple[Belief, ...]:
     """Beliefs less what each did in this session: a tool call that can't be carried out solves nothing."""
-    broken = [quoted.option.broken_calls or 0.0 for quoted in quotes]
-    if not any(broken):
-        return beliefs
-    low, p, high = (
-        column * (1.0 - np.array(broken))
-        for column in (beliefs.p_success_low, beliefs.p_success, beliefs.p_success_high)
+    return tuple(
+        _less(arm, 1.0 - quoted.option.broken_calls) if quoted.option.broken_calls else arm
+        for arm, quoted in zip(arms, quotes, strict=True)
     )
-    return beliefs._replace(p_success_low=low, p_success=p, p_success_high=high)
+
+
+def _less(arm: Belief, share: float) -> Belief:
+    """A belief of which only a share is left."""
+    p, low, high = arm.p_success, arm.p_success_low, arm.p_success_high
+    if p is None or low is None or high is None:
+        return arm
+    return replace(arm, p_success=p * share, p_success_low=low * share, p_success_high=high * share)
 
 
 def judged(
-    quotes: list[Quote], beliefs: Predictions, given: Given, rows: Mapping[str, Candidate]
+    quotes: list[Quote], beliefs: tuple[Belief, ...], given: Given, rows: Mapping[str, Candidate]
 ) -> list[Judged]:
     """What is believed of every quoted candidate, what it costs, and what choosing it costs beyond this call.
 
     One without a row was asked for by name and is held to nothing.
     """
-    believed = [
-        [None if x != x else x for x in row]  # NaN is unknown
-        for row in np.array(beliefs).T.tolist()
-    ]
     prospects, costs = [], []
-    for quoted, (p, _, _, output, _, _, turns) in zip(quotes, believed, strict=True):
-        cost = expected_cost(quoted.rates, quoted.option.split, output)
+    for quoted, belief in zip(quotes, beliefs, strict=True):
+        cost = expected_cost(quoted.rates, quoted.option.split, belief.output_tokens)
         costs.append(cost)
-        prospects.append(_prospect(quoted, given.asked.lifetime, cost, p, output, turns))
+        prospects.append(_prospect(quoted, given.asked.lifetime, cost, belief))
     ahead = outlooks(prospects, given.last_candidate, given.reference)
     return [
-        Judged(
-            quoted, _excluded(quoted, given.facts, rows), p, low, high, output, reasoning, turns, cost, seen
-        )
-        for quoted, (p, low, high, output, reasoning, _, turns), cost, seen in zip(
-            quotes, believed, costs, ahead, strict=True
-        )
+        Judged(quoted, _excluded(quoted, given.facts, rows), belief, cost, seen)
+        for quoted, belief, cost, seen in zip(quotes, beliefs, costs, ahead, strict=True)
     ]
 
 
-def _prospect(
-    quoted: Quote,
-    lifetime: str | None,
-    cost: Cost | None,
-    p: float | None,
-    output: float | None,
-    turns: float | None,
-) -> Prospect:
+def _prospect(quoted: Quote, lifetime: str | None, cost: Cost | None, belief: Belief) -> Prospect:
     """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    option = quoted.option
+    option, turns = quoted.option, belief.turns_left
     one = len(quoted.ladder) == 1  # for prompts of any length
     rates = quoted.rates if one else prices.step(quoted.ladder, length_ahead(quoted.tokens, turns))
-    said = cost.output if cost is not None and rates is quoted.rates else None
     return Prospect(
         option.candidate,
         rates,
@@ -213,11 +198,11 @@ def _prospect(
         lifetime,
         option.split,
         option.age_ms,
-        output,
+        belief.output_tokens,
         turns,
-        p,
+        belief.p_success,
         option.retry_rate,
-        said,
+        cost.output if cost is not None and rates is quoted.rates else None,
     )
 
 
@@ -232,17 +217,18 @@ def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str
 
 def weighed(arm: Judged) -> Arm:
     """What the policy looks at of an arm: its cost is of this call and of what is known to follow from it."""
-    low, high, cost = arm.p_low, arm.p_high, arm.cost
+    belief, cost = arm.belief, arm.cost
+    low, high = belief.p_success_low, belief.p_success_high
     spread = None if low is None or high is None else high - low
     usd = None if cost is None else cost.total + arm.ahead.total
-    known = arm.output_tokens is not None
-    return Arm(arm.quote.option.candidate, arm.excluded_by, arm.p_success, usd, spread, known)
+    known = belief.output_tokens is not None
+    return Arm(arm.quote.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known)
 
 
 def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
     """Write an arm down with the choice's verdict on it; its values stand in the record's own order."""
     option, cost, ahead, split = arm.quote.option, arm.cost, arm.ahead, arm.quote.option.split
-    candidate = option.candidate
+    candidate, belief = option.candidate, arm.belief
     excluded = choice.excluded.get(candidate, arm.excluded_by)
     chance = choice.propensities.get(candidate, 0.0)
     return ArmRecord(
@@ -250,10 +236,10 @@ def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
         arm.quote.deployment.id,
         excluded is None,
         excluded,
-        arm.p_success,
-        arm.p_low,
-        arm.p_high,
-        arm.output_tokens,
+        belief.p_success,
+        belief.p_success_low,
+        belief.p_success_high,
+        belief.output_tokens,
         float(arm.quote.tokens),
         float(split.read),
         float(split.write + split.write_1h),
@@ -262,8 +248,8 @@ def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
         split.sure,
         split.why,
         option.age_ms,
-        arm.reasoning_tokens,
-        arm.turns_left,
+        belief.reasoning_tokens,
+        belief.turns_left,
         None if cost is None else cost.total,
         None if cost is None else cost.fresh,
         None if cost is None else cost.cached,

@@ -15,7 +15,6 @@ from features.cache import rules_digest
 from features.context import TokenRatios, next_prompt_tokens
 from features.errors import BadInput
 from features.records import SCHEMA_VERSION, DecisionRecord, OffsetRecord, TypeShare
-from features.vector import featurize_one
 from router import prices
 from router.arms import (
     Judged,
@@ -159,16 +158,14 @@ class Decider:
         quotes = quote(given)
         if not quotes:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
-        features = featurize_one(given.facts, given.embedding)
         effort, described = given.facts.effort, self.catalog.candidates
         views = [self._learned.view(q, effort, described.get(q.option.candidate)) for q in quotes]
-        posterior = self.bundle.posterior(features, given.task_type)
-        outside = self.bundle.outside(features, given.task_type)
-        beliefs = self.bundle.predict(features, views, given.task_type, posterior, outside=outside)
+        beliefs = self.bundle.believe(given.facts, given.embedding, views, given.task_type)
+        held, outside = beliefs.arms, beliefs.outside
         if given.offset is not None:
-            beliefs = moved(beliefs, given.offset.log_odds)
-        beliefs = held_against(beliefs, quotes)
-        arms = judged(quotes, beliefs, given, {} if given.pinned else described)
+            held = moved(held, given.offset.log_odds)
+        held = held_against(held, quotes)
+        arms = judged(quotes, held, given, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
@@ -179,7 +176,7 @@ class Decider:
             choice = replace(choice, reasons=(*choice.reasons, said))
         if not given.pinned and self.policy.kind == "learned":
             choice = _with_newcomers(choice, views, quotes)
-        inferred = [TypeShare(task_type=name, p=p) for name, p in self.bundle.likeliest(posterior)]
+        inferred = [TypeShare(task_type=name, p=p) for name, p in beliefs.types]
         return self._receipt(given, arms, choice, seed, inferred)
 
     def _chosen(self, arms: list[Arm], views: list[CandidateView], given: Given, seed: int) -> Choice:
