@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from features.cache.prefixes import shared_messages
-from features.cache.reading import best_found, hit_rate, shared_tokens
-from features.cache.types import Sent
+from features.cache.reading import best_found, hit_rate
+from features.cache.types import CacheState, Sent
 
 if TYPE_CHECKING:
     from features.cache.rules import CacheRules
-    from features.cache.types import CacheRequest, CacheState, Split
+    from features.cache.types import CacheRequest, Split
     from features.wire.types import Usage
 
 KEPT = 4  # prompts remembered for each key: sub-agents and side calls interleave with the main thread
@@ -38,24 +40,30 @@ def after(
     """
     if rules is None:
         return state
-    state = _learned(rules, state, request, usage, now_ms)
-    tokens = _counted(usage) or max(0, request.tokens)
+    tokens, answer = max(0, request.tokens), 0
+    if usage is not None:
+        state = _learned(rules, state, request, usage, now_ms)
+        tokens = _counted(usage) or tokens
+        answer = (usage.output_tokens or 0) if rules.answers else 0
     if tokens < rules.floor_tokens or _uncached(rules, request, usage):
         return state
     if not rules.sliding and best_found(rules, state, request, now_ms)[0].reach:
         return state  # the object lives on as it is
-    answer = (usage.output_tokens or 0) if usage and rules.answers else 0
-    marks = _marks_after(rules, state, request, now_ms)
     sent = Sent(
-        request.key, tokens, answer, request.hashes, request.sizes, marks, request.settings,
-        request.lifetime, now_ms, now_ms if visible_ms is None else visible_ms,
+        request.key, tokens, answer, request.hashes, request.sizes,
+        _marks_after(rules, state, request, now_ms), request.settings, request.lifetime,
+        now_ms, now_ms if visible_ms is None else visible_ms,
     )  # fmt: skip
     # What this prompt continues stands in for it until others can read it.
     waits = bool(request.hashes) and sent.visible_ms > now_ms
-    own = [s for s in state.sent if s.key == request.key and (waits or not _continues(sent, s))]
-    others = [s for s in state.sent if s.key != request.key]
+    own, others = [], []
+    for earlier in state.sent:
+        if earlier.key != sent.key:
+            others.append(earlier)
+        elif waits or not _continues(sent, earlier):
+            own.append(earlier)
     kept = own[-(KEPT - 1) :] if request.hashes else []  # of counts only the last prompt can be told
-    return state._replace(sent=(*others, *kept, sent)[-KEPT * KEYS_KEPT :])
+    return CacheState((*others, *kept, sent)[-KEPT * KEYS_KEPT :], state.trials)
 
 
 def corrected(
@@ -74,21 +82,21 @@ def corrected(
     """
     if rules is None:
         return state
-    if said.hit >= hit_rate(rules, state, request.key) - 1e-9:  # and no lifetime is in doubt
-        state = _tried(rules, state, request.key, said.read, usage)
-    at = next((i for i in reversed(range(len(state.sent))) if _same(state.sent[i], request)), None)
-    if at is None:
+    if rules.hits is not None and said.hit >= hit_rate(rules, state, request.key) - 1e-9:
+        state = _tried(rules, state, request.key, said.read, usage)  # and no lifetime is in doubt
+    at = len(state.sent) - 1
+    while at >= 0 and not _same(state.sent[at], request):
+        at -= 1
+    if at < 0:
         return state
     sent = state.sent[at]
-    before = tuple(s for s in state.sent[:at] if s.key != sent.key or not _continues(sent, s))
-    later = state.sent[at + 1 :]
+    kept = [s for s in state.sent[:at] if s.key != sent.key or not _continues(sent, s)]
     tokens = _counted(usage) or sent.tokens
-    if tokens < rules.floor_tokens or _uncached(rules, request, usage):
-        return state._replace(sent=(*before, *later))
-    answer = (usage.output_tokens or 0) if rules.answers else 0
-    seen_ms = min(sent.visible_ms, now_ms)
-    kept = sent._replace(tokens=tokens, answer_tokens=answer, visible_ms=seen_ms)
-    return state._replace(sent=(*before, kept, *later))
+    if tokens >= rules.floor_tokens and not _uncached(rules, request, usage):
+        answer = (usage.output_tokens or 0) if rules.answers else 0
+        seen_ms = min(sent.visible_ms, now_ms)
+        kept.append(replace(sent, tokens=tokens, answer_tokens=answer, visible_ms=seen_ms))
+    return CacheState((*kept, *state.sent[at + 1 :]), state.trials)
 
 
 def last_used(state: CacheState, key: str) -> float | None:
@@ -112,17 +120,18 @@ def _marks_after(
     held: dict[int, float] = {}
     for sent in state.sent:
         if sent.key == request.key and sent.hashes:
-            _, n, _ = shared_tokens(rules, sent, request)
+            n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
             for entry, used_ms in rules.lifetime(sent.lifetime).living(sent.marks, now_ms):
-                if entry <= n and used_ms >= held.get(entry, used_ms):
+                if entry <= n and (entry not in held or used_ms > held[entry]):
                     held[entry] = used_ms
     own = request.marks or (len(request.hashes),)
-    held |= dict.fromkeys(own[-(rules.marks_max or len(own)) :], now_ms)
+    for entry in own[-(rules.marks_max or len(own)) :]:
+        held[entry] = now_ms
     return tuple(sorted(held.items()))
 
 
-def _counted(usage: Usage | None) -> int | None:
-    if usage is None or usage.input_tokens_uncached is None:
+def _counted(usage: Usage) -> int | None:
+    if usage.input_tokens_uncached is None:
         return None
     return usage.input_tokens_uncached + (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
 
@@ -141,15 +150,16 @@ def _continues(now: Sent, earlier: Sent) -> bool:
     """Whether a prompt holds all of an earlier one, so that the earlier needn't be kept."""
     if not now.hashes or not earlier.hashes:
         return True
-    whole = shared_messages((now.hashes, now.sizes), (earlier.hashes, earlier.sizes)) == len(earlier.hashes)
+    n = len(earlier.hashes)
+    whole = n <= len(now.hashes) and now.hashes[n - 1] == earlier.hashes[n - 1]
     return whole and now.lifetime == earlier.lifetime
 
 
 def _learned(
-    rules: CacheRules, state: CacheState, request: CacheRequest, usage: Usage | None, now_ms: float
+    rules: CacheRules, state: CacheState, request: CacheRequest, usage: Usage, now_ms: float
 ) -> CacheState:
     """Note which share of a prefix that was surely there best effort has read."""
-    if rules.hits is None or usage is None:
+    if rules.hits is None:
         return state
     found, _ = best_found(rules, state, request, now_ms)
     return _tried(rules, state, request.key, found.reach, usage) if found.alive == 1 else state
@@ -162,4 +172,4 @@ def _tried(rules: CacheRules, state: CacheState, key: str, reach: int, usage: Us
     trials = {k: (h, n) for k, h, n in state.trials}
     hits, calls = trials.pop(key, (0.0, 0.0))
     trials[key] = (hits + got, calls + 1)
-    return state._replace(trials=tuple((k, *v) for k, v in list(trials.items())[-KEYS_KEPT:]))
+    return CacheState(state.sent, tuple((k, *v) for k, v in list(trials.items())[-KEYS_KEPT:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from features.value import Value
 
@@ -45,7 +45,7 @@ class CacheRequest(Value, frozen=True):
     shared: int | None = None
 
 
-class Sent(NamedTuple):
+class Sent(Value, frozen=True):
     """A prompt that a cache holds."""
 
     key: str
@@ -60,7 +60,7 @@ class Sent(NamedTuple):
     visible_ms: float
 
 
-class CacheState(NamedTuple):
+class CacheState(Value, frozen=True):
     """What was sent lately, oldest first, and how best effort has fared: (key, hits, warm calls)."""
 
     sent: tuple[Sent, ...] = ()

@@ -1,4 +1,4 @@
-"""What is counted of requests that are over."""
+"""What is counted of every request: as it is decided, and once it is over."""
 
 from __future__ import annotations
 
@@ -16,37 +16,56 @@ if TYPE_CHECKING:
     from router.gateway.metrics import Metrics
     from router.gateway.recording import Trace
 
-_TOKENS = ("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens")
 
+class Counters:
+    """The counters that every request moves, each looked up once; `candidate` as metrics name it."""
 
-def count_request(metrics: Metrics, record: RequestRecord, candidate: str) -> None:
-    """Count a request, its tokens and its cost; `candidate` as metrics name it."""
-    add = metrics.add
-    add("samediff_requests_total", dialect=record.dialect or "", candidate=candidate, status=record.status)
-    for kind in _TOKENS:
-        add("samediff_tokens_total", getattr(record, kind) or 0, candidate=candidate, kind=kind)
-    for flag in record.flags or ():
-        if flag in CONTRADICTIONS:
-            add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
-    if record.cost_usd is None:
-        add("samediff_cost_unknown_total", candidate=candidate)
-    else:
-        add("samediff_cost_usd_total", float(record.cost_usd), candidate=candidate)
-    if record.error_kind:
-        add("samediff_upstream_failures_total", kind=_failure(record))
-    if record.status == "cancelled":
-        add("samediff_cancelled_total")
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._decisions = metrics.by("samediff_decisions_total", "policy", "candidate")
+        self._decide_ms = metrics.by("samediff_decide_milliseconds_sum")
+        self._decided = metrics.by("samediff_decide_milliseconds_count")
+        self._requests = metrics.by("samediff_requests_total", "dialect", "candidate", "status")
+        self._tokens = metrics.by("samediff_tokens_total", "candidate", "kind")
+        self._usd = metrics.by("samediff_cost_usd_total", "candidate")
+        self._attempts = metrics.by("samediff_attempts_total", "deployment", "result")
 
+    def decision(self, policy: str, candidate: str, took_ms: float) -> None:
+        """Count a decision."""
+        self._decisions[policy, candidate] += 1
+        self._decide_ms[()] += took_ms
+        self._decided[()] += 1
 
-def count_attempts(metrics: Metrics, trace: Trace, known: Container[str]) -> None:
-    """Count who was asked, what came of it, and where another had to take over; `known` deployments."""
-    for tried in trace.tries:
-        deployment = tried.deployment if tried.deployment in known else OTHER
-        metrics.add("samediff_attempts_total", deployment=deployment, result=_came_of(tried))
-    if trace.opened:
-        metrics.add("samediff_breakers_opened_total", trace.opened)
-    if trace.target is not None and trace.target.deployment.id != trace.tries[0].deployment:
-        metrics.add("samediff_failovers_total", to="candidate" if trace.target.fallback else "deployment")
+    def request(self, record: RequestRecord, candidate: str) -> None:
+        """Count a request, its tokens and its cost."""
+        tokens, add = self._tokens, self._metrics.add
+        self._requests[record.dialect or "", candidate, record.status] += 1
+        tokens[candidate, "input_tokens_uncached"] += record.input_tokens_uncached or 0
+        tokens[candidate, "cached_tokens"] += record.cached_tokens or 0
+        tokens[candidate, "cache_write_tokens"] += record.cache_write_tokens or 0
+        tokens[candidate, "output_tokens"] += record.output_tokens or 0
+        for flag in record.flags or ():
+            if flag in CONTRADICTIONS:
+                add("samediff_usage_contradictions_total", candidate=candidate, kind=flag)
+        if record.cost_usd is None:
+            add("samediff_cost_unknown_total", candidate=candidate)
+        else:
+            self._usd[(candidate,)] += float(record.cost_usd)
+        if record.error_kind:
+            add("samediff_upstream_failures_total", kind=_failure(record))
+        if record.status == "cancelled":
+            add("samediff_cancelled_total")
+
+    def attempts(self, trace: Trace, known: Container[str]) -> None:
+        """Count who was asked, what came of it, and where another had to take over; `known` deployments."""
+        for tried in trace.tries:
+            deployment = tried.deployment if tried.deployment in known else OTHER
+            self._attempts[deployment, _came_of(tried)] += 1
+        target, add = trace.target, self._metrics.add
+        if trace.opened:
+            add("samediff_breakers_opened_total", trace.opened)
+        if target is not None and target.deployment.id != trace.tries[0].deployment:
+            add("samediff_failovers_total", to="candidate" if target.fallback else "deployment")
 
 
 def _came_of(tried: AttemptRecord) -> str:

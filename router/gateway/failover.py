@@ -83,7 +83,7 @@ def at_home(gateway: Gateway, call: Call) -> Call:
         )
     found = next((d for d in there if d.id == home.id), there[0])
     moved = towards(call, found)
-    return moved._replace(receipt=replace(moved.receipt, deployment=found.id))
+    return replace(moved, receipt=replace(moved.receipt, deployment=found.id))
 
 
 def _keeper(deployment: Deployment) -> tuple[str | None, ...]:
@@ -98,14 +98,15 @@ def towards(call: Call, deployment: Deployment) -> Call:
     assert call.translation_for is not None
     made = call.translation_for(deployment)
     body = call.body_for(deployment) if made is None else made.body
-    return answered_by(call, deployment)._replace(body=body, translation=made)
+    return replace(answered_by(call, deployment), body=body, translation=made)
 
 
 def answered_by(call: Call, deployment: Deployment) -> Call:
     """The same call with another deployment's name on it."""
     if deployment is call.deployment:
         return call
-    return call._replace(deployment=deployment, answer=call.answer._replace(candidate=deployment.candidate))
+    answer = replace(call.answer, candidate=deployment.candidate, deployment=deployment)
+    return replace(call, deployment=deployment, answer=answer)
 
 
 def target_of(

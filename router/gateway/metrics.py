@@ -6,7 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+Family = defaultdict[tuple[str, ...], float]  # one counter's values, by those of its labels
+Labels = tuple[tuple[str, str], ...]
 
 OTHER = "other"  # a label's value that is no name of ours; values must be few, or series grow without end
 HELP = {
@@ -50,19 +53,26 @@ class Metrics:
     """Counters by name and labels."""
 
     def __init__(self) -> None:
-        self._values: defaultdict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+        self._families: dict[tuple[str, tuple[str, ...]], Family] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._families.values()))
+
+    def by(self, name: str, *labels: str) -> Family:
+        """A counter's values by those of its labels, to be added to: `by("x_total", "kind")["a",] += 1`."""
+        return self._families.setdefault((name, labels), defaultdict(float))
 
     def add(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Add to one counter."""
-        self._values[name, tuple(labels.items())] += amount
+        self.by(name, *labels)[tuple(labels.values())] += amount
 
     def put(self, name: str, value: float, /, **labels: str) -> None:
         """Set one gauge."""
-        self._values[name, tuple(labels.items())] = value
+        self.by(name, *labels)[tuple(labels.values())] = value
 
     def total(self, name: str) -> float:
         """Sum of a counter over all its labels."""
-        return sum(value for (known, _), value in self._values.items() if known == name)
+        return sum(value for _, value in self._rows(name))
 
     def render(self, gauges: Mapping[str, float]) -> str:
         """Write all counters and the given gauges in the text format, those never touched as 0."""
@@ -70,14 +80,19 @@ class Metrics:
         for name, text in HELP.items():
             kind = "gauge" if name in _GAUGES else "counter"
             lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            rows = sorted((labels, value) for (known, labels), value in self._values.items() if known == name)
+            rows = sorted(self._rows(name))
             if not rows or name in gauges:
                 rows = [((), gauges.get(name, 0.0))]
             lines += [f"{name}{_labels(labels)} {value:.12g}" for labels, value in rows]
         return "\n".join(lines) + "\n"
 
+    def _rows(self, name: str) -> Iterator[tuple[Labels, float]]:
+        for (known, labels), family in self._families.items():
+            if known == name:
+                yield from ((tuple(zip(labels, of, strict=True)), value) for of, value in family.items())
 
-def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+
+def _labels(labels: Labels) -> str:
     if not labels:
         return ""
     return "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in labels) + "}"

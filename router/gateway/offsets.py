@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from features.records import OutcomeRecord
     from models.bundle import Bundle
-    from router.gateway.recording import Call
+    from router.gateway.recording import Call, Tags
 
 _LOG = logging.getLogger("samediff")
 KEEP_S = 5.0  # between two writes of what changed
@@ -72,25 +72,28 @@ class LiveOffsets:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def of(self, tags: Mapping[str, str]) -> OffsetRecord | None:
+    def of(self, tags: Tags) -> OffsetRecord | None:
         """The offset of whose request it is, by its client's tags."""
-        found = self._offsets.of(_where(tags))
+        if tags.repo is None and tags.tenant is None:
+            return None
+        found = self._offsets.of(Where(tags.repo, tags.tenant))
         return None if found is None else OffsetRecord(log_odds=found[0], outcomes=round(found[1], 3))
 
-    def decided(self, call: Call, tags: Mapping[str, str]) -> None:
+    def decided(self, call: Call) -> None:
         """Remember a decision until its outcome comes: of the candidate that answers, if another has to."""
-        receipt, where, candidate = call.receipt, _where(tags), call.deployment.candidate
-        if where == Where():
+        receipt, tags, candidate = call.receipt, call.tags, call.deployment.candidate
+        if tags.repo is None and tags.tenant is None:
             return
         arm = next((a for a in receipt.arms if a.candidate == candidate), None)
         names = [f"request {receipt.request_id}", f"session {receipt.session_id}"]
         names += [f"session {call.place.session}"] if call.place.session else []
-        names += [f"task {tags['task_id']}"] if tags.get("task_id") else []
+        names += [f"task {tags.task_id}"] if tags.task_id else []
         if arm is None or arm.p_success is None:
             for name in names:
                 self._decisions.pop(name, None)
             return
         shift = 0.0 if receipt.offset is None else receipt.offset.log_odds
+        where = Where(tags.repo, tags.tenant)
         found = _Decision(where, candidate, log_odds_of(arm.p_success) - shift, receipt.session_id)
         for name in names:
             _put(self._decisions, name, found)
@@ -229,10 +232,6 @@ def _by_level(states: Mapping[Key, State]) -> dict[Level, dict[str, State]]:
     for (level, name), state in states.items():
         found.setdefault(level, {})[name] = state
     return found
-
-
-def _where(tags: Mapping[str, str]) -> Where:
-    return Where(tags.get("repo"), tags.get("tenant"))
 
 
 def _put(table: OrderedDict[str, Any], key: str, value: Any) -> None:

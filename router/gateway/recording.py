@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from features.cache import PREFIXES_KEPT
@@ -13,23 +15,22 @@ from features.diffs.answers import answer_digests
 from features.editfacts import facts_of_answer
 from features.records import AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
 from features.usagedoubts import contradictions
+from features.value import Value
 from features.wire import Usage, WireRequest, WireResponse
 from router import prices
-from router.drift import ALLOWED_FLAG, DRIFT_FLAG, drift
-from router.gateway.toolcheck import FAULT_FLAG
+from router.catalogrows import Deployment
+from router.drift import ALLOWED_FLAG, DRIFT_FLAG
+from router.gateway.attempts import Target
+from router.gateway.toolcheck import FAULT_FLAG, ToolFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import msgspec
-
     from features.records import ArmRecord
     from features.wire import Part
-    from router.catalog import Deployment
-    from router.gateway.attempts import Target
+    from router.drift import Drift
     from router.gateway.holding import Spare
     from router.gateway.sessions import Answer, Place
-    from router.gateway.toolcheck import ToolFault
     from router.gateway.translate import Translation
 
 # How clients introduce themselves, and what we call them in the log.
@@ -57,7 +58,20 @@ FALLBACK_FLAG = "another_candidate_answered"  # than the one decided on, which c
 BYTES_PER_OUTPUT_TOKEN = 4.0  # of answer text; only where a cut answer brought no count
 
 
-class Call(NamedTuple):
+class Tags(Value, frozen=True):
+    """What a client's headers tell of a call, by the fields of a record; None where they don't."""
+
+    task_type: str | None = None
+    task_id: str | None = None
+    repo: str | None = None
+    branch: str | None = None
+    tenant: str | None = None
+
+
+_UNTAGGED = Tags()
+
+
+class Call(Value, frozen=True):
     """One request on its way: what was asked, what was decided, where it goes."""
 
     request: WireRequest
@@ -67,6 +81,7 @@ class Call(NamedTuple):
     place: Place
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
+    tags: Tags = _UNTAGGED
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
     translation: Translation | None = None  # where its provider speaks another dialect
     translation_for: Callable[[Deployment], Translation | None] | None = None
@@ -74,23 +89,22 @@ class Call(NamedTuple):
     control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
 
 
-class Trace:
+class Trace(msgspec.Struct):
     """What happened to a call so far; times are milliseconds since the request arrived."""
 
-    def __init__(self) -> None:
-        self.status: Status = "unknown"
-        self.http_status: int | None = None
-        self.error_kind: str | None = None
-        self.first_byte_ms: float | None = None
-        self.first_tool_call_ms: float | None = None
-        self.latency_ms: float | None = None
-        self.attempts = 0
-        self.answer: WireResponse | None = None
-        self.spent: list[tuple[Deployment, WireResponse]] = []  # answers that were thrown away
-        self.faults: list[ToolFault] = []  # in the tool calls of the one that wasn't
-        self.target: Target | None = None  # asked last
-        self.opened = 0  # breakers that opened over it
-        self.tries: list[AttemptRecord] = []
+    status: Status = "unknown"
+    http_status: int | None = None
+    error_kind: str | None = None
+    first_byte_ms: float | None = None
+    first_tool_call_ms: float | None = None
+    latency_ms: float | None = None
+    attempts: int = 0
+    answer: WireResponse | None = None
+    spent: list[tuple[Deployment, WireResponse]] = []  # answers that were thrown away
+    faults: list[ToolFault] = []  # in the tool calls of the one that wasn't
+    target: Target | None = None  # asked last
+    opened: int = 0  # breakers that opened over it
+    tries: list[AttemptRecord] = []
 
     def begin(self, target: Target) -> None:
         """Another deployment is asked."""
@@ -123,39 +137,38 @@ class Trace:
         self.tries.append(made)
 
 
-def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
+def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | None = None) -> RequestRecord:
     """Write one call down; `prompts` says how much of what was said may be kept."""
     request, receipt, deployment = call.request, call.receipt, call.deployment
+    place, tags = call.place, call.tags
     answer = trace.answer or WireResponse(complete=False)
     usage, flags = counted(answer)
+    flags += _flags(call, trace, usage, drifted)
     tier = answer.service_tier or deployment.tier or request.service_tier
     cost = prices.price_usd(
         deployment.model, deployment.provider, usage, receipt.ts_ms, tier, region=deployment.region
     )
-    flags += contradictions(usage)
-    if drift(deployment, answer.model) is not None:
-        flags.append(ALLOWED_FLAG if deployment.versions.train else DRIFT_FLAG)
-    if call.translation is not None:
-        flags.append(TRANSLATED_FLAG)
-    if deployment.candidate != receipt.chosen:
-        flags.append(FALLBACK_FLAG)
-    if trace.faults:
-        flags.append(FAULT_FLAG)
     if trace.spent:
         cost = _with_spent(cost, call, trace)
-        flags.append(PAID_FLAG)
     harness, version = harness_of(call.headers.get("user-agent", ""))
+    kept, full = prompts != "none", prompts == "full"
+    called, edits = _calls(answer.parts)
+    edits = edits and kept and answer.complete
     return RequestRecord(
         request_id=receipt.request_id,
         session_id=receipt.session_id,
-        parent_session_id=call.place.parent_session_id,
+        parent_session_id=place.parent_session_id,
         ts_ms=receipt.ts_ms,
         source="journal",
         turn=turn_of(receipt),
         harness=harness,
         harness_version=version,
         user=request.user,
-        **tags_of(call.headers),
+        tenant=tags.tenant,
+        repo=tags.repo,
+        branch=tags.branch,
+        task_id=tags.task_id,
+        task_type=tags.task_type,
         dialect=request.dialect,
         stream=request.stream,
         model_requested=request.model,
@@ -166,6 +179,13 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         effort=request.effort,
         service_tier=tier,
         provider_response_id=answer.response_id,
+        input_tokens_uncached=usage.input_tokens_uncached,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        reasoning_in_output=None if usage.reasoning_tokens is None else True,
         cost_usd=cost,
         cost_source="unknown" if cost is None else "priced",
         price_version=prices.PRICE_VERSION,
@@ -178,10 +198,35 @@ def request_record(call: Call, trace: Trace, prompts: Prompts) -> RequestRecord:
         first_tool_call_ms=trace.first_tool_call_ms,
         attempts=trace.attempts,
         tries=trace.tries if len(trace.tries) > 1 else None,
+        prefix_hashes=list(place.chain[0][-PREFIXES_KEPT:]) if kept else None,
+        prefix_bytes=list(place.chain[1][-PREFIXES_KEPT:]) if kept else None,
+        facts=receipt.facts if kept else None,
+        embedding=receipt.embedding if kept else None,
+        encoder_digest=receipt.encoder_digest if kept else None,
+        feature_hash=receipt.feature_hash if kept else None,
+        tools_called=called if kept else None,
+        edit_digests=(answer_digests(answer.parts) or None) if edits else None,
+        answer=facts_of_answer(answer.parts) if edits else None,
         flags=flags or None,
-        **_counts(usage),
-        **_contents(call, answer, prompts),
+        prompt_text=call.body.decode("utf-8", "replace") if full else None,
+        response_text="\n".join(part.text for part in answer.parts) if full else None,
     )
+
+
+def _flags(call: Call, trace: Trace, usage: Usage, drifted: Drift | None) -> list[str]:
+    """What is to be known of a call by whoever reads its figures."""
+    deployment, flags = call.deployment, contradictions(usage)
+    if drifted is not None and drifted.kind != "moved":
+        flags.append(ALLOWED_FLAG if deployment.versions.train else DRIFT_FLAG)
+    if call.translation is not None:
+        flags.append(TRANSLATED_FLAG)
+    if deployment.candidate != call.receipt.chosen:
+        flags.append(FALLBACK_FLAG)
+    if trace.faults:
+        flags.append(FAULT_FLAG)
+    if trace.spent:
+        flags.append(PAID_FLAG)
+    return flags
 
 
 def _with_spent(cost: Decimal | None, call: Call, trace: Trace) -> Decimal | None:
@@ -213,44 +258,17 @@ def turn_of(receipt: DecisionRecord) -> int | None:
     return None if receipt.facts is None or receipt.facts.turn is None else int(receipt.facts.turn)
 
 
-def _counts(usage: Usage) -> dict[str, Any]:
-    return {
-        "input_tokens_uncached": usage.input_tokens_uncached,
-        "cached_tokens": usage.cached_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "reasoning_in_output": None if usage.reasoning_tokens is None else True,
-    }
-
-
-def _contents(call: Call, answer: WireResponse, prompts: Prompts) -> dict[str, Any]:
-    """Collect what may be kept of the conversation: nothing, numbers and hashes, or all of it."""
-    if prompts == "none":
-        return {}
-    receipt = call.receipt
-    kept: dict[str, Any] = {
-        "facts": receipt.facts,
-        "embedding": receipt.embedding,
-        "encoder_digest": receipt.encoder_digest,
-        "feature_hash": receipt.feature_hash,
-        "prefix_hashes": list(call.place.chain[0][-PREFIXES_KEPT:]),
-        "prefix_bytes": list(call.place.chain[1][-PREFIXES_KEPT:]),
-        "tools_called": [part.name for part in answer.parts if part.kind == "tool_call" and part.name],
-    }
-    if answer.complete and _may_edit(answer.parts):
-        kept["edit_digests"] = answer_digests(answer.parts) or None
-        kept["answer"] = facts_of_answer(answer.parts)
-    if prompts == "full":
-        kept["prompt_text"] = call.body.decode("utf-8", "replace")
-        kept["response_text"] = "\n".join(part.text for part in answer.parts)
-    return kept
-
-
-def _may_edit(parts: Sequence[Part]) -> bool:
-    """Whether an answer calls tools or holds an edit in its text; one that only talks is seen at a glance."""
-    return any(part.kind == "tool_call" or "<<<<<<< SEARCH" in part.text for part in parts)
+def _calls(parts: Sequence[Part]) -> tuple[list[str], bool]:
+    """The tools that an answer calls, and whether it may edit: one that only talks is seen at a glance."""
+    called, edits = [], False
+    for part in parts:
+        if part.kind == "tool_call":
+            edits = True
+            if part.name:
+                called.append(part.name)
+        elif "<<<<<<< SEARCH" in part.text:
+            edits = True
+    return called, edits
 
 
 def chosen_arm(receipt: DecisionRecord) -> ArmRecord:
@@ -263,11 +281,14 @@ def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:
     return replace(receipt, facts=None, embedding=None) if prompts == "none" else receipt
 
 
-def tags_of(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of the record that the client named in headers."""
-    return {field: headers[name][:_MAX_TAG] for name, field in TAGS.items() if headers.get(name)}
+def tags_of(headers: Mapping[str, str]) -> Tags:
+    """What the client named in headers."""
+    if headers.keys().isdisjoint(TAGS):
+        return _UNTAGGED
+    return Tags(**{field: headers[name][:_MAX_TAG] for name, field in TAGS.items() if headers.get(name)})
 
 
+@lru_cache(maxsize=256)  # of a head's length at most
 def harness_of(user_agent: str) -> tuple[str | None, str | None]:
     """Read a client's name and version out of its user agent."""
     lower = user_agent.lower()

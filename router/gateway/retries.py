@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,14 +14,18 @@ REMEMBERED = 1_000.0  # answers; then the older ones fade
 DEPLOYMENTS = 1_024  # clients may name models that an endpoint accepts, each a deployment of its own
 
 
-class _Seen(NamedTuple):
+class _Seen(msgspec.Struct):
     broken: float = 0.0
     answers: float = 0.0
 
-    def with_one(self, broken: float) -> _Seen:
+    def add(self, *, broken: bool) -> None:
         """One more answer, with the older ones fading once there are many."""
-        kept = min(1.0, (REMEMBERED - 1) / self.answers) if self.answers else 1.0
-        return _Seen(self.broken * kept + broken, self.answers * kept + 1)
+        if self.answers > REMEMBERED - 1:
+            kept = (REMEMBERED - 1) / self.answers
+            self.broken *= kept
+            self.answers *= kept
+        self.broken += broken
+        self.answers += 1
 
 
 class Retries:
@@ -32,11 +38,12 @@ class Retries:
 
     def note(self, deployment: str, *, broken: bool) -> None:
         """Count an answer that came through or broke off; of one that a client left nothing is known."""
-        seen = self._seen.pop(deployment, _Seen())
-        self._seen[deployment] = seen.with_one(float(broken))
+        seen = self._seen.pop(deployment, None) or _Seen()
+        seen.add(broken=broken)
+        self._seen[deployment] = seen
         while len(self._seen) > DEPLOYMENTS:
             del self._seen[next(iter(self._seen))]
-        self._all = self._all.with_one(float(broken))
+        self._all.add(broken=broken)
         if self._all.broken or self._all.answers == 1:  # else they are all 0 still
             self._rates = None
 

@@ -28,7 +28,6 @@ class Served:
         """Compare what was served with what was to be, and with what was served before."""
         if not served:
             return None
-        served = served[:MAX_NAME]
         before = self._agreed.get(deployment.id)
         if before is not None and before[0] is deployment and before[1] == served:
             return None
@@ -37,6 +36,7 @@ class Served:
             self._said.clear()
             self._agreed.clear()
         found = drift(deployment, served, self._last.get(deployment.id))
+        served = served[:MAX_NAME]
         self._last[deployment.id] = served
         if found is None:
             self._agreed[deployment.id] = (deployment, served)
@@ -44,7 +44,5 @@ class Served:
             self._agreed.pop(deployment.id, None)
         if found is not None and (deployment.id, served) not in self._said:
             self._said.add((deployment.id, served))
-            _LOG.warning(
-                "%s serves %s instead of %s (%s)", deployment.id, found.served, found.expected, found.kind
-            )
+            _LOG.warning("%s serves %s instead of %s (%s)", deployment.id, served, found.expected, found.kind)
         return found

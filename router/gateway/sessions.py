@@ -6,16 +6,15 @@ import math
 import secrets
 from collections import OrderedDict
 from hashlib import blake2b
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import xxhash
 from msgspec.structs import replace
 
 from features.cache import CacheState, PrefixMemory, corrected, prefix_chain, tools_seed
 from features.cache import after as after_sending
 from features.trajectory import SessionTrajectories
+from features.value import Value
 from router.given import Session
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ _MARKS = 4  # pieces of an answer by which it is known again
 _MESSAGES = 100  # of a session, on average; what is remembered of one grows with them, by 200 bytes each
 
 
-class Answer(NamedTuple):
+class Answer(Value, frozen=True):
     """One answer of a conversation: what a request that goes on from it may know."""
 
     conversation: str
@@ -63,7 +62,7 @@ class Answer(NamedTuple):
     deployment: Deployment | None = None  # that gave it
 
 
-class Place(NamedTuple):
+class Place(Value, frozen=True):
     """Where a request belongs.
 
     A conversation goes on from answer to answer; sub-agents and side calls have their own in their parent's
@@ -81,12 +80,20 @@ class Place(NamedTuple):
     is_subagent: bool | None
     after: Answer | None  # what it goes on from, as far as we saw it
 
-    def answer(self, candidate: str, *, by_client: bool) -> Answer:
+    def answer(self, candidate: str, *, by_client: bool, deployment: Deployment | None = None) -> Answer:
         """The answer that a candidate gives here."""
-        return Answer(self.conversation, self.session, self.thread, candidate, by_client, self.turn)
+        return Answer(
+            self.conversation,
+            self.session,
+            self.thread,
+            candidate,
+            by_client,
+            self.turn,
+            deployment=deployment,
+        )
 
 
-class Stored(NamedTuple):
+class Stored(Value, frozen=True):
     """A prompt on its way into a cache: the rules it goes by, and what was foretold of it."""
 
     rules: CacheRules | None
@@ -94,7 +101,7 @@ class Stored(NamedTuple):
     split: Split
 
 
-class _Calls(NamedTuple):
+class _Calls(Value, frozen=True):
     """Answers with tool calls, since the first of them was broken."""
 
     broken: int = 0
@@ -106,8 +113,7 @@ class _Calls(NamedTuple):
         return self.broken / (self.answers + _FRESH_ANSWERS)
 
 
-class _Thread(msgspec.Struct):
-    cache: CacheState = CacheState()  # what the providers' caches hold of it
+_COLD = CacheState()
 
 
 class Sessions:
@@ -117,7 +123,7 @@ class Sessions:
         self._limit = limit
         self._salt = secrets.token_bytes(16)  # a hash with it means nothing elsewhere
         self._conversations: OrderedDict[str, None] = OrderedDict()
-        self._threads: OrderedDict[str, _Thread] = OrderedDict()
+        self._threads: OrderedDict[str, CacheState] = OrderedDict()  # what providers' caches hold of each
         self._answers: OrderedDict[str, Answer] = OrderedDict()  # response id or mark -> answer
         self._broken: OrderedDict[str, dict[str, _Calls]] = OrderedDict()  # session -> candidate -> its calls
         self._memory = PrefixMemory(limit * _MESSAGES, max_sessions=limit)
@@ -129,9 +135,13 @@ class Sessions:
     def place(
         self, request: WireRequest, headers: Mapping[str, str], client: str, chain: Chain | None = None
     ) -> Place:
-        """Find a request's session by header or body, and its conversation by the answer it goes on from."""
+        """Find a request's session by header or body, and its conversation by the answer it goes on from.
+
+        Who names none is known by the address `client` and a credential.
+        """
         named = _named(headers, SESSION_HEADERS) or (request.session_id or "")[:_MAX_ID]
-        thread = f"{named or client}|{_digest(_first_words(request.messages))}"
+        whose = named or f"{client}|{self.whose(headers)}"
+        thread = f"{whose}|{_digest(_first_words(request.messages))}"
         hidden = request.previous_response_id is not None  # earlier turns are with the provider
         spoken = [message.role for message in request.messages].count("assistant")
         after = self._after(request, thread) if hidden or spoken else None
@@ -159,39 +169,39 @@ class Sessions:
         """
         if request.previous_response_id is not None:
             return self._answers.get(request.previous_response_id[:_MAX_ID])
-        spoken = (message for message in reversed(request.messages) if message.role == "assistant")
-        for message in islice(spoken, _LOOKED_BACK):
+        looked = 0
+        for message in reversed(request.messages):
+            if message.role != "assistant":
+                continue
             for mark in _marks(thread, message.parts):
                 if mark in self._answers:
                     return self._answers[mark]
-            if any(part.kind != "text" for part in message.parts):
+            looked += 1
+            if looked == _LOOKED_BACK or any(part.kind != "text" for part in message.parts):
                 break  # calls that nobody here has made
         return None
 
     def whose(self, headers: Mapping[str, str]) -> str:
         """Tell clients behind one address apart by a hash of their credentials, which are kept nowhere."""
-        told = "\n".join(headers.get(name, "") for name in _CREDENTIALS)
+        told = "\n".join([headers.get(name, "") for name in _CREDENTIALS])
         return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8, key=self._salt).hexdigest()
 
     def view(self, place: Place, now_ms: int) -> Session:
         """Return what a decision may know of the conversation so far."""
-        shared = self._memory.lookup(place.thread, place.chain, now_ms)
-        after, thread = place.after, self._threads.get(place.thread)
-        known = Session(
+        after, broken = place.after, self._broken.get(place.session)
+        last = None if after is None else after.last
+        return Session(
+            last_candidate=None if after is None else after.candidate,
+            last_by_client=after is not None and after.by_client,
             turn=place.turn,
-            shared=shared,
-            cache=thread.cache if thread else CacheState(),
+            shared=self._memory.lookup(place.thread, place.chain, now_ms),
+            cache=self._threads.get(place.thread, _COLD),
             chain=place.chain,
+            last_bytes=None if after is None or last is None else after.body_bytes,
+            last_tokens=None if last is None else last.prompt_tokens,
             is_subagent=place.is_subagent,
-            broken_calls={name: calls.share for name, calls in self._broken.get(place.session, {}).items()},
-        )
-        if after is None:
-            return known
-        known = replace(known, last_candidate=after.candidate, last_by_client=after.by_client)
-        if after.last is None:
-            return known
-        return replace(
-            known, last_bytes=after.body_bytes, last_tokens=after.last.prompt_tokens, last=after.last
+            last=last,
+            broken_calls={name: calls.share for name, calls in broken.items()} if broken else {},
         )
 
     def trajectory(
@@ -203,23 +213,21 @@ class Sessions:
     def began(self, place: Place, answer: Answer, now_ms: int, stored: Stored | None = None) -> None:
         """Note that a candidate has begun to answer: from here on its cache holds the prompt."""
         _put(self._conversations, answer.conversation, None, self._limit)
-        thread = self._threads.get(place.thread) or _Thread()
+        cache = self._threads.get(place.thread, _COLD)
         if stored is not None:
             ends = stored.rules is not None and stored.rules.visible == "ended"
             seen = math.inf if ends else now_ms
-            thread.cache = after_sending(
-                stored.rules, thread.cache, stored.request, None, now_ms, visible_ms=seen
-            )
-        _put(self._threads, place.thread, thread, self._limit)
+            cache = after_sending(stored.rules, cache, stored.request, None, now_ms, visible_ms=seen)
+        _put(self._threads, place.thread, cache, self._limit)
         for forgotten in self._memory.remember(place.thread, place.chain, now_ms):
             self._threads.pop(forgotten, None)
 
     def counted(self, place: Place, stored: Stored, usage: Usage, now_ms: int) -> None:
         """Correct what is believed of a cache by what its provider counted."""
-        thread = self._threads.get(place.thread)
-        if thread is not None:
-            thread.cache = corrected(
-                stored.rules, thread.cache, stored.request, usage, said=stored.split, now_ms=now_ms
+        cache = self._threads.get(place.thread)
+        if cache is not None:
+            self._threads[place.thread] = corrected(
+                stored.rules, cache, stored.request, usage, said=stored.split, now_ms=now_ms
             )
 
     def called(self, place: Place, candidate: str, *, broken: bool) -> None:
@@ -237,7 +245,7 @@ class Sessions:
         """Note what an answer was, so that it is known again, and what the provider counted."""
         whole = answer
         if last.prompt_tokens is not None:
-            whole = answer._replace(body_bytes=body_bytes, last=last)
+            whole = replace(answer, body_bytes=body_bytes, last=last)
         ids = [response.response_id[:_MAX_ID]] if response.response_id else []
         for mark in (*ids, *_marks(answer.thread, response.parts)):
             _put(self._answers, mark, whole, self._limit * _MARKS)
@@ -249,7 +257,10 @@ def chain_of(request: WireRequest) -> Chain:
 
 
 def _named(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((headers[name] for name in names if headers.get(name)), "")[:_MAX_ID]
+    for name in names:
+        if name in headers and (said := headers[name]):
+            return said[:_MAX_ID]
+    return ""
 
 
 def _marks(thread: str, parts: Sequence[Part]) -> Iterator[str]:
@@ -276,8 +287,10 @@ def _put(table: OrderedDict[str, Any], key: str, value: Any, limit: int) -> None
 
 def _first_words(messages: tuple[Message, ...]) -> str:
     """Text of the first message that isn't the system's: it stays while a conversation goes on."""
-    first = next((m for m in messages if m.role != "system"), None)
-    return "" if first is None else "\n".join(part.text for part in first.parts)
+    for message in messages:
+        if message.role != "system":
+            return "\n".join([part.text for part in message.parts])
+    return ""
 
 
 def _digest(text: str) -> str:

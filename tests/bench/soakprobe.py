@@ -89,7 +89,7 @@ def _gateway(gateway: Any) -> dict[str, int]:
         "repeats_counted": len(repeats._by_body),
         "repeats_bytes": repeats._held,
         "lines": len(gateway.health._lines),
-        "series": len(gateway.metrics._values),
+        "series": len(gateway.metrics),
         "schemas": len(gateway.checks._known),
     }
 

@@ -58,6 +58,9 @@ def test_metrics_are_written_in_the_text_format() -> None:
     assert 'samediff_cost_usd_total{candidate="a\\"b"} 0.25' in text
     assert "# TYPE samediff_sessions gauge\nsamediff_sessions 4" in text
     assert metrics.total("samediff_cost_usd_total") == 0.75
+    metrics.by("samediff_cost_usd_total", "candidate")[("c",)] += 1
+    assert 'samediff_cost_usd_total{candidate="c"} 1.5' in metrics.render({})
+    assert len(metrics) == 2
 
 
 @pytest.mark.parametrize(

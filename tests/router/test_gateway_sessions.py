@@ -285,9 +285,9 @@ def test_credentials_tell_clients_apart_and_are_not_kept() -> None:
     assert "sk-one" not in whose(first)
     for headers in (first, second):
         asked = claude("Hi")
-        place = sessions.place(asked, headers, whose(headers))
+        place = sessions.place(asked, headers, "host")
         sessions.began(place, answer := place.answer(headers["authorization"], by_client=False), 0)
         sessions.heard(answer, says("Yes?"), 1, UNCOUNTED)
-    after = sessions.place(claude("Hi", "Yes?", "Go on"), first, whose(first)).after
+    after = sessions.place(claude("Hi", "Yes?", "Go on"), first, "host").after
     assert after is not None
     assert after.candidate == "Bearer sk-one"
