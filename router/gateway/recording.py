@@ -81,7 +81,7 @@ class Call(Value, frozen=True):
     place: Place
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
-    tags: Tags = _UNTAGGED
+    tags: Tags
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
     translation: Translation | None = None  # where its provider speaks another dialect
     translation_for: Callable[[Deployment], Translation | None] | None = None

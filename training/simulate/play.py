@@ -10,7 +10,7 @@ from features.context import LastTurn
 from features.wire import WireResponse
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending
-from router.gateway.recording import Call, Trace, request_record, turn_of
+from router.gateway.recording import Call, Trace, request_record, tags_of, turn_of
 from router.gateway.sessions import Stored
 from router.given import CallContext
 from training.simulate.providers import FIRST_BYTE_MS, Provider, latency_ms, sent
@@ -137,6 +137,7 @@ def _decided(team: Team, talk: Conversation, said: Said, task: str) -> Call:
         place=place,
         answer=place.answer(receipt.chosen, by_client=False),
         headers=headers,
+        tags=tags_of(headers),
     )
 
 
