@@ -12,7 +12,10 @@ _F = float | None
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The numbers of one request. Sizes are UTF-8 bytes, counts are counts, flags are 0 or 1."""
+    """The numbers of one request. Sizes are UTF-8 bytes, counts are counts, flags are 0 or 1.
+
+    `features.assemble` gives them by place: a field stands where its part's names have it.
+    """
 
     # the request's shape
     body_bytes: _F = None
