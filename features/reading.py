@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from features.cache import Chain
-    from features.wire.types import Dialect, Item, Tools, WireRequest
+    from features.wire.types import Dialect, Frame, Item, Tools, WireRequest
 
 KEPT_BYTES = 32 * 2**20  # of each: known pieces as they are held, older ones, tools, bodies; 128 MiB at most
 PIECE_BYTES = 700  # that a piece takes beside its text, however short that is
@@ -66,7 +66,8 @@ class Reader(Unremembered):
         self._kinds: dict[str, int] = {}
         self._tools: OrderedDict[bytes, _Offer] = OrderedDict()
         self._tool_bytes = 0
-        self._offered = _Offer(((), 0), "", 0)  # with the request that is being read
+        self._offered = _Offer(((), 0), "", 0)  # with the request that is being read, and
+        self._sizes: list[int] = []  # bytes that its pieces hold
         self._bodies = Bodies(self._seed, kept_bytes)
 
     def read(self, dialect: Dialect, body: bytes) -> Read:
@@ -86,48 +87,46 @@ class Reader(Unremembered):
         stage, edge = stages[-1], len(body) - outside.end
         if stage is known.stages[-1]:  # it has only grown, by what nobody knows yet
             items = [outside.read(at, raw) for at, raw in enumerate(raws, stage.pieces)]
+            held = sum(map(_held, items))
         else:
             items = self.each(outside.kind, raws, outside.read, stage.pieces)
+            held = sum(self._sizes[-LOOSE:])
             if len(items) > LOOSE:
                 start = stage.start + place_of(raws[-LOOSE - 1], address(between))[1]
-                stage = self._then(stage, items[:-LOOSE], body, start)
+                firm = self._bodies.digest(memoryview(body)[:start])
+                stage = stage.then(items[:-LOOSE], sum(self._sizes[:-LOOSE]), start, firm)
                 stages.append(stage)
                 items = items[-LOOSE:]
         if items:
-            stage = stage.then(items, _held(items), edge, begins)
+            stage = stage.then(items, held, edge, begins)
             stages.append(stage)
             self._bodies.grown(body, known, stages)
         head = outside.head.moved(body, outside.size - outside.end, len(body) - outside.size)
-        request = outside.frame.around(stage.said, len(body))
-        return Read(head, request, (stage.chain.hashes, stage.chain.sizes), stage.aside)
+        return _read(head, outside.frame, stage, len(body))
 
     def _anew(self, dialect: Dialect, body: bytes) -> Read:
         """Read a body whole, but for those of its pieces and as much of its chain as are known."""
         head = read_head(body)
         frame, pieces, items = open_request(dialect, body, self)
         before = Before(self._offered.seed, frame.request.messages)
-        first, base = before.first(items), address(body)
+        first, base, view = before.first(items), address(body), memoryview(body)
         cuts = [len(items) - LOOSE, len(items)] if len(items) > LOOSE else [len(items)]
         stage, stages = self._bodies.begun(before, first, items[: cuts[0]]) or before.stage(), []
         grows = pieces.listed and bool(items)
         for cut in cuts:
-            start = place_of(pieces.raws[cut - 1], base)[1] if grows else 0
-            stage = self._then(stage, items[stage.pieces : cut], body, start)
+            start, done = place_of(pieces.raws[cut - 1], base)[1] if grows else 0, stage.pieces
+            begins = self._bodies.digest(view[:start])
+            stage = stage.then(items[done:cut], sum(self._sizes[done:cut]), start, begins)
             stages.append(stage)
         if grows:
             end = len(body) - stage.start
             held = 2 * (end + place_of(pieces.raws[0], base)[0])
             outside = Outside(
                 dialect, head.moved(b"", 0, 0), len(body), frame, before, pieces.kind, pieces.read,
-                end, self._bodies.digest(memoryview(body)[stage.start :]), held,
+                end, self._bodies.digest(view[stage.start :]), held,
             )  # fmt: skip
             self._bodies.keep(body, Grown(outside, first, stages))
-        request = frame.around(stage.said, len(body))
-        return Read(head, request, (stage.chain.hashes, stage.chain.sizes), stage.aside)
-
-    def _then(self, stage: Stage, items: Sequence[Item], body: bytes, start: int) -> Stage:
-        begins = self._bodies.digest(memoryview(body)[:start])
-        return stage.then(items, _held(items), start, begins)
+        return _read(head, frame, stage, len(body))
 
     def each(
         self,
@@ -150,7 +149,7 @@ class Reader(Unremembered):
         known = self._old.get(key)
         if known is None:
             item = read(at, raw)
-            known = _Known(item, _held((item,)))
+            known = _Known(item, _held(item))
         if known.held > self._kept_bytes // 16:  # one would drive out all that others come back to
             return known
         if self._bytes + known.held > self._kept_bytes:
@@ -177,11 +176,15 @@ class Reader(Unremembered):
         return offer.tools
 
 
-def _held(items: Sequence[Item]) -> int:
-    """Bytes that pieces take, by what their parts hold and not by what the client wrote."""
-    held = PIECE_BYTES * len(items)
-    for item in items:
-        for message in item.messages:
-            for part in message.parts:
-                held += PART_BYTES + getsizeof(part.text) + len(part.name or "") + len(part.call_id or "")
+def _read(head: Head, frame: Frame, stage: Stage, body_bytes: int) -> Read:
+    request, chain = frame.around(stage.said, body_bytes), stage.chain
+    return Read(head, request, (chain.hashes, chain.sizes), stage.aside)
+
+
+def _held(item: Item) -> int:
+    """Bytes that a piece takes, by what its parts hold and not by what the client wrote."""
+    held = PIECE_BYTES
+    for message in item.messages:
+        for part in message.parts:
+            held += PART_BYTES + getsizeof(part.text) + len(part.name or "") + len(part.call_id or "")
     return held

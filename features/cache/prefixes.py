@@ -35,16 +35,19 @@ class PrefixChain:
 
     def add(self, message: Message) -> None:
         """Append one message: its role and what its parts say, without cache markers and call ids."""
-        update = self._state.update
-        update(message.role.encode())
+        state = self._state
+        before: str = message.role
         for part in message.parts:
             text = part.text.encode("utf-8", "surrogatepass")
             # Lengths stand before the texts, so that no two different messages run together alike.
-            head = f"|{_KIND_CODES[part.kind]},{part.name or ''},{part.digest},{len(text)}|"
-            update(head.encode("utf-8", "surrogatepass"))
-            update(text)
+            head = f"{before}|{_KIND_CODES[part.kind]},{part.name or ''},{part.digest},{len(text)}|"
+            state.update(head.encode("utf-8", "surrogatepass"))
+            state.update(text)
             self._bytes += len(text)
-        self.hashes.append(self._state.intdigest())
+            before = ""
+        if before:
+            state.update(before.encode())
+        self.hashes.append(state.intdigest())
         self.sizes.append(self._bytes)
 
     def with_more(self, messages: Sequence[Message]) -> PrefixChain:

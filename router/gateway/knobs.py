@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def asked_for(body: bytes, head: Head, deployment: Deployment) -> tuple[Insert, ...]:
     """Fields to be put in front of a body's first one; a client that sets one itself has its way."""
+    if not deployment.asks:
+        return ()
     missing = [(key, value) for key, value in deployment.asks if key not in head.values]
     if not missing:
         return ()

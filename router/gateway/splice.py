@@ -27,11 +27,14 @@ def with_model(body: bytes, head: Head, model: str, inserts: Sequence[Insert] = 
 
     The body is copied once; it is handed back itself where nothing is to be changed.
     """
+    if not inserts:
+        if model == head.model:
+            return body
+        view = memoryview(body)
+        return b"".join((view[: head.start], msgspec.json.encode(model), view[head.end :]))
     edits = [(insert.at, insert.at, insert.text) for insert in inserts]
     if model != head.model:
         edits.append((head.start, head.end, msgspec.json.encode(model)))
-    if not edits:
-        return body
     view, reached = memoryview(body), 0
     pieces: list[bytes | memoryview] = []
     for start, end, text in sorted(edits, key=lambda edit: edit[:2]):
