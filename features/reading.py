@@ -140,7 +140,9 @@ class Reader(Unremembered):
         digest = xxhash.xxh3_128_digest
         keys = [digest(raw, seed) for raw in raws]  # hundreds of them: no loop does more than it must
         known_now = enumerate(map(self._young.get, keys))
-        return [(known or self._again(keys[at], before + at, raws[at], read)).item for at, known in known_now]
+        found = [known or self._again(keys[at], before + at, raws[at], read) for at, known in known_now]
+        self._sizes = [known.held for known in found]
+        return [known.item for known in found]
 
     def _again(
         self, key: bytes, at: int, raw: msgspec.Raw, read: Callable[[int, msgspec.Raw], Item]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from features.assemble import trajectory_of
 from features.cache import PrefixChain, prefix_chain, tools_seed
 from features.errors import BadInput
-from features.reading import Read, Reader
+from features.reading import PIECE_BYTES, Read, Reader
 from features.trajectory import SessionTrajectories, beside
 from features.wire import parse_request
 from features.wire.head import read_head
@@ -395,6 +395,22 @@ def test_bodies_that_are_kept_are_bounded_by_bytes() -> None:
         assert reader._bodies._bytes <= 2**20
     assert 1 < len(reader._bodies) <= 100
     assert reader._bodies._bytes == sum(one.held for alike in reader._bodies._known.values() for one in alike)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("marking", [False, True])
+def test_what_a_body_holds_is_counted_however_it_was_read(dialect, marking) -> None:
+    reader, key = Reader(), "input" if dialect == "openai_responses" else "messages"
+    for n in (3, 8, 9, 12, 16, 15, 18):
+        body = session(dialect, n)
+        if marking:
+            body[key] = moved(body[key])
+        reader.read(dialect, msgspec.json.encode(body))
+        stages = [stage for alike in reader._bodies._known.values() for one in alike for stage in one.stages]
+        assert max(stage.pieces for stage in stages) >= n
+        for stage in stages:
+            texts = sum(len(part.text) for message in stage.said.messages for part in message.parts)
+            assert stage.held >= PIECE_BYTES * stage.pieces + texts
 
 
 def test_nothing_is_remembered_without_bound() -> None:
