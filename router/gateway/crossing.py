@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from features.errors import BadInput
+from features.value import Value
 from router.gateway.translate import Target, Translation, translate
 from router.gateway.translate.translation import SSE, refuse_ours
 
@@ -22,7 +23,7 @@ _OF_THE_BODY = (b"content-type", b"content-encoding")
 _VERSION = "2023-06-01"
 
 
-class Crossing(NamedTuple):
+class Crossing(Value, frozen=True):
     """A request that may go to other dialects: its body as the client wrote it, and who asks when."""
 
     request: WireRequest

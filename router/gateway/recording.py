@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from features.cache import PREFIXES_KEPT
 from features.diffs.answers import answer_digests
 from features.editfacts import facts_of_answer
-from features.records import AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
+from features.records import SCHEMA_VERSION, AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
 from features.usagedoubts import contradictions
 from features.value import Value
 from features.wire import Usage, WireRequest, WireResponse
@@ -154,62 +154,65 @@ def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | 
     kept, full = prompts != "none", prompts == "full"
     called, edits = _calls(answer.parts)
     edits = edits and kept and answer.complete
-    return RequestRecord(
-        request_id=receipt.request_id,
-        session_id=receipt.session_id,
-        parent_session_id=place.parent_session_id,
-        ts_ms=receipt.ts_ms,
-        source="journal",
-        turn=turn_of(receipt),
-        harness=harness,
-        harness_version=version,
-        user=request.user,
-        tenant=tags.tenant,
-        repo=tags.repo,
-        branch=tags.branch,
-        task_id=tags.task_id,
-        task_type=tags.task_type,
-        dialect=request.dialect,
-        stream=request.stream,
-        model_requested=request.model,
-        model_served=answer.model,
-        candidate=deployment.candidate,
-        deployment=deployment.id,
-        provider=deployment.provider,
-        effort=request.effort,
-        service_tier=tier,
-        provider_response_id=answer.response_id,
-        input_tokens_uncached=usage.input_tokens_uncached,
-        cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        cache_write_1h_tokens=usage.cache_write_1h_tokens,
-        output_tokens=usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        reasoning_in_output=None if usage.reasoning_tokens is None else True,
-        cost_usd=cost,
-        cost_source="unknown" if cost is None else "priced",
-        price_version=prices.PRICE_VERSION,
-        status=trace.status,
-        http_status=trace.http_status,
-        error_kind=trace.error_kind,
-        finish_reason=answer.finish_reason,
-        latency_ms=trace.latency_ms,
-        first_byte_ms=trace.first_byte_ms,
-        first_tool_call_ms=trace.first_tool_call_ms,
-        attempts=trace.attempts,
-        tries=trace.tries if len(trace.tries) > 1 else None,
-        prefix_hashes=list(place.chain[0][-PREFIXES_KEPT:]) if kept else None,
-        prefix_bytes=list(place.chain[1][-PREFIXES_KEPT:]) if kept else None,
-        facts=receipt.facts if kept else None,
-        embedding=receipt.embedding if kept else None,
-        encoder_digest=receipt.encoder_digest if kept else None,
-        feature_hash=receipt.feature_hash if kept else None,
-        tools_called=called if kept else None,
-        edit_digests=(answer_digests(answer.parts) or None) if edits else None,
-        answer=facts_of_answer(answer.parts) if edits else None,
-        flags=flags or None,
-        prompt_text=call.body.decode("utf-8", "replace") if full else None,
-        response_text="\n".join(part.text for part in answer.parts) if full else None,
+    return RequestRecord(  # in its own order: by keyword it takes five times as long
+        receipt.request_id,
+        receipt.session_id,
+        receipt.ts_ms,
+        "journal",  # source
+        SCHEMA_VERSION,  # schema_version
+        None,  # source_file
+        None,  # source_row
+        place.parent_session_id,
+        turn_of(receipt),  # turn
+        harness,
+        version,  # harness_version
+        request.user,
+        tags.tenant,
+        tags.repo,
+        tags.branch,
+        tags.task_id,
+        tags.task_type,
+        request.dialect,
+        request.stream,
+        request.model,  # model_requested
+        answer.model,  # model_served
+        deployment.candidate,
+        deployment.id,  # deployment
+        deployment.provider,
+        request.effort,
+        tier,  # service_tier
+        answer.response_id,  # provider_response_id
+        usage.input_tokens_uncached,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        None if usage.reasoning_tokens is None else True,  # reasoning_in_output
+        cost,  # cost_usd
+        "unknown" if cost is None else "priced",  # cost_source
+        prices.PRICE_VERSION,  # price_version
+        trace.status,
+        trace.http_status,
+        trace.error_kind,
+        answer.finish_reason,
+        trace.latency_ms,
+        trace.first_byte_ms,
+        trace.first_tool_call_ms,
+        trace.attempts,
+        trace.tries if len(trace.tries) > 1 else None,  # tries
+        list(place.chain[0][-PREFIXES_KEPT:]) if kept else None,  # prefix_hashes
+        list(place.chain[1][-PREFIXES_KEPT:]) if kept else None,  # prefix_bytes
+        receipt.facts if kept else None,  # facts
+        receipt.embedding if kept else None,  # embedding
+        receipt.encoder_digest if kept else None,  # encoder_digest
+        receipt.feature_hash if kept else None,  # feature_hash
+        called if kept else None,  # tools_called
+        (answer_digests(answer.parts) or None) if edits else None,  # edit_digests
+        facts_of_answer(answer.parts) if edits else None,  # answer
+        flags or None,  # flags
+        call.body.decode("utf-8", "replace") if full else None,  # prompt_text
+        "\n".join(part.text for part in answer.parts) if full else None,  # response_text
     )
 
 
