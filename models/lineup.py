@@ -44,8 +44,10 @@ class ByType(NamedTuple):
 
         The variances of cells add up by the posterior's weights; away from the base rates their rows count.
         """
-        near = float(np.minimum(posterior, self.base).sum())
-        rows: np.ndarray = 1.0 / (near / overall + (1.0 - near) * (posterior / self.rows).sum(axis=1))
+        near = float(np.add.reduce(np.minimum(posterior, self.base)))
+        rows: np.ndarray = 1.0 / (
+            near / overall + (1.0 - near) * np.add.reduce(posterior / self.rows, axis=1)
+        )
         return rows
 
 

@@ -6,6 +6,8 @@ rates a table says of a candidate what it says of it overall. Numpy only.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -36,7 +38,8 @@ class TypeCard(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
 
 
-class TaskTypes(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TaskTypes:
     """A fitted classifier over m of the request features and T types; temperature is inside the weights."""
 
     card: TypeCard
@@ -53,15 +56,24 @@ class TaskTypes(NamedTuple):
         """The types, in the order of a posterior's columns."""
         return self.card.names
 
-    @property
+    @cached_property
     def base(self) -> np.ndarray:
         """Base rates (T,) float64."""
         return np.array(self.card.base, dtype=np.float64)
 
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        return self.weights[:-1].astype(np.float64)
+
+    @cached_property
+    def _always(self) -> np.ndarray:
+        """Columns of the request features that all of training had."""
+        return self.columns[self.known > 0]
+
     def posterior(self, features: np.ndarray) -> np.ndarray:
         """P(type) (n, T) of request features (n, d) float32; the base rates outside of its training."""
         z = standardised(features, self.columns, self.mean, self.scale)
-        line = z @ self.weights[:-1].astype(np.float64) + self.weights[-1]
+        line = z @ self._weights + self.weights[-1]
         trust = np.where(self._outside(features), 0.0, self.card.reliability)[:, None]
         result: np.ndarray = trust * softmax(line) + (1.0 - trust) * self.base
         return result
@@ -71,9 +83,10 @@ class TaskTypes(NamedTuple):
 
         What never varied in training counts too: a classifier of calls without tools knows nothing of others.
         """
-        lacks = (np.isnan(features.take(self.columns, axis=1)) & (self.known > 0)).any(axis=1)
+        # The methods `any`, `sum` and `max` of an array are Python around these.
+        lacks = np.logical_or.reduce(np.isnan(features.take(self._always, axis=1)), axis=1)
         values = features.take(self.watched, axis=1)
-        odd = ((values < self.bounds[0]) | (values > self.bounds[1])).sum(axis=1)
+        odd = np.add.reduce((values < self.bounds[0]) | (values > self.bounds[1]), axis=1, dtype=np.intp)
         outside: np.ndarray = lacks | (odd >= min(ODD, max(1, len(self.watched))))
         return outside
 
@@ -102,8 +115,8 @@ def load_types(card: TypeCard, arrays: Mapping[str, np.ndarray], index: Mapping[
 
 def softmax(line: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
-    e = np.exp(line - line.max(axis=-1, keepdims=True))
-    result: np.ndarray = e / e.sum(axis=-1, keepdims=True)
+    e = np.exp(line - np.maximum.reduce(line, axis=-1, keepdims=True))
+    result: np.ndarray = e / np.add.reduce(e, axis=-1, keepdims=True)
     return result
 
 
@@ -117,7 +130,9 @@ class Mixture(NamedTuple):
 
     def at(self, posterior: np.ndarray) -> np.ndarray:
         """Values (k,) on the link scale for a type known by its posterior (T,) or (k, T)."""
-        result: np.ndarray = self.overall + self.link((self.shown * posterior).sum(axis=-1)) - self.at_base
+        result: np.ndarray = (
+            self.overall + self.link(np.add.reduce(self.shown * posterior, axis=-1)) - self.at_base
+        )
         return result
 
 

@@ -1,6 +1,7 @@
 """Task types without being told: the posterior, its mixture, and what a bundle does with them."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_posterior_is_drawn_to_the_base_rates_and_silent_outside():
 
 def test_one_odd_feature_is_chance_and_two_are_another_kind():
     two = np.array([[-4.0, 1.0], [4.0, 1.0]], np.float32)
-    types = classifier(watched=("turn", "n_tools"))._replace(watched=np.array([0, 1]), bounds=two)
+    types = replace(classifier(watched=("turn", "n_tools")), watched=np.array([0, 1]), bounds=two)
     rows = np.array([[1.0, 1.0], [1.0, 3.0], [9.0, 3.0], [1.0, np.nan]], np.float32)
     p = types.posterior(rows)
     assert (
