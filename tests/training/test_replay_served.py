@@ -8,7 +8,8 @@ from replay_logs import CHEAP, STRONG, write_log
 from test_what_if import row, what_if
 
 from features.records import OffsetRecord
-from models.bundle import Bundle, Predictions
+from models.belief import Belief
+from models.bundle import Bundle
 from router.arms import moved as moved_arms
 from router.gateway.settings import Settings
 from router.offline import bundle_folder
@@ -97,13 +98,12 @@ def test_offsets_move_beliefs_as_served_and_only_those_of_their_bundle(monkeypat
     assert np.array_equal(found.beliefs.p[~own], plain.beliefs.p[~own], equal_nan=True)
     p, low, spread = plain.beliefs.p, plain.beliefs.low, plain.beliefs.spread
     for i in np.flatnonzero(own):
-        nothing = np.zeros(p.shape[1])
-        said = moved_arms(
-            Predictions(*(x.astype(float) for x in (p[i], low[i], low[i] + spread[i])), *(nothing,) * 4), -1.5
-        )
-        assert found.beliefs.p[i] == pytest.approx(said.p_success, abs=1e-6, nan_ok=True)
-        width = said.p_success_high - said.p_success_low
-        assert found.beliefs.spread[i] == pytest.approx(width, abs=1e-6, nan_ok=True)
+        of_arms = zip(p[i], low[i], low[i] + spread[i], strict=True)
+        arms = (tuple(None if np.isnan(x) else float(x) for x in one) for one in of_arms)
+        said = moved_arms(tuple(Belief(*one, None, None, None) for one in arms), -1.5)
+        now = np.array([(a.p_success, a.p_success_low, a.p_success_high) for a in said], dtype=np.float64).T
+        assert found.beliefs.p[i] == pytest.approx(now[0], abs=1e-6, nan_ok=True)
+        assert found.beliefs.spread[i] == pytest.approx(now[2] - now[1], abs=1e-6, nan_ok=True)
     caveats = what_if(log)["caveats"]
     assert "4 calls are decided with their repository's offset as it was served" in caveats
     assert "4 calls were served with a repository's offset of another bundle: not applied" in caveats
