@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from router.gateway.attempts import Target
+    from router.gateway.connections import Answer
     from router.gateway.exchange import Exchange
     from router.gateway.health import Ticket
     from router.gateway.hedge import Hedge
@@ -261,7 +262,7 @@ class Forwarded(Passing):
             self._failed(target, ticket, why)
         return why
 
-    async def _held(self, answer: aiohttp.ClientResponse, first: bytes) -> tuple[bytes, Failure | None]:
+    async def _held(self, answer: Answer, first: bytes) -> tuple[bytes, Failure | None]:
         """Hold a stream back as far as is wanted: its beginning, or why another is asked instead."""
         mending, trace = self._asked.mending, self._trace
         if mending is None or not mending.holds:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from features.wire import Dialect, WireResponse
+    from router.gateway.connections import Answer
     from router.gateway.exchange import Exchange
     from router.gateway.hedge import Race
     from router.gateway.translate import StreamTranslation
@@ -57,7 +58,7 @@ class Passing(Response):
         self._through = True
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _stream(self, answer: aiohttp.ClientResponse, chunk: bytes, send: Send) -> None:
+    async def _stream(self, answer: Answer, chunk: bytes, send: Send) -> None:
         """Pass events on as they come, the first of them here already; each is read after it was sent.
 
         Only those that come together with the end are read first, and go out with it.
@@ -92,7 +93,7 @@ class Passing(Response):
             trace.status = "truncated"
             trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
             await self._say_broken(send, translated)
-            answer.close()
+            answer.release()
         finally:
             if trace.answer is None:
                 self._take(reader.response())
@@ -130,7 +131,7 @@ class Passing(Response):
         translation = self._out.translation
         return answer if translation is None else translation.seen(answer)
 
-    async def _whole(self, answer: aiohttp.ClientResponse, send: Send) -> Failure | None:
+    async def _whole(self, answer: Answer, send: Send) -> Failure | None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
         trace = self._trace
         body = await _taken(answer.content)
@@ -161,7 +162,7 @@ class Passing(Response):
             trace.error_kind = told.error or f"http_{answer.status}"
         return None
 
-    def _of_no_use(self, answer: aiohttp.ClientResponse, told: WireResponse, body: bytes) -> Failure | None:
+    def _of_no_use(self, answer: Answer, told: WireResponse, body: bytes) -> Failure | None:
         """Why a whole answer isn't passed on: it is half of one, or its client can't carry it out."""
         plain = answer.headers.get("content-encoding", "identity") == "identity"
         if answer.status < 400 and told.error == NOT_JSON and plain:
@@ -174,7 +175,7 @@ class Passing(Response):
         return mending is not None and status < 400 and self._attempts.next(time.monotonic()) is not None
 
     def _rejected(
-        self, answer: aiohttp.ClientResponse, told: WireResponse, body: bytes, whole: Whole | None = None
+        self, answer: Answer, told: WireResponse, body: bytes, whole: Whole | None = None
     ) -> Failure | None:
         """Put an answer aside if its client can't carry it out, `body` as it would go out; it is paid for."""
         mending, trace = self._asked.mending, self._trace
@@ -200,9 +201,7 @@ class Passing(Response):
         await self._end(send, spare.body)
         self._out.heard(spare.told)
 
-    async def _whole_translated(
-        self, answer: aiohttp.ClientResponse, body: bytes, send: Send
-    ) -> Failure | None:
+    async def _whole_translated(self, answer: Answer, body: bytes, send: Send) -> Failure | None:
         """Pass on an answer in the client's dialect; one that can't be read is an error of the provider's."""
         trace, made = self._trace, self._out.translation
         assert made is not None
@@ -227,7 +226,7 @@ class Passing(Response):
 
     async def _start(
         self,
-        answer: aiohttp.ClientResponse,
+        answer: Answer,
         send: Send,
         length: int | None = None,
         whole: Whole | None = None,
@@ -244,14 +243,14 @@ class Passing(Response):
         self._committed = True
         await send({"type": "http.response.start", "status": status, "headers": headers})
 
-    def _theirs(self, answer: aiohttp.ClientResponse, whole: Whole | None) -> list[tuple[bytes, bytes]]:
+    def _theirs(self, answer: Answer, whole: Whole | None) -> list[tuple[bytes, bytes]]:
         """Headers of the provider's, as its answer goes out."""
         translation, headers = self._out.translation, response_headers(answer)
         if translation is None:
             return headers if whole is None else retyped(headers, whole.media_type)
         return returned(headers, translation, whole)
 
-    def _shielded(self, answer: aiohttp.ClientResponse, body: bytes) -> bytes | None:
+    def _shielded(self, answer: Answer, body: bytes) -> bytes | None:
         """What goes out in place of a provider's error, if anything does."""
         assert self._trace.target is not None
         return shielded(answer, body, self._trace.target, self._dialect, self._asked.request_id)

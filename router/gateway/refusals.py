@@ -17,10 +17,9 @@ from router.gateway.errors import error_body
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import aiohttp
-
     from features.wire.types import Dialect
     from router.gateway.attempts import Target
+    from router.gateway.connections import Answer
 
 HTML = "text/html"
 MASK = b"***"
@@ -36,9 +35,7 @@ _CREDENTIALS = ("authorization", "x-api-key")
 _SHORTEST = 8  # of a key; what is shorter stands in any text
 
 
-def shielded(
-    answer: aiohttp.ClientResponse, body: bytes, target: Target, dialect: Dialect, request_id: str
-) -> bytes | None:
+def shielded(answer: Answer, body: bytes, target: Target, dialect: Dialect, request_id: str) -> bytes | None:
     """The error body in place of a provider's; None where that goes on as it came."""
     status, headers = answer.status, answer.headers
     plain = headers.get("content-encoding", "identity") == "identity"
@@ -53,7 +50,7 @@ def shielded(
         return msgspec.json.encode(error_body(dialect, status, said, request_id))
     if not target.ours:
         return None
-    masked = _LIKE_A_KEY.sub(MASK, _without(body, answer.request_info.headers))
+    masked = _LIKE_A_KEY.sub(MASK, _without(body, answer.sent))
     return None if masked == body else masked
 
 

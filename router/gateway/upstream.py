@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from multidict import CIMultiDict
-from yarl import URL
 
 from features.errors import BadInput
+from router.gateway.connections import ask
 from router.gateway.errors import UpstreamError
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
+    from router.gateway.connections import Answer
     from router.gateway.settings import UpstreamSettings
 
 PATHS: dict[Dialect, str] = {
@@ -79,26 +80,16 @@ class Upstream:
     """A pool of connections to all providers."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=settings.connect_s, sock_read=settings.read_s
-            ),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
-        )
+        self._connector = aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300)
+        self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s, sock_read=settings.read_s)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await self._connector.close()
 
     def send(self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST") -> Sent:
         """Send a request; `async with` gives the answer once its head is there."""
-        asked = self._session.request(
-            method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
-        )
-        return Sent(asked)
+        return Sent(ask(self._connector, self._timeout, method, url, headers, body))
 
 
 class Sent:
@@ -109,10 +100,10 @@ class Sent:
 
     __slots__ = ("_answer", "_asked")
 
-    def __init__(self, asked: Awaitable[aiohttp.ClientResponse]) -> None:
+    def __init__(self, asked: Awaitable[Answer]) -> None:
         self._asked = asked
 
-    async def __aenter__(self) -> aiohttp.ClientResponse:
+    async def __aenter__(self) -> Answer:
         """Send it."""
         try:
             self._answer = await self._asked
@@ -182,7 +173,7 @@ def _text(name: bytes, value: bytes) -> str:
         raise BadInput(f"header {said!r} is not UTF-8, so it can't be passed on as it came") from error
 
 
-def response_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def response_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     """Headers for the client: the provider's, without those of its connection and waits that are none."""
     named = [(name.lower(), value) for name, value in answer.raw_headers]
     return [

@@ -17,11 +17,11 @@ from router.gateway.upstream import request_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    import aiohttp
     from multidict import CIMultiDict
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
+    from router.gateway.connections import Answer
     from router.gateway.upstream import Upstream
 
 MAX_CALLS = 10_000  # of a batch; the providers take 50,000 and more
@@ -201,9 +201,7 @@ class BatchApi:
                 yield _decoded(rest, _Row)
 
     @asynccontextmanager
-    async def _open(
-        self, method: str, path: str, body: bytes | None, kind: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(self, method: str, path: str, body: bytes | None, kind: str) -> AsyncIterator[Answer]:
         url = self._deployment.base_url + path
         async with self._upstream.send(url, self._headers(kind), body, method) as answer:
             if 400 <= answer.status < 500 and answer.status not in (408, 409, 429):
