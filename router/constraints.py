@@ -10,10 +10,6 @@ from router.prices import context_window
 if TYPE_CHECKING:
     from features.facts import Facts
     from router.catalog import Candidate, Deployment
-    from router.catalogrows import Capability
-
-
-_CAPABILITIES: tuple[Capability, ...] = ("tools", "images", "json_schema", "thinking")
 
 
 def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_tokens: int) -> str | None:
@@ -24,10 +20,15 @@ def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_token
         return "context_too_long"
     if row.max_output_tokens is not None and asked > row.max_output_tokens:
         return "output_too_long"
-    if row.capabilities is not None:
-        wanted = (facts.n_tools, facts.n_images, facts.json_schema, facts.thinking)
-        for wants, name in zip(wanted, _CAPABILITIES, strict=True):
-            if wants and name not in row.capabilities:
-                return f"no_{name}"
+    can = row.capabilities
+    if can is not None:
+        if facts.n_tools and "tools" not in can:
+            return "no_tools"
+        if facts.n_images and "images" not in can:
+            return "no_images"
+        if facts.json_schema and "json_schema" not in can:
+            return "no_json_schema"
+        if facts.thinking and "thinking" not in can:
+            return "no_thinking"
     # The body is forwarded as it came, so an effort can't be set that the client hasn't asked for.
     return "effort" if row.effort is not None and facts.effort != EFFORTS.get(row.effort) else None

@@ -70,7 +70,9 @@ def read(
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "below_floor")
     if request.marks == () and not rules.automatic:
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
-    sure = rules.certainty if request.hashes else rules.certainty * BY_COUNTS
+    sure = rules.certainty
+    if not request.hashes:
+        sure *= BY_COUNTS
     if request.marks is None and not rules.automatic:
         sure *= MARKS_UNSEEN
     if common is not None and request.key not in common.used_ms:  # all of it went to other caches
