@@ -113,6 +113,11 @@ class Bundle:
         types = _load_types(layout, manifest)
         after = load_after(layout.root / AFTER) if AFTER in manifest.files else None
         digest, session = hashlib.sha256(raw).hexdigest(), _session(layout.heads)
+        given = [output.name for output in session.get_outputs()]
+        heads = {BASES[name][1] for name in ("success", *tables_of(manifest))}
+        if given[:1] != [BASES["success"][1]] or not heads.issuperset(given):
+            said = f"its graph gives {', '.join(given)}, the manifest describes {', '.join(sorted(heads))}"
+            raise BadInput(f"{layout.root}: can't predict: {said}; {RETRAIN}")
         return cls(manifest, digest, session, encoder, types, after=after)
 
     def predict(

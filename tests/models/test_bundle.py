@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from small_bundle import KNOBS, PRICES, make_examples, write_encoder
 
 from features.encoder import load_encoder
@@ -317,6 +318,15 @@ def test_a_manifest_cannot_reach_outside_its_folder(copy, published):
     assert "digest" in refusal(copy) or "outside" in refusal(copy)
     edit(copy, files={"../secret": "0"})
     assert "lists no heads.onnx" in refusal(copy)
+
+
+def test_a_graph_of_other_outputs_is_refused(published, tmp_path):
+    numbers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("X", "Y")]
+    node = helper.make_node("Identity", ["X"], ["Y"])
+    graph = helper.make_graph([node], "g", numbers[:1], numbers[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    write_bundle(tmp_path / "b", published[1].manifest, model.SerializeToString())
+    assert "can't predict: its graph gives Y, the manifest describes" in refusal(tmp_path / "b")
 
 
 def test_a_graph_that_onnxruntime_cannot_read_is_refused(published, tmp_path):

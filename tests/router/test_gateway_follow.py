@@ -122,8 +122,10 @@ def test_a_broken_bundle_is_refused_once_and_the_last_good_one_goes_on(tmp_path,
 async def test_a_bundle_that_verifies_but_cannot_predict_is_refused_and_the_follower_lives(tmp_path, store):
     from onnx import TensorProto, helper
 
-    numbers = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3]) for n in ("X", "Y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["X"], ["Y"])], "g", numbers[:1], numbers[1:])
+    names = ("X", "p_success", "log_tokens")
+    numbers = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3]) for n in names]
+    nodes = [helper.make_node("Identity", ["X"], [name]) for name in names[1:]]
+    graph = helper.make_graph(nodes, "g", numbers[:1], numbers[1:])
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
     one, two = store.digests
     other = tmp_path / "wrong"
