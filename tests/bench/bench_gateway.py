@@ -153,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else small_bundle(folder)
-        gateway = start_gateway(folder, bundle, f"http://127.0.0.1:{port}")
+        gateway = start_gateway(folder, bundle, f"http://127.0.0.1:{port}", flush_s=1.0)  # as users have it
         routed = Player("routed", int(gateway.url.rsplit(":", 1)[1]), "k", gateway.process.pid)
         players = [Player("direct", port, "k", process.pid or 0), routed]
         try:

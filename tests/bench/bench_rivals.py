@@ -173,7 +173,7 @@ def run(folder: Path, bundle: Path, process: Process, pipe: Connection) -> None:
     """Start all players, measure, and stop them whatever happens."""
     port = pipe.recv()
     url = f"http://127.0.0.1:{port}"
-    ours = start_gateway(folder, bundle, url)
+    ours = start_gateway(folder, bundle, url, flush_s=1.0)  # as users have it
     stops = [ours.stop]
     players = [
         Player("direct", port, "k", process.pid),

@@ -81,12 +81,12 @@ def start_upstream(script, folder):
     return server.wait(server.process.stdout.readline().strip())
 
 
-def start_gateway(folder, bundle, upstream, *arguments, environ=None, catalog=None, settings=""):
+def start_gateway(folder, bundle, upstream, *arguments, environ=None, catalog=None, settings="", flush_s=0.1):
     """Start `samediff serve` against an upstream; its journal is `folder/journal`."""
     (folder / "catalog.toml").write_text(catalog or catalog_toml(upstream))
     (folder / "samediff.toml").write_text(
         f'catalog = "{folder / "catalog.toml"}"\nbundle = "{bundle}"\nmax_body_mib = 1\n'
-        f'[log]\njournal = "{folder / "journal"}"\nflush_s = 0.1\n{settings}'
+        f'[log]\njournal = "{folder / "journal"}"\nflush_s = {flush_s}\n{settings}'
     )
     port = free_port()
     config = ["--config", str(folder / "samediff.toml"), "--port", str(port)]
