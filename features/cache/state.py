@@ -121,7 +121,11 @@ def _marks_after(
     for sent in state.sent:
         if sent.key == request.key and sent.hashes:
             n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
-            for entry, used_ms in rules.lifetime(sent.lifetime).living(sent.marks, now_ms):
+            living = rules.lifetime(sent.lifetime).living(sent.marks, now_ms)
+            if not held and living and living[-1][0] <= n:  # all of the only one, as mostly
+                held.update(living)
+                continue
+            for entry, used_ms in living:
                 if entry <= n and (entry not in held or used_ms > held[entry]):
                     held[entry] = used_ms
     own = request.marks or (len(request.hashes),)
