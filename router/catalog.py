@@ -205,8 +205,11 @@ def _check_names(shown: str, tables: dict[str, Any], endpoints: dict[str, Endpoi
                 raise BadInput(f"catalogue {shown}: {table}.{name!r}: use letters, digits and . _ : / @ + -")
     for name, endpoint in endpoints.items():
         for dialect, url in endpoint.base_urls.items():
+            where = f"catalogue {shown}: endpoints.{name}.base_urls.{dialect}"
             if not url.startswith(("http://", "https://")):
-                raise BadInput(f"catalogue {shown}: endpoints.{name}.base_urls.{dialect}: {url!r} is no URL")
+                raise BadInput(f"{where}: {url!r} is no URL")
+            if "@" in url.split("/")[2]:  # not shown: it may be a key
+                raise BadInput(f"{where}: holds a name or password; put a key into `key_env` instead")
 
 
 def _expand(shown: str, row: Candidate, endpoints: dict[str, Endpoint]) -> list[Deployment]:

@@ -113,6 +113,10 @@ def test_replace_drops_what_ships(own) -> None:
         ("[candidates.x\n", "not valid TOML"),
         ('[candidates."a b"]\nendpoints = {}', "candidates.'a b': use letters"),
         ("[endpoints.openai]\nbase_urls = { openai_chat = 'host:1' }", "openai_chat: 'host:1' is no URL"),
+        (
+            "[endpoints.openai]\nbase_urls = { openai_chat = 'https://me:secret@host/v1' }",
+            "openai_chat: holds a name or password; put a key into `key_env` instead$",
+        ),
     ],
 )
 def test_mistakes_are_one_line_with_file_and_key(own, text, said) -> None:
