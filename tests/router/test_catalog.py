@@ -115,7 +115,7 @@ def test_replace_drops_what_ships(own) -> None:
         ("[endpoints.openai]\nbase_urls = { openai_chat = 'host:1' }", "openai_chat: 'host:1' is no URL"),
         (
             "[endpoints.openai]\nbase_urls = { openai_chat = 'https://me:secret@host/v1' }",
-            "openai_chat: holds a name or password; put a key into `key_env` instead$",
+            "openai_chat: holds a name or password; put a key into `key_env` instead",
         ),
     ],
 )
