@@ -71,8 +71,8 @@ class Catalog(NamedTuple):
     def deployments_of(self, candidate: str, dialect: Dialect) -> tuple[Deployment, ...]:
         """Deployments of a candidate for clients of a dialect, in the order of its endpoints.
 
-        Those that speak the dialect come first, or are the only ones, as `dialects` says; an endpoint that
-        speaks it is asked in no other.
+        Those that speak the dialect come first, or are the only ones, as `dialects` says; but for "any" an
+        endpoint that speaks it is asked in no other.
         """
         key = (self.dialects, candidate, dialect)
         known = self.reached.get(key)
@@ -85,9 +85,9 @@ class Catalog(NamedTuple):
         if self.dialects == "same":
             return [d for d in found if d.dialect == dialect]
         reached = [d if d.dialect == dialect else d.abroad() for d in found]
+        reached.sort(key=lambda d: (d.dialect != dialect, d.dialect != _NEAREST[dialect]))
         if self.dialects == "any":
             return reached
-        reached.sort(key=lambda d: (d.dialect != dialect, d.dialect != _NEAREST[dialect]))
         nearest: dict[tuple[str, str], Deployment] = {}  # an endpoint is asked in one dialect only
         for deployment in reached:
             nearest.setdefault((deployment.endpoint, deployment.candidate), deployment)

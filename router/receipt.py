@@ -63,7 +63,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
     """Read the parts of a decision back out of its receipt."""
     said = dict(line.split("=", 1) for line in receipt.constraints)
     dialect: Dialect = said["dialect"]  # type: ignore[assignment]  # written by _receipt
-    target = catalog._replace(dialects="prefer_same").resolve(said["model"], dialect)
+    target = catalog._replace(dialects="any").resolve(said["model"], dialect)  # all that could be asked
     asked = {d.id: d for d in target.deployments} if target else {}
     assert receipt.facts is not None
     ours = said.get("cache_control") == "ours"

@@ -120,6 +120,26 @@ def test_a_receipt_is_recomputed_byte_for_byte(
     assert sum(a.propensity for a in receipt.arms) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("dialects", ["same", "prefer_same", "any"])
+@pytest.mark.parametrize("model", ["gpt-5.4", "claude-opus-5-5", "auto"])
+def test_a_receipt_is_recomputed_from_whatever_dialects_are_reached(bundle, catalog, dialects, model) -> None:
+    decider = Decider(bundle, catalog._replace(dialects=dialects, reached={}), parse_policy("learned"))
+    said = {"model": model, "input": "Fix it"}
+    asked = (messages(model), chat(model), parse_request("openai_responses", json.dumps(said).encode()))
+    made = 0
+    for request in asked:
+        try:
+            receipt = decider.decide(request, context())
+        except (UnknownModel, Unavailable):
+            continue
+        made += 1
+        assert msgspec.json.encode(recompute(receipt, decider)) == msgspec.json.encode(receipt)
+        own = [d for d in catalog.deployments.values() if d.candidate == receipt.chosen]
+        if any(d.dialect == request.dialect for d in own):
+            assert receipt.deployment.endswith(request.dialect)
+    assert made
+
+
 def test_a_receipt_is_complete(decider, bundle, catalog) -> None:
     receipt = decider.decide(messages(), context())
     chosen = arm(receipt, receipt.chosen)
