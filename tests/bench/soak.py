@@ -189,19 +189,24 @@ def started(folder: Path, bundle: Path, upstream: str) -> Server:
 
 
 def probed(folder: Path) -> list[dict[str, float]]:
-    """What the gateway held over time, as far as it is written."""
+    """What the gateway held over time, as far as it is written; SystemExit once nothing more will be."""
     lines = (folder / "probe.jsonl").read_text().splitlines()
-    return [row for line in lines if line.endswith("}") and "tasks" in (row := json.loads(line))]
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    if rows and "died" in rows[-1]:
+        raise SystemExit(f"soak: the probe of the gateway has died: {rows[-1]['died']}")
+    return [row for row in rows if "tasks" in row]
 
 
 def at_rest(folder: Path) -> dict[str, float]:
     """What the gateway holds once nothing is asked of it and connections kept for more have ended."""
     for _ in range(15):
         time.sleep(2.0)
-        row = probed(folder)[-1]
-        if not row["upstream_idle"] and not row["upstream_busy"]:
+        rows = probed(folder)
+        if rows and not rows[-1]["upstream_idle"] and not rows[-1]["upstream_busy"]:
             break
-    return row
+    if not rows:
+        raise SystemExit("soak: the probe of the gateway has written nothing")
+    return rows[-1]
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """`samediff serve` with a thread that writes down, again and again, what the process holds.
 
 Run: SOAK_PROBE=FILE python tests/bench/soakprobe.py serve ...; a line of JSON every two seconds. It looks
-into private places, so that what is bounded, by count and by bytes, is seen at its bound.
+into private places, so that what is bounded, by count and by bytes, is seen at its bound; where one has been
+renamed, its last line says so.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ def _watch(found: list[Any], file: Path) -> None:
             row = {"s": round(time.monotonic() - began, 1), **_process()}
             if found and hasattr(found[0], "upstream"):
                 try:
-                    row |= _gateway(found[0])
+                    row |= held(found[0])
                 except RuntimeError:  # a table has changed while it was looked at
                     continue
+                except Exception as error:
+                    out.write(json.dumps({"died": f"{type(error).__name__}: {error}"}) + "\n")
+                    raise
             out.write(json.dumps(row) + "\n")
 
 
@@ -70,9 +74,9 @@ def _process() -> dict[str, float]:
     }
 
 
-def _gateway(gateway: Any) -> dict[str, int]:
+def held(gateway: Any) -> dict[str, int]:
     """Tasks and connections under way, and the size of whatever grows with requests."""
-    connector = gateway.upstream._session.connector
+    connector = gateway.upstream._connector
     sessions, repeats = gateway.sessions, gateway.repeats
     return {
         "tasks": len(asyncio.all_tasks(connector._loop)),
