@@ -55,8 +55,12 @@ wheel-test: $(VENV)/.dev  ## build the wheel, install it beside a decoy models/ 
 prior: $(VENV)/.train  ## train models/prior again from the public sets in sample/
 	$(BIN)/python -m training.prior
 
+# A bench that can't do without data ends with its usage line and 2.
 bench: $(VENV)/.dev  ## speed and size figures, as ratios side by side
-	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	@left=; for bench in tests/bench/bench_*.py; do \
+		echo "== $$bench"; $(BIN)/python $$bench; code=$$?; \
+		if [ $$code = 2 ]; then left="$$left $${bench##*/}"; elif [ $$code != 0 ]; then exit 1; fi; \
+	done; echo "left out, for want of DATA:$$left"
 
 run/bench/.done: scripts/apart
 	@PYTHON=$(PYTHON) sh scripts/apart run/bench 'pip:litellm:litellm[proxy]' pip:switchyard:nemo-switchyard

@@ -14,6 +14,26 @@ from router.gateway.settings import LogSettings, Settings
 from router.gateway.upstream import Upstream
 
 BENCH = Path(__file__).parent / "bench"
+WANT_DATA = (
+    "after",
+    "amounts",
+    "bill",
+    "cache",
+    "calibration",
+    "certify",
+    "coldstart",
+    "control",
+    "coverage",
+    "dr_bound",
+    "factors",
+    "heads",
+    "hidden_type",
+    "labels",
+    "replay",
+    "same_diff",
+    "same_rates",
+    "tasktype",
+)
 BENCHES = sorted(BENCH.glob("*.py"))
 
 
@@ -35,6 +55,22 @@ def bench(monkeypatch):
 @pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
 def test_a_bench_finds_all_that_it_imports(path, bench):
     assert bench(path).__doc__
+
+
+@pytest.mark.parametrize("name", WANT_DATA)
+def test_a_bench_that_wants_data_says_so(name, bench, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"bench_{name}.py"])
+    with pytest.raises(SystemExit) as ended:
+        bench(BENCH / f"bench_{name}.py").main()
+    assert ended.value.code == 2
+    assert f"usage: bench_{name}.py" in capsys.readouterr().err
+
+
+async def test_what_failover_costs_is_measured(bench, monkeypatch, capsys):
+    failover = bench(BENCH / "bench_failover.py")
+    monkeypatch.setattr(failover, "CALLS", 1)
+    await failover.main()
+    assert capsys.readouterr().out.count("p90") == 5
 
 
 async def test_the_soak_finds_what_a_gateway_holds(bench, tmp_path):

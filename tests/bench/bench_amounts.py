@@ -10,7 +10,7 @@ folds, with and without the ratio that corrects exp(log prediction).
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,9 @@ def measured(examples: Examples, amount: np.ndarray) -> str:
 
 def main() -> None:
     """Print a line for each amount."""
-    examples, amounts, censored = examples_of([Path(log) for log in sys.argv[1:]])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("log", nargs="+", type=Path)
+    examples, amounts, censored = examples_of(parser.parse_args().log)
     print(f"{len(examples.candidate)} requests; sessions that may have run on: {censored} requests")
     for name, amount in amounts.items():
         print(f"{name}: {measured(examples, amount)}")

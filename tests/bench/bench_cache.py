@@ -11,7 +11,7 @@ length and time, of whole runs the sum of their prompts and, if told, the number
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -43,8 +43,11 @@ TTL_MS = 300_000
 CAPACITY = 20_000  # blocks of 512 tokens
 
 
-def main(data: Path) -> None:
+def main() -> None:
     """Print every table there is data for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
     for name, show in (
         ("mooncake_synthetic_trace.parquet", blocks),
         ("agent_sessions_per_turn.parquet", agent_sessions),
@@ -316,4 +319,4 @@ def dictionary(rows: list[CacheRules], turns: Turns) -> list[int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -7,7 +7,7 @@ with its own. Writes aren't in that log, so they are priced as input there. The 
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,9 @@ DRAWS = 2_000
 
 def main() -> None:
     """Price the three ways and print one line."""
-    source = Path(sys.argv[1]) / "agent_sessions_per_turn.parquet"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    source = parser.parse_args().data / "agent_sessions_per_turn.parquet"
     rows = pl.read_parquet(source).filter(pl.col("model") == MODEL, pl.col("ts_ms").is_not_null())
     fresh, cached, output = (
         rows[name].fill_null(0).to_numpy().astype(np.int64)

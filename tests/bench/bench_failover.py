@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "router"))
 from bench_features import claude_code_body
 from test_gateway_health import deployment
 
-from features.wire import Part, parse_request
+from features.wire import Part, WireResponse, parse_request
 from features.wire.head import read_head
 from router.gateway.attempts import Attempts, RetrySettings, Target, failure_of
 from router.gateway.health import BreakerSettings, Health
@@ -75,10 +75,9 @@ def tools(body: bytes) -> Callable[[], None]:
     """A tool call is held against its schema, which is known already."""
     checks, request = ToolChecks(), parse_request("anthropic_messages", body)
     offered = read_head(body).values["tools"]
-    parts = (
-        Part(kind="tool_call", name=request.tools[0].name, text='{"command":"ls","description":"look"}'),
-    )
-    return lambda: checks.faults(request, offered, parts) and None
+    called = Part(kind="tool_call", name=request.tools[0].name, text='{"command":"ls","description":"look"}')
+    answer = WireResponse(parts=(called,))
+    return lambda: checks.faults(request, offered, answer) and None
 
 
 def cpu_us(call: Callable[[], object]) -> tuple[float, float]:

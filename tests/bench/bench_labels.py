@@ -9,6 +9,7 @@ draw single runs and imperfect witnesses from; tasks of the held-out third are n
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,12 @@ WITNESSES = (
 )
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    """Print every table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    folder = parser.parse_args().data
+    began = time.monotonic()
     repeats(folder / "swebench_lite_gpt4_repeats.parquet")
     matrix = (
         pl.read_parquet(folder / "livecodebench.parquet")
@@ -46,6 +52,7 @@ def main(folder: Path) -> None:
     )
     shrinking(matrix)
     witnesses(matrix)
+    print(f"{time.monotonic() - began:.0f} s")
 
 
 def repeats(file: Path) -> None:
@@ -169,9 +176,4 @@ def lines_of(rows: np.ndarray, kind: str, good: np.ndarray) -> pl.DataFrame:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
-    if len(sys.argv) == 2:
-        main(Path(sys.argv[1]))
-        print(f"{time.monotonic() - began:.0f} s")
-    else:
-        print("python tests/bench/bench_labels.py DATA_FOLDER (skipped: it needs the development data)")
+    main()

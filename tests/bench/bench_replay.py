@@ -1,6 +1,6 @@
 """The replay: does it meet recorded bills and a simulated truth, and how fast is it beside a plain loop?
 
-    python tests/bench/bench_replay.py DATA [--simulate TURNS] [--sticky TURNS] [--speed TURNS]
+    python tests/bench/bench_replay.py [DATA] [--simulate TURNS] [--sticky TURNS] [--speed TURNS]
 
 DATA holds agent_sessions_per_turn, vexp_claude_code_100 and rails_app_benchmark_runs as Parquet (their
 columns: bench_bill.py). `--simulate` makes a log whose truth is known (`samediff simulate`) and holds every
@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--sticky", type=int)
     parser.add_argument("--speed", type=int)
     options = parser.parse_args()
+    if all(asked is None for asked in vars(options).values()):
+        parser.error("DATA, --simulate, --sticky or --speed must be given")
     with tempfile.TemporaryDirectory() as place:
         if options.data is not None:
             reproduction(options.data, Path(place))

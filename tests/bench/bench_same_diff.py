@@ -10,6 +10,7 @@ the naive label same_as_gold. No base files: everything is judged from hunks alo
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import sys
@@ -134,7 +135,10 @@ def main() -> None:
     """Print both reports."""
     import polars as pl
 
-    patches, tasks, labels = (pl.read_parquet(path) for path in sys.argv[1:4])
+    parser = argparse.ArgumentParser()
+    for name in ("patches", "tasks", "labels"):
+        parser.add_argument(name, type=pl.read_parquet)
+    patches, tasks, labels = vars(parser.parse_args()).values()
     keys = [key for key in ("source", "submission", "task_id") if key in labels.columns]
     joined = (
         patches.filter(pl.col("submission") != "GOLD")
@@ -147,9 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
-        print(
-            "skipped: needs the three tables of patches with outcomes; see --help in this file's first lines"
-        )
-    else:
-        main()
+    main()

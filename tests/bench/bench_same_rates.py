@@ -9,6 +9,7 @@ whole functions). Intervals are over tasks: pairs of one task aren't independent
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import re
 import sys
@@ -147,7 +148,10 @@ def main() -> None:
     """Print all reports."""
     import polars as pl
 
-    repeats, java, answers, scores = (pl.read_parquet(path) for path in sys.argv[1:5])
+    parser = argparse.ArgumentParser()
+    for name in ("repeats", "java", "answers", "scores"):
+        parser.add_argument(name, type=pl.read_parquet)
+    repeats, java, answers, scores = vars(parser.parse_args()).values()
     rows = patched(repeats.filter(pl.col("harness").is_in(["AutoCodeRover", "SWE-agent"])).to_dicts())
     for harness in ("AutoCodeRover", "SWE-agent"):
         mine = [row for row in rows if row["harness"] == harness]
@@ -159,7 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 5:
-        print("skipped: needs the four tables; see this file's first lines")
-    else:
-        main()
+    main()
