@@ -9,7 +9,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from features.errors import BadInput
-from router.gateway.connections import ask
+from router.gateway.connections import Calls
 from router.gateway.errors import UpstreamError
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
@@ -81,7 +81,8 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._connector = aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300)
-        self._timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s, sock_read=settings.read_s)
+        timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s, sock_read=settings.read_s)
+        self._calls = Calls(self._connector, timeout)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -89,7 +90,7 @@ class Upstream:
 
     def send(self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST") -> Sent:
         """Send a request; `async with` gives the answer once its head is there."""
-        return Sent(ask(self._connector, self._timeout, method, url, headers, body))
+        return Sent(self._calls.ask(method, url, headers, body))
 
 
 class Sent:

@@ -128,3 +128,106 @@ async def test_nobody_there_is_an_error_of_its_own() -> None:
             async with upstream.send("http://127.0.0.1:1/", CIMultiDict(), b""):
                 pass
         assert raised.value.kind == "connect"
+
+
+@asynccontextmanager
+async def speaking(serve, read_s):
+    """A provider that does as `serve` says on each connection, and calls to it: (calls, its address)."""
+    tasks = []
+
+    async def served(reader, writer):
+        tasks.append(asyncio.current_task())
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0, limit=2**16)
+    upstream = Upstream(UpstreamSettings(connect_s=2.0, read_s=read_s))
+    try:
+        yield upstream, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        await upstream.close()
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_nobody_asked_for_is_nobodys_answer() -> None:
+    """It comes while the connection is idle, or with the end of the answer before it."""
+    wrong = DONE.replace(b"ok", b"no")
+    idle, later = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        if not idle.is_set():
+            writer.write(DONE)
+            idle.set()
+            await asyncio.sleep(0.05)
+            writer.write(wrong)
+        elif not later.is_set():
+            later.set()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\no")
+            await asyncio.sleep(0.05)
+            writer.write(b"k!!" + wrong)
+        else:
+            writer.write(DONE)
+        await asyncio.sleep(5)
+
+    said = []
+    async with speaking(serve, 2.0) as (upstream, url):
+        for _ in range(3):
+            async with upstream.send(url, CIMultiDict(), b"") as answer:
+                said.append(await answer.read())
+            await asyncio.sleep(0.1)
+    assert said == [b"ok", b"ok!!", b"ok"]
+
+
+async def test_a_body_whose_framing_breaks_ends_at_once() -> None:
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"zz\r\nxx\r\n")
+        await asyncio.sleep(5)
+
+    async with speaking(serve, 60.0) as (upstream, url):
+        with pytest.raises(UpstreamError) as raised:
+            async with upstream.send(url, CIMultiDict(), b"") as answer, asyncio.timeout(3):
+                await answer.read()
+    assert raised.value.kind == "dropped"
+
+
+@pytest.mark.parametrize(("takes", "kind"), [(True, None), (False, "timeout")])
+async def test_only_silence_counts_against_a_slow_upload(takes, kind) -> None:
+    size = 12 * 2**20
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        left = size
+        while takes and left:
+            left -= len(await reader.read(2**16))
+            await asyncio.sleep(0.005)
+        if takes:
+            writer.write(DONE)
+        await asyncio.sleep(5)
+
+    seen = None
+    async with speaking(serve, 0.4) as (upstream, url):
+        try:
+            async with upstream.send(url, CIMultiDict(), b"x" * size) as answer:
+                assert await answer.read() == b"ok"
+        except UpstreamError as error:
+            seen = error.kind
+    assert seen == kind
+
+
+async def test_a_clients_query_is_sent_and_kept_nowhere() -> None:
+    async with provider(DONE) as (upstream, seen):
+        async with upstream.send(f"{seen.url}/v1/x?key=SECRET&b=%20", CIMultiDict(), b"") as answer:
+            assert await answer.read() == b"ok"
+        assert seen.asked[0].startswith(b"POST /v1/x?key=SECRET&b=%20 HTTP/1.1\r\n")
+        assert "SECRET" not in repr(upstream._calls._places)
