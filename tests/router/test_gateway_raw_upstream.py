@@ -114,6 +114,14 @@ def test_an_answer_that_comes_with_its_end_goes_out_whole(gateway, tmp_path) -> 
     assert statuses == ["ok", "truncated"]
 
 
+def test_a_header_that_none_can_send_is_left_out(gateway) -> None:
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nx-odd: a\x01b\x7f\r\nx-plain: c\r\n\r\n")
+    with gateway((head, WHOLE)) as server:
+        answer = ask(server, stream=True)
+    assert (answer.status_code, answer.content) == (200, WHOLE)
+    assert (answer.headers.get("x-odd"), answer.headers["x-plain"]) == (None, "c")
+
+
 def test_an_error_that_calls_itself_a_stream_is_passed_on(gateway) -> None:
     head = HEAD.replace(b"200 OK", b"400 Bad Request")
     with gateway((head, CHAT_ERROR)) as server:
