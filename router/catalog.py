@@ -29,7 +29,8 @@ _TABLES = ("endpoints", "candidates", "aliases")
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
-# Whether clients reach deployments of another dialect: never, where none of their own does, or in any order.
+# Whether clients reach deployments of another dialect: never, or after those of their own, an endpoint in the
+# nearest of its dialects only or in every one.
 Dialects = Literal["same", "prefer_same", "any"]
 # Of the two other dialects, the one that says more of what a client of this one says.
 _NEAREST: dict[Dialect, Dialect] = {

@@ -87,7 +87,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 raise ValueError(f"probe.{task_type}: [{total:g}, {rows:g}] is no [sum of success, rows]")
         for name in ("context_tokens", "max_output_tokens", "bytes_per_token"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}: {value:g} must be over 0")
+                raise ValueError(f"{name}: {value:g} must be a finite number over 0")
         if len(self.asks) > 1:
             raise ValueError("asks: prices are known by service_tier or by speed, not by both")
         _in_order(self.since, self.until)

@@ -43,7 +43,7 @@ class RetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError(f"attempts: {self.attempts} must be 1 or more")
         for name in ("deadline_s", "backoff_s", "wait_s", "stay_s", "first_byte_s"):
             if not 0 <= (value := getattr(self, name)) < NEVER:
-                raise ValueError(f"{name}: {value:g} must be 0 or more")
+                raise ValueError(f"{name}: {value:g} must be a finite number, 0 or more")
 
 
 class Target(NamedTuple):

@@ -39,7 +39,7 @@ class BreakerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             raise ValueError(f"failures: {self.failures} must be 1 or more")
         for name in ("open_s", "open_max_s", "rest_max_s"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise ValueError(f"{name}: {value:g} must be over 0")
+                raise ValueError(f"{name}: {value:g} must be a finite number over 0")
 
 
 class Ticket(NamedTuple):

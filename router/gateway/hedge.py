@@ -34,11 +34,11 @@ class HedgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def __post_init__(self) -> None:
         """Refuse numbers that can't be."""
         if not 0 <= self.usd_per_hour < float("inf"):
-            raise ValueError(f"usd_per_hour: {self.usd_per_hour:g} must be 0 or more")
+            raise ValueError(f"usd_per_hour: {self.usd_per_hour:g} must be a finite number, 0 or more")
         if not 0.5 <= self.quantile < 1:
             raise ValueError(f"quantile: {self.quantile:g} must be from 0.5 to below 1")
         if not 0 <= self.min_s < float("inf"):
-            raise ValueError(f"min_s: {self.min_s:g} must be 0 or more")
+            raise ValueError(f"min_s: {self.min_s:g} must be a finite number, 0 or more")
 
 
 class Hedge(NamedTuple):

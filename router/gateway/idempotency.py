@@ -59,7 +59,7 @@ class IdempotencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         """Refuse numbers that can't be."""
         for name in ("keep_s", "max_mib", "disk_mib", "wait_s"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise ValueError(f"{name}: {value:g} must be over 0")
+                raise ValueError(f"{name}: {value:g} must be a finite number over 0")
 
 
 class KeyReused(Refused):

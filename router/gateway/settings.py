@@ -30,7 +30,7 @@ PREFIX = "SAMEDIFF_"
 def _over_0(table: msgspec.Struct, *names: str) -> None:
     for name in names:
         if not 0 < (value := getattr(table, name)) < float("inf"):
-            raise ValueError(f"{name}: {value:g} must be over 0")
+            raise ValueError(f"{name}: {value:g} must be a finite number over 0")
 
 
 def _at_least_1(table: msgspec.Struct, *names: str) -> None:

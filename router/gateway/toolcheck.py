@@ -37,7 +37,7 @@ class ToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """Refuse settings that can't be, or do nothing."""
         for name in ("hold_kib", "hold_s"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise ValueError(f"{name}: {value:g} must be over 0")
+                raise ValueError(f"{name}: {value:g} must be a finite number over 0")
         if self.hold != "none" and self.check != "retry":
             raise ValueError(f'hold: {self.hold!r} is of no use unless check = "retry"')
 

@@ -147,7 +147,7 @@ def test_what_was_served_is_compared(catalog, name, served, before, kind) -> Non
             "candidates.glm-5.pins: no openai in its endpoints",
         ),
         ("[candidates.glm-5]\ncapabilities = ['tool']", "Invalid enum value 'tool'"),
-        ("[candidates.glm-5]\nmax_output_tokens = 0", "max_output_tokens: 0 must be over 0"),
+        ("[candidates.glm-5]\nmax_output_tokens = 0", "max_output_tokens: 0 must be a finite number over 0"),
         ("[endpoints.zai]\nfrom = 2026-02-01\nuntil = 2026-01-01", "`from` isn't before `until`"),
         ("[endpoints.zai]\nlimits = { rpm = 3 }", "unknown field `rpm`"),
     ],

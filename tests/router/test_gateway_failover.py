@@ -263,8 +263,8 @@ def test_a_client_that_leaves_between_two_attempts_ends_them(gateway, upstream, 
     ("text", "said"),
     [
         ("[retry]\nattempts = 0", "attempts: 0 must be 1 or more"),
-        ("[retry]\nwait_s = -1.0", "wait_s: -1 must be 0 or more"),
-        ("[breaker]\nopen_s = 0.0", "open_s: 0 must be over 0"),
+        ("[retry]\nwait_s = -1.0", "wait_s: -1 must be a finite number, 0 or more"),
+        ("[breaker]\nopen_s = 0.0", "open_s: 0 must be a finite number over 0"),
         ("[breaker]\nopens = 1", "unknown field `opens`"),
     ],
 )

@@ -159,7 +159,7 @@ def test_settings_that_do_nothing_are_refused(tmp_path) -> None:
     with pytest.raises(BadInput, match=r"samediff.toml: .*of no use unless check"):
         Settings.load(file, {})
     file.write_text('[tools]\ncheck = "retry"\nhold_kib = 0')
-    with pytest.raises(BadInput, match="hold_kib: 0 must be over 0"):
+    with pytest.raises(BadInput, match="hold_kib: 0 must be a finite number over 0"):
         Settings.load(file, {})
 
 

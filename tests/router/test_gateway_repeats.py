@@ -202,5 +202,5 @@ def test_kept_answers_have_an_end_and_a_file_that_is_none_is_refused(tmp_path) -
     (tmp_path / "b.sqlite").write_text("no database at all, " * 20)
     with pytest.raises(BadInput, match=r"b.sqlite: .*disk = false"):
         SealedAnswers(tmp_path / "b.sqlite", 1.0)
-    with pytest.raises(ValueError, match="keep_s: 0 must be over 0"):
+    with pytest.raises(ValueError, match="keep_s: 0 must be a finite number over 0"):
         IdempotencySettings(keep_s=0.0)
