@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import count
 from string import ascii_lowercase, digits
-from typing import TYPE_CHECKING, Any, NamedTuple
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 
     from features.wire.types import Tool
 
-_KEPT = 4_096  # definitions remembered
+_KEPT = 4_096  # definitions remembered,
+_TYPES_KEPT = 64  # if they name no more types
 _SCHEMAS_KEPT = 512  # sets of definitions
-_OFFERS_KEPT = 64  # sets of tools with their names,
-_OFFER_BYTES = 2**18  # if their definitions aren't larger
+_OFFERS_KEPT = 64  # sets of tools
+_KEPT_BYTES = 2**24  # of either,
+_LARGEST = 2**22  # and of one set; a larger one is read anew each time
+_WORD_BYTES = 56  # that a word of a name takes
+_TOOL_BYTES = 500  # that a tool takes beside the words of its name
 _PIECES_KEPT = 1_024
 _MAX_DEPTH = 12  # what is nested deeper is not followed
 _MAX_NODES = 2_000  # of one definition
@@ -64,9 +70,11 @@ class Shapes(dict[int, ToolShape]):
         """Shape of a definition in any dialect, JSON or decoded; what isn't one has no parameters."""
         known = self.get(digest)
         if known is None:
-            if len(self) >= _KEPT:
-                self.clear()
-            known = self[digest] = shape_of(definition)
+            known = shape_of(definition)
+            if len(known.types) <= _TYPES_KEPT:
+                if len(self) >= _KEPT:
+                    self.clear()
+                self[digest] = known
         return known
 
 
@@ -122,25 +130,60 @@ OFFERED_NAMES: tuple[str, ...] = (  # in the order of Facts
     *("schema_enums", "schema_arrays", "schema_defaults", "schema_depth", "schema_types"),
     *("schema_odd_types", "schema_doc_bytes", "tools_named_max", "tools_named_mean"),
 )
+_NOTHING: frozenset[str] = frozenset()
 _NONE = (0.0,) * len(OFFERED_NAMES)
 _WORKING = frozenset(("edit", "shell"))
 
 _Names = tuple[frozenset[str], ...]  # the words of each tool's name
-_Schema = tuple[tuple[float, ...], _Names]
 
 
-class _Offer(NamedTuple):
-    """A set of tools, read: the facts that no text changes, and the words of each tool's name."""
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
-    tools: Sequence[Tool]
+
+class _Schema(NamedTuple):
+    """What is read of a set of definitions: facts that no text changes, and the words of each tool's name."""
+
+    works: bool
+    kinds: tuple[float, ...]
     counts: tuple[float, ...]
     names: _Names
     vocabulary: frozenset[str]  # all of these words
-    works: bool
+    held: int  # bytes
+    number: int  # what texts say of it is remembered by; 0: it isn't
 
 
-_schemas: dict[tuple[int, ...], _Schema] = {}  # by the digests of the definitions; an agent's seldom change
-_offers: dict[int, _Offer] = {}  # by id, of those whose reader hands out the same tuple again
+class _Offer(NamedTuple):
+    """A set of tools, read."""
+
+    tools: Sequence[Tool]
+    counts: tuple[float, ...]
+    schema: _Schema
+
+
+class _Memory(dict[_K, _V], Generic[_K, _V]):
+    """What was read; started anew when it is full or holds too many bytes."""
+
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self._kept, self._bytes = kept, 0
+
+    def keep(self, key: _K, value: _V, held: int) -> None:
+        """Remember a value that holds so many bytes, unless it would drive out all others."""
+        if held > _LARGEST:
+            return
+        if len(self) >= self._kept or self._bytes + held > _KEPT_BYTES:
+            self.clear()
+            self._bytes = 0
+        self[key] = value
+        self._bytes += held
+
+
+_schemas: _Memory[tuple[int, ...], _Schema] = _Memory(_SCHEMAS_KEPT)  # by digests; an agent's seldom change
+_offers: _Memory[int, _Offer] = _Memory(_OFFERS_KEPT)  # by id, as a reader hands out the same tuple again
+_said: dict[tuple[int, str], frozenset[str]] = {}  # by a schema's number: they hold no vocabulary
+_named: dict[tuple[int, frozenset[str]], tuple[float, float]] = {}
+_numbers = count(1)
 
 
 def offered_values(tools: Sequence[Tool], pieces: Sequence[str]) -> tuple[float, ...]:
@@ -151,30 +194,40 @@ def offered_values(tools: Sequence[Tool], pieces: Sequence[str]) -> tuple[float,
     if not tools:
         return _NONE
     offer = _offer(tools)
-    said: frozenset[str] = frozenset()
+    schema, said = offer.schema, _NOTHING
+    number = schema.number
     for piece in pieces:
-        said |= _said(offer.vocabulary, piece)
-    return offer.counts + _named(offer.names, said)
+        known = _said.get((number, piece))
+        said |= _saying(schema, piece) if known is None else known
+    return offer.counts + (_named.get((number, said)) or _naming(schema, said))
 
 
-@lru_cache(maxsize=_PIECES_KEPT)
-def _said(vocabulary: frozenset[str], piece: str) -> frozenset[str]:
-    """Which of the words one piece of the salient text says; a session's task comes again with every turn."""
+def _saying(schema: _Schema, piece: str) -> frozenset[str]:
+    """Which of its words one piece of the salient text says; a session's task comes again with every turn."""
     lower = piece.lower().encode("utf-8", "surrogatepass")
     words = lower.translate(_LETTERS).decode().split()
-    return vocabulary.intersection(words + lower.translate(_DIGITS).decode().split())
+    said = schema.vocabulary.intersection(words + lower.translate(_DIGITS).decode().split())
+    if schema.number:
+        if len(_said) >= _PIECES_KEPT:
+            _said.clear()
+        _said[schema.number, piece] = said
+    return said
 
 
-@lru_cache(maxsize=_PIECES_KEPT)
-def _named(names: _Names, said: frozenset[str]) -> tuple[float, float]:
+def _naming(schema: _Schema, said: frozenset[str]) -> tuple[float, float]:
     """How much of the tools' names is said: of the best and of the mean one."""
-    shares = [len(name & said) / len(name) if name else 0.0 for name in names]
-    return max(shares), sum(shares) / len(shares)
+    shares = [len(name & said) / len(name) if name else 0.0 for name in schema.names]
+    found = max(shares), sum(shares) / len(shares)
+    if schema.number:
+        if len(_named) >= _PIECES_KEPT:
+            _named.clear()
+        _named[schema.number, said] = found
+    return found
 
 
 def works(tools: Sequence[Tool]) -> bool:
     """Whether there is among the tools offered what an agent works with: editing or a shell."""
-    return bool(tools) and _offer(tools).works
+    return bool(tools) and _offer(tools).schema.works
 
 
 def _offer(tools: Sequence[Tool]) -> _Offer:
@@ -183,15 +236,10 @@ def _offer(tools: Sequence[Tool]) -> _Offer:
     if known is not None and known.tools is tools:
         return known
     digests = tuple([tool.digest for tool in tools])
-    schema, names = _schemas.get(digests) or _schema(digests, tools)
+    schema = _schemas.get(digests) or _schema(digests, tools)
     size = sum([tool.bytes for tool in tools])
-    kinds, works = _kinds(tuple([tool.name[:NAME_CHARS] for tool in tools]))
-    counts = (float(len(tools)), float(size), *kinds, *schema)
-    offer = _Offer(tools, counts, names, frozenset().union(*names), works)
-    if size <= _OFFER_BYTES:
-        if len(_offers) >= _OFFERS_KEPT:
-            _offers.clear()
-        _offers[id(tools)] = offer
+    offer = _Offer(tools, (float(len(tools)), float(size), *schema.kinds, *schema.counts), schema)
+    _offers.keep(id(tools), offer, schema.held)
     return offer
 
 
@@ -205,20 +253,23 @@ def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
         *(sum(enums), sum(arrays), sum(defaults), max(depths), len(types)),
         *(not types <= _USUAL, sum(doc_bytes)),
     )
-    found = tuple(map(float, counts)), tuple(_words(tool.name[:NAME_CHARS]) for tool in tools)
-    if all(digests):
-        if len(_schemas) >= _SCHEMAS_KEPT:
-            _schemas.clear()
-        _schemas[digests] = found
+    own = [tool.name[:NAME_CHARS] for tool in tools]
+    names = tuple(map(_words, own))
+    vocabulary = frozenset().union(*names)
+    held = sum(map(getsizeof, names)) + _WORD_BYTES * sum(map(len, names))
+    held += getsizeof(vocabulary) + _TOOL_BYTES * len(own)
+    number = next(_numbers) if all(digests) and held <= _LARGEST else 0
+    found = _Schema(*_kinds(own), tuple(map(float, counts)), names, vocabulary, held, number)
+    if number:
+        _schemas.keep(digests, found, held)
     return found
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
-def _kinds(names: tuple[str, ...]) -> tuple[tuple[float, ...], bool]:
-    """How many tools there are of each kind, those of MCP servers apart; and whether any of all works."""
+def _kinds(names: Sequence[str]) -> tuple[bool, tuple[float, ...]]:
+    """Whether any of all works; and how many tools there are of each kind, those of MCP servers apart."""
     all_kinds = [tool_kind(name) for name in names]
     kinds = ["mcp" if is_mcp(name) else kind for name, kind in zip(names, all_kinds, strict=True)]
-    return tuple(float(kinds.count(kind)) for kind in _KINDS), not _WORKING.isdisjoint(all_kinds)
+    return not _WORKING.isdisjoint(all_kinds), tuple(float(kinds.count(kind)) for kind in _KINDS)
 
 
 @lru_cache(maxsize=_KEPT)

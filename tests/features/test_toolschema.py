@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import toolschema
 from features.toolschema import OFFERED_NAMES, Shapes, ToolShape, offered_values, shape_of, works
 from features.wire import parse_request
 from features.wire.types import Tool
@@ -85,3 +86,44 @@ def test_what_an_agent_works_with_is_known_behind_a_server_s_prefix_too():
     assert works((Tool(name="look"), Tool(name="mcp__box__bash")))
     assert not works((Tool(name="look"), Tool(name="get_weather")))
     assert not works(())
+
+
+def test_sets_of_tools_are_remembered_within_bytes_whatever_their_names(monkeypatch):
+    memory, largest = 2**16, 2**14
+    monkeypatch.setattr(toolschema, "_KEPT_BYTES", memory)
+    monkeypatch.setattr(toolschema, "_LARGEST", largest)
+    for kept in (toolschema._schemas, toolschema._offers):
+        monkeypatch.setattr(kept, "_bytes", 0)
+        kept.clear()
+
+    def ask(n, size):
+        tools = tuple(Tool(name=f"get{n}_{i}_of_a_b", digest=1000 * n + i + 1) for i in range(size))
+        assert offered_values(tools, [f"of {n} {i}" for i in range(3)])[-2] >= 0.4
+        return tools
+
+    few = ask(0, 2)
+    assert toolschema._offer(few) is toolschema._offer(few)
+    said = len(toolschema._said)
+    vast = ask(1, 100)
+    assert toolschema._offer(vast) is not toolschema._offer(vast)
+    assert (len(toolschema._said), len(toolschema._schemas)) == (said, 1)
+    for n in range(2, 200):
+        ask(n, 8)
+        for kept in (toolschema._schemas.values(), [o.schema for o in toolschema._offers.values()]):
+            assert sum(schema.held for schema in kept) <= memory
+    assert len(toolschema._schemas) > 1
+
+
+def test_a_definition_of_many_types_is_not_remembered():
+    shapes = Shapes()
+    wide = {"parameters": {"properties": {f"p{i}": {"type": f"t{i}"} for i in range(100)}}}
+    assert len(shapes.of(1, wide).types) == 100
+    assert not shapes
+
+
+def test_what_is_remembered_of_texts_is_of_their_tools_alone():
+    for names in (("read_file", "run_tests"), ("send_mail", "tests")):
+        tools = tuple(Tool(name=name, digest=len(name)) for name in names)
+        first, again = offered_values(tools, ["run the tests"]), offered_values(tools, ["run the tests"])
+        unknown = tuple(Tool(name=name) for name in names)
+        assert first == again == offered_values(unknown, ["run the tests"])
