@@ -397,6 +397,27 @@ def test_bodies_that_are_kept_are_bounded_by_bytes() -> None:
     assert reader._bodies._bytes == sum(one.held for alike in reader._bodies._known.values() for one in alike)
 
 
+def test_bodies_that_grow_are_counted_as_large_as_they_are_now() -> None:
+    reader = Reader(kept_bytes=2**20)
+    for n in (6, 9, 14, 30, 31, 80):
+        for user in ("one", "another"):
+            reader.read("openai_chat", msgspec.json.encode(session("openai_chat", n, user=user)))
+        kept = [one for alike in reader._bodies._known.values() for one in alike]
+        assert reader._bodies._bytes == sum(one.held for one in kept) <= 2**20
+        assert all(one.stages[-1].pieces == n for one in kept)
+    for n in range(81, 400):
+        reader.read("openai_chat", msgspec.json.encode(session("openai_chat", n, user="one")))
+    assert reader._bodies._bytes == sum(one.held for alike in reader._bodies._known.values() for one in alike)
+
+
+def test_a_body_is_followed_in_its_own_dialect_only() -> None:
+    reader, said = Reader(), {"model": "m", "messages": session("openai_chat", 12)["messages"]}
+    for n in (6, 8, 12):
+        body = msgspec.json.encode({**said, "messages": said["messages"][:n]})
+        for dialect in ("openai_chat", "anthropic_messages"):
+            assert reader.read(dialect, body) == read_anew(dialect, body)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("marking", [False, True])
 def test_what_a_body_holds_is_counted_however_it_was_read(dialect, marking) -> None:

@@ -122,8 +122,11 @@ def test_a_definition_of_many_types_is_not_remembered():
 
 
 def test_what_is_remembered_of_texts_is_of_their_tools_alone():
-    for names in (("read_file", "run_tests"), ("send_mail", "tests")):
+    for names in (("read_file", "run_tests"), ("send_mail", "mail_tests", "tests")):
         tools = tuple(Tool(name=name, digest=len(name)) for name in names)
-        first, again = offered_values(tools, ["run the tests"]), offered_values(tools, ["run the tests"])
+        first, again = (
+            offered_values(tools, ["run the tests and mail"]),
+            offered_values(tools, ["run the tests and mail"]),
+        )
         unknown = tuple(Tool(name=name) for name in names)
-        assert first == again == offered_values(unknown, ["run the tests"])
+        assert first == again == offered_values(unknown, ["run the tests and mail"])

@@ -155,6 +155,19 @@ def test_a_bundle_tells_the_type_and_a_told_one_wins(folder):
     assert again.p_success.tobytes() == hidden.p_success.tobytes()
 
 
+def test_a_bundle_without_trees_that_tells_the_type_still_reads_every_request(folder):
+    bundle = Bundle.load(folder)
+    assert not bundle.support
+    shown = {"n_messages": 2.0, "text_commas": 4.0, "text_capitals": 4.0, "text_sentences": 2.0}
+    easy = Facts(body_bytes=1_100.0, text_lines=3.0, text_questions=0.0, text_numbers=2.0, text_bytes=150.0)
+    hard = Facts(body_bytes=9_100.0, text_lines=33.0, text_questions=1.0, text_numbers=7.0, text_bytes=1050.0)
+    for kind, facts in ((EASY, easy), (HARD, hard), (EASY, easy)):
+        said = bundle.believe(msgspec.structs.replace(facts, **shown), None, VIEWS)
+        assert said.types[0][0] == kind
+        one, two, _ = (arm.p_success for arm in said.arms)
+        assert (one > two) == (kind == HARD)
+
+
 def test_what_is_served_is_what_was_fitted(folder):
     bundle, rows = Bundle.load(folder), with_types(examples())
     head = fit_success(rows, KNOBS)

@@ -1,0 +1,28 @@
+"""How a candidate is shown to the bundle: at the price of this very call."""
+
+import pytest
+from router_servers import NOW_MS
+
+from features.cache import Split
+from router import prices
+from router.arms import Learned, Option, Quote
+from router.catalog import Catalog
+
+
+@pytest.fixture(scope="module")
+def deployment():
+    return Catalog.load().deployments["openai/gpt-5.4/openai_responses"]
+
+
+def test_a_candidate_is_shown_at_the_price_of_each_call_however_often_it_was_seen(deployment) -> None:
+    learned, shown = Learned([]), []
+    split = Split(read=0, write=0, write_1h=0, fresh=9, hit=0.0, sure=1.0, lost=0, why="no_rules")
+    option = Option(candidate=deployment.candidate, deployment=deployment, split=split)
+    for tier in (None, "flex", None, "unheard of"):
+        rates = prices.rates(deployment.model, deployment.provider, NOW_MS, 9, tier)
+        view = learned.view(Quote(option, deployment, 9, (), rates), None)
+        told = (None, None) if rates is None else (float(rates.input), float(rates.output))
+        assert (view.input_usd_per_mtok, view.output_usd_per_mtok) == told
+        shown.append(told)
+    assert shown[0] == shown[2] != shown[1]
+    assert shown[3] == (None, None)
