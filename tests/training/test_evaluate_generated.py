@@ -117,7 +117,8 @@ def test_what_a_check_or_a_decision_costs_is_paid_by_those_that_make_it(world, u
     before, after = ({e["name"]: e for e in found["policies"]} for found in results)
     for name in ("best_single", "cheapest", "oracle"):
         assert np.isclose(after[name]["cost_usd"], before[name]["cost_usd"])
-    if after["cascade"]["pairs"] == before["cascade"]["pairs"]:
+    if after["cascade"]["pairs"] == before["cascade"]["pairs"] and len(before["cascade"]["pairs"]) == 1:
+        # Of several pairs, equal counts may be of other folds.
         assert np.isclose(after["cascade"]["cost_usd"], before["cascade"]["cost_usd"] + usd)
     for name in ROUTERS:
         first, then = (found["curves"][name][0]["cost_usd"] for found in results)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64  # pairs handed to a process at a time
 INLINE = 200  # fewer pairs aren't worth a second process
+_ENDING_S = 5.0  # that a process which has nothing more to do may take to end
 
 Pair = tuple[str | None, str | None, str | None]
 Chunk = tuple[list[Pair], bool]  # with whether files are set aside
@@ -77,9 +78,22 @@ def _one_by_one(pairs: list[Pair], set_aside: bool) -> list[Verdict]:
     return found
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes, which share nothing with this one's threads."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes, which share nothing with this one's threads; none of them outlives it.
+
+    One that is killed while it hands over a result keeps the lock that the others would end by.
+    """
+    before = set(active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(active_children()) - before:
+            process.join(_ENDING_S)
+            if process.is_alive():
+                process.kill()
 
 
 def _judge_chunk(chunk: Chunk) -> list[Verdict]:
