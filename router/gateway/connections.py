@@ -50,6 +50,8 @@ class Answer:
         if not content.is_eof() and connection.protocol is not None:
             self._lost = connection.protocol.closed
             if self._lost is not None:
+                self._lost.remove_done_callback(_noted)  # of a call before
+                self._lost.add_done_callback(_noted)
                 self._lost.add_done_callback(self._cut)
 
     @property
@@ -71,11 +73,16 @@ class Answer:
         else:
             self._connection.release()
 
-    def _cut(self, lost: asyncio.Future[None]) -> None:
+    def _cut(self, _: asyncio.Future[None]) -> None:
         """End a body whose framing broke: aiohttp hangs up then, and tells nobody who waits for more."""
-        lost.cancelled() or lost.exception()  # which is looked at, or it would be logged
         if not self.content.is_eof() and self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientPayloadError("the connection broke in the body"))
+
+
+def _noted(lost: asyncio.Future[None]) -> None:
+    """Look at why a connection was lost, also an idle one: what nobody looks at is logged as an error."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def _sending(connection: Connection) -> bool:

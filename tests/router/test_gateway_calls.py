@@ -1,6 +1,9 @@
 """One call to a provider: what goes out, which answers count, and what becomes of its connection."""
 
 import asyncio
+import gc
+import socket
+import struct
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -184,6 +187,29 @@ async def test_what_nobody_asked_for_is_nobodys_answer() -> None:
                 said.append(await answer.read())
             await asyncio.sleep(0.1)
     assert said == [b"ok", b"ok!!", b"ok"]
+
+
+async def test_an_idle_connection_that_is_reset_is_no_error() -> None:
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"0\r\n\r\n")
+        await asyncio.sleep(0.02)
+        at_once = struct.pack("ii", 1, 0)  # by a reset
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.transport.abort()
+
+    logged = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
+    async with speaking(serve, 2.0) as (upstream, url):
+        for _ in range(3):
+            async with upstream.send(url, CIMultiDict(), b"") as answer:
+                assert await answer.read() == b"ok"
+            await asyncio.sleep(0.1)
+            del answer
+            gc.collect()
+    assert logged == []
 
 
 async def test_a_body_whose_framing_breaks_ends_at_once() -> None:
