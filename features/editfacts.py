@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.answerfacts import AnswerFacts
-from features.diffs.answers import edit_of_answer
+from features.diffs.answers import edit_and_digests, edit_of_answer
 from features.diffs.edits import Edit, FileEdit, Whole
 from features.diffs.fingerprint import counted_files, writes_whole
 from features.diffs.postimage import CannotApply, Window
@@ -66,6 +66,12 @@ def facts_of_answer(parts: Sequence[Part], others: Sequence[Sequence[Part]] = ()
     if edit is None:
         return None
     return facts_of_edit(edit, [found for other in others if (found := edit_of_answer(other)) is not None])
+
+
+def kept_of_answer(parts: Sequence[Part]) -> tuple[list[str] | None, AnswerFacts | None]:
+    """What a log keeps of the edit in an answer's parts: digests and facts, None where there are none."""
+    edit, digests = edit_and_digests(parts)
+    return digests or None, None if edit is None else facts_of_edit(edit)
 
 
 def _lines_of(edit: Edit) -> list[_FileLines] | None:

@@ -35,6 +35,7 @@ from features.tools import tool_kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from features.diffs.postimage import Window
     from features.wire.types import Part
 
 MAX_BYTES = 256 << 10  # of calls in one answer; a larger one gets no digests
@@ -52,18 +53,29 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def answer_digests(parts: Sequence[Part]) -> list[str]:
     """Digests of the edits an answer's parts make; [] when it edits nothing or can't be read cheaply."""
-    if not _readable(editing := _editing(parts)):
-        return []
-    marks = [GIT_REVERT] if any(_reverts(call) for call in editing) else []
-    edit = edit_of_answer(parts)
-    return marks if edit is None else _digests(edit) + marks
+    return edit_and_digests(parts)[1]
 
 
 def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
     """The edit an answer's parts make; None when it edits nothing or can't be read cheaply."""
     editing = _editing(parts)
+    return _edit(parts, editing) if _readable(editing) else None
+
+
+def edit_and_digests(parts: Sequence[Part]) -> tuple[Edit | None, list[str]]:
+    """Both of these, for what they would each read alone."""
+    editing = _editing(parts)
     if not _readable(editing):
-        return None
+        return None, []
+    edit = _edit(parts, editing)
+    digests = [] if edit is None else _digests(edit)
+    if any(map(_reverts, editing)):
+        digests.append(GIT_REVERT)
+    return edit, digests
+
+
+def _edit(parts: Sequence[Part], editing: Sequence[Part]) -> Edit | None:
+    """The edit that these calls make, or else the text of all parts."""
     if editing:
         edit = edit_of_calls((call.name or "", call.text) for call in editing)
     else:
@@ -86,7 +98,7 @@ def _readable(editing: Sequence[Part]) -> bool:
     """Whether the calls are small enough, and text; bytes that were none are no JSON either."""
     if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
         return False
-    return not any(_SURROGATE.search(call.text) for call in editing)
+    return not any(not call.text.isascii() and _SURROGATE.search(call.text) for call in editing)
 
 
 def _crowded(calls: Sequence[Part]) -> bool:
@@ -108,11 +120,11 @@ def _digests(edit: Edit) -> list[str]:
     if all(writes_whole(file) for file in counted):
         return [*_joined(("L0", "L1"), [_whole_forms(file) for file in counted]), call]
     try:
-        weak = [_weak_forms(file) for file in counted]
-        places = place_mark(counted)
+        changed = [(file, windows(file, None)) for file in counted]
     except CannotApply:
         return [call]
-    return [*_joined(("~L0", "~L1", "undo"), weak), *places, call]
+    weak = [_weak_forms(file, found) for file, found in changed]
+    return [*_joined(("~L0", "~L1", "undo"), weak), *place_mark(changed), call]
 
 
 def _joined(names: Sequence[str], forms: Sequence[Sequence[str]]) -> list[str]:
@@ -132,10 +144,10 @@ def _whole_forms(file: FileEdit) -> tuple[str, str]:
     return head + exact, head + plain
 
 
-def _weak_forms(file: FileEdit) -> tuple[str, str, str]:
-    """L0, L1 and the way back of a file's changed lines. Raises CannotApply when the base is needed."""
+def _weak_forms(file: FileEdit, found: Sequence[Window]) -> tuple[str, str, str]:
+    """L0, L1 and the way back of a file's changed lines."""
     exact, plain, back = (xxhash.xxh3_128(place_of(file)) for _ in range(3))
-    for window in windows(file, None):
+    for window in found:
         went, came = changed_lines(window.b, window.a)
         for digest in (exact, plain, back):
             digest.update(beside(window, went, came))

@@ -32,6 +32,7 @@ _NEW = ("new_string", "newString", "new_str", "new_text", "replace", "replacemen
 _CONTENT = ("content", "contents", "file_text", "text", "code")
 _YES_OR_NO = {"true": True, "false": False, "none": False}
 _PATCH = ("input", "patch", "patchText", "diff", "cmd", "command")
+_BYTES = re.compile("[\udc80-\udcff]")
 _MARK = re.compile(rb"^[ \t]*(?:(<{5,9}) ?SEARCH>?|(={5,9})|(>{5,9}) ?REPLACE)[ \t]*\r?\n?\Z")
 _DIFF = re.compile(rb"^(?:diff --git |--- .*\n\+\+\+ .*\n@@ -)", re.MULTILINE)
 _BLOCK = re.compile(rb"^[ \t]*<{5,9} ?SEARCH>?[ \t]*\r?$", re.MULTILINE)
@@ -122,7 +123,7 @@ def _first(arguments: Arguments, keys: tuple[str, ...]) -> bytes | None:
 
 def _escaped(text: str) -> bool:
     """Whether the text carries undecodable bytes as low surrogates."""
-    return any("\udc80" <= char <= "\udcff" for char in text)
+    return not text.isascii() and _BYTES.search(text) is not None
 
 
 def _of(arguments: Arguments, root: str | None, *ops: Op, problem: str | None = None) -> Edit:

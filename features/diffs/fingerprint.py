@@ -21,7 +21,7 @@ from features.diffs.verdicts import SAME_LEVELS, VerdictLevel
 from features.diffs.windows import anchors, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from features.diffs.postimage import Window
 
@@ -46,7 +46,8 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     counted = counted_files(edit, base)
     weak = base is None and not all(writes_whole(file) for file in counted)
     try:
-        every = [_weak_forms(file) if weak else _forms(file, base) for file in counted]
+        changed = [(file, windows(file, None)) for file in counted] if weak else []
+        every = [_weak_forms(*one) for one in changed] if weak else [_forms(file, base) for file in counted]
     except CannotApply:
         return []
     forms = [entry for entry in every if entry is not None]
@@ -54,7 +55,7 @@ def fingerprint(edit: Edit, base: Mapping[str, bytes] | None = None) -> list[str
     return [
         f"{mark}{level}:{digest_of(entry[number] for entry in forms)}"
         for number, level in enumerate(SAME_LEVELS)
-    ] + (place_mark(counted) if weak else [])
+    ] + (place_mark(changed) if weak else [])
 
 
 def agreement(a: Iterable[str], b: Iterable[str]) -> Agreement:
@@ -108,11 +109,11 @@ def _forms(file: FileEdit, base: Mapping[str, bytes] | None) -> list[str] | None
     return digests
 
 
-def _weak_forms(file: FileEdit) -> list[str]:
+def _weak_forms(file: FileEdit, found: Sequence[Window]) -> list[str]:
     """The digest of one file's changed lines at each level."""
     language = language_of(file.path)
     exact, plain, normal = (xxhash.xxh3_128(place_of(file)) for _ in range(3))
-    for window in windows(file, None):
+    for window in found:
         went, came = changed_lines(window.b, window.a)
         for digest in (exact, plain, normal):
             digest.update(beside(window, went, came))
@@ -169,17 +170,16 @@ def beside(window: Window, went: bytes, came: bytes) -> bytes:
     return b"\4" + next((line.strip() for line in lines[at + count :] if line.strip()), b"") + b"\4"
 
 
-def lines_of(file: FileEdit) -> str | None:
+def lines_of(file: FileEdit, found: Sequence[Window]) -> str | None:
     """The numbers of the base's lines where a file's changes begin, None if the edit doesn't tell them."""
-    found = windows(file, None)
     if any(window.start == 0 for window in found):
         return None
     return f"{file.path}\0{[window.start + _start_of(window.b, window.a) for window in found]}"
 
 
-def place_mark(files: Iterable[FileEdit]) -> list[str]:
+def place_mark(changed: Iterable[tuple[FileEdit, Sequence[Window]]]) -> list[str]:
     """The mark of the places where changes begin; [] unless every file tells its line numbers."""
-    places = [lines_of(file) for file in files]
+    places = [lines_of(file, found) for file, found in changed]
     known = [place for place in places if place is not None]
     return [PLACE + digest_of(known)] if len(known) == len(places) else []
 

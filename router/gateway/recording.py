@@ -11,8 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from features.cache import PREFIXES_KEPT
-from features.diffs.answers import answer_digests
-from features.editfacts import facts_of_answer
+from features.editfacts import kept_of_answer
 from features.records import SCHEMA_VERSION, AttemptRecord, DecisionRecord, Prompts, RequestRecord, Status
 from features.usagedoubts import contradictions
 from features.value import Value
@@ -153,7 +152,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | 
     harness, version = harness_of(call.headers.get("user-agent", ""))
     kept, full = prompts != "none", prompts == "full"
     called, edits = _calls(answer.parts)
-    edits = edits and kept and answer.complete
+    digests, facts = kept_of_answer(answer.parts) if edits and kept and answer.complete else (None, None)
     return RequestRecord(  # in its own order: by keyword it takes five times as long
         receipt.request_id,
         receipt.session_id,
@@ -208,8 +207,8 @@ def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | 
         receipt.encoder_digest if kept else None,  # encoder_digest
         receipt.feature_hash if kept else None,  # feature_hash
         called if kept else None,  # tools_called
-        (answer_digests(answer.parts) or None) if edits else None,  # edit_digests
-        facts_of_answer(answer.parts) if edits else None,  # answer
+        digests,  # edit_digests
+        facts,  # answer
         flags or None,  # flags
         call.body.decode("utf-8", "replace") if full else None,  # prompt_text
         "\n".join(part.text for part in answer.parts) if full else None,  # response_text

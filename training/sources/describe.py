@@ -11,8 +11,7 @@ import msgspec
 from features.assemble import facts_of, trajectory_of
 from features.cache import PREFIXES_KEPT, PrefixMemory, prefix_chain, tools_seed
 from features.context import LastTurn, TokenRatios, estimate_tokens, next_prompt_tokens
-from features.diffs.answers import answer_digests
-from features.editfacts import facts_of_answer
+from features.editfacts import kept_of_answer
 from features.prompt import salient_text
 from features.textfacts import text_facts
 from features.vector import FACT_NAMES, feature_hash
@@ -177,7 +176,8 @@ def edit_fields(parts: Sequence[Part], options: ReadOptions) -> dict[str, Any]:
     """Digests and facts of the edit that an answer makes; {} where nothing is to be kept."""
     if options.prompts == "none":
         return {}
-    return {"edit_digests": answer_digests(parts) or None, "answer": facts_of_answer(parts)}
+    digests, facts = kept_of_answer(parts)
+    return {"edit_digests": digests, "answer": facts}
 
 
 def spoken(parts: Sequence[Part]) -> str:
