@@ -124,7 +124,7 @@ def _by_text(a: list[Replace], b: list[Replace]) -> list[Window]:
     """Windows by text: the largest of the replaced texts, each side's replacements played on all of them."""
     pieces = _own_pieces(a) + _own_pieces(b)
     largest: list[bytes] = []
-    for piece in sorted(set(pieces), key=len, reverse=True):
+    for piece in sorted(set(pieces), key=lambda piece: (len(piece), piece), reverse=True):
         if not any(piece in other for other in largest):
             largest.append(piece)
     after_a, after_b = _play(a, largest), _play(b, largest)

@@ -54,6 +54,14 @@ def test_an_edit_knows_the_edit_that_takes_it_back():
     assert named(answer_digests([FIX]))["undo"] == named(answer_digests([back]))["~L0"]
 
 
+def test_two_changes_of_one_length_are_the_same_whichever_comes_first():
+    changes = [edit(f"x = {n}\n", f"y = {n}\n") for n in range(6)]
+    forth, back = (named(answer_digests(parts)) for parts in (changes, changes[::-1]))
+    assert {name: forth[name] for name in ("~L0", "~L1", "undo")} == {
+        name: back[name] for name in ("~L0", "~L1", "undo")
+    }
+
+
 def test_the_same_lines_elsewhere_are_another_call():
     here = answer_digests([edit("def a():\n    x = 1\n", "def a():\n    x = 2\n")])
     there = answer_digests([edit("def b():\n    x = 1\n", "def b():\n    x = 2\n")])
