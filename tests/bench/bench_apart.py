@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from training.estimators.bandit import Bandit
-from training.replay.advise import advise
-from training.replay.clusters import Clusters
-from training.replay.court import judged
-from training.replay.entries import Entry
-from training.replay.evidence import Evidence
-from training.replay.judge import Judge
 from training.replay.options import Options
-from training.replay.rows import Over, pairs_of, rows_of
+from training.replay.policies.entries import Entry
+from training.replay.quality.clusters import Clusters
+from training.replay.quality.court import judged
+from training.replay.quality.evidence import Evidence
+from training.replay.quality.judge import Judge
+from training.replay.report.advise import advise
+from training.replay.report.rows import Over, pairs_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.replay.apart import Blend, Pairs
-    from training.replay.result import Row
+    from training.replay.quality.differences import Blend, Pairs
+    from training.replay.report.result import Row
 
 ARMS = ("good", "twin", "cheap")
 USD = np.array([1.0, 1.0, 0.3])

@@ -5,7 +5,7 @@
 LOG is a canonical log with recorded costs (`samediff ingest`). For each candidate whose calls are billed at
 a factor: its sessions' recorded costs are the truth, so many of them are drawn as its own and as many as
 those that it takes over, and the 95 % interval of what these cost is told by their own spread alone and with
-the spread of the factor, as `training.replay.factors` has it.
+the spread of the factor, as `training.replay.cost.factors` has it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from router.gateway.settings import Settings
-from training.replay.bills import bills_of, by_counts
-from training.replay.factors import factors_of
+from training.replay.cost.bills import bills_of, by_counts
+from training.replay.cost.factors import factors_of
 from training.replay.options import Options
 from training.replay.stage import set_up
 
 if TYPE_CHECKING:
-    from training.replay.worlds import Worlds
+    from training.replay.cost.world import Worlds
 
 SIZES = (20, 60, 200)
 

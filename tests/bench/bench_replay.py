@@ -29,12 +29,12 @@ from router.gateway.settings import Settings
 from router.policy import parse_policy
 from training.ingest import run as ingest
 from training.log import FOLDERS, LogStore, day_of
-from training.replay.bills import bills_of
+from training.replay.cost.bills import bills_of
+from training.replay.cost.reproduction import Reproduction, reproduce
 from training.replay.options import Options
-from training.replay.reproduce import Reproduction, reproduce
+from training.replay.policies.walk import AS_SERVED, Manner, walk
 from training.replay.run import run
 from training.replay.stage import set_up
-from training.replay.walk import AS_SERVED, Manner, walk
 
 ARMS = ("claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5")
 DAY_MS = 86_400_000

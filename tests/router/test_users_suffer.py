@@ -89,7 +89,7 @@ LINES = {
         "router/test_deployments.py::test_a_price_file_in_the_settings_is_in_force_and_in_the_receipt",
     ],
     "a savings page that compares with a baseline nobody would run": [
-        "training/test_what_if.py::test_controls_are_in_every_answer",
+        "training/replay/test_what_if.py::test_controls_are_in_every_answer",
     ],
 }
 NOT_MET = {"N replicas = N caps"}

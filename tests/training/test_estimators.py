@@ -27,7 +27,7 @@ from training.estimators.intervals import (
 from training.estimators.model import table_model
 from training.estimators.paired import paired, share_of_logged
 from training.estimators.thresholds import AT, Risks
-from training.replay.bootstrap import apart_of
+from training.replay.quality.bootstrap import apart_of
 from training.shadow.sampling import clopper_pearson
 
 ARMS = ("cheap", "middle", "dear")

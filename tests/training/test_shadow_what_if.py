@@ -24,7 +24,7 @@ from training.replay.run import run as what_if
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.replay.result import Result, Row
+    from training.replay.report.result import Result, Row
 
 N = 1_000
 RIGHT, OTHERWISE, WRONG = "a + b", "b + a", "a - b"

@@ -11,7 +11,7 @@ import typer
 from router.commands import BundleOption, ConfigOption, JsonOption, finish, write_whole
 
 if TYPE_CHECKING:
-    from training.replay.result import Result
+    from training.replay.report.result import Result
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
 
 def _write(html: Path, result: Result) -> None:
     from features.errors import BadInput
-    from training.replay.page import html_of
+    from training.replay.report.page import html_of
 
     try:
         write_whole(html, html_of(result).encode())
@@ -110,8 +110,8 @@ def what_if(
     """Replay a log under other policies, prices, candidates and caches; exit 1 if its own bill isn't met."""
     from router.gateway.settings import Settings
     from training.replay.options import Options
+    from training.replay.report.show import render
     from training.replay.run import run
-    from training.replay.show import render
 
     options = Options(
         policies=tuple(policy or ()),

@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from router import prices
-from training.replay.advise import advise
-from training.replay.beside import Field
-from training.replay.bills import bills_of
-from training.replay.by_session import watched
-from training.replay.caveats import caveats_of
-from training.replay.clusters import check_cluster, clusters_of
-from training.replay.damage import naming_damage
-from training.replay.factors import doubts, factors_of
-from training.replay.groups import in_groups
-from training.replay.judge import Judge
-from training.replay.lineup import Asked, entries_of
-from training.replay.opinions import opinions
+from training.replay.cost.bills import bills_of
+from training.replay.cost.factors import doubts, factors_of
+from training.replay.cost.pricing import check_prices, left_alone, version_at
+from training.replay.cost.reproduction import reproduce
+from training.replay.logged.damage import naming_damage
+from training.replay.logged.receipts import told_of
 from training.replay.options import check
-from training.replay.pricing import check_prices, left_alone, version_at
-from training.replay.reproduce import reproduce
-from training.replay.result import Result
-from training.replay.rows import Over, pairs_of, rows_of
-from training.replay.served import told_of
-from training.replay.specs import parse_specs
+from training.replay.policies.lineup import Asked, entries_of
+from training.replay.policies.specs import parse_specs
+from training.replay.quality.by_session import watched
+from training.replay.quality.clusters import check_cluster, clusters_of
+from training.replay.quality.estimates import opinions
+from training.replay.quality.judge import Judge
+from training.replay.report.advise import advise
+from training.replay.report.caveats import caveats_of
+from training.replay.report.comparisons import Field
+from training.replay.report.groups import in_groups
+from training.replay.report.result import Result
+from training.replay.report.routes import calibration_of, routes_of
+from training.replay.report.rows import Over, pairs_of, rows_of
+from training.replay.report.versus import set_beside
 from training.replay.stage import as_asked, as_matrix, set_up
-from training.replay.stories import calibration_of, routes_of
-from training.replay.versus import set_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from router.gateway.settings import Settings
-    from training.replay.entries import Entry
+    from training.replay.cost.reproduction import Reproduction
     from training.replay.options import Options
-    from training.replay.reproduce import Reproduction
+    from training.replay.policies.entries import Entry
     from training.replay.stage import Stage
 
 

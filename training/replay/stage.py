@@ -11,33 +11,33 @@ from models.bundle import Bundle
 from router.catalog import Catalog
 from router.offline import bundle_folder
 from training.progress import track
-from training.replay import beliefs as believed
-from training.replay.arms import Arms, arms_of, barred, excluded, spoken
-from training.replay.bills import billed_calls
-from training.replay.books import Shelf, read_shelf
-from training.replay.budget import budget_of
-from training.replay.caches import Tally, caches_of, fare_of, tally_of
-from training.replay.court import Court
-from training.replay.evidence import Evidence, evidence_of, held_by, reference_of, was_drawn
-from training.replay.lengths import answers_of, doubts_of, with_shadows
-from training.replay.matrix import Matrix, matrix_of, staged
-from training.replay.money import listed, own_rates, rates_of
-from training.replay.parts import Parts
-from training.replay.plan import plan
-from training.replay.pricing import clock_of, priced_at
-from training.replay.samples import samples_of
-from training.replay.served import moved, read_served
-from training.replay.world import World
-from training.replay.worlds import Worlds, of_parts
+from training.replay.cost.bills import billed_calls
+from training.replay.cost.budget import budget_of
+from training.replay.cost.caches import Tally, caches_of, fare_of, tally_of
+from training.replay.cost.pricing import clock_of, priced_at
+from training.replay.cost.rates import listed, own_rates, rates_of
+from training.replay.cost.route import World
+from training.replay.cost.world import Worlds, of_parts
+from training.replay.logged import beliefs as believed
+from training.replay.logged.arms import Arms, arms_of, barred, excluded, spoken
+from training.replay.logged.lengths import answers_of, doubts_of, with_shadows
+from training.replay.logged.parts import Parts
+from training.replay.logged.plan import plan
+from training.replay.logged.receipts import moved, read_served
+from training.replay.quality.court import Court
+from training.replay.quality.evidence import Evidence, evidence_of, held_by, reference_of, was_drawn
+from training.replay.quality.matrix import Matrix, matrix_of, staged
+from training.replay.quality.samples import samples_of
+from training.replay.reading import Shelf, read_shelf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from router.gateway.settings import Settings
-    from training.replay.beliefs import Sizes
-    from training.replay.clusters import Clusters
+    from training.replay.logged.beliefs import Sizes
     from training.replay.options import Options
-    from training.replay.specs import Spec
+    from training.replay.policies.specs import Spec
+    from training.replay.quality.clusters import Clusters
 
 
 class Stage(NamedTuple):

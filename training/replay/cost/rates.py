@@ -1,0 +1,142 @@
+"""What n calls would cost on k candidates: rates in force at their times, and what a route comes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from router import prices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from training.replay.logged.arms import Arms
+    from training.replay.logged.calls import Book
+
+    Clock = Callable[[np.ndarray], np.ndarray]
+
+PARTS = ("fresh", "cached", "written", "output")
+_SLOT_MS = 30 * 60_000  # as prices change
+_MTOK = 1e6
+
+
+class Rates(NamedTuple):
+    """USD a token by kind, and which row of that holds for a call on an arm; -1 is unknown."""
+
+    table: np.ndarray  # (r, 5): input, output, cached, write, write_1h
+    at: np.ndarray  # (n, k) int32
+
+    def of(self, rows: np.ndarray, arm: np.ndarray) -> np.ndarray:
+        """Rates (m, 5) of calls (m,) on arms (m,); NaN where unknown."""
+        found: np.ndarray = self.table[self.at[rows, arm]]
+        return found
+
+
+class _Shelf:
+    """Rates seen so far, each once; the last row is the unknown."""
+
+    def __init__(self) -> None:
+        self.rows: dict[prices.Rates, int] = {}
+
+    def place(self, rates: prices.Rates) -> int:
+        return self.rows.setdefault(rates, len(self.rows))
+
+    def table(self) -> np.ndarray:
+        known = [[float(rate) / _MTOK for rate in rates] for rates in self.rows]
+        return np.array([*known, [np.nan] * 5])
+
+
+def rates_of(book: Book, arms: Arms, tokens: np.ndarray, clock: Clock | None = None) -> Rates:
+    """Rates of every call on every arm, prompts being `tokens` (n, k) long; `clock` sets another time."""
+    shelf = _Shelf()
+    at = np.full((book.n, len(arms.arms)), -1, dtype=np.int32)
+    ts_ms = book.ts_ms if clock is None else clock(book.ts_ms)
+    tiers = book.frame["service_tier"].fill_null("").to_numpy()
+    short = np.where(book.run[:, None], 0, tokens)  # the lengths of several calls are unknown
+    for i, arm in enumerate(arms.arms):
+        at[:, i] = _placed(shelf, (arm.model, arm.provider), ts_ms, short[:, i], tiers)
+    _own(book, arms, shelf, at, (ts_ms, short, tiers))
+    return Rates(shelf.table(), at)
+
+
+def own_rates(book: Book) -> np.ndarray:
+    """Rates (n, 5) of what was logged, under the very names it was logged with; NaN where unknown."""
+    shelf = _Shelf()
+    at = np.full(book.n, -1, dtype=np.int32)
+    tiers = book.frame["service_tier"].fill_null("").to_numpy()
+    short = np.where(book.run, 0, book.prompt)
+    for sold, rows in _sold(book):
+        at[rows] = _placed(shelf, sold, book.ts_ms[rows], short[rows], tiers[rows])
+    found: np.ndarray = shelf.table()[at]
+    return found
+
+
+def listed(book: Book, own: np.ndarray) -> np.ndarray:
+    """USD (n,) of every logged call by list price (n, 5), as if nothing were cached."""
+    found: np.ndarray = book.prompt * own[:, 0] + book.output * own[:, 1]
+    return found
+
+
+def _own(
+    book: Book, arms: Arms, shelf: _Shelf, at: np.ndarray, held: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    """What was logged is priced under the very names it was logged with."""
+    ts_ms, short, tiers = held
+    for sold, rows in _sold(book):
+        own = arms.logged[rows]
+        at[rows, own] = _placed(shelf, sold, ts_ms[rows], short[rows, own], tiers[rows])
+
+
+def _sold(book: Book) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+    """Each model and its seller as they were logged, and the calls that were."""
+    models = (
+        book.frame["model_served"].fill_null(book.frame["model_requested"]).fill_null(book.frame["candidate"])
+    )
+    names = models + "\x00" + book.frame["provider"].fill_null("")
+    for name in names.unique():
+        model, _, provider = name.partition("\x00")
+        yield (model, provider or None), np.flatnonzero((names == name).to_numpy())
+
+
+def _placed(
+    shelf: _Shelf, sold: tuple[str, str | None], ts_ms: np.ndarray, tokens: np.ndarray, tiers: np.ndarray
+) -> np.ndarray:
+    """Rows of the shelf for calls of one seller's model; in a tier without a price its standard one."""
+    found = np.full(len(ts_ms), -1, dtype=np.int32)
+    for tier in np.unique(tiers):
+        of_tier = np.flatnonzero(tiers == tier)
+        slots, where = np.unique(ts_ms[of_tier] // _SLOT_MS, return_inverse=True)
+        times = [int(slot) * _SLOT_MS for slot in slots]
+        ladders = [prices.ladder(*sold, at, tier or None) or prices.ladder(*sold, at) for at in times]
+        for ladder in {id(steps): steps for steps in ladders}.values():
+            mine = of_tier[np.array([steps is ladder for steps in ladders])[where]]
+            for start, rates in reversed(ladder):
+                found[mine[tokens[mine] > start]] = shelf.place(rates)
+    return found
+
+
+class Bill(NamedTuple):
+    """USD of calls by what is paid for; arrays (n,). NaN where the price is unknown."""
+
+    fresh: np.ndarray
+    cached: np.ndarray
+    written: np.ndarray
+    output: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """USD of each call (n,)."""
+        total: np.ndarray = self.fresh + self.cached + self.written + self.output
+        return total
+
+
+def bill(rates: np.ndarray, split: tuple[np.ndarray, ...], output: np.ndarray) -> Bill:
+    """Multiply out rates (n, 5) and a split (fresh, read, written, of those for an hour), each (n,)."""
+    fresh, read, written, hourly = split
+    return Bill(
+        fresh * rates[:, 0],
+        read * rates[:, 2],
+        (written - hourly) * rates[:, 3] + hourly * rates[:, 4],
+        output * rates[:, 1],
+    )
