@@ -13,8 +13,8 @@ import numpy as np
 from training.estimators.bandit import Bandit
 from training.replay.options import Options
 from training.replay.policies.entries import Entry
+from training.replay.policies.playing import judged
 from training.replay.quality.clusters import Clusters
-from training.replay.quality.court import judged
 from training.replay.quality.evidence import Evidence
 from training.replay.quality.judge import Judge
 from training.replay.report.advise import advise

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1_000)
     options = parser.parse_args()
     for log in options.logs:
-        worlds = set_up(log, Options(), Settings(), []).worlds
+        worlds = set_up(log, Options(), Settings()).worlds
         bills = bills_of(log, worlds)
         factors = factors_of(worlds._replace(scale=bills.scale), bills)
         told = sessions_of(worlds)

@@ -132,7 +132,7 @@ def sticky(turns: int, place: Path) -> None:
     print("| seed | manner | cost | on the reference | comes to it | leaves it | other switches |")
     print("|---" * 7 + "|")
     for seed in range(4):
-        worlds = set_up(simulated(turns, place / f"sticky{seed}", seed), Options(), Settings(), []).worlds
+        worlds = set_up(simulated(turns, place / f"sticky{seed}", seed), Options(), Settings()).worlds
         assert len(worlds.parts) == 1
         world = worlds.at(0)
         for name, (policy, manner) in manners.items():

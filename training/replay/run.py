@@ -12,23 +12,22 @@ from training.replay.cost.bills import bills_of
 from training.replay.cost.factors import doubts, factors_of
 from training.replay.cost.pricing import check_prices, left_alone, version_at
 from training.replay.cost.reproduction import reproduce
-from training.replay.logged.damage import naming_damage
-from training.replay.logged.receipts import told_of
+from training.replay.logged.plan import naming_damage
 from training.replay.options import check
 from training.replay.policies.lineup import Asked, entries_of
+from training.replay.policies.playing import judged
 from training.replay.policies.specs import parse_specs
 from training.replay.quality.by_session import watched
 from training.replay.quality.clusters import check_cluster, clusters_of
-from training.replay.quality.estimates import opinions
+from training.replay.quality.estimates import every_estimate
 from training.replay.quality.judge import Judge
 from training.replay.report.advise import advise
 from training.replay.report.caveats import caveats_of
-from training.replay.report.comparisons import Field
+from training.replay.report.comparisons import Field, set_beside
 from training.replay.report.groups import in_groups
 from training.replay.report.result import Result
 from training.replay.report.routes import calibration_of, routes_of
 from training.replay.report.rows import Over, pairs_of, rows_of
-from training.replay.report.versus import set_beside
 from training.replay.stage import as_asked, as_matrix, set_up
 
 if TYPE_CHECKING:
@@ -58,7 +57,8 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
 def _answered(log: Path, asked: Asked) -> Result:
     """The bill, and if it is met everything else."""
     options, settings = asked.options, asked.settings
-    stage = set_up(log, options, settings, asked.specs)
+    named = [name for spec in asked.specs for name in spec.named]
+    stage = set_up(log, options, settings, named)
     bills = bills_of(log, stage.worlds)
     worlds = stage.worlds._replace(scale=bills.scale)
     stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills, stage.shelf.unpriced)))
@@ -77,16 +77,22 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     stage = stage._replace(clusters=over.clusters)
     result.clustered_by, result.clusters = over.clusters.by, over.clusters.many
     entries = entries_of(stage, asked)
-    stage.court.sit(entries, stage.worlds.n)
+    for entry, said in zip(entries, judged(stage.judge(), entries, stage.worlds.n), strict=True):
+        entry.quality = said
     base = "logged" if stage.matrix is None else "reference"
     result.policies = rows_of(entries, base, over, stage.worlds.n)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
-    judge = stage.court.judge() if options.estimates else None
+    judge = stage.judge() if options.estimates else None
     if isinstance(judge, Judge):
-        said = opinions(judge, entries)
+        known = {
+            entry.name: (entry.target, entry.quality)
+            for entry in entries
+            if entry.target is not None and entry.role != "logged"
+        }
+        told = every_estimate(judge, known)
         for row in result.policies:
-            row.estimates = said.get(row.name, [])
+            row.estimates = told.get(row.name, [])
     pairs = pairs_of(entries, over)
     today = next(row for row in result.policies if row.name == base)
     set_beside(result.policies, Field.of(result.policies, today, pairs), pairs)
@@ -99,7 +105,7 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     result.caveats += left_alone(options.prices, stage.worlds.arms)
     if stage.worlds.factors is not None:
         result.caveats += doubts(stage.worlds.factors, stage.worlds)
-    result.caveats += [*told_of(stage.worlds), *caveats_of(stage, result, options)]
+    result.caveats += caveats_of(stage, result, options)
     result.frontier = [entry.name for entry in entries if entry.role == "sweep"]
     result.routes = routes_of(stage.worlds, _named(entries, base), _shown(entries, asked))
     result.calibration = calibration_of(stage.worlds)

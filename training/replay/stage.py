@@ -16,27 +16,26 @@ from training.replay.cost.budget import budget_of
 from training.replay.cost.caches import Tally, caches_of, fare_of, tally_of
 from training.replay.cost.pricing import clock_of, priced_at
 from training.replay.cost.rates import listed, own_rates, rates_of
-from training.replay.cost.route import World
-from training.replay.cost.world import Worlds, of_parts
+from training.replay.cost.world import World, Worlds, of_parts
 from training.replay.logged import beliefs as believed
 from training.replay.logged.arms import Arms, arms_of, barred, excluded, spoken
 from training.replay.logged.lengths import answers_of, doubts_of, with_shadows
 from training.replay.logged.parts import Parts
 from training.replay.logged.plan import plan
 from training.replay.logged.receipts import moved, read_served
-from training.replay.quality.court import Court
 from training.replay.quality.evidence import Evidence, evidence_of, held_by, reference_of, was_drawn
-from training.replay.quality.matrix import Matrix, matrix_of, staged
+from training.replay.quality.judge import Judge
+from training.replay.quality.matrix import Matrix, MatrixJudge, matrix_of, staged
 from training.replay.quality.samples import samples_of
 from training.replay.reading import Shelf, read_shelf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from router.gateway.settings import Settings
     from training.replay.logged.beliefs import Sizes
     from training.replay.options import Options
-    from training.replay.policies.specs import Spec
     from training.replay.quality.clusters import Clusters
 
 
@@ -59,11 +58,12 @@ class Stage(NamedTuple):
         """Whether what each answer cost, and how good it was, is told by the log."""
         return self.matrix is not None and self.worlds.at(0).known is not None
 
-    @property
-    def court(self) -> Court:
-        """Where policies are judged."""
-        matrix = self.matrix and (self.matrix, self.worlds.at(0).reference)
-        return Court(self.evidence, matrix, None if self.clusters is None else self.clusters.code)
+    def judge(self, sessions: np.ndarray | None = None) -> Judge | MatrixJudge:
+        """Who tells quality in these sessions (S,) bool, or in all: by the outcomes where all are known."""
+        groups = None if self.clusters is None else self.clusters.code
+        if self.matrix is None:
+            return Judge(self.evidence, sessions, groups)
+        return MatrixJudge(self.matrix, self.worlds.at(0).reference, sessions, groups)
 
 
 class _Sums(NamedTuple):
@@ -75,13 +75,12 @@ class _Sums(NamedTuple):
     drawn: bool
 
 
-def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -> Stage:
-    """Read the log and set up the world at the log's own prices and caches."""
+def set_up(log: Path, options: Options, settings: Settings, named: Iterable[str] = ()) -> Stage:
+    """Read the log and set up its worlds at its own prices and caches; whom one `named` is an arm."""
     catalog = Catalog.load(settings.catalog)
     bundle = Bundle.load(bundle_folder(settings))
     shelf = read_shelf(log, plan(log, options), (catalog, bundle, options))
-    named = tuple(dict.fromkeys([*shelf.named, *(name for spec in specs for name in spec.named)]))
-    arms = arms_of(shelf.census, catalog, bundle, options, named)
+    arms = arms_of(shelf.census, catalog, bundle, options, tuple(dict.fromkeys([*shelf.named, *named])))
     evidence, sums = _looked_at(shelf, arms)
     if sums.drawn:
         evidence = evidence.map(held_by)
@@ -93,7 +92,7 @@ def set_up(log: Path, options: Options, settings: Settings, specs: list[Spec]) -
         worlds.add(world)
         how += said
     lengths = believed.in_words(how, arms)
-    doubts = doubts_of(sums.sizes, iter(worlds))
+    doubts = doubts_of(sums.sizes, (world.beliefs for world in worlds))
     gone = barred(arms, options)
     return Stage(shelf, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths, doubts)
 

@@ -18,8 +18,7 @@ from training.spend.calls import read_calls
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.replay.cost.route import World
-    from training.replay.cost.world import Worlds
+    from training.replay.cost.world import World, Worlds
 
 MIN_GROUP = 5  # sessions of a harness and model whose factor is believed
 # What the price table can't be held to: what others sold, or what the log counts in part only.

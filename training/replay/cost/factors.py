@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from training.replay.cost.bills import Bills
-    from training.replay.cost.route import World
-    from training.replay.cost.world import Worlds
+    from training.replay.cost.world import World, Worlds
 
 SHOWN = 4  # candidates named in a caveat
 

@@ -1,4 +1,4 @@
-"""All that a part of a replay is played in, and what a route through it costs."""
+"""What a route through a part of a log costs: prompts split along its own caches, at the rates in force."""
 
 from __future__ import annotations
 
@@ -10,35 +10,8 @@ from training.replay.cost.caches import Split, simulate
 from training.replay.cost.rates import Bill, bill
 
 if TYPE_CHECKING:
-    from training.replay.cost.caches import Caches, Fare
-    from training.replay.cost.rates import Rates
-    from training.replay.logged.arms import Arms
-    from training.replay.logged.beliefs import Beliefs
+    from training.replay.cost.world import World
     from training.replay.logged.calls import Book
-    from training.replay.logged.receipts import Served
-
-
-class World(NamedTuple):
-    """n calls, k arms. Whatever is played, it is played in the same world."""
-
-    book: Book
-    arms: Arms
-    tokens: np.ndarray  # (n, k) whole prompts
-    output: np.ndarray  # (n, k) answers
-    rates: Rates
-    ahead: Rates  # for prompts as long as those to come
-    caches: Caches
-    fares: Fare
-    beliefs: Beliefs
-    excluded: np.ndarray  # (n, k) bool
-    reference: np.ndarray  # (n,) int
-    draw: np.ndarray  # (n,) in 0..1, by the request id as served
-    scale: np.ndarray  # (S,) what a session's bill is of the price table's
-    known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
-    part: int = 0
-    served: Served | None = None  # what receipts tell beside the request
-    # (k,) what calls taken over are of the price table's, NaN where they have no price; None: all of it
-    paid: np.ndarray | None = None
 
 
 class Played(NamedTuple):

@@ -1,4 +1,4 @@
-"""The parts of a log as worlds, and what policies come to when they are played through all of them."""
+"""All that policies are played in: a part of a log as a world, and the worlds of all its parts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,41 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from training.replay.logged.parts import Parts
-from training.replay.logged.receipts import held
-from training.replay.policies.entries import Entry, Sums
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from training.replay.cost.budget import Budget
+    from training.replay.cost.caches import Caches, Fare
     from training.replay.cost.factors import Factors
-    from training.replay.cost.route import World
+    from training.replay.cost.rates import Rates
     from training.replay.logged.arms import Arms
-    from training.replay.policies.entries import Take
+    from training.replay.logged.beliefs import Beliefs
+    from training.replay.logged.calls import Book
+    from training.replay.logged.parts import Parts
+    from training.replay.logged.receipts import Served
 
-    How = Callable[[World, np.ndarray | None], Take]
+
+class World(NamedTuple):
+    """n calls, k arms. Whatever is played, it is played in the same world."""
+
+    book: Book
+    arms: Arms
+    tokens: np.ndarray  # (n, k) whole prompts
+    output: np.ndarray  # (n, k) answers
+    rates: Rates
+    ahead: Rates  # for prompts as long as those to come
+    caches: Caches
+    fares: Fare
+    beliefs: Beliefs
+    excluded: np.ndarray  # (n, k) bool
+    reference: np.ndarray  # (n,) int
+    draw: np.ndarray  # (n,) in 0..1, by the request id as served
+    scale: np.ndarray  # (S,) what a session's bill is of the price table's
+    known: np.ndarray | None = None  # (n, k) USD, where a log tells what every arm cost
+    part: int = 0
+    served: Served | None = None  # what receipts tell beside the request
+    # (k,) what calls taken over are of the price table's, NaN where they have no price; None: all of it
+    paid: np.ndarray | None = None
 
 
 class Worlds(NamedTuple):
@@ -50,7 +71,7 @@ class Worlds(NamedTuple):
         begun = world.book.before
         paid = None if self.factors is None else self.factors.paid
         world = world._replace(scale=self.scale[begun : begun + world.book.sessions], paid=paid)
-        return held(world, self.able)
+        return _held(world, self.able)
 
     def changed(self, change: Callable[[World], World]) -> Worlds:
         """The same with something else in each part."""
@@ -72,44 +93,22 @@ def of_parts(parts: Parts[World], arms: Arms, scale: np.ndarray | None = None) -
     return Worlds(parts, arms, n, scale, never / max(n, 1), int(reference.argmax()))
 
 
-class Play(NamedTuple):
-    """A policy to be played: its name, and what it comes to in a part, some calls (n,) being refused."""
-
-    name: str
-    how: How
-    role: str = "policy"
-    said: str | Callable[[], str] | None = None  # what can be said once it has been played is called then
-
-
-def play_all(worlds: Worlds, plays: Sequence[Play], told: Callable[[], None]) -> list[Entry]:
-    """Play policies through all parts, and say after each that it is through."""
-    refused = None if worlds.budget is None else _refused(worlds, worlds.budget, plays)
-    sums = [Sums(many=worlds.parts.many) for _ in plays]
-    for world in worlds.each():
-        for i, play in enumerate(plays):
-            sums[i].add(play.how(world, None if refused is None else refused[i][world.part]))
-            told()
-    found = []
-    for i, (total, play) in enumerate(zip(sums, plays, strict=True)):
-        said = play.said() if callable(play.said) else play.said
-        entry = total.entry(play.name, worlds.arms, play.role, said)
-        if refused is not None:
-            entry.turned_away = refused[i].__getitem__
-        found.append(entry)
-    return found
+def _held(world: World, able: np.ndarray | None) -> World:
+    """The world where calls stay that their clients pinned, if that arm (k,) is to be had; None: none do."""
+    served = world.served
+    if served is None or not served.pinned.any():
+        return world
+    stay = kept(world, served, able)
+    rows = np.flatnonzero(stay)
+    arm = world.arms.logged[rows]
+    excluded, reference = world.excluded.copy(), world.reference.copy()
+    excluded[rows] = True
+    excluded[rows, arm] = False
+    reference[rows] = arm
+    return world._replace(excluded=excluded, reference=reference, served=served._replace(pinned=stay))
 
 
-def _refused(worlds: Worlds, budget: Budget, plays: Sequence[Play]) -> list[Parts[np.ndarray]]:
-    """Which calls of each policy the budget refuses, part by part: it is spent in the order of the log."""
-    many = worlds.parts.many
-    paid: list[Parts[np.ndarray]] = [Parts(many=many) for _ in plays]
-    for world in worlds.each():
-        for i, play in enumerate(plays):
-            paid[i].add(play.how(world, None).call_usd)
-    found = []
-    for usd in paid:
-        every = list(usd)
-        over = budget.refused(np.concatenate(every))
-        ends = np.cumsum([len(part) for part in every])
-        found.append(Parts(np.split(over, ends[:-1]), many=many))
+def kept(world: World, served: Served, able: np.ndarray | None) -> np.ndarray:
+    """Which calls (n,) keep the model that their client named."""
+    found: np.ndarray = served.pinned & (False if able is None else able[world.arms.logged])
     return found

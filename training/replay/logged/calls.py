@@ -5,6 +5,7 @@ Texts and vectors stay on disk.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from features.errors import BadInput
 from training.dataset import candidates_of
 from training.labels import resolve
 from training.labels.resolve import SHADOW, compares
-from training.replay.logged.doubts import AHEAD, beyond_any, doubts_of
+from training.sources.checks import AHEAD_MS
 from training.sources.values import EARLIEST_MS, LATEST_MS
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ NAMES = (  # that a replay reads as such
     *("model_served", "model_requested", "candidate", "provider", "service_tier"),
 )
 REPEATED = "their request id was read before"  # rows that were written twice
+AHEAD = "future_timestamp"  # flag of rows that were ahead when they were ingested
+MOST_OUTPUT = 2_000_000  # tokens of one answer; no model of the catalog gives as many
+MOST_PROMPT = 20_000_000
+MOST_CALLS = 10_000  # that a row sums up
 _NO_BILL = ("response_cache_hit", "no_tokens")
 _CALLS_TOOLS = ("tool", "tool_use", "tool_calls", "tool-calls", "function_call")
 GROUPS = {"repo": "repo", "user": "user", "client": "harness", "task": "task_id"}
@@ -186,7 +191,7 @@ def playable(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         "no model was called, or no tokens are counted": pl.col("no_bill"),
         "their input isn't known": pl.col("prompt").is_null() | (pl.col("prompt") < 0),
         "their output isn't known": pl.col("output").is_null() | (pl.col("output") < 0),
-        "they tell of more tokens than any model takes or gives": beyond_any(),
+        "they tell of more tokens than any model takes or gives": _beyond_any(),
     }
     left_out = {}
     for why, which in reasons.items():
@@ -228,10 +233,24 @@ def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
         locked=loop | bound,
         reward=_floats(frame["reward"]),
         left_out=left_out,
-        doubts=doubts_of(frame),
+        doubts=_doubts_of(frame),
     )
 
 
 def _floats(column: pl.Series) -> np.ndarray:
     """A numeric column as float64 (n,), NaN unknown."""
     return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _doubts_of(frame: pl.DataFrame) -> dict[str, int]:
+    """Count the rows in doubt that are played by what they tell; `frame` has ts_ms and ahead."""
+    by = round(time.time() * 1000) + AHEAD_MS
+    found = {"a time more than a day ahead": pl.col("ahead") | (pl.col("ts_ms") > by)}
+    counts = frame.select(which.fill_null(value=False).sum().alias(what) for what, which in found.items())
+    return {what: int(count) for what, count in counts.row(0, named=True).items() if count}
+
+
+def _beyond_any() -> pl.Expr:
+    """Which rows tell of more tokens than any model takes or gives: no bill is told from these."""
+    calls = pl.when(pl.col("run")).then(float(MOST_CALLS)).otherwise(1.0)
+    return (pl.col("output") > MOST_OUTPUT * calls) | (pl.col("prompt") > MOST_PROMPT * calls)

@@ -14,13 +14,12 @@ from training.log import LogStore
 from training.replay.logged.beliefs import MIN_CALLS, Sizes, families_of, kinds_of_task, usual_lengths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from training.replay.cost.route import World
     from training.replay.logged.arms import Arms
+    from training.replay.logged.beliefs import Beliefs
     from training.replay.logged.calls import Book
-    from training.replay.quality.clusters import Clusters
 
 # Spread (of logarithms) of how wordy candidates are beside what is believed of them, and how many candidates
 # that guess counts as; the log's own served candidates outvote it.
@@ -80,7 +79,7 @@ def with_shadows(sizes: Sizes, book: Book, arms: Arms, answers: pl.DataFrame) ->
     )
 
 
-def doubts_of(sizes: Sizes, worlds: Iterator[World]) -> np.ndarray:
+def doubts_of(sizes: Sizes, beliefs: Iterable[Beliefs]) -> np.ndarray:
     """Relative standard error (k,) of how long each arm's answers to others' calls are.
 
     Where its own answers told it, it is theirs; else it is what the beliefs miss by on the candidates that
@@ -93,14 +92,14 @@ def doubts_of(sizes: Sizes, worlds: Iterator[World]) -> np.ndarray:
     fit = mean[:, None] * of_kind[None, :]
     off = (sizes.square - 2 * fit * sizes.output + sizes.calls * fit**2).sum(axis=1)
     own = np.sqrt(np.maximum(off, 0.0)) / np.maximum((sizes.calls * fit).sum(axis=1), 1e-9)
-    return np.where(enough, own, _missed(mean, enough, worlds))
+    return np.where(enough, own, _missed(mean, enough, beliefs))
 
 
-def _missed(mean: np.ndarray, enough: np.ndarray, worlds: Iterator[World]) -> float:
+def _missed(mean: np.ndarray, enough: np.ndarray, beliefs: Iterable[Beliefs]) -> float:
     """What beliefs of lengths miss by on arms that the log tells of, as a standard error of one more arm."""
     logs = np.zeros((2, len(mean)))
-    for world in worlds:
-        output = world.beliefs.output.astype(np.float64)  # sums are the log's, however it is cut
+    for part in beliefs:
+        output = part.output.astype(np.float64)  # sums are the log's, however it is cut
         told = np.log(np.where(output > 0, output, np.nan))
         logs += np.isfinite(told).sum(axis=0), np.nansum(told, axis=0)
     known = enough & (logs[0] > 0)
@@ -112,16 +111,16 @@ def _missed(mean: np.ndarray, enough: np.ndarray, worlds: Iterator[World]) -> fl
     return student * float(np.sqrt(square * (1 + 1 / max(many, 1))))
 
 
-def felt(wrote: np.ndarray | None, doubts: np.ndarray | None, clusters: Clusters) -> np.ndarray | float:
-    """What is added to each cluster's USD (C,) so that sums drawn again vary by these doubts, too.
+def felt(wrote: np.ndarray | None, doubts: np.ndarray | None, clusters: int) -> np.ndarray | float:
+    """What is added to the USD (C,) of so many `clusters` so that sums drawn again vary by these doubts, too.
 
     It adds up to nothing, and is the same for all policies that an arm's answers are in.
     """
-    if wrote is None or doubts is None or clusters.many < 2:
+    if wrote is None or doubts is None or clusters < 2:
         return 0.0
-    total = np.zeros(clusters.many)
+    total = np.zeros(clusters)
     for arm in np.flatnonzero(wrote * doubts):
-        some = np.random.default_rng([int(arm), clusters.many]).normal(size=clusters.many)
+        some = np.random.default_rng([int(arm), clusters]).normal(size=clusters)
         some -= some.mean()
         total += wrote[arm] * doubts[arm] * some / np.sqrt((some**2).sum())
     return total

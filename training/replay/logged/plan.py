@@ -1,4 +1,4 @@
-"""How a log is read: in parts of whole sessions, each with its own receipts and outcomes.
+"""How a log is read: in parts of whole sessions, each with its own receipts and outcomes; and its damage.
 
 Which sessions there are, when they began, and how far their outcomes can be trusted is read beforehand, batch
 by batch, from the few columns that tell it.
@@ -6,6 +6,7 @@ by batch, from the few columns that tell it.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +15,10 @@ import polars as pl
 
 from features.errors import BadInput
 from training.dataset import candidates_of
-from training.frames import check_file
+from training.frames import PolarsError, check_file, damaged
 from training.labels.reliability import MIN_OVERLAP, NAMES, Reliability, estimate, overlap_of
 from training.labels.resolve import gather
-from training.log import STATE_FILE, LogStore
+from training.log import FOLDERS, STATE_FILE, LogStore
 from training.replay.logged import parts
 from training.replay.logged.calls import REPEATED, nothing_left, playable, played_rows
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _KEYS = {"requests": "request_id", "outcomes": "outcome_id", "decisions": "request_id"}  # of the files read
 _SPARE = timedelta(days=1)  # between a call and its receipt, which one process writes within milliseconds
+# Polars panics where a page holds other lengths than its header says; that is no Exception.
+_SPOILT = (PolarsError, pl.exceptions.PanicException, OSError)
 
 
 class Slice(NamedTuple):
@@ -188,3 +191,23 @@ def _slice(log: Path, scan: pl.LazyFrame, some: pl.DataFrame) -> Slice:
     own = pl.col("session_id").is_in(some["session_id"].implode())
     near = pl.col("day").is_between(first, last) & pl.col("ts_ms").is_between(begun, ended)
     return Slice(log, scan.filter(near & own), some["session_id"], (first, last))
+
+
+@contextlib.contextmanager
+def naming_damage(log: Path) -> Iterator[None]:
+    """Turn what Polars says of a damaged page into BadInput; an error of another cause stays what it is."""
+    try:
+        yield
+    except _SPOILT:
+        for kind in FOLDERS:
+            for file in LogStore(log).files(kind):
+                _read(file)
+        raise
+
+
+def _read(file: Path) -> None:
+    """Read a whole file; BadInput where it can't be."""
+    try:
+        pl.scan_parquet(file, glob=False).select(pl.all().null_count()).collect()
+    except _SPOILT as error:
+        raise damaged(file, Exception(str(error).splitlines()[0] or "unreadable")) from None

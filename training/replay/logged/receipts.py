@@ -14,10 +14,8 @@ import polars as pl
 from models.offset import shifted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from training.replay.cost.route import World
-    from training.replay.cost.world import Worlds
     from training.replay.logged.arms import Arms
     from training.replay.logged.beliefs import Beliefs
     from training.replay.logged.calls import Book
@@ -92,59 +90,3 @@ def moved(beliefs: Beliefs, served: Served | None) -> Beliefs:
 
 def _shifted(p: np.ndarray, by: np.ndarray) -> np.ndarray:
     return shifted(p.astype(np.float64), by)
-
-
-def held(world: World, able: np.ndarray | None) -> World:
-    """The world where calls stay that their clients pinned, if that arm (k,) is to be had; None: none do."""
-    served = world.served
-    if served is None or not served.pinned.any():
-        return world
-    kept = _kept(world, served, able)
-    rows = np.flatnonzero(kept)
-    arm = world.arms.logged[rows]
-    excluded, reference = world.excluded.copy(), world.reference.copy()
-    excluded[rows] = True
-    excluded[rows, arm] = False
-    reference[rows] = arm
-    return world._replace(excluded=excluded, reference=reference, served=served._replace(pinned=kept))
-
-
-def _kept(world: World, served: Served, able: np.ndarray | None) -> np.ndarray:
-    """Which calls (n,) keep the model that their client named."""
-    found: np.ndarray = served.pinned & (False if able is None else able[world.arms.logged])
-    return found
-
-
-def told_of(worlds: Worlds) -> Iterator[str]:
-    """What a reader has to know of it, with counts."""
-    n, counts = worlds.n, np.zeros(6, dtype=np.int64)
-    for world in worlds.parts:
-        if world.served is not None:
-            counts += _counts(world, world.served, worlds.able)
-    pinned, free, offsets, foreign, retried, broken = counts.tolist()
-    if pinned:
-        yield (
-            f"{pinned:,} of {n:,} calls named their model: no served policy moves these, so here they stay; "
-            "--as-auto plays them as if they had asked for auto"
-        )
-    if free:
-        yield f"{free:,} of {n:,} calls named their model, and are played as if they had asked for auto"
-    if foreign:
-        yield f"{foreign:,} calls were served with a repository's offset of another bundle: not applied"
-    if offsets:
-        yield f"{offsets:,} calls are decided with their repository's offset as it was served"
-    if retried or broken:
-        yield (
-            f"how often answers break off (known of {retried:,} calls) or call tools in vain ({broken:,}) is "
-            "as it was seen along the logged route"
-        )
-
-
-def _counts(world: World, told: Served, able: np.ndarray | None) -> np.ndarray:
-    """Calls (6,): pins held and not, offsets of this bundle and not, and what is known of their answers."""
-    kept = _kept(world, told, able)
-    which = (
-        *(kept, told.pinned & ~kept, np.isfinite(told.log_odds) & ~told.foreign, told.foreign),
-        *(np.isfinite(told.retry).any(axis=1), (np.nan_to_num(told.broken) > 0).any(axis=1)),
-    )
-    return np.array([int(one.sum()) for one in which])

@@ -8,14 +8,14 @@ import numpy as np
 from msgspec.structs import replace
 
 from training.replay.cost.route import play
-from training.replay.cost.world import Play
 from training.replay.policies.entries import Take, halves, mixed, parts_of, take_of
+from training.replay.policies.playing import Play
 from training.replay.policies.walk import Manner, constant, walk
 
 if TYPE_CHECKING:
     from router.policy import Policy
-    from training.replay.cost.route import Played, World
-    from training.replay.cost.world import Worlds
+    from training.replay.cost.route import Played
+    from training.replay.cost.world import World, Worlds
     from training.replay.policies.choices import Certified
     from training.replay.policies.entries import Entry
     from training.replay.quality.judge import Judge

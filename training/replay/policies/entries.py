@@ -8,15 +8,12 @@ import msgspec
 import numpy as np
 
 from training.replay.logged.parts import Parts
+from training.replay.quality.judge import Target
 from training.replay.quality.quoted import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from training.replay.cost.route import Played
     from training.replay.logged.arms import Arms
-
-    Target = Callable[[int], np.ndarray]
 
 
 class Take(NamedTuple):

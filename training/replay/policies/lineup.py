@@ -13,14 +13,13 @@ from router.certified import held
 from router.offline import bundle_folder
 from router.policy import parse_policy
 from training.progress import Progress
-from training.replay.cost.world import Play, play_all
 from training.replay.logged.beliefs import beliefs_of
-from training.replay.policies import controls
+from training.replay.policies import controls, exact
 from training.replay.policies.choices import Certified, certified_by
 from training.replay.policies.entries import Entry, halves
+from training.replay.policies.playing import Play, play_all
 from training.replay.policies.specs import DEFAULT_LEARNED, Spec
 from training.replay.policies.walk import AS_SERVED, Manner
-from training.replay.quality import matrix as of_matrix
 from training.replay.quality.matrix import MatrixJudge
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from router.gateway.settings import Settings
     from router.policy import Policy
-    from training.replay.cost.route import World
+    from training.replay.cost.world import World
     from training.replay.logged.arms import Arms
     from training.replay.options import Options
     from training.replay.policies.entries import Take
@@ -75,7 +74,7 @@ def entries_of(stage: Stage, asked: Asked) -> list[Entry]:
     found = [first, *entries, *of_learned, *beside]
     names = {entry.name for entry in entries}
     found += [entry for entry in (*(played[pin] for pin in pins), *swept) if entry.name not in names]
-    return [*found, of_matrix.oracle(*_known(stage))] if stage.exact else found
+    return [*found, exact.oracle(*_known(stage))] if stage.exact else found
 
 
 def _learned(settings: Settings) -> str:
@@ -87,7 +86,7 @@ def _known(stage: Stage) -> tuple[World, MatrixJudge]:
     """The one part of a matrix, and who judges it."""
     assert stage.matrix is not None
     world = stage.worlds.at(0)
-    judge = stage.court.judge()
+    judge = stage.judge()
     assert isinstance(judge, MatrixJudge)
     return world, judge
 
@@ -95,7 +94,7 @@ def _known(stage: Stage) -> tuple[World, MatrixJudge]:
 def _logged(stage: Stage) -> Entry:
     assert stage.matrix is not None
     world, judge = _known(stage)
-    return of_matrix.logged(world, stage.matrix, judge)
+    return exact.logged(world, stage.matrix, judge)
 
 
 def _controls(
@@ -104,7 +103,7 @@ def _controls(
     """What every answer stands beside; the learned policy and the reference are played already."""
     worlds, (learned, reference) = stage.worlds, beside
     half = halves(worlds.sessions, options.seed)
-    judges = stage.court.judge(half), stage.court.judge(~half)
+    judges = stage.judge(half), stage.judge(~half)
     weak = min(alone.values(), key=lambda entry: entry.total).name.removeprefix("pin:")
     pair = worlds.arms.at(weak, "cascade"), worlds.reference
     steps = None if pair[0] == pair[1] else _cascade(stage, pair, options.check_noise, "cascade")
@@ -129,7 +128,7 @@ def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> Pl
         return controls.cascade(stage.worlds, pair, noise, name)
     world, judge = _known(stage)
     assert world.known is not None
-    quality, asked = of_matrix.cascaded(judge, pair, noise)
+    quality, asked = exact.cascaded(judge, pair, noise)
     first, second = (world.known[:, arm] for arm in pair)
     names = [world.arms.names[arm] for arm in pair]
     usd = first + asked * second
@@ -140,7 +139,7 @@ def _cascade(stage: Stage, pair: tuple[int, int], noise: float, name: str) -> Pl
     return Entry(
         name=name,
         usd=usd,
-        parts=dict.fromkeys(of_matrix.PARTS, 0.0) | {"output": float(usd.sum())},
+        parts=dict.fromkeys(exact.PARTS, 0.0) | {"output": float(usd.sum())},
         share={names[0]: 1 / calls, names[1]: float(asked.mean()) / calls},
         quality=quality,
         refused=int(refused.sum()),

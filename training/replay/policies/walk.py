@@ -16,7 +16,7 @@ from training.replay.policies.foresight import Facing, Held, Rulebook, blind, ex
 
 if TYPE_CHECKING:
     from router.policy import Policy
-    from training.replay.cost.route import World
+    from training.replay.cost.world import World
 
 
 class Manner(NamedTuple):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+Ends = tuple[float, float]  # of an interval
+
 _ROUNDING = 1e-12
 _Z = 1.959964
 _WIDE = 1e3  # errors, where a draw may be of one session alone, again and again

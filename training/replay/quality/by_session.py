@@ -19,8 +19,8 @@ from training.replay.quality.bootstrap import FEWEST
 if TYPE_CHECKING:
     from training.estimators.bandit import Bandit
     from training.replay.cost.world import Worlds
+    from training.replay.quality.bootstrap import Ends
     from training.replay.quality.clusters import Clusters
-    from training.replay.report.result import Ends
 
 MIN_SESSIONS = 10  # with an outcome, before anything is said of them
 POINTS = 80  # of the picture of what is watched

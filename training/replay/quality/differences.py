@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from training.estimators.intervals import Interval
-    from training.replay.report.result import Ends
+    from training.replay.quality.bootstrap import Ends
 
     Blend = Sequence[tuple[float, str]]  # shares of policies that sum to 1: one control, or a mix of two
 

@@ -19,12 +19,11 @@ from training.replay.quality.bootstrap import FEWEST, apart_of
 from training.shadow.sampling import clopper_pearson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from training.estimators.bandit import Bandit, Whole
     from training.estimators.support import Support
-    from training.replay.policies.entries import Entry, Target
-    from training.replay.quality.judge import Judge
+    from training.replay.quality.judge import Judge, Target
     from training.replay.quality.quoted import Quality
 
 COLUMNS = ("w", "ips", "dr", "dr_clipped", "dr_switch", "paired", "kept", "replay", "bound", "dm", "size")
@@ -64,14 +63,15 @@ class _Sums(NamedTuple):
         )
 
 
-def opinions(judge: Judge, entries: Sequence[Entry], seed: int = 0) -> dict[str, list[dict[str, Any]]]:
+def every_estimate(
+    judge: Judge, policies: Mapping[str, tuple[Target, Quality]], seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
     """Method, value, interval and effective decisions of every estimate, by the policy's name.
 
     Thresholds of clipped and switch are chosen once, for the whole log. `quoted` marks the one that the row
     has; DM has no interval.
     """
-    asked = {entry.name: entry for entry in entries if entry.target is not None and entry.role != "logged"}
-    targets = [entry.target for entry in asked.values() if entry.target]
+    targets = [target for target, _ in policies.values()]
     tuned = _tuned(judge, targets)
     rng = np.random.default_rng(seed)
     found: list[_Sums] = []
@@ -88,8 +88,8 @@ def opinions(judge: Judge, entries: Sequence[Entry], seed: int = 0) -> dict[str,
         return {}
     whole = found if judge.groups is None else [_over(one) for one in found]
     return {
-        entry.name: list(_told(sums, entry, support_of(sums.seen, nothing, locked=0), nothing.sums))
-        for sums, entry in zip(whole, asked.values(), strict=True)
+        name: list(_told(sums, quality, support_of(sums.seen, nothing, locked=0), nothing.sums))
+        for sums, (name, (_, quality)) in zip(whole, policies.items(), strict=True)
     }
 
 
@@ -164,9 +164,8 @@ def _over(sums: _Sums) -> _Sums:
     )
 
 
-def _told(sums: _Sums, entry: Entry, support: Support, whole: Whole) -> Iterator[dict[str, Any]]:
+def _told(sums: _Sums, quality: Quality, support: Support, whole: Whole) -> Iterator[dict[str, Any]]:
     """What the sums say by each method that the log has the columns for."""
-    quality = entry.quality
     logged = bool(support.with_propensity == support.free and support.labelled)
     names = [*(LOGGED if logged else ()), *(("paired",) if whole.asked.any() else ())]
     enough = sums.sessions >= FEWEST

@@ -5,6 +5,7 @@ Sessions lie whole in their parts, so that all that an interval needs of them ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from training.estimators.bandit import Bandit
-    from training.replay.policies.entries import Target
     from training.replay.quality.evidence import Evidence
+
+Target = Callable[[int], np.ndarray]  # in a part: the chances (n, k) or arms (n,) that a policy has
 
 
 class Scored(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from training.replay.report.comparisons import Field, changes
+from training.replay.report.comparisons import Field, changes, is_pin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.replay.quality.bootstrap import Ends
     from training.replay.quality.differences import Pairs
-    from training.replay.report.result import Ends, Row
+    from training.replay.report.result import Row
 
 MARGIN = 0.02  # success that a saving may put at risk, at the lower end of the interval
 TOO_WIDE = 1.0  # of what is paid today; a saving known to no less isn't known
@@ -57,11 +58,6 @@ def advise(rows: Sequence[Row], base: str = "logged", pairs: Pairs | None = None
 
 def _order(row: Row) -> tuple[float, str]:
     return row.cost_usd or 0.0, row.name
-
-
-def is_pin(row: Row) -> bool:
-    """Whether one candidate answers everything."""
-    return row.name.startswith("pin:")
 
 
 def _good(row: Row, field: Field) -> bool:

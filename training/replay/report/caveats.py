@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from training.replay.cost.world import kept
 from training.replay.policies.controls import NEVER
 from training.replay.quality.bootstrap import FEWEST
 from training.replay.quality.clusters import NOUNS
@@ -14,7 +15,9 @@ from training.replay.quality.clusters import NOUNS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from training.replay.cost.world import World, Worlds
     from training.replay.logged.parts import Parts
+    from training.replay.logged.receipts import Served
     from training.replay.options import Options
     from training.replay.quality.evidence import Evidence
     from training.replay.report.result import Result
@@ -25,6 +28,7 @@ SKEWED = 40  # sessions; below, intervals of lognormal costs hold about 91 %
 
 def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     """Lines that hold for this log and this question."""
+    yield from _of_receipts(stage.worlds)
     matrix = stage.matrix
     if matrix is not None:
         yield (
@@ -170,6 +174,41 @@ def _of_estimates(stage: Stage, result: Result) -> Iterator[str]:
     locked = result.calls - result.free_decisions - seen.held
     if locked > 0:
         yield f"{locked:,} of {result.calls:,} calls were locked (a tool loop, bound state): in no estimate"
+
+
+def _of_receipts(worlds: Worlds) -> Iterator[str]:
+    """What receipts tell beside the request, with counts."""
+    n, counts = worlds.n, np.zeros(6, dtype=np.int64)
+    for world in worlds.parts:
+        if world.served is not None:
+            counts += _receipt_counts(world, world.served, worlds.able)
+    pinned, free, offsets, foreign, retried, broken = counts.tolist()
+    if pinned:
+        yield (
+            f"{pinned:,} of {n:,} calls named their model: no served policy moves these, so here they stay; "
+            "--as-auto plays them as if they had asked for auto"
+        )
+    if free:
+        yield f"{free:,} of {n:,} calls named their model, and are played as if they had asked for auto"
+    if foreign:
+        yield f"{foreign:,} calls were served with a repository's offset of another bundle: not applied"
+    if offsets:
+        yield f"{offsets:,} calls are decided with their repository's offset as it was served"
+    if retried or broken:
+        yield (
+            f"how often answers break off (known of {retried:,} calls) or call tools in vain ({broken:,}) is "
+            "as it was seen along the logged route"
+        )
+
+
+def _receipt_counts(world: World, told: Served, able: np.ndarray | None) -> np.ndarray:
+    """Calls (6,): pins held and not, offsets of this bundle and not, and what is known of their answers."""
+    stay = kept(world, told, able)
+    which = (
+        *(stay, told.pinned & ~stay, np.isfinite(told.log_odds) & ~told.foreign, told.foreign),
+        *(np.isfinite(told.retry).any(axis=1), (np.nan_to_num(told.broken) > 0).any(axis=1)),
+    )
+    return np.array([int(one.sum()) for one in which])
 
 
 class _Seen(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.errors import BadInput
 from training.replay.logged.calls import GROUPS
-from training.replay.quality.court import judged
+from training.replay.policies.playing import judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: 
     if len(kinds) > SHOWN:
         masks[OTHERS] = ~np.isin(code, order)
     for name, sessions in masks.items():
-        judge, count = stage.court.judge(sessions), int(calls[sessions].sum())
+        judge, count = stage.judge(sessions), int(calls[sessions].sum())
         today = float(money[sessions].sum())
         said = judged(judge, [_unjudged(entry) for entry in entries], count)
         for row, entry, one in zip(rows, entries, said, strict=True):

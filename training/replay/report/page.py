@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.replay.quality.clusters import NOUNS
 from training.replay.report.bars import Bar, bars
-from training.replay.report.course import course_of
-from training.replay.report.sections import drawn, estimates_of, versus_of
+from training.replay.report.sections import course_of, drawn, estimates_of, versus_of
 from training.replay.report.show import (
     LEGEND,
     MARKS,
@@ -23,7 +22,8 @@ from training.report import Axis, Line, Point, items, page, picture, table, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from training.replay.report.result import Ends, Result, Row
+    from training.replay.quality.bootstrap import Ends
+    from training.replay.report.result import Result, Row
 
 COLOURS = {"logged": "b", "policy": "a", "sweep": "a", "control": "e", "pin": "c", "bound": "d"}
 KINDS = ("fresh", "read", "write", "output", "cold starts")

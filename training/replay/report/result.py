@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-Ends = tuple[float, float]
+from training.replay.quality.bootstrap import Ends
 
 
 class Versus(msgspec.Struct, kw_only=True):

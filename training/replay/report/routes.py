@@ -10,8 +10,8 @@ from features.cache.bulk import WHYS
 from training.replay.cost.route import play
 
 if TYPE_CHECKING:
-    from training.replay.cost.route import Played, World
-    from training.replay.cost.world import Worlds
+    from training.replay.cost.route import Played
+    from training.replay.cost.world import World, Worlds
     from training.replay.policies.entries import Entry
 
 SESSIONS = 5  # that gain or lose most

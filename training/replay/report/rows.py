@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from training.replay.cost.factors import Factors
     from training.replay.options import Options
     from training.replay.policies.entries import Entry
+    from training.replay.quality.bootstrap import Ends
     from training.replay.quality.clusters import Clusters
     from training.replay.quality.quoted import Quality
-    from training.replay.report.result import Ends
 
 
 class Over(NamedTuple):
@@ -37,7 +37,7 @@ class Over(NamedTuple):
         """What factors and lengths of answers add to each cluster's USD (C,) as these are drawn again."""
         felt = 0.0 if self.factors is None else self.factors.felt(entry.lent)
         billed = self.clusters.sums(np.broadcast_to(felt, len(entry.usd)))
-        return billed + lengths.felt(entry.wrote, self.lengths, self.clusters)
+        return billed + lengths.felt(entry.wrote, self.lengths, self.clusters.many)
 
 
 def rows_of(entries: list[Entry], base: str, over: Over, calls: int) -> list[Row]:

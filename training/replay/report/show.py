@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from training.replay.report.result import Ends, Result, Row
+    from training.replay.quality.bootstrap import Ends
+    from training.replay.report.result import Result, Row
 
 ROLES = ("logged", "policy", "control", "pin", "sweep", "bound")
 MARKS = {

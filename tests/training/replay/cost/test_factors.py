@@ -12,10 +12,10 @@ from router.gateway.settings import Settings
 from training.log import LogStore
 from training.replay.cost.bills import bills_of
 from training.replay.cost.factors import factors_of
-from training.replay.cost.world import play_all
 from training.replay.logged import parts
 from training.replay.options import Options
 from training.replay.policies import controls
+from training.replay.policies.playing import play_all
 from training.replay.reading import UNPRICED
 from training.replay.run import run
 from training.replay.stage import set_up
@@ -60,7 +60,7 @@ def test_how_far_a_factor_varies_is_in_the_interval(tmp_path):
 def test_a_cascade_tells_which_of_its_calls_are_at_a_factor(tmp_path):
     """What its steps take over, or how far the factor varies would be in the intervals of pins alone."""
     log = billed_log(tmp_path / "log", {STRONG: 1.0, CHEAP: 2.5})
-    stage = set_up(log, Options(), Settings(), [])
+    stage = set_up(log, Options(), Settings())
     bills = bills_of(log, stage.worlds)
     worlds = stage.worlds._replace(scale=bills.scale)
     worlds = worlds._replace(factors=factors_of(worlds, bills))

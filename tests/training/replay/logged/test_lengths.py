@@ -11,7 +11,6 @@ from training.replay import stage
 from training.replay.logged import lengths
 from training.replay.logged.beliefs import MIN_CALLS, Sizes
 from training.replay.options import Options
-from training.replay.quality.clusters import Clusters
 from training.replay.run import run
 from training.simulate.traffic import Traffic
 from training.simulate.world import World
@@ -72,12 +71,12 @@ def test_the_doubt_of_lengths_that_the_log_tells_is_that_of_a_mean():
         np.array([""]),
     )
     expected = out.std(axis=1) / out.mean(axis=1) / np.sqrt(many)
-    assert lengths.doubts_of(sizes, iter(())) == pytest.approx(expected, rel=1e-6)
+    assert lengths.doubts_of(sizes, ()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_is_felt_adds_up_to_nothing_and_varies_by_the_doubt():
-    wrote, doubts, clusters = np.array([0.0, 50.0]), np.array([0.3, 0.2]), Clusters("session", None, 200)
-    felt = lengths.felt(wrote, doubts, clusters)
+    wrote, doubts = np.array([0.0, 50.0]), np.array([0.3, 0.2])
+    felt = lengths.felt(wrote, doubts, 200)
     assert felt.sum() == pytest.approx(0.0, abs=1e-9)
     assert np.sqrt((felt**2).sum()) == pytest.approx(10.0)
-    assert lengths.felt(None, doubts, clusters) == 0.0
+    assert lengths.felt(None, doubts, 200) == 0.0

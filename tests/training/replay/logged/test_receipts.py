@@ -71,7 +71,7 @@ def test_a_policy_that_pins_is_no_clients_pin(monkeypatch, tmp_path):
 
 def test_nothing_stays_with_a_clients_own_choice(pinned):
     """A session whose last call was its client's own choice is decided anew by a sticky policy."""
-    worlds = as_asked(set_up(pinned, Options(having=(CHEAP,)), Settings(), []).worlds, Options())
+    worlds = as_asked(set_up(pinned, Options(having=(CHEAP,)), Settings()).worlds, Options())
     world = worlds.at(0)
     alternating = np.arange(world.book.n) % 2 == 0
     world = worlds.parts[0]._replace(served=world.served._replace(pinned=alternating))
@@ -93,7 +93,7 @@ def test_offsets_move_beliefs_as_served_and_only_those_of_their_bundle(monkeypat
     how = {"sessions": 4, "turns": 2, "epsilon": 0.0}
     bare = _written(monkeypatch, tmp_path / "bare", lambda receipt: receipt, **how)
     log = _written(monkeypatch, tmp_path / "log", offset, **how)
-    plain, found = (set_up(one, Options(), Settings(), []).worlds.at(0) for one in (bare, log))
+    plain, found = (set_up(one, Options(), Settings()).worlds.at(0) for one in (bare, log))
     own = found.book.session % 2 == 1
     assert np.array_equal(found.beliefs.p[~own], plain.beliefs.p[~own], equal_nan=True)
     p, low, spread = plain.beliefs.p, plain.beliefs.low, plain.beliefs.spread
@@ -123,7 +123,7 @@ def test_broken_tool_calls_count_against_who_made_them(monkeypatch, tmp_path):
     log = _written(monkeypatch, tmp_path / "log", broken, **how)
     shares = []
     for one in (bare, log):
-        world = set_up(one, Options(), Settings(), []).worlds.at(0)
+        world = set_up(one, Options(), Settings()).worlds.at(0)
         able = np.isin(world.arms.names, (STRONG, CHEAP))
         believed = world.beliefs._replace(
             p=np.where(able, np.full_like(world.beliefs.p, 0.8), np.float32(0.1)),

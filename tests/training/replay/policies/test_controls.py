@@ -9,17 +9,17 @@ from replay_logs import CHEAP, STRONG, write_log
 
 from router.gateway.settings import Settings
 from router.policy import parse_policy
-from training.replay.cost.world import play_all
 from training.replay.options import Options
 from training.replay.policies import controls
 from training.replay.policies.entries import halves
+from training.replay.policies.playing import play_all
 from training.replay.stage import as_asked, set_up
 
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
     log = write_log(tmp_path_factory.mktemp("controls") / "log", sessions=40, turns=6, epsilon=0.5)
-    return set_up(log, Options(), Settings(), []).worlds
+    return set_up(log, Options(), Settings()).worlds
 
 
 @pytest.fixture(scope="module")

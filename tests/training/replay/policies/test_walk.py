@@ -24,7 +24,7 @@ PAUSE_MS = 700_000  # longer than five minutes and shorter than an hour
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     log = write_log(tmp_path_factory.mktemp("walk") / "log", sessions=12, turns=6, epsilon=0.5)
-    world = set_up(log, Options(), Settings(), []).worlds.at(0)
+    world = set_up(log, Options(), Settings()).worlds.at(0)
     rng = np.random.default_rng(0)
     shape = world.tokens.shape
     locked = rng.random(shape[0]) < 0.2

@@ -9,10 +9,9 @@ from replay_logs import CHEAP, write_log
 
 from features.errors import BadInput
 from training.estimators.bandit import Bandit
-from training.replay.policies.entries import Entry
 from training.replay.quality.clusters import Clusters
 from training.replay.quality.differences import Pairs
-from training.replay.quality.estimates import opinions
+from training.replay.quality.estimates import every_estimate
 from training.replay.quality.evidence import Evidence
 from training.replay.quality.judge import Judge
 
@@ -69,14 +68,10 @@ def test_clusters_that_lie_in_several_parts_are_whole() -> None:
     assert first.ci == pytest.approx(second.ci)
     assert first.gain_ci == pytest.approx(second.gain_ci)
     assert first.by_session == pytest.approx(second.by_session)
-    entries = [
-        Entry(name="b", usd=np.ones(SESSIONS), parts={}, target=t, quality=q)
-        for t, q in (
-            (lambda _: target, first),
-            (lambda part: pieces[part], second),
-        )
+    told = [
+        every_estimate(one, {"b": (lambda _: target, first)})["b"],
+        every_estimate(two, {"b": (pieces.__getitem__, second)})["b"],
     ]
-    told = [opinions(judge, [entry])["b"] for judge, entry in zip((one, two), entries, strict=True)]
     for mine, theirs in zip(*told, strict=True):
         if mine["method"] not in ("dr_clipped", "dr_switch"):  # their thresholds are chosen part by part
             assert mine["value"] == pytest.approx(theirs["value"])

@@ -17,10 +17,10 @@ from training.estimators.bandit import Bandit
 from training.estimators.estimate import estimate
 from training.estimators.intervals import wilson
 from training.estimators.model import table_model
-from training.replay.policies.entries import Entry
-from training.replay.quality.estimates import opinions
+from training.replay.quality.estimates import every_estimate
 from training.replay.quality.evidence import Evidence
 from training.replay.quality.judge import Judge
+from training.replay.quality.quoted import Quality
 from training.shadow.sampling import clopper_pearson
 
 if TYPE_CHECKING:
@@ -39,17 +39,12 @@ def part(log: Bandit) -> Evidence:
     return Evidence(log, np.zeros(log.n, dtype=int), log.n, 0, np.zeros((2, 2)))
 
 
-def entry(target: list[np.ndarray]) -> Entry:
-    return Entry(name="b", usd=np.zeros(1), parts={}, target=target.__getitem__)
-
-
 def said_of(log: Bandit, target: np.ndarray, cuts: int = 1) -> dict[str, dict[str, Any]]:
     """What is said of one policy, the log being cut into so many parts of whole clusters."""
     at = [np.flatnonzero(np.isin(log.cluster, some)) for some in np.array_split(np.unique(log.cluster), cuts)]
-    one = entry([target[rows] for rows in at])
+    one = [target[rows] for rows in at].__getitem__
     judge = Judge([part(log.rows(rows)) for rows in at])
-    one.quality = judge.of(one.target)
-    return {said["method"]: said for said in opinions(judge, [one])["b"]}
+    return {said["method"]: said for said in every_estimate(judge, {"b": (one, judge.of(one))})["b"]}
 
 
 def test_they_are_those_of_the_estimators() -> None:
@@ -99,7 +94,7 @@ def test_whom_sessions_belong_to_is_whole_in_parts_too() -> None:
     def said(cuts: int) -> list[dict[str, Any]]:
         at = np.array_split(np.arange(log.n), cuts)
         judge = Judge([part(log.rows(rows)) for rows in at], None, users)
-        return opinions(judge, [entry([target[rows] for rows in at])])["b"]
+        return every_estimate(judge, {"b": ([target[rows] for rows in at].__getitem__, Quality())})["b"]
 
     for one, other in zip(said(1), said(6), strict=True):
         assert other["value"] == pytest.approx(one["value"], rel=1e-9)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.replay.report.advise import MARGIN, advise, is_pin
-from training.replay.report.comparisons import Field
+from training.replay.report.advise import MARGIN, advise
+from training.replay.report.comparisons import Field, is_pin
 from training.replay.report.result import Row
 
 

@@ -5,8 +5,7 @@ import pytest
 from test_advise import logged, row
 
 from training.replay.quality.differences import Pairs, Scores
-from training.replay.report.comparisons import Field
-from training.replay.report.versus import set_beside
+from training.replay.report.comparisons import Field, set_beside
 
 SESSIONS = 400
 
