@@ -54,10 +54,12 @@ def sessions_of(worlds: Worlds) -> dict[int, dict[str, np.ndarray]]:
     for world in worlds.each():
         listed, known, _ = by_counts(world)
         known = known & np.isfinite(listed) & (listed > 0)
-        harness = world.book.frame["harness"].fill_null("unknown").to_numpy()
+        harness = world.calls.frame["harness"].fill_null("unknown").to_numpy()
         for arm, name in sorted(set(zip(world.arms.logged[known].tolist(), harness[known], strict=True))):
             mine = known & (world.arms.logged == arm) & (harness == name)
-            sums = (world.book.of_session(np.where(mine, usd, 0.0)) for usd in (world.book.recorded, listed))
+            sums = (
+                world.calls.of_session(np.where(mine, usd, 0.0)) for usd in (world.calls.recorded, listed)
+            )
             usd = np.stack(list(sums))
             before = told.setdefault(arm, {}).get(name, np.zeros((2, 0)))
             told[arm][name] = np.concatenate([before, usd[:, usd[1] > 0]], axis=1)

@@ -139,7 +139,7 @@ def sticky(turns: int, place: Path) -> None:
             played = walk(world, policy, manner)
             on = played.route == world.reference
             moved = np.append(False, played.route[1:] != played.route[:-1])
-            moved[world.book.starts[:-1]] = False
+            moved[world.calls.starts[:-1]] = False
             left = np.append(False, on[:-1]) & moved
             print(
                 f"| {seed} | {name} | ${played.total:,.2f} | {on.mean():.0%} | {(moved & on).sum()} | "

@@ -11,8 +11,8 @@ from router import prices
 from training.replay.cost.caches import kinds_of
 from training.replay.cost.rates import listed, own_rates
 from training.replay.logged.arms import Census, arms_of
-from training.replay.logged.beliefs import types_of
-from training.replay.logged.calls import read_book
+from training.replay.logged.calls import read_calls
+from training.replay.logged.lengths import types_of
 from training.replay.logged.parts import Parts
 from training.replay.quality.evidence import asked_again, read_decisions
 from training.replay.quality.matrix import matrix_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from models.bundle import Bundle
     from router.catalog import Catalog
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.logged.plan import Plan, Slice
     from training.replay.options import Options
     from training.replay.quality.evidence import Decisions
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 UNPRICED = "no price is known of their model"
 
 
-class Shelf(NamedTuple):
-    """Books and receipts of a log's parts, and what all of them have."""
+class Reading(NamedTuple):
+    """Calls and receipts of a log's parts, and what all of them have."""
 
     slices: list[Slice]
-    books: Parts[Book]
+    calls: Parts[Calls]
     receipts: Parts[Decisions]
     census: Census
     named: tuple[str, ...]  # candidates that had a chance, were a reference, or were asked by shadow calls
@@ -52,22 +52,22 @@ class Shelf(NamedTuple):
     ended_ms: np.ndarray  # (S,)
 
 
-def read_shelf(log: Path, plan: Plan, known: Known) -> Shelf:
+def read_log(log: Path, plan: Plan, known: Known) -> Reading:
     """Read a log part by part; BadInput where no price is known of any of its models."""
-    found = _Reading(log, plan, known)
+    found = _Reader(log, plan, known)
     for part in plan.slices:
         found.read(part)
-    return found.shelf()
+    return found.reading()
 
 
-class _Reading:
+class _Reader:
     """A log while it is read."""
 
     def __init__(self, log: Path, plan: Plan, known: Known) -> None:
         many = len(plan.slices) > 1
         self.log, self.known = log, known
         self.slices: list[Slice] = []
-        self.books: Parts[Book] = Parts(many=many)
+        self.parts: Parts[Calls] = Parts(many=many)
         self.receipts: Parts[Decisions] = Parts(many=many)
         self.census = Census()
         self.named = asked_again(log)
@@ -81,44 +81,44 @@ class _Reading:
 
     def read(self, part: Slice) -> None:
         """Read the next part."""
-        book = read_book(part)
-        unknown = _unpriced(book, self.known, alone=part.whole)
+        calls = read_calls(part)
+        unknown = _unpriced(calls, self.known, alone=part.whole)
         if unknown.any():
-            self.unpriced.note(book, unknown)
+            self.unpriced.note(calls, unknown)
         if unknown.all():
-            self._leave_out({**(book.left_out if part.whole else {}), UNPRICED: book.n})
+            self._leave_out({**(calls.left_out if part.whole else {}), UNPRICED: calls.n})
             return
         if unknown.any():
-            book = book.without(unknown, UNPRICED)
-        self._leave_out(book.left_out)
-        book = book._replace(before=self.sessions, calls_before=self.calls)
-        decisions = read_decisions(part, book)
+            calls = calls.without(unknown, UNPRICED)
+        self._leave_out(calls.left_out)
+        calls = calls._replace(before=self.sessions, calls_before=self.calls)
+        decisions = read_decisions(part, calls)
         self.slices.append(part)
-        self.books.add(book)
+        self.parts.add(calls)
         self.receipts.add(decisions)
-        self.census.note(book)
+        self.census.note(calls)
         self.named |= decisions.named
-        self.types |= set(types_of(book))
-        self.kinds |= set(kinds_of(book).tolist())
-        self.calls, self.sessions = self.calls + book.n, self.sessions + book.sessions
+        self.types |= set(types_of(calls))
+        self.kinds |= set(kinds_of(calls).tolist())
+        self.calls, self.sessions = self.calls + calls.n, self.sessions + calls.sessions
         self.decided += len(decisions.frame)
         self.decide_ms.append(decisions.frame["decide_ms"].drop_nulls())
-        self.span.append(np.stack([book.ts_ms[book.starts[:-1]], book.ts_ms[book.starts[1:] - 1]]))
+        self.span.append(np.stack([calls.ts_ms[calls.starts[:-1]], calls.ts_ms[calls.starts[1:] - 1]]))
 
     def _leave_out(self, rows: dict[str, int]) -> None:
         for why, count in rows.items():
             self.left_out[why] = self.left_out.get(why, 0) + count
 
-    def shelf(self) -> Shelf:
+    def reading(self) -> Reading:
         """The log as it was read."""
         if not self.slices:
             raise BadInput(f"{self.log}: {prices.why_unknown(*_first_model(self.unpriced))}")
         count = sum(len(part) for part in self.decide_ms)
         total = sum(float(part.sum()) for part in self.decide_ms)
         begun, ended = np.concatenate(self.span, axis=1)
-        return Shelf(
+        return Reading(
             self.slices,
-            self.books,
+            self.parts,
             self.receipts,
             self.census,
             tuple(sorted(self.named)),
@@ -133,17 +133,17 @@ class _Reading:
         )
 
 
-def _unpriced(book: Book, known: Known, *, alone: bool) -> np.ndarray:
+def _unpriced(calls: Calls, known: Known, *, alone: bool) -> np.ndarray:
     """Which calls (n,) have no price; of an outcome matrix, what they cost may be told by the log itself."""
-    usd = listed(book, own_rates(book))
+    usd = listed(calls, own_rates(calls))
     unknown: np.ndarray = np.isnan(usd)
     if alone and unknown.any():
         census = Census()
-        census.note(book)
+        census.note(calls)
         catalog, bundle, options = known
-        arms = arms_of(census, catalog, bundle, options, ()).of(book)
-        if matrix_of(book, arms, np.where(np.isnan(book.recorded), usd, 1.0)) is not None:
-            unknown = unknown & np.isnan(book.recorded)
+        arms = arms_of(census, catalog, bundle, options, ()).of(calls)
+        if matrix_of(calls, arms, np.where(np.isnan(calls.recorded), usd, 1.0)) is not None:
+            unknown = unknown & np.isnan(calls.recorded)
     return unknown
 
 

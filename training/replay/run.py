@@ -61,9 +61,9 @@ def _answered(log: Path, asked: Asked) -> Result:
     stage = set_up(log, options, settings, named)
     bills = bills_of(log, stage.worlds)
     worlds = stage.worlds._replace(scale=bills.scale)
-    stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills, stage.shelf.unpriced)))
+    stage = stage._replace(worlds=worlds._replace(factors=factors_of(worlds, bills, stage.reading.unpriced)))
     played = as_matrix(stage)
-    met = reproduce(stage.worlds, bills, stage.shelf.left_out, known=played.matrix is not None)
+    met = reproduce(stage.worlds, bills, stage.reading.left_out, known=played.matrix is not None)
     result = _first(log, met, stage)
     if met.ok:
         _told(result, played._replace(worlds=as_asked(played.worlds, options)), asked)
@@ -161,7 +161,7 @@ def _first(log: Path, check: Reproduction, stage: Stage) -> Result:
         calls_apart_recorded_usd=check.calls_apart_recorded_usd,
         calls_apart_listed_usd=check.calls_apart_listed_usd,
         free_decisions=free,
-        decided=stage.shelf.decided,
+        decided=stage.reading.decided,
         labelled=int(labels[0].sum()),
         reference=names[stage.worlds.reference],
         arms=list(names),

@@ -17,9 +17,9 @@ from training.replay.cost.caches import Tally, caches_of, fare_of, tally_of
 from training.replay.cost.pricing import clock_of, priced_at
 from training.replay.cost.rates import listed, own_rates, rates_of
 from training.replay.cost.world import World, Worlds, of_parts
-from training.replay.logged import beliefs as believed
+from training.replay.logged import lengths
 from training.replay.logged.arms import Arms, arms_of, barred, excluded, spoken
-from training.replay.logged.lengths import answers_of, doubts_of, with_shadows
+from training.replay.logged.beliefs import beliefs_of
 from training.replay.logged.parts import Parts
 from training.replay.logged.plan import plan
 from training.replay.logged.receipts import moved, read_served
@@ -27,14 +27,14 @@ from training.replay.quality.evidence import Evidence, evidence_of, held_by, ref
 from training.replay.quality.judge import Judge
 from training.replay.quality.matrix import Matrix, MatrixJudge, matrix_of, staged
 from training.replay.quality.samples import samples_of
-from training.replay.reading import Shelf, read_shelf
+from training.replay.reading import Reading, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from router.gateway.settings import Settings
-    from training.replay.logged.beliefs import Sizes
+    from training.replay.logged.lengths import Sizes
     from training.replay.options import Options
     from training.replay.quality.clusters import Clusters
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Stage(NamedTuple):
     """Worlds with what they were made of."""
 
-    shelf: Shelf
+    reading: Reading
     worlds: Worlds
     catalog: Catalog
     bundle: Bundle
@@ -76,40 +76,43 @@ class _Sums(NamedTuple):
 
 
 def set_up(log: Path, options: Options, settings: Settings, named: Iterable[str] = ()) -> Stage:
-    """Read the log and set up its worlds at its own prices and caches; whom one `named` is an arm."""
+    """Read the log and set up its worlds at its own prices and caches; `named` candidates are arms, too."""
     catalog = Catalog.load(settings.catalog)
     bundle = Bundle.load(bundle_folder(settings))
-    shelf = read_shelf(log, plan(log, options), (catalog, bundle, options))
-    arms = arms_of(shelf.census, catalog, bundle, options, tuple(dict.fromkeys([*shelf.named, *named])))
-    evidence, sums = _looked_at(shelf, arms)
+    reading = read_log(log, plan(log, options), (catalog, bundle, options))
+    arms = arms_of(reading.census, catalog, bundle, options, tuple(dict.fromkeys([*reading.named, *named])))
+    evidence, sums = _looked_at(reading, arms)
     if sums.drawn:
         evidence = evidence.map(held_by)
-    worlds: Parts[World] = Parts(many=shelf.books.many)
+    worlds: Parts[World] = Parts(many=reading.calls.many)
     receipts = bundle.digest, tuple(catalog.aliases)
-    how = np.zeros((len(arms.arms), len(believed.HOW)), dtype=np.int64)
-    for part in track(range(len(shelf.books)), "beliefs", len(shelf.books)):
-        world, said = _world(shelf, part, (arms, sums), (bundle, options), receipts)
+    how = np.zeros((len(arms.arms), len(lengths.HOW)), dtype=np.int64)
+    for part in track(range(len(reading.calls)), "beliefs", len(reading.calls)):
+        world, said = _world(reading, part, (arms, sums), (bundle, options), receipts)
         worlds.add(world)
         how += said
-    lengths = believed.in_words(how, arms)
-    doubts = doubts_of(sums.sizes, (world.beliefs for world in worlds))
+    doubts = lengths.doubts_of(sums.sizes, (world.beliefs for world in worlds))
     gone = barred(arms, options)
-    return Stage(shelf, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths, doubts)
+    return Stage(
+        reading, of_parts(worlds, arms), catalog, bundle, evidence, gone, lengths.in_words(how, arms), doubts
+    )
 
 
-def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
+def _looked_at(reading: Reading, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
     """The evidence of each part, and the sums over all of them."""
-    evidence: Parts[Evidence] = Parts(many=shelf.books.many)
-    samples, answers = samples_of(shelf.slices[0].log), answers_of(shelf.slices[0].log)
+    evidence: Parts[Evidence] = Parts(many=reading.calls.many)
+    samples, answers = samples_of(reading.slices[0].log), lengths.answers_of(reading.slices[0].log)
     found: _Sums | None = None
-    for at, book in enumerate(shelf.books):
-        mine = arms.of(book)
-        told = evidence_of(shelf.slices[at], book, mine, shelf.receipts[at], shelf.types, samples=samples)
+    for at, calls in enumerate(reading.calls):
+        mine = arms.of(calls)
+        told = evidence_of(
+            reading.slices[at], calls, mine, reading.receipts[at], reading.types, samples=samples
+        )
         evidence.add(told)
-        usd = np.nan_to_num(listed(book, own_rates(book)))
+        usd = np.nan_to_num(listed(calls, own_rates(calls)))
         own = _Sums(
-            with_shadows(believed.sizes_of(book, mine, shelf.types), book, mine, answers),
-            tally_of(book, mine, caches_of(book, mine, shelf.kinds)),
+            lengths.with_shadows(lengths.sizes_of(calls, mine, reading.types), calls, mine, answers),
+            tally_of(calls, mine, caches_of(calls, mine, reading.kinds)),
             np.bincount(mine.logged, weights=usd, minlength=len(arms.arms)),
             was_drawn(told),
         )
@@ -128,7 +131,7 @@ def _looked_at(shelf: Shelf, arms: Arms) -> tuple[Parts[Evidence], _Sums]:
 
 
 def _world(
-    shelf: Shelf,
+    reading: Reading,
     part: int,
     known: tuple[Arms, _Sums],
     about: tuple[Bundle, Options],
@@ -136,27 +139,29 @@ def _world(
 ) -> tuple[World, np.ndarray]:
     """One part's world, and by what the lengths of its answers were told (k, 4)."""
     (arms, sums), (bundle, options) = known, about
-    book, slice_ = shelf.books[part], shelf.slices[part]
-    mine = arms.of(book)
-    tokens = believed.prompts(book, mine, sums.sizes)
-    served = read_served(slice_, book, mine, receipts) if len(shelf.receipts[part].frame) else None
-    beliefs = moved(believed.beliefs_of(slice_.requests, book, mine, bundle), served)
-    output, how = believed.lengths(book, mine, beliefs, sums.sizes, own_bundle=bundle.kind == "trained")
-    caches = caches_of(book, mine, shelf.kinds)
+    calls, slice_ = reading.calls[part], reading.slices[part]
+    mine = arms.of(calls)
+    tokens = lengths.prompts(calls, mine, sums.sizes)
+    served = read_served(slice_, calls, mine, receipts) if len(reading.receipts[part].frame) else None
+    beliefs = moved(beliefs_of(slice_.requests, calls, mine, bundle), served)
+    output, how = lengths.lengths_of(calls, mine, beliefs, sums.sizes, own_bundle=bundle.kind == "trained")
+    caches = caches_of(calls, mine, reading.kinds)
     world = World(
-        book=book,
+        calls=calls,
         arms=mine,
         tokens=tokens,
         output=output,
-        rates=rates_of(book, mine, tokens),
-        ahead=rates_of(book, mine, believed.lengths_ahead(tokens, beliefs)),
+        rates=rates_of(calls, mine, tokens),
+        ahead=rates_of(calls, mine, lengths.lengths_ahead(tokens, beliefs)),
         caches=caches,
         fares=fare_of(sums.tally, caches.rules),
         beliefs=beliefs,
-        excluded=excluded(book, mine, tokens) | spoken(book, mine),
-        reference=reference_of(book, mine, shelf.receipts[part], options.reference, int(sums.usd.argmax())),
-        draw=_draws(book.frame["request_id"].to_list()),
-        scale=np.ones(book.sessions),
+        excluded=excluded(calls, mine, tokens) | spoken(calls, mine),
+        reference=reference_of(
+            calls, mine, reading.receipts[part], options.reference, int(sums.usd.argmax())
+        ),
+        draw=_draws(calls.frame["request_id"].to_list()),
+        scale=np.ones(calls.sessions),
         part=part,
         served=served,
     )
@@ -175,7 +180,7 @@ def as_matrix(stage: Stage) -> Stage:
     if len(stage.worlds.parts) > 1:
         return stage
     world = stage.worlds.at(0)
-    matrix = matrix_of(world.book, world.arms, billed_calls(world))
+    matrix = matrix_of(world.calls, world.arms, billed_calls(world))
     if matrix is None:
         return stage
     worlds = of_parts(Parts([staged(world._replace(served=None), matrix)]), stage.worlds.arms)
@@ -188,7 +193,7 @@ def as_asked(worlds: Worlds, options: Options) -> Worlds:
     references = {int(arm) for world in worlds.each() for arm in np.unique(world.reference)}
     if any(gone[arm] for arm in references):
         raise BadInput("--without takes the reference away: name another one with --reference")
-    budget = budget_of(options.budget, (world.book for world in worlds.each()))
+    budget = budget_of(options.budget, (world.calls for world in worlds.each()))
     changes = gone.any() or options.cache != "on" or options.prices is not None
     if changes:
         with priced_at(options.prices):
@@ -199,10 +204,10 @@ def as_asked(worlds: Worlds, options: Options) -> Worlds:
 def _asked(world: World, options: Options, gone: np.ndarray) -> World:
     world = world._replace(excluded=world.excluded | gone[None, :])
     if options.cache != "on":
-        world = world._replace(caches=caches_of(world.book, world.arms, world.caches.kinds, options.cache))
+        world = world._replace(caches=caches_of(world.calls, world.arms, world.caches.kinds, options.cache))
     if options.prices is not None:
         clock = clock_of(options.prices)
-        ahead = believed.lengths_ahead(world.tokens, world.beliefs)
-        rates = (rates_of(world.book, world.arms, sizes, clock) for sizes in (world.tokens, ahead))
+        ahead = lengths.lengths_ahead(world.tokens, world.beliefs)
+        rates = (rates_of(world.calls, world.arms, sizes, clock) for sizes in (world.tokens, ahead))
         world = world._replace(rates=next(rates), ahead=next(rates), known=None)
     return world

@@ -69,10 +69,10 @@ class _Sums(NamedTuple):
 
     @classmethod
     def of(cls, world: World) -> _Sums:
-        book = world.book
+        calls = world.calls
         usd, told, free = by_counts(world)
-        recorded = np.where(told, book.recorded, 0.0)
-        both, of = told & np.isfinite(usd), book.of_session
+        recorded = np.where(told, calls.recorded, 0.0)
+        both, of = told & np.isfinite(usd), calls.of_session
         usd = np.nan_to_num(usd)
         return cls(
             of(recorded),
@@ -81,7 +81,7 @@ class _Sums(NamedTuple):
             of(np.where(both, recorded, 0.0)),
             of(np.where(both, usd, 0.0)),
             of(free.astype(float)) > 0,
-            world.arms.logged[book.starts[:-1]],
+            world.arms.logged[calls.starts[:-1]],
         )
 
 
@@ -90,20 +90,20 @@ def by_counts(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Free is a subscription, or nobody wrote it down.
     """
-    book, rows = world.book, np.arange(world.book.n)
-    read, written = np.nan_to_num(book.cached), np.nan_to_num(book.written)
-    hourly = np.minimum(np.nan_to_num(book.written_1h), written)
-    split = (book.prompt - read - written, read, written, hourly)
-    usd = bill(world.rates.of(rows, world.arms.logged), split, book.output).total
-    told = np.isfinite(book.recorded)
-    free = told & (book.of_session(np.nan_to_num(book.recorded)) <= 0)[book.session]
+    calls, rows = world.calls, np.arange(world.calls.n)
+    read, written = np.nan_to_num(calls.cached), np.nan_to_num(calls.written)
+    hourly = np.minimum(np.nan_to_num(calls.written_1h), written)
+    split = (calls.prompt - read - written, read, written, hourly)
+    usd = bill(world.rates.of(rows, world.arms.logged), split, calls.output).total
+    told = np.isfinite(calls.recorded)
+    free = told & (calls.of_session(np.nan_to_num(calls.recorded)) <= 0)[calls.session]
     return usd, told & ~free, free
 
 
 def billed_calls(world: World) -> np.ndarray:
     """USD (n,) of each call as it is recorded, else as it was counted, at the scale of its session."""
     usd, told, _ = by_counts(world)
-    found: np.ndarray = np.where(told, world.book.recorded, usd * world.scale[world.book.session])
+    found: np.ndarray = np.where(told, world.calls.recorded, usd * world.scale[world.calls.session])
     return found
 
 
@@ -132,7 +132,7 @@ def _apart(worlds: Worlds) -> Apart:
     found = np.zeros(3)
     for world in worlds.each():
         usd, told, _ = by_counts(world)
-        recorded, counted = world.book.recorded, usd * world.scale[world.book.session]
+        recorded, counted = world.calls.recorded, usd * world.scale[world.calls.session]
         with np.errstate(invalid="ignore"):
             off = np.abs(counted - recorded) > np.maximum(CALL_WITHIN * recorded, CALL_WITHIN_USD)
         off &= told & np.isfinite(counted)
@@ -190,18 +190,18 @@ def _calls_of(worlds: Worlds, off: np.ndarray) -> tuple[dict[str, int], frozense
     place: dict[str, int] = {}
     played: set[str] = set()
     for world in worlds.each():
-        book = world.book
-        mine = off[book.before : book.before + book.sessions]
-        names = book.frame["session_id"][book.starts[:-1]]
-        place |= {names[int(s)]: int(s) + book.before for s in np.flatnonzero(mine)}
-        played |= set(book.frame["request_id"].filter(mine[book.session]))
+        calls = world.calls
+        mine = off[calls.before : calls.before + calls.sessions]
+        names = calls.frame["session_id"][calls.starts[:-1]]
+        place |= {names[int(s)]: int(s) + calls.before for s in np.flatnonzero(mine)}
+        played |= set(calls.frame["request_id"].filter(mine[calls.session]))
     return place, frozenset(played)
 
 
 def _kinds(worlds: Worlds, arm: np.ndarray) -> np.ndarray:
     """Harness and model (S,) of every session, as one number."""
     names = [
-        world.book.frame["harness"].fill_null("").to_numpy()[world.book.starts[:-1]]
+        world.calls.frame["harness"].fill_null("").to_numpy()[world.calls.starts[:-1]]
         for world in worlds.each()
     ]
     harness = np.unique(np.concatenate(names), return_inverse=True)[1]

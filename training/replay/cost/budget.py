@@ -15,7 +15,7 @@ from features.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
 
 _DAY_MS = 86_400_000
 _WHOSE = ("user", "session", "repo")
@@ -46,7 +46,7 @@ class Budget(NamedTuple):
         return over
 
 
-def budget_of(said: str | None, books: Iterable[Book]) -> Budget | None:
+def budget_of(said: str | None, parts: Iterable[Calls]) -> Budget | None:
     """Read USD, USD/day, USD/month, USD/user, USD/user/day …; BadInput for anything else."""
     if said is None:
         return None
@@ -60,23 +60,23 @@ def budget_of(said: str | None, books: Iterable[Book]) -> Budget | None:
         raise BadInput(f"--budget {said}: say USD such as 50, 50/day, 900/month, 5/user/day or 2/session")
     windows: dict[tuple[object, ...], int] = {}
     codes, times = [], []
-    for book in books:
-        rows = pl.DataFrame([pl.Series("all", np.zeros(book.n)), *(_of(word, book) for word in per)])
+    for calls in parts:
+        rows = pl.DataFrame([pl.Series("all", np.zeros(calls.n)), *(_of(word, calls) for word in per)])
         kinds = rows.unique(maintain_order=True)
         names = [windows.setdefault(kind, len(windows)) for kind in kinds.iter_rows()]
         named = kinds.with_columns(code=pl.Series(names, dtype=pl.Int64))
         codes.append(rows.join(named, on=rows.columns, maintain_order="left")["code"].to_numpy())
-        times.append(book.ts_ms)
+        times.append(calls.ts_ms)
     code = np.concatenate(codes)
     return Budget(usd, code, np.lexsort((np.concatenate(times), code)))
 
 
-def _of(word: str, book: Book) -> pl.Series:
+def _of(word: str, calls: Calls) -> pl.Series:
     """Which window (n,) each call falls into."""
     if word == "session":
-        return pl.Series(word, book.before + book.session)
+        return pl.Series(word, calls.before + calls.session)
     if word == "day":
-        return pl.Series(word, book.ts_ms // _DAY_MS)
+        return pl.Series(word, calls.ts_ms // _DAY_MS)
     if word == "month":
-        return pl.Series(word, book.ts_ms.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
-    return book.frame[word].fill_null("").alias(word)
+        return pl.Series(word, calls.ts_ms.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
+    return calls.frame[word].fill_null("").alias(word)

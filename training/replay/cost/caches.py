@@ -19,7 +19,7 @@ from features.errors import BadInput
 if TYPE_CHECKING:
     from features.cache import CacheRules
     from training.replay.logged.arms import Arms
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
 
 FOLDS = 64  # of sessions: each is told by all others where there are no more than these
 PRIOR_CALLS = 20.0  # what is published of best effort weighs as much as this many calls
@@ -62,29 +62,29 @@ class Split(NamedTuple):
     why: np.ndarray  # indexes features.cache.bulk.WHYS
 
 
-def kinds_of(book: Book) -> np.ndarray:
+def kinds_of(calls: Calls) -> np.ndarray:
     """Which kinds of calls there are whose caches may differ, by the day and by set breakpoints (g,)."""
-    return np.unique(_kind(book))
+    return np.unique(_kind(calls))
 
 
-def _kind(book: Book) -> np.ndarray:
-    marked = (np.nan_to_num(book.written) > 0) | (np.nan_to_num(book.fact("cache_markers")) > 0)
-    explicit = (book.of_session(marked.astype(float)) > 0)[book.session]
-    found: np.ndarray = book.ts_ms // _DAY_MS * 2 + explicit
+def _kind(calls: Calls) -> np.ndarray:
+    marked = (np.nan_to_num(calls.written) > 0) | (np.nan_to_num(calls.fact("cache_markers")) > 0)
+    explicit = (calls.of_session(marked.astype(float)) > 0)[calls.session]
+    found: np.ndarray = calls.ts_ms // _DAY_MS * 2 + explicit
     return found
 
 
-def caches_of(book: Book, arms: Arms, kinds: np.ndarray, wanted: str = "on") -> Caches:
+def caches_of(calls: Calls, arms: Arms, kinds: np.ndarray, wanted: str = "on") -> Caches:
     """Rules of every arm's cache; `wanted` is on, off, or ttl=SECONDS (5m, 1h), `kinds` the whole log's."""
     lifetime_s = parse_cache(wanted)
     rules: dict[str, tuple[int, CacheRules]] = {}
-    at = np.full((book.n, len(arms.arms)), -1, dtype=np.int16)
-    told = book.of_session(np.isfinite(book.cached).astype(float)) > 0
-    silent = ~told[book.session]
-    hourly = (book.of_session(np.nan_to_num(book.written_1h)) > 0)[book.session]
+    at = np.full((calls.n, len(arms.arms)), -1, dtype=np.int16)
+    told = calls.of_session(np.isfinite(calls.cached).astype(float)) > 0
+    silent = ~told[calls.session]
+    hourly = (calls.of_session(np.nan_to_num(calls.written_1h)) > 0)[calls.session]
     if wanted == "off":
         return Caches([], at, silent, hourly, kinds)
-    where = np.searchsorted(kinds, _kind(book))
+    where = np.searchsorted(kinds, _kind(calls))
     for i, arm in enumerate(arms.arms):
         found = [
             rules_for(arm.provider, arm.model, int(g // 2) * _DAY_MS, explicit=bool(g % 2)) for g in kinds
@@ -114,18 +114,24 @@ def _living(row: CacheRules, ttl_s: float) -> CacheRules:
     return msgspec.structs.replace(row, lifetimes=lifetimes)
 
 
-def reach(book: Book, caches: Caches, prompt: np.ndarray, answer: np.ndarray, route: np.ndarray) -> Split:
+def reach(calls: Calls, caches: Caches, prompt: np.ndarray, answer: np.ndarray, route: np.ndarray) -> Split:
     """What could be read along a route (n,) of arms; prompts (n,) and answers (n,) on it in tokens."""
     tokens = np.round(prompt).astype(np.int64)
-    at = np.where(book.run, -1, caches.at[np.arange(book.n), route])
+    at = np.where(calls.run, -1, caches.at[np.arange(calls.n), route])
     answers = np.round(answer).astype(np.int64)
     splits = replay_turns(
         caches.rules,
         Turns(
-            book.session, route, at, book.ts_ms.astype(float), tokens, answers, lifetime=_classes(caches, at)
+            calls.session,
+            route,
+            at,
+            calls.ts_ms.astype(float),
+            tokens,
+            answers,
+            lifetime=_classes(caches, at),
         ),
     )
-    lost = np.where(book.run, 0, splits.lost)
+    lost = np.where(calls.run, 0, splits.lost)
     return Split(
         splits.fresh,
         splits.read.astype(float),
@@ -171,16 +177,16 @@ class Tally(NamedTuple):
         return both._replace(newest=np.maximum(self.newest, other.newest))
 
 
-def tally_of(book: Book, arms: Arms, caches: Caches) -> Tally:
+def tally_of(calls: Calls, arms: Arms, caches: Caches) -> Tally:
     """Hold the simulator against what the log says was read, along the logged route of a part."""
-    split = reach(book, caches, book.prompt, book.output, arms.logged)
-    k, told = len(arms.arms), np.isfinite(book.cached)
-    cell = arms.logged * FOLDS + (book.before + book.session) % FOLDS
-    rules = caches.at[np.arange(book.n), arms.logged]
+    split = reach(calls, caches, calls.prompt, calls.output, arms.logged)
+    k, told = len(arms.arms), np.isfinite(calls.cached)
+    cell = arms.logged * FOLDS + (calls.before + calls.session) % FOLDS
+    rules = caches.at[np.arange(calls.n), arms.logged]
     floor = np.array([*(float(r.floor_tokens) for r in caches.rules), np.inf])[rules]
-    cached = np.nan_to_num(book.cached)
-    single = told & ~book.run
-    warm, cold = single & (split.read > 0), single & (split.read == 0) & (book.prompt >= floor)
+    cached = np.nan_to_num(calls.cached)
+    single = told & ~calls.run
+    warm, cold = single & (split.read > 0), single & (split.read == 0) & (calls.prompt >= floor)
 
     def sums(which: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         weights = None if values is None else values[which]
@@ -188,17 +194,17 @@ def tally_of(book: Book, arms: Arms, caches: Caches) -> Tally:
 
     return Tally(
         told=sums(told),
-        rest=sums(told, np.maximum(book.prompt - cached, 0.0)),
-        written=sums(told, np.nan_to_num(book.written)),
-        hourly=sums(told, np.nan_to_num(book.written_1h)),
+        rest=sums(told, np.maximum(calls.prompt - cached, 0.0)),
+        written=sums(told, np.nan_to_num(calls.written)),
+        hourly=sums(told, np.nan_to_num(calls.written_1h)),
         warm=sums(warm),
         could=sums(warm, split.read),
         did=sums(warm, cached),
         cold=sums(cold),
         opening=sums(cold, cached),
-        runs=sums(told & book.run),
-        run_read=sums(told & book.run, cached),
-        run_prompt=sums(told & book.run, book.prompt),
+        runs=sums(told & calls.run),
+        run_read=sums(told & calls.run, cached),
+        run_prompt=sums(told & calls.run, calls.prompt),
         newest=caches.at.max(axis=0, initial=-1),
     )
 
@@ -255,18 +261,18 @@ def _published(newest: np.ndarray, rules: list[CacheRules]) -> np.ndarray:
 
 
 def simulate(
-    book: Book, kept: tuple[Caches, Fare], sizes: tuple[np.ndarray, np.ndarray], route: np.ndarray
+    calls: Calls, kept: tuple[Caches, Fare], sizes: tuple[np.ndarray, np.ndarray], route: np.ndarray
 ) -> Split:
     """Prompts along a route (n,) of arms as they would be billed; sizes are of prompts and answers (n, k)."""
     (caches, fares), (tokens, output) = kept, sizes
-    rows, fold = np.arange(book.n), (book.before + book.session) % FOLDS
+    rows, fold = np.arange(calls.n), (calls.before + calls.session) % FOLDS
     prompt = tokens[rows, route]
-    split = reach(book, caches, prompt, output[rows, route], route)
+    split = reach(calls, caches, prompt, output[rows, route], route)
     rules = caches.at[rows, route]
     floor = np.array([*(float(r.floor_tokens) for r in caches.rules), np.inf])[rules]
     opening = np.where(prompt >= floor, fares.opening[route, fold], 0.0)
     read = np.where(split.read > 0, split.read * fares.read[route, fold], opening)
-    read = np.where(book.run & (rules >= 0), prompt * fares.run[route, fold], read)
+    read = np.where(calls.run & (rules >= 0), prompt * fares.run[route, fold], read)
     read = np.where(caches.silent | (rules < 0), 0.0, np.minimum(read, prompt))
     rest = prompt - read
     known = fares.known[route]

@@ -83,9 +83,9 @@ def _unpriced(worlds: Worlds, bills: Bills, rows_without: dict[str, int]) -> dic
     sums = np.zeros((2, k))  # USD as recorded, and of it what nothing explains
     for world in worlds.each():
         usd, told, _ = by_counts(world)
-        use, session = told & np.isfinite(usd), world.book.session
-        unmet = bills.unmet[session + world.book.before] & use
-        recorded, arm = np.where(use, world.book.recorded, 0.0), world.arms.logged
+        use, session = told & np.isfinite(usd), world.calls.session
+        unmet = bills.unmet[session + world.calls.before] & use
+        recorded, arm = np.where(use, world.calls.recorded, 0.0), world.arms.logged
         beyond = np.where(unmet, recorded - np.nan_to_num(usd) * world.scale[session], 0.0)
         sums += np.stack([np.bincount(arm, weight, k) for weight in (recorded, beyond)])
     recorded, beyond = sums
@@ -97,11 +97,11 @@ def _unpriced(worlds: Worlds, bills: Bills, rows_without: dict[str, int]) -> dic
 
 def _own(world: World, bills: Bills) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Candidate, USD as recorded, USD by the table and session in the log (m,) of calls that have both."""
-    book = world.book
+    calls = world.calls
     usd, told, _ = by_counts(world)
-    session = book.session + book.before
+    session = calls.session + calls.before
     use = told & np.isfinite(usd) & (usd > 0) & ~bills.excused[session]
-    return world.arms.logged[use], book.recorded[use], usd[use], session[use]
+    return world.arms.logged[use], calls.recorded[use], usd[use], session[use]
 
 
 def doubts(factors: Factors, worlds: Worlds) -> Iterator[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from training.replay.logged.arms import Arms
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
 
     Clock = Callable[[np.ndarray], np.ndarray]
 
@@ -33,7 +33,7 @@ class Rates(NamedTuple):
         return found
 
 
-class _Shelf:
+class _Seen:
     """Rates seen so far, each once; the last row is the unknown."""
 
     def __init__(self) -> None:
@@ -47,62 +47,64 @@ class _Shelf:
         return np.array([*known, [np.nan] * 5])
 
 
-def rates_of(book: Book, arms: Arms, tokens: np.ndarray, clock: Clock | None = None) -> Rates:
+def rates_of(calls: Calls, arms: Arms, tokens: np.ndarray, clock: Clock | None = None) -> Rates:
     """Rates of every call on every arm, prompts being `tokens` (n, k) long; `clock` sets another time."""
-    shelf = _Shelf()
-    at = np.full((book.n, len(arms.arms)), -1, dtype=np.int32)
-    ts_ms = book.ts_ms if clock is None else clock(book.ts_ms)
-    tiers = book.frame["service_tier"].fill_null("").to_numpy()
-    short = np.where(book.run[:, None], 0, tokens)  # the lengths of several calls are unknown
+    seen = _Seen()
+    at = np.full((calls.n, len(arms.arms)), -1, dtype=np.int32)
+    ts_ms = calls.ts_ms if clock is None else clock(calls.ts_ms)
+    tiers = calls.frame["service_tier"].fill_null("").to_numpy()
+    short = np.where(calls.run[:, None], 0, tokens)  # the lengths of several calls are unknown
     for i, arm in enumerate(arms.arms):
-        at[:, i] = _placed(shelf, (arm.model, arm.provider), ts_ms, short[:, i], tiers)
-    _own(book, arms, shelf, at, (ts_ms, short, tiers))
-    return Rates(shelf.table(), at)
+        at[:, i] = _placed(seen, (arm.model, arm.provider), ts_ms, short[:, i], tiers)
+    _own(calls, arms, seen, at, (ts_ms, short, tiers))
+    return Rates(seen.table(), at)
 
 
-def own_rates(book: Book) -> np.ndarray:
+def own_rates(calls: Calls) -> np.ndarray:
     """Rates (n, 5) of what was logged, under the very names it was logged with; NaN where unknown."""
-    shelf = _Shelf()
-    at = np.full(book.n, -1, dtype=np.int32)
-    tiers = book.frame["service_tier"].fill_null("").to_numpy()
-    short = np.where(book.run, 0, book.prompt)
-    for sold, rows in _sold(book):
-        at[rows] = _placed(shelf, sold, book.ts_ms[rows], short[rows], tiers[rows])
-    found: np.ndarray = shelf.table()[at]
+    seen = _Seen()
+    at = np.full(calls.n, -1, dtype=np.int32)
+    tiers = calls.frame["service_tier"].fill_null("").to_numpy()
+    short = np.where(calls.run, 0, calls.prompt)
+    for sold, rows in _sold(calls):
+        at[rows] = _placed(seen, sold, calls.ts_ms[rows], short[rows], tiers[rows])
+    found: np.ndarray = seen.table()[at]
     return found
 
 
-def listed(book: Book, own: np.ndarray) -> np.ndarray:
+def listed(calls: Calls, own: np.ndarray) -> np.ndarray:
     """USD (n,) of every logged call by list price (n, 5), as if nothing were cached."""
-    found: np.ndarray = book.prompt * own[:, 0] + book.output * own[:, 1]
+    found: np.ndarray = calls.prompt * own[:, 0] + calls.output * own[:, 1]
     return found
 
 
 def _own(
-    book: Book, arms: Arms, shelf: _Shelf, at: np.ndarray, held: tuple[np.ndarray, np.ndarray, np.ndarray]
+    calls: Calls, arms: Arms, seen: _Seen, at: np.ndarray, held: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     """What was logged is priced under the very names it was logged with."""
     ts_ms, short, tiers = held
-    for sold, rows in _sold(book):
+    for sold, rows in _sold(calls):
         own = arms.logged[rows]
-        at[rows, own] = _placed(shelf, sold, ts_ms[rows], short[rows, own], tiers[rows])
+        at[rows, own] = _placed(seen, sold, ts_ms[rows], short[rows, own], tiers[rows])
 
 
-def _sold(book: Book) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+def _sold(calls: Calls) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
     """Each model and its seller as they were logged, and the calls that were."""
     models = (
-        book.frame["model_served"].fill_null(book.frame["model_requested"]).fill_null(book.frame["candidate"])
+        calls.frame["model_served"]
+        .fill_null(calls.frame["model_requested"])
+        .fill_null(calls.frame["candidate"])
     )
-    names = models + "\x00" + book.frame["provider"].fill_null("")
+    names = models + "\x00" + calls.frame["provider"].fill_null("")
     for name in names.unique():
         model, _, provider = name.partition("\x00")
         yield (model, provider or None), np.flatnonzero((names == name).to_numpy())
 
 
 def _placed(
-    shelf: _Shelf, sold: tuple[str, str | None], ts_ms: np.ndarray, tokens: np.ndarray, tiers: np.ndarray
+    seen: _Seen, sold: tuple[str, str | None], ts_ms: np.ndarray, tokens: np.ndarray, tiers: np.ndarray
 ) -> np.ndarray:
-    """Rows of the shelf for calls of one seller's model; in a tier without a price its standard one."""
+    """Rows of the table for calls of one seller's model; in a tier without a price its standard one."""
     found = np.full(len(ts_ms), -1, dtype=np.int32)
     for tier in np.unique(tiers):
         of_tier = np.flatnonzero(tiers == tier)
@@ -112,7 +114,7 @@ def _placed(
         for ladder in {id(steps): steps for steps in ladders}.values():
             mine = of_tier[np.array([steps is ladder for steps in ladders])[where]]
             for start, rates in reversed(ladder):
-                found[mine[tokens[mine] > start]] = shelf.place(rates)
+                found[mine[tokens[mine] > start]] = seen.place(rates)
     return found
 
 

@@ -104,16 +104,16 @@ class _Replayed(NamedTuple):
 def _replayed(worlds: Worlds, *, known: bool) -> _Replayed:
     usd, read, billed, runs = [], 0.0, 0.0, 0
     for world in worlds.each():
-        book = world.book
-        told = np.isfinite(book.cached)
+        calls = world.calls
+        told = np.isfinite(calls.cached)
         if known:
             every = np.repeat(billed_calls(world)[:, None], len(world.arms.arms), axis=1)
             world = world._replace(known=every)
         played = play(world, world.arms.logged)
         usd.append(played.usd)
         read += float(played.split.read[told].sum())
-        billed += float(book.cached[told].sum())
-        runs += int(book.run.sum())
+        billed += float(calls.cached[told].sum())
+        runs += int(calls.run.sum())
     return _Replayed(np.concatenate(usd), read, billed, runs)
 
 

@@ -11,7 +11,7 @@ from training.replay.cost.rates import Bill, bill
 
 if TYPE_CHECKING:
     from training.replay.cost.world import World
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
 
 
 class Played(NamedTuple):
@@ -45,24 +45,24 @@ def play(
 
     Calls that a spent budget `refused` (n,) cost nothing.
     """
-    book, rows = world.book, np.arange(world.book.n)
-    split = simulate(book, (world.caches, world.fares), (world.tokens, world.output), route)
-    own = book.run & (route == world.arms.logged) & np.isfinite(book.cached)
+    calls, rows = world.calls, np.arange(world.calls.n)
+    split = simulate(calls, (world.caches, world.fares), (world.tokens, world.output), route)
+    own = calls.run & (route == world.arms.logged) & np.isfinite(calls.cached)
     if own.any() and world.caches.rules:
-        split = _as_counted(book, split, own)
+        split = _as_counted(calls, split, own)
     found = bill(
         world.rates.of(rows, route),
         (split.fresh, split.read, split.written, split.hourly),
         world.output[rows, route],
     )
     taken = 1.0 if world.paid is None else world.paid[route]
-    scale = np.where(route == world.arms.logged, world.scale[book.session], taken)
+    scale = np.where(route == world.arms.logged, world.scale[calls.session], taken)
     if world.known is not None:
-        found, scale = _as_known(found, world.known[rows, route]), np.ones(book.n)
+        found, scale = _as_known(found, world.known[rows, route]), np.ones(calls.n)
     found = Bill(*(part * scale for part in found))
     if refused is not None:
         found = Bill(*(np.where(refused, 0.0, part) for part in found))
-    moved = _moved(book, route)
+    moved = _moved(calls, route)
     others, k = route != world.arms.logged, len(world.arms.arms)
     lent = np.where(others, found.total, 0.0)
     wrote = np.where(others, found.output, 0.0)
@@ -70,10 +70,10 @@ def play(
         route=route,
         split=split,
         bill=found,
-        usd=book.of_session(found.total),
+        usd=calls.of_session(found.total),
         read=float(split.read.sum()),
         switches=int(moved.sum()),
-        unsafe=int((moved & book.locked).sum()),
+        unsafe=int((moved & calls.locked).sum()),
         chances=chances,
         refused=0 if refused is None else int(refused.sum()),
         lent=None if world.paid is None else np.bincount(route, lent, k),
@@ -91,15 +91,15 @@ def _as_known(found: Bill, usd: np.ndarray) -> Bill:
     return Bill(*parts)
 
 
-def _moved(book: Book, route: np.ndarray) -> np.ndarray:
+def _moved(calls: Calls, route: np.ndarray) -> np.ndarray:
     """Whether (n,) a call goes to another arm than the one before it in its session."""
-    return np.append(False, (route[1:] != route[:-1]) & (book.session[1:] == book.session[:-1]))
+    return np.append(False, (route[1:] != route[:-1]) & (calls.session[1:] == calls.session[:-1]))
 
 
-def _as_counted(book: Book, split: Split, own: np.ndarray) -> Split:
+def _as_counted(calls: Calls, split: Split, own: np.ndarray) -> Split:
     """What the log counts where it is the same run; there is nothing inside such a row to simulate."""
-    read = np.where(own, np.nan_to_num(book.cached), split.read)
-    written = np.where(own, np.nan_to_num(book.written), split.written)
-    hourly = np.where(own, np.minimum(np.nan_to_num(book.written_1h), written), split.hourly)
-    fresh = np.where(own, book.prompt - read - written, split.fresh)
+    read = np.where(own, np.nan_to_num(calls.cached), split.read)
+    written = np.where(own, np.nan_to_num(calls.written), split.written)
+    hourly = np.where(own, np.minimum(np.nan_to_num(calls.written_1h), written), split.hourly)
+    fresh = np.where(own, calls.prompt - read - written, split.fresh)
     return split._replace(fresh=fresh, read=read, written=written, hourly=hourly)

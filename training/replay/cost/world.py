@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from training.replay.cost.rates import Rates
     from training.replay.logged.arms import Arms
     from training.replay.logged.beliefs import Beliefs
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.logged.parts import Parts
     from training.replay.logged.receipts import Served
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class World(NamedTuple):
     """n calls, k arms. Whatever is played, it is played in the same world."""
 
-    book: Book
+    calls: Calls
     arms: Arms
     tokens: np.ndarray  # (n, k) whole prompts
     output: np.ndarray  # (n, k) answers
@@ -68,9 +68,9 @@ class Worlds(NamedTuple):
     def at(self, part: int) -> World:
         """One part, its sessions at the scale of their bills, its client's pins held."""
         world = self.parts[part]
-        begun = world.book.before
+        begun = world.calls.before
         paid = None if self.factors is None else self.factors.paid
-        world = world._replace(scale=self.scale[begun : begun + world.book.sessions], paid=paid)
+        world = world._replace(scale=self.scale[begun : begun + world.calls.sessions], paid=paid)
         return _held(world, self.able)
 
     def changed(self, change: Callable[[World], World]) -> Worlds:
@@ -86,7 +86,7 @@ def of_parts(parts: Parts[World], arms: Arms, scale: np.ndarray | None = None) -
     k, n, sessions = len(arms.arms), 0, 0
     never, reference = np.zeros(k), np.zeros(k, dtype=np.int64)
     for world in parts:
-        n, sessions = n + world.book.n, sessions + world.book.sessions
+        n, sessions = n + world.calls.n, sessions + world.calls.sessions
         never += world.excluded.sum(axis=0)
         reference += np.bincount(world.reference, minlength=k)
     scale = np.ones(sessions) if scale is None else scale

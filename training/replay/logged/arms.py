@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from router.catalog import Catalog
     from router.catalogrows import Candidate
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.options import Options
 
 _RATIOS = TokenRatios()
@@ -52,10 +52,10 @@ class Census:
     def __init__(self) -> None:
         self.sold: dict[str, Counter[tuple[str | None, ...]]] = {}
 
-    def note(self, book: Book, which: np.ndarray | None = None) -> None:
+    def note(self, calls: Calls, which: np.ndarray | None = None) -> None:
         """Count a part of the log, or `which` (n,) of its calls."""
         names = ("model_served", "model_requested", "candidate", "provider")
-        frame = book.frame if which is None else book.frame.filter(which)
+        frame = calls.frame if which is None else calls.frame.filter(which)
         kinds = frame.group_by(names, maintain_order=True).len()
         for *said, count in kinds.iter_rows():
             self.sold.setdefault(said[2], Counter())[tuple(said)] += count
@@ -72,9 +72,9 @@ class Arms(NamedTuple):
     arms: tuple[Arm, ...]
     logged: np.ndarray  # (n,) int
 
-    def of(self, book: Book) -> Arms:
+    def of(self, calls: Calls) -> Arms:
         """The same, of the calls of a part of the log."""
-        candidates = book.frame["candidate"]
+        candidates = calls.frame["candidate"]
         places = {key_of(arm.name): i for i, arm in enumerate(self.arms)}
         of_name = {name: places[key_of(name)] for name in candidates.unique()}
         return Arms(self.arms, candidates.replace_strict(of_name, return_dtype=pl.Int64).to_numpy())
@@ -173,39 +173,39 @@ def _catalogue_arm(name: str, catalog: Catalog, known: dict[str, str]) -> Arm:
     return Arm(candidate_name(name), model, None, logged=False)
 
 
-def excluded(book: Book, arms: Arms, tokens: np.ndarray) -> np.ndarray:
+def excluded(calls: Calls, arms: Arms, tokens: np.ndarray) -> np.ndarray:
     """Which arms can't serve which calls (n, k), as `router.constraints`; what is unknown speaks for them.
 
     Rows that sum up several calls are held to no context window.
     """
-    out = np.zeros((book.n, len(arms.arms)), dtype=bool)
-    asked = np.nan_to_num(book.fact("max_output_tokens"))
-    effort = book.fact("effort")
+    out = np.zeros((calls.n, len(arms.arms)), dtype=bool)
+    asked = np.nan_to_num(calls.fact("max_output_tokens"))
+    effort = calls.fact("effort")
     for i, arm in enumerate(arms.arms):
         if arm.logged and arm.row is None:
             continue
         row = arm.row
         window = (row and row.context_tokens) or context_window(arm.model, arm.provider)
         if window is not None:
-            out[:, i] |= (tokens[:, i] + asked > window) & ~book.run
+            out[:, i] |= (tokens[:, i] + asked > window) & ~calls.run
         if row is None:
             continue
         if row.max_output_tokens is not None:
             out[:, i] |= asked > row.max_output_tokens
         for capability, fact in _NEEDS.items():
             if row.capabilities is not None and capability not in row.capabilities:
-                out[:, i] |= np.nan_to_num(book.facts[:, FACTS.index(fact)]) > 0
+                out[:, i] |= np.nan_to_num(calls.facts[:, FACTS.index(fact)]) > 0
         if row.effort is not None:
             out[:, i] |= effort != EFFORTS[row.effort]
-    own = np.arange(book.n), arms.logged
+    own = np.arange(calls.n), arms.logged
     out[own] = False  # it did answer
     return out
 
 
-def spoken(book: Book, arms: Arms) -> np.ndarray:
+def spoken(calls: Calls, arms: Arms) -> np.ndarray:
     """Which arms aren't deployed in the dialect of which calls (n, k); unknown dialects bar none."""
-    out = np.zeros((book.n, len(arms.arms)), dtype=bool)
-    dialects = book.frame["dialect"]
+    out = np.zeros((calls.n, len(arms.arms)), dtype=bool)
+    dialects = calls.frame["dialect"]
     for dialect in dialects.drop_nulls().unique():
         rows = (dialects == dialect).fill_null(value=False).to_numpy()
         silent = [arm.dialects is not None and dialect not in arm.dialects for arm in arms.arms]

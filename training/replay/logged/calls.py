@@ -55,7 +55,7 @@ _COLUMNS_OF_CALLS = (
 )
 
 
-class Book(NamedTuple):
+class Calls(NamedTuple):
     """n calls of S sessions, each session's in one piece and in the order of time. NaN is unknown.
 
     `before` sessions and `calls_before` calls are in earlier parts.
@@ -95,7 +95,7 @@ class Book(NamedTuple):
         found: np.ndarray = self.facts[:, FACTS.index(name)]
         return found
 
-    def rows(self, which: np.ndarray) -> Book:
+    def rows(self, which: np.ndarray) -> Calls:
         """Some of the calls (n,) bool, in the sessions that there were."""
         session = self.session[which]
         columns = {name: getattr(self, name)[which] for name in _COLUMNS_OF_CALLS}
@@ -104,7 +104,7 @@ class Book(NamedTuple):
             frame=self.frame.filter(pl.Series(which)), session=session, starts=starts, **columns
         )
 
-    def without(self, which: np.ndarray, why: str) -> Book:
+    def without(self, which: np.ndarray, why: str) -> Calls:
         """The calls but these (n,) bool, which are counted, and the sessions that are left."""
         kept = self.rows(~which)
         sizes = np.diff(kept.starts)
@@ -120,7 +120,7 @@ class Book(NamedTuple):
         return np.bincount(self.session, weights=values, minlength=self.sessions)
 
 
-def read_book(part: Slice) -> Book:
+def read_calls(part: Slice) -> Calls:
     """Read a part of a log; BadInput, where it is the whole log, if nothing of it can be played."""
     frame = played_rows(part.requests, counted=True).collect()
     written = len(frame)
@@ -210,14 +210,14 @@ def _loops(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Book:
+def _columns(frame: pl.DataFrame, left_out: dict[str, int]) -> Calls:
     ids = frame["session_id"]
     new = (ids != ids.shift(1)).fill_null(value=True).to_numpy()
     session = np.cumsum(new) - 1
     facts = frame.select(f"fact_{name}" for name in FACTS)
     matrix = facts.fill_null(float("nan")).to_numpy()
     loop, bound = (matrix[:, FACTS.index(name)] == 1 for name in ("in_tool_loop", "provider_bound"))
-    return Book(
+    return Calls(
         frame=frame.select(NAMES),
         session=session,
         starts=np.append(np.flatnonzero(new), len(frame)),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from training.replay.logged.arms import Arms
     from training.replay.logged.beliefs import Beliefs
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.logged.plan import Slice
 
 ASKED = "the client asked for "  # as `router.decide` reasons where a client named a model
@@ -34,10 +34,10 @@ class Served(NamedTuple):
     broken: np.ndarray  # (n, k) float32 share of its answers in the session with a tool call of no use
 
 
-def read_served(part: Slice, book: Book, arms: Arms, about: tuple[str, Sequence[str]]) -> Served | None:
+def read_served(part: Slice, calls: Calls, arms: Arms, about: tuple[str, Sequence[str]]) -> Served | None:
     """Read the receipts of a part, `about` being the bundle's digest and the aliases; None without any."""
     digest, aliases = about
-    rows = book.frame.select("request_id", "model_requested").with_row_index("row")
+    rows = calls.frame.select("request_id", "model_requested").with_row_index("row")
     arm = pl.element().struct
     each = pl.struct(arm.field("candidate"), arm.field("retry_rate"), arm.field("broken_calls"))
     scan = part.receipts(rows["request_id"]).select(
@@ -47,7 +47,7 @@ def read_served(part: Slice, book: Book, arms: Arms, about: tuple[str, Sequence[
     frame = rows.lazy().join(scan.unique("request_id", keep="first"), on="request_id", how="inner").collect()
     if frame.is_empty():
         return None
-    at, n, k = frame["row"].to_numpy(), book.n, len(arms.arms)
+    at, n, k = frame["row"].to_numpy(), calls.n, len(arms.arms)
     pinned, foreign = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     pinned[at] = frame.select(_pinned(aliases)).to_series().to_numpy()
     log_odds = np.full(n, np.nan)

@@ -115,7 +115,7 @@ def _crossed(name: str, chosen: tuple[Entry, Entry], half: np.ndarray) -> Play:
     of_first, of_second = first.target, second.target
 
     def how(world: World, refused: np.ndarray | None) -> Take:
-        mine = half[world.book.before + world.book.session]
+        mine = half[world.calls.before + world.calls.session]
         route = np.where(mine, of_first(world.part), of_second(world.part))
         return take_of(play(world, route, refused=refused), len(world.arms.arms))
 
@@ -176,7 +176,7 @@ def cascade(worlds: Worlds, pair: tuple[int, int], noise: float, name: str, role
         if not unknown.any():
             return took
         call_usd = np.where(unknown & (True if refused is None else ~refused), np.nan, took.call_usd)
-        return took._replace(call_usd=call_usd, usd=world.book.of_session(call_usd))
+        return took._replace(call_usd=call_usd, usd=world.calls.of_session(call_usd))
 
     def said() -> str:
         first, second = (names[arm] for arm in pair)
@@ -196,22 +196,22 @@ def _moved(
 
     Chance is of the whole log. Calls that their client pinned are neither moved nor checked.
     """
-    book = world.book
-    free = ~book.locked
-    free[book.starts[:-1]] = True
-    decision = np.maximum.accumulate(np.where(free, np.arange(book.n), 0))
+    calls = world.calls
+    free = ~calls.locked
+    free[calls.starts[:-1]] = True
+    decision = np.maximum.accumulate(np.where(free, np.arange(calls.n), 0))
     right = world.beliefs.p[:, pair[0]].astype(np.float64)
     escalates = right * noise + (1 - right) * (1 - noise)
     rng = np.random.default_rng([n, *pair])
-    rng.bit_generator.advance(book.calls_before)  # type: ignore[attr-defined]  # PCG64's: one step a number
+    rng.bit_generator.advance(calls.calls_before)  # type: ignore[attr-defined]  # PCG64's: one step a number
     routed = ~_pinned(world)
-    moved = (rng.random(book.n) < escalates)[decision] & routed
+    moved = (rng.random(calls.n) < escalates)[decision] & routed
     return moved, free, np.isnan(right)[decision] & routed
 
 
 def _pinned(world: World) -> np.ndarray:
     """Calls (n,) that stay with the model that their client named."""
-    return np.zeros(world.book.n, dtype=bool) if world.served is None else world.served.pinned
+    return np.zeros(world.calls.n, dtype=bool) if world.served is None else world.served.pinned
 
 
 def _steps(
@@ -221,7 +221,7 @@ def _steps(
     refused: np.ndarray | None,
 ) -> Take:
     """What both steps of a cascade cost in a part; a call is refused with all its steps."""
-    book, (moved, free), (first, second) = world.book, about, pair
+    calls, (moved, free), (first, second) = world.calls, about, pair
     pinned, logged = _pinned(world), world.arms.logged
     routes = (((free | ~moved) & ~pinned, first), (moved, second), (pinned, logged[pinned]))
     plays = [
@@ -229,14 +229,14 @@ def _steps(
         for rows, arm in routes
         if rows.any()
     ]
-    call_usd = np.zeros(book.n)
+    call_usd = np.zeros(calls.n)
     for played, rows in zip(plays, (rows for rows, _ in routes if rows.any()), strict=True):
         call_usd[rows] += played.bill.total
     parts = [parts_of(played) for played in plays]
     answering = np.where(pinned, logged, np.where(moved, second, first))
-    switches = np.append(False, (answering[1:] != answering[:-1]) & (book.session[1:] == book.session[:-1]))
+    switches = np.append(False, (answering[1:] != answering[:-1]) & (calls.session[1:] == calls.session[:-1]))
     return Take(
-        usd=book.of_session(call_usd),
+        usd=calls.of_session(call_usd),
         call_usd=call_usd,
         parts={key: sum(part[key] for part in parts) for key in parts[0]},
         calls=sum(
@@ -255,7 +255,7 @@ def _some(world: World, rows: np.ndarray, arm: np.ndarray | int, refused: np.nda
     """Play an arm, or arms (m,), on some of the calls only, their caches seeing nothing of the others."""
     part = world._replace(
         known=None if world.known is None else world.known[rows],
-        book=world.book.rows(rows),
+        calls=world.calls.rows(rows),
         arms=world.arms._replace(logged=world.arms.logged[rows]),
         tokens=world.tokens[rows],
         output=world.output[rows],

@@ -60,7 +60,7 @@ class Rulebook(NamedTuple):
         return cls(*(np.array(column) for column in zip(*rows, strict=True)))
 
     def asked(self, at: np.ndarray, hourly: np.ndarray) -> np.ndarray:
-        """Rows of the book for the rules `at` (m, k), -1 unknown, and who asks for an hour (m,) bool."""
+        """Rows of the rulebook for the rules `at` (m, k), -1 unknown, and who asks for an hour (m,) bool."""
         found: np.ndarray = np.where(hourly[:, None] & (at >= 0), at + len(self.floor) // 2, at)
         return found
 
@@ -98,25 +98,25 @@ class Facing(NamedTuple):
     last: np.ndarray  # (m,), -1 none
 
 
-def readable(book: Rulebook, facing: Facing, held: Held) -> tuple[np.ndarray, np.ndarray]:
+def readable(rulebook: Rulebook, facing: Facing, held: Held) -> tuple[np.ndarray, np.ndarray]:
     """Tokens that a prompt could read, and with which probability they are there; both (m, k)."""
     at, tokens = facing.rules, facing.tokens
     whole = tokens >= held.prompt  # False where nothing was sent
-    shared = np.minimum(held.prompt + book.answers[at] * held.answer, tokens)
-    reach = np.nan_to_num(np.where(whole, shared // book.block[at] * book.block[at], 0.0))
+    shared = np.minimum(held.prompt + rulebook.answers[at] * held.answer, tokens)
+    reach = np.nan_to_num(np.where(whole, shared // rulebook.block[at] * rulebook.block[at], 0.0))
     age = facing.ts_ms[:, None] - held.ts_ms
-    alive = book.alive(at, np.where(np.isnan(age), np.nan, np.maximum(age, 0.0)))
-    ok = (reach >= book.floor[at]) & (tokens >= book.floor[at]) & book.known[at] & (alive > 0)
-    return np.where(ok, reach, 0.0), np.where(ok, alive * book.hit[at], 0.0)
+    alive = rulebook.alive(at, np.where(np.isnan(age), np.nan, np.maximum(age, 0.0)))
+    ok = (reach >= rulebook.floor[at]) & (tokens >= rulebook.floor[at]) & rulebook.known[at] & (alive > 0)
+    return np.where(ok, reach, 0.0), np.where(ok, alive * rulebook.hit[at], 0.0)
 
 
-def expected(book: Rulebook, facing: Facing, held: Held) -> np.ndarray:
+def expected(rulebook: Rulebook, facing: Facing, held: Held) -> np.ndarray:
     """USD (m, k) by which a decision compares arms: this call's, and what is known to follow from it."""
-    read, sure = readable(book, facing, held)
+    read, sure = readable(rulebook, facing, held)
     at = facing.rules
-    rest = _rate_of_rest(book, facing.rates, at, facing.tokens >= book.floor[at])
+    rest = _rate_of_rest(rulebook, facing.rates, at, facing.tokens >= rulebook.floor[at])
     cost: np.ndarray = _call(facing.rates, facing.output, (facing.tokens - read, read), (sure, rest))
-    found: np.ndarray = cost + _ahead(book, facing, held)
+    found: np.ndarray = cost + _ahead(rulebook, facing, held)
     return found
 
 
@@ -144,29 +144,29 @@ def _call(
     return found
 
 
-def _rate_of_rest(book: Rulebook, rates: np.ndarray, at: np.ndarray, enough: np.ndarray) -> np.ndarray:
+def _rate_of_rest(rulebook: Rulebook, rates: np.ndarray, at: np.ndarray, enough: np.ndarray) -> np.ndarray:
     """USD a token (m, k) of what isn't read: as written, where writing is billed, for as long as is asked."""
-    writes = np.where(book.hourly[at], rates[:, :, WRITE_1H], rates[:, :, WRITE])
-    found: np.ndarray = np.where(book.billed[at] & enough, writes, rates[:, :, INPUT])
+    writes = np.where(rulebook.hourly[at], rates[:, :, WRITE_1H], rates[:, :, WRITE])
+    found: np.ndarray = np.where(rulebook.billed[at] & enough, writes, rates[:, :, INPUT])
     return found
 
 
-def _turn(book: Rulebook, facing: Facing, length: np.ndarray, held: np.ndarray) -> np.ndarray:
+def _turn(rulebook: Rulebook, facing: Facing, length: np.ndarray, held: np.ndarray) -> np.ndarray:
     """USD of a turn that adds its share to a prompt of which `held` tokens are in the cache."""
     at = facing.rules
-    held = np.where(book.known[at] & (held >= book.floor[at]), held, 0.0)
+    held = np.where(rulebook.known[at] & (held >= rulebook.floor[at]), held, 0.0)
     prompt = length - held + GROWTH_TOKENS, held
-    rest = _rate_of_rest(book, facing.ahead, at, np.ones_like(at, dtype=bool))
-    return _call(facing.ahead, facing.output, prompt, (book.hit[at], rest))
+    rest = _rate_of_rest(rulebook, facing.ahead, at, np.ones_like(at, dtype=bool))
+    return _call(facing.ahead, facing.output, prompt, (rulebook.hit[at], rest))
 
 
-def _ahead(book: Rulebook, facing: Facing, held: Held) -> np.ndarray:
+def _ahead(rulebook: Rulebook, facing: Facing, held: Held) -> np.ndarray:
     """USD of the turns to come, of the way back, and of what the reference has to do again; 0 unknown."""
     rows = np.arange(len(facing.ts_ms))
     turns = np.nan_to_num(facing.turns)
     length = facing.tokens + np.round(GROWTH_TOKENS * turns / 2)
-    warm = _turn(book, facing, length, length)
-    cold = _turn(book, facing, facing.tokens, np.zeros_like(facing.tokens))
+    warm = _turn(rulebook, facing, length, length)
+    cold = _turn(rulebook, facing, facing.tokens, np.zeros_like(facing.tokens))
     priced = ~np.isnan(warm)
     told = (priced & ~np.isnan(facing.turns)).sum(axis=1) == priced.sum(axis=1)
     told &= priced.any(axis=1)
@@ -176,7 +176,7 @@ def _ahead(book: Rulebook, facing: Facing, held: Held) -> np.ndarray:
     has_left = (facing.last >= 0) & priced[rows, left]
     age = facing.ts_ms - held.ts_ms[rows, left]
     after = age[:, None] + (facing.turns + 1) * TURN_MS
-    alive = book.alive(np.repeat(facing.rules[rows, left][:, None], turns.shape[1], axis=1), after)
+    alive = rulebook.alive(np.repeat(facing.rules[rows, left][:, None], turns.shape[1], axis=1), after)
     back = np.where(np.isnan(facing.p), 1.0, 1.0 - facing.p) * (
         alive * warm[rows, left][:, None] + (1 - alive) * cold[rows, left][:, None]
     )

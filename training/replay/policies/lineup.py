@@ -170,7 +170,7 @@ def _asked_for(stage: Stage, spec: Spec, asked: Asked) -> Play | Entry:
     found = controls.walked(spec.name, played, Manner(certified=certified))
 
     def how(world: World, refused: np.ndarray | None) -> Take:
-        own = beliefs_of(stage.shelf.slices[world.part].requests, world.book, arms, bundle)
+        own = beliefs_of(stage.reading.slices[world.part].requests, world.calls, arms, bundle)
         return found.how(world._replace(beliefs=own), refused)
 
     return found._replace(how=how)
@@ -215,6 +215,6 @@ def router_usd(stage: Stage, options: Options) -> float:
     """What deciding every call costs."""
     if options.router_usd is not None:
         return options.router_usd * stage.worlds.n
-    told = stage.shelf.decide_ms
+    told = stage.reading.decide_ms
     each = DECIDE_MS if told is None else told
     return each / 3.6e6 * CORE_HOUR_USD * stage.worlds.n

@@ -32,8 +32,8 @@ AS_SERVED = Manner()
 
 def constant(world: World, arm: np.ndarray | int, refused: np.ndarray | None = None) -> Played:
     """A pin: one arm for all calls, or one for each (n,); where it can't serve, the reference, as served."""
-    wanted = np.broadcast_to(np.asarray(arm), (world.book.n,))
-    rows = np.arange(world.book.n)
+    wanted = np.broadcast_to(np.asarray(arm), (world.calls.n,))
+    rows = np.arange(world.calls.n)
     route = np.where(world.excluded[rows, wanted], world.reference, wanted)
     return play(world, route, refused=refused)
 
@@ -42,19 +42,19 @@ def walk(
     world: World, policy: Policy, manner: Manner = AS_SERVED, refused: np.ndarray | None = None
 ) -> Played:
     """Play a policy through all sessions; what a budget `refused` (n,) still holds its session."""
-    book, k = world.book, len(world.arms.arms)
+    calls, k = world.calls, len(world.arms.arms)
     rulebook = Rulebook.of(world.caches.rules)
-    state = _State.of(book.sessions, k)
-    route = np.zeros(book.n, dtype=np.int64)
+    state = _State.of(calls.sessions, k)
+    route = np.zeros(calls.n, dtype=np.int64)
     drawn = policy.kind == "mix" or bool(policy.explore)
-    chances = np.zeros((book.n, k), dtype=np.float32) if drawn else None
+    chances = np.zeros((calls.n, k), dtype=np.float32) if drawn else None
     clients = None if world.served is None else world.served.pinned
-    length = np.diff(book.starts)
+    length = np.diff(calls.starts)
     order = np.argsort(-length, kind="stable")  # the longest sessions first: those left are a prefix
     left = np.searchsorted(-length[order], -np.arange(1, length.max() + 1), side="right")
     for turn, count in enumerate(left):
         sessions = order[:count]
-        rows = book.starts[sessions] + turn
+        rows = calls.starts[sessions] + turn
         facing, held = _faced(world, rulebook, (rows, sessions), state)
         cost = blind(facing) if manner.blind else expected(rulebook, facing, held)
         if world.paid is not None:  # who has no price isn't chosen, as served
@@ -66,7 +66,7 @@ def walk(
             world.beliefs.spread[rows].astype(np.float64) * _unbroken(world, rows),
             facing.reference,
             facing.last,
-            book.locked[rows],
+            calls.locked[rows],
             world.draw[rows],
             None if clients is None or not turn else clients[rows - 1],
         )
@@ -95,28 +95,30 @@ class _State(NamedTuple):
     def of(cls, sessions: int, k: int) -> _State:
         return cls(np.full(sessions, -1), *(np.full((sessions, k), np.nan) for _ in range(3)))
 
-    def note(self, world: World, book: Rulebook, at: tuple[np.ndarray, np.ndarray], arm: np.ndarray) -> None:
+    def note(
+        self, world: World, rulebook: Rulebook, at: tuple[np.ndarray, np.ndarray], arm: np.ndarray
+    ) -> None:
         """Remember what was sent where; prompts that no cache keeps are nobody's."""
         rows, sessions = at
         self.last[sessions] = arm
         rules = world.caches.at[rows, arm]
         tokens = np.round(world.tokens[rows, arm])
-        kept = book.known[rules] & (tokens >= book.floor[rules]) & ~world.book.run[rows]
+        kept = rulebook.known[rules] & (tokens >= rulebook.floor[rules]) & ~world.calls.run[rows]
         s, a = sessions[kept], arm[kept]
         self.prompt[s, a] = tokens[kept]
         self.answer[s, a] = np.round(world.output[rows[kept], a])
-        self.ts_ms[s, a] = world.book.ts_ms[rows[kept]]
+        self.ts_ms[s, a] = world.calls.ts_ms[rows[kept]]
 
 
 def _faced(
-    world: World, book: Rulebook, at: tuple[np.ndarray, np.ndarray], state: _State
+    world: World, rulebook: Rulebook, at: tuple[np.ndarray, np.ndarray], state: _State
 ) -> tuple[Facing, Held]:
     """What the decisions at these rows of these sessions know."""
     rows, sessions = at
     k = len(world.arms.arms)
     beliefs, served = world.beliefs, world.served
     facing = Facing(
-        ts_ms=world.book.ts_ms[rows].astype(np.float64),
+        ts_ms=world.calls.ts_ms[rows].astype(np.float64),
         tokens=np.round(world.tokens[rows]),
         output=beliefs.output[rows].astype(np.float64),
         p=beliefs.p[rows].astype(np.float64) * _unbroken(world, rows),
@@ -124,7 +126,7 @@ def _faced(
         rates=world.rates.of(rows[:, None], np.arange(k)[None, :]),
         ahead=world.ahead.of(rows[:, None], np.arange(k)[None, :]),
         retry=np.full((len(rows), k), np.nan) if served is None else served.retry[rows].astype(np.float64),
-        rules=book.asked(world.caches.at[rows], world.caches.hourly[rows]),
+        rules=rulebook.asked(world.caches.at[rows], world.caches.hourly[rows]),
         reference=world.reference[rows],
         last=state.last[sessions],
     )

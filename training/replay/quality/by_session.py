@@ -159,7 +159,7 @@ def watched(worlds: Worlds, clusters: Clusters) -> Watch | None:
     A cluster of several sessions is the mean of those known.
     """
     found = np.concatenate(
-        [outcomes_of(w.book.session, w.book.reward, w.book.sessions) for w in worlds.each()]
+        [outcomes_of(w.calls.session, w.calls.reward, w.calls.sessions) for w in worlds.each()]
     )
     if clusters.code is not None:
         found = outcomes_of(clusters.code, found, clusters.many)

@@ -46,7 +46,7 @@ def clusters_of(worlds: Worlds, key: str) -> Clusters:
     if check_cluster(key) == SESSION:
         return Clusters(SESSION, None, worlds.sessions)
     column = GROUPS[key]
-    firsts = [world.book.frame[world.book.starts[:-1]][column].cast(pl.String) for world in worlds.each()]
+    firsts = [world.calls.frame[world.calls.starts[:-1]][column].cast(pl.String) for world in worlds.each()]
     names = pl.concat(firsts)
     unnamed = int(names.null_count())
     each = [f"\0{i}" if name is None else name for i, name in enumerate(names)]

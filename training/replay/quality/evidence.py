@@ -13,14 +13,14 @@ from training.estimators.bandit import Bandit
 from training.labels.resolve import SHADOW, compares, is_pair, named, shadowed
 from training.log import LogStore
 from training.replay.logged.arms import key_of
-from training.replay.logged.beliefs import types_of
+from training.replay.logged.lengths import types_of
 from training.replay.quality.samples import chances
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from training.replay.logged.arms import Arms
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.logged.plan import Slice
 
 _SUM = 1e-6
@@ -57,9 +57,9 @@ class Evidence(NamedTuple):
     astray: int = 0  # pairs with a chance, though it can't be told of which sample
 
 
-def read_decisions(part: Slice, book: Book) -> Decisions:
+def read_decisions(part: Slice, calls: Calls) -> Decisions:
     """The receipts of the calls that are played; an empty frame where there are none."""
-    rows = book.frame.select("request_id").with_row_index("row")
+    rows = calls.frame.select("request_id").with_row_index("row")
     arm = pl.element().struct
     chances = pl.struct(arm.field("candidate"), arm.field("propensity"))
     scan = part.receipts(rows["request_id"]).select(
@@ -78,7 +78,7 @@ def asked_again(log: Path) -> set[str]:
 
 
 def evidence_of(
-    part: Slice, book: Book, arms: Arms, decisions: Decisions, types: np.ndarray, *, samples: pl.DataFrame
+    part: Slice, calls: Calls, arms: Arms, decisions: Decisions, types: np.ndarray, *, samples: pl.DataFrame
 ) -> Evidence:
     """Put a part's chances, outcomes and shadow pairs into the estimators' columns.
 
@@ -86,17 +86,17 @@ def evidence_of(
     known of the whole log.
     """
     k = len(arms.arms)
-    propensity = np.full((book.n, k), np.nan)
-    locked, action, reward, impossible = book.locked.copy(), arms.logged, book.reward, 0
+    propensity = np.full((calls.n, k), np.nan)
+    locked, action, reward, impossible = calls.locked.copy(), arms.logged, calls.reward, 0
     if len(decisions.frame):
         rows = decisions.frame["row"].to_numpy()
         locked[rows] = decisions.frame["locked"].to_numpy()
         impossible = _chances(propensity, arms, decisions.frame)
-        action, reward = _drawn(book, arms, decisions.frame)
-    taken = propensity[np.arange(book.n), action]
+        action, reward = _drawn(calls, arms, decisions.frame)
+    taken = propensity[np.arange(calls.n), action]
     propensity[~(taken > 0)] = np.nan  # another arm answered than the receipt says: nothing is known of it
-    pairs = _pairs(part, book, arms, samples)
-    session = book.before + book.session
+    pairs = _pairs(part, calls, arms, samples)
+    session = calls.before + calls.session
     bandit = Bandit(arms.names, action, reward, propensity, session, locked, pairs.reward, pairs.chance)
     bandit = bandit._replace(silent=pairs.silent)
     known = np.isfinite(reward)
@@ -106,7 +106,7 @@ def evidence_of(
             np.bincount(action[known], weights=reward[known], minlength=k),
         ]
     )
-    kind = np.searchsorted(types, types_of(book))
+    kind = np.searchsorted(types, types_of(calls))
     told = Evidence(bandit, kind, len(decisions.frame), pairs.lost, labels, untold=pairs.untold)
     return told._replace(impossible=impossible, astray=pairs.astray)
 
@@ -136,7 +136,7 @@ def _sure(propensity: np.ndarray, logged: np.ndarray, free: np.ndarray) -> np.nd
     return found
 
 
-def _drawn(book: Book, arms: Arms, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(calls: Calls, arms: Arms, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Arms (n,) that were drawn, and what is known (n,) of how they did.
 
     Where another candidate answered, since the one decided on couldn't be reached, nothing is: the answer is
@@ -147,7 +147,7 @@ def _drawn(book: Book, arms: Arms, frame: pl.DataFrame) -> tuple[np.ndarray, np.
     chosen = np.array([-1 if (i := names[name]) is None else i for name in frame["chosen"].to_list()])
     rows = frame["row"].to_numpy()
     replaced = (chosen >= 0) & (chosen != arms.logged[rows])
-    action, reward = arms.logged.copy(), book.reward.copy()
+    action, reward = arms.logged.copy(), calls.reward.copy()
     action[rows[replaced]] = chosen[replaced]
     reward[rows[replaced]] = np.nan
     return action, reward
@@ -192,17 +192,17 @@ class _Pairs(NamedTuple):
     untold: np.ndarray  # (2,) silent ones, and those of them whose diff was the same
 
 
-def _pairs(part: Slice, book: Book, arms: Arms, samples: pl.DataFrame) -> _Pairs:
+def _pairs(part: Slice, calls: Calls, arms: Arms, samples: pl.DataFrame) -> _Pairs:
     """Shadow calls by what is known of their answers.
 
     Only a verdict counts (tests, a score, a person's word): a diff that is the same is heard of only where it
     went right. By such rows alone every candidate would succeed, and beside failing tests they would outvote
     them: no mean of that is unbiased, however well it trains.
     """
-    outcomes = part.outcomes(book.frame).filter(is_pair())
+    outcomes = part.outcomes(calls.frame).filter(is_pair())
     if outcomes.is_empty():
         return _Pairs(None, None, None, 0, 0, np.zeros(2, dtype=int))
-    requests = book.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
+    requests = calls.frame.select("request_id", "session_id", "task_id", "candidate").with_row_index("place_")
     told = shadowed(requests.drop("place_"), outcomes.filter(~compares()))
     told = told.filter(pl.col("target").is_not_null())
     found = (
@@ -221,14 +221,16 @@ def _pairs(part: Slice, book: Book, arms: Arms, samples: pl.DataFrame) -> _Pairs
         .sort("place_", "candidate")
     )
     at_all = found.filter((pl.col("sampling_probability") > 0) & (pl.col("sampling_probability") <= 1))
-    counted = chances(outcomes, book.frame.select("request_id", ts_ms=pl.lit(pl.Series(book.ts_ms))), samples)
+    counted = chances(
+        outcomes, calls.frame.select("request_id", ts_ms=pl.lit(pl.Series(calls.ts_ms))), samples
+    )
     drawn = at_all.join(counted, on=["request_id", "candidate"], how="left", maintain_order="left")
     drawn = drawn.filter(pl.col("chance").is_not_null())
     names = {name: arms.find(candidate_name(name)) for name in drawn["candidate"].unique()}
     at = np.array([-1 if (i := names[name]) is None else i for name in drawn["candidate"]], dtype=int)
     mine = at >= 0
     cell = drawn["place_"].to_numpy()[mine], at[mine]
-    reward, chance = np.full((2, book.n, len(arms.arms)), np.nan)
+    reward, chance = np.full((2, calls.n, len(arms.arms)), np.nan)
     reward[cell] = drawn["target"].to_numpy()[mine]
     chance[cell] = drawn["chance"].to_numpy()[mine]
     silent = np.isfinite(chance) & np.isnan(reward)
@@ -240,11 +242,11 @@ def _pairs(part: Slice, book: Book, arms: Arms, samples: pl.DataFrame) -> _Pairs
     return _Pairs(reward, chance, silent, *rest)
 
 
-def reference_of(book: Book, arms: Arms, decisions: Decisions, wanted: str | None, most: int) -> np.ndarray:
+def reference_of(calls: Calls, arms: Arms, decisions: Decisions, wanted: str | None, most: int) -> np.ndarray:
     """Whose answer is to be equalled (n,): as receipts say, else the arm `most` of the money went to."""
     if wanted is not None:
-        return np.full(book.n, arms.at(wanted, "--reference"))
-    found = np.full(book.n, most)
+        return np.full(calls.n, arms.at(wanted, "--reference"))
+    found = np.full(calls.n, most)
     if len(decisions.frame):
         said = {key_of(name): arms.find(name) for name in decisions.frame["reference"].drop_nulls().unique()}
         of_rows = [None if name is None else said[key_of(name)] for name in decisions.frame["reference"]]

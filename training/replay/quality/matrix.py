@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from training.replay.cost.world import World
     from training.replay.logged.arms import Arms
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.quality.judge import Target
 
 MIN_TASKS = 20
@@ -28,7 +28,7 @@ COVERED = 0.95  # of the tasks, by a candidate, to be compared on all of them
 
 
 class Matrix(NamedTuple):
-    """T tasks that all of k' arms answered: rows (T, k) of the book, -1 for arms left out."""
+    """T tasks that all of k' arms answered: rows (T, k) of the log, -1 for arms left out."""
 
     cells: np.ndarray
     arms: np.ndarray  # (k,) bool: those compared
@@ -43,23 +43,23 @@ class Matrix(NamedTuple):
 
     @property
     def rows(self) -> np.ndarray:
-        """A row (T,) of the book for each task: they ask the same."""
+        """A row (T,) of the log for each task: they ask the same."""
         first: np.ndarray = self.cells[:, int(self.arms.argmax())]
         return first
 
 
-def matrix_of(book: Book, arms: Arms, usd: np.ndarray) -> Matrix | None:
+def matrix_of(calls: Calls, arms: Arms, usd: np.ndarray) -> Matrix | None:
     """See whether a log is an outcome matrix; `usd` (n,) is what each row cost, None where it is none."""
-    tasks = book.frame["task_id"]
-    if tasks.null_count() or book.sessions != book.n or not np.isfinite(book.reward).all():
+    tasks = calls.frame["task_id"]
+    if tasks.null_count() or calls.sessions != calls.n or not np.isfinite(calls.reward).all():
         return None
-    frame = pl.DataFrame({"task": tasks, "arm": arms.logged, "row": np.arange(book.n)})
-    if frame.select(pl.struct("task", "arm").n_unique()).item() != book.n:
+    frame = pl.DataFrame({"task": tasks, "arm": arms.logged, "row": np.arange(calls.n)})
+    if frame.select(pl.struct("task", "arm").n_unique()).item() != calls.n:
         return None  # somebody answered a task twice: samples, not a matrix
     task = tasks.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
     task = np.unique(task, return_inverse=True)[1]
     cells = np.full((int(task.max()) + 1, len(arms.arms)), -1)
-    cells[task, arms.logged] = np.arange(book.n)
+    cells[task, arms.logged] = np.arange(calls.n)
     there = (cells >= 0) & np.isfinite(np.where(cells >= 0, usd[cells], np.nan))
     compared = there.mean(axis=0) >= COVERED
     if compared.sum() < 2 or len(cells) < MIN_TASKS:
@@ -71,24 +71,24 @@ def matrix_of(book: Book, arms: Arms, usd: np.ndarray) -> Matrix | None:
         cells,
         compared,
         np.where(known, usd[cells], np.nan),
-        np.where(known, book.reward[cells], np.nan),
+        np.where(known, calls.reward[cells], np.nan),
         int((~whole).sum()),
     )
 
 
 def staged(world: World, matrix: Matrix) -> World:
     """The world of a matrix: a task is a session of one call, whose cost on every arm is known."""
-    rows, book = matrix.rows, world.book
-    some = np.zeros(book.n, dtype=bool)
+    rows, calls = matrix.rows, world.calls
+    some = np.zeros(calls.n, dtype=bool)
     some[rows] = True
     order = np.argsort(rows)
     rows = rows[order]
     cells = np.where(matrix.cells[order] >= 0, matrix.cells[order], rows[:, None])
-    part = book.rows(some)
+    part = calls.rows(some)
     sessions = np.arange(len(rows))
     part = part._replace(session=sessions, starts=np.arange(len(rows) + 1))  # the whole log is one part
     return world._replace(
-        book=part,
+        calls=part,
         arms=world.arms._replace(logged=world.arms.logged[rows]),
         tokens=_of_cells(world.tokens, cells),
         output=_of_cells(world.output, cells),

@@ -57,7 +57,7 @@ def caveats_of(stage: Stage, result: Result, options: Options) -> Iterator[str]:
     guessed = [name for name, how in stage.lengths.items() if how == "as long as logged"]
     if guessed:
         yield f"answers of {_some(guessed)} are taken as long as the logged ones: nothing says otherwise"
-    if not (stage.shelf.decided or matrix):
+    if not (stage.reading.decided or matrix):
         yield "tool loops are told by the call before, as no receipts of ours are in the log"
     yield from _of_learned(stage, result)
     if options.budget is not None:
@@ -91,9 +91,9 @@ def _of_calls(stage: Stage) -> Iterator[str]:
     names, runs, silent = stage.worlds.arms.names, 0, 0
     doubts: Counter[str] = Counter()
     for world in stage.worlds.each():
-        doubts.update(world.book.doubts)
-        runs += int(world.book.run.sum())
-        silent += int((world.caches.silent & ~world.book.run).sum())
+        doubts.update(world.calls.doubts)
+        runs += int(world.calls.run.sum())
+        silent += int((world.caches.silent & ~world.calls.run).sum())
     for what, rows in doubts.items():
         yield f"{rows:,} rows tell of {what}: they are played as they stand; see where the log is from"
     if runs:
@@ -122,7 +122,7 @@ def _of_learned(stage: Stage, result: Result) -> Iterator[str]:
 
 def _at_once(stage: Stage) -> int:
     """How many sessions begin before one that began earlier has ended."""
-    begun, ended = stage.shelf.begun_ms, stage.shelf.ended_ms
+    begun, ended = stage.reading.begun_ms, stage.reading.ended_ms
     order = np.argsort(begun, kind="stable")
     latest = np.maximum.accumulate(ended[order])[:-1]
     return int((begun[order][1:] < latest).sum())

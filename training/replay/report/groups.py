@@ -13,7 +13,7 @@ from training.replay.policies.playing import judged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from training.replay.logged.calls import Book
+    from training.replay.logged.calls import Calls
     from training.replay.policies.entries import Entry
     from training.replay.report.result import Row
     from training.replay.stage import Stage
@@ -32,8 +32,8 @@ def check_group(key: str) -> str:
 def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: str) -> None:
     """Write into each row its cost, saving and quality by group; a session belongs to its first call's."""
     column = check_group(key)
-    names = np.concatenate([_names(world.book, column) for world in stage.worlds.each()])
-    calls = np.concatenate([np.diff(world.book.starts) for world in stage.worlds.each()])
+    names = np.concatenate([_names(world.calls, column) for world in stage.worlds.each()])
+    calls = np.concatenate([np.diff(world.calls.starts) for world in stage.worlds.each()])
     money = entries[0].usd
     kinds, code = np.unique(names, return_inverse=True)
     order = np.argsort(-np.bincount(code, weights=money), kind="stable")[:SHOWN]
@@ -57,9 +57,9 @@ def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: 
             }
 
 
-def _names(book: Book, column: str) -> np.ndarray:
+def _names(calls: Calls, column: str) -> np.ndarray:
     """Group (S,) of each session of a part."""
-    first = book.frame[book.starts[:-1]]
+    first = calls.frame[calls.starts[:-1]]
     named = first["task_id"].fill_null(first["task_type"]) if column == "task_id" else first[column]
     return np.array(named.fill_null("unknown").to_list())
 

@@ -39,7 +39,7 @@ def routes_of(worlds: Worlds, today: Entry, other: Entry) -> dict[str, Any]:
         delta = np.nan_to_num(pair.after.bill.total - pair.before.bill.total)[apart]
         calls += np.bincount(move, minlength=k * k)
         usd += np.bincount(move, delta, k * k)
-        mine = (s for s in (*chosen[0], *chosen[1]) if 0 <= s - world.book.before < world.book.sessions)
+        mine = (s for s in (*chosen[0], *chosen[1]) if 0 <= s - world.calls.before < world.calls.sessions)
         told |= {s: _session(pair, s, today, other) for s in mine}
     names = worlds.arms.names
     moves = [
@@ -72,12 +72,12 @@ def _again(world: World, entry: Entry) -> Played:
 
 def _session(pair: _Pair, s: int, today: Entry, other: Entry) -> dict[str, Any]:
     """One session, and the turns that make most of the difference."""
-    book, at = pair.world.book, s - pair.world.book.before
-    rows = np.arange(book.starts[at], book.starts[at + 1])
+    calls, at = pair.world.calls, s - pair.world.calls.before
+    rows = np.arange(calls.starts[at], calls.starts[at + 1])
     delta = np.abs(np.nan_to_num(pair.after.bill.total[rows] - pair.before.bill.total[rows]))
     told = np.sort(rows[np.argsort(-delta)[:TURNS]])
     return {
-        "session": book.frame["session_id"][int(rows[0])],
+        "session": calls.frame["session_id"][int(rows[0])],
         "calls": len(rows),
         "logged_usd": float(today.usd[s]),
         "usd": float(other.usd[s]),
@@ -101,7 +101,7 @@ def _receipt(pair: _Pair, row: int, turn: int) -> dict[str, Any]:
             "p_success": p if np.isfinite(p) else None,
         }
 
-    request = world.book.frame["request_id"][row]
+    request = world.calls.frame["request_id"][row]
     return {"request": request, "turn": turn, "logged": side(pair.before), "policy": side(pair.after)}
 
 
@@ -109,10 +109,10 @@ def calibration_of(worlds: Worlds) -> list[tuple[float, float, int]]:
     """Of the answers whose outcome is known: what the bundle believed of them, and how many came true."""
     said, seen = [], []
     for world in worlds.each():
-        p = world.beliefs.p[np.arange(world.book.n), world.arms.logged]
-        known = np.isfinite(world.book.reward) & np.isfinite(p)
+        p = world.beliefs.p[np.arange(world.calls.n), world.arms.logged]
+        known = np.isfinite(world.calls.reward) & np.isfinite(p)
         said.append(p[known])
-        seen.append(world.book.reward[known])
+        seen.append(world.calls.reward[known])
     believed, came = np.concatenate(said).astype(float), np.concatenate(seen)
     if len(believed) < BINS:
         return []

@@ -22,6 +22,6 @@ def test_calls_that_are_left_out_explain_nothing(tmp_path):
     log = write_log(tmp_path / "log", sessions=20, turns=2, arms=("claude-opus-4-6",))
     whole = set_up(log, Options(), Settings()).worlds
     assert bills_of(log, whole).reasons == {}
-    until = int(whole.at(0).book.ts_ms[10])
+    until = int(whole.at(0).calls.ts_ms[10])
     early = set_up(log, Options(until_ms=until), Settings()).worlds
     assert sum(bills_of(log, early).reasons.values()) <= early.sessions

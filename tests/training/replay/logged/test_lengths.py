@@ -7,9 +7,8 @@ import polars as pl
 import pytest
 
 from router.gateway.settings import Settings
-from training.replay import stage
 from training.replay.logged import lengths
-from training.replay.logged.beliefs import MIN_CALLS, Sizes
+from training.replay.logged.lengths import MIN_CALLS, Sizes
 from training.replay.options import Options
 from training.replay.run import run
 from training.simulate.traffic import Traffic
@@ -46,7 +45,7 @@ def test_without_them_the_interval_holds_what_the_beliefs_miss_by(made, monkeypa
     log, truth = made
     told = run(log, ASKED, Settings()).row(f"pin:{NEVER}")
     few = lengths.answers_of(log).filter(pl.col("candidate") == NEVER).head(MIN_CALLS - 1)
-    monkeypatch.setattr(stage, "answers_of", lambda _: few)
+    monkeypatch.setattr(lengths, "answers_of", lambda _: few)
     result = run(log, ASKED, Settings())
     row = result.row(f"pin:{NEVER}")
     assert result.output_tokens_by[NEVER] == "the bundle"

@@ -73,7 +73,7 @@ def test_nothing_stays_with_a_clients_own_choice(pinned):
     """A session whose last call was its client's own choice is decided anew by a sticky policy."""
     worlds = as_asked(set_up(pinned, Options(having=(CHEAP,)), Settings()).worlds, Options())
     world = worlds.at(0)
-    alternating = np.arange(world.book.n) % 2 == 0
+    alternating = np.arange(world.calls.n) % 2 == 0
     world = worlds.parts[0]._replace(served=world.served._replace(pinned=alternating))
     held = worlds._replace(parts=[world]).at(0)
     cheap = world.arms.names.index(CHEAP)
@@ -94,7 +94,7 @@ def test_offsets_move_beliefs_as_served_and_only_those_of_their_bundle(monkeypat
     bare = _written(monkeypatch, tmp_path / "bare", lambda receipt: receipt, **how)
     log = _written(monkeypatch, tmp_path / "log", offset, **how)
     plain, found = (set_up(one, Options(), Settings()).worlds.at(0) for one in (bare, log))
-    own = found.book.session % 2 == 1
+    own = found.calls.session % 2 == 1
     assert np.array_equal(found.beliefs.p[~own], plain.beliefs.p[~own], equal_nan=True)
     p, low, spread = plain.beliefs.p, plain.beliefs.low, plain.beliefs.spread
     for i in np.flatnonzero(own):

@@ -36,12 +36,12 @@ def world(tmp_path_factory):
         output=rng.integers(50, 900, shape).astype(np.float32),
         turns=rng.integers(0, 9, shape).astype(np.float32),
     )
-    times = world.book.ts_ms + np.arange(shape[0]) * PAUSE_MS
-    hourly = world.book.session % 2 == 1
+    times = world.calls.ts_ms + np.arange(shape[0]) * PAUSE_MS
+    hourly = world.calls.session % 2 == 1
     return world._replace(
         beliefs=beliefs,
         excluded=gone,
-        book=world.book._replace(locked=locked, ts_ms=times),
+        calls=world.calls._replace(locked=locked, ts_ms=times),
         caches=world.caches._replace(hourly=hourly),
     )
 
@@ -59,11 +59,11 @@ def test_the_route_is_the_served_one(world, spec):
 
 def _served(world, policy):
     """Decide every turn with the code of serving."""
-    book, names, route = world.book, world.arms.names, []
-    for s in range(book.sessions):
+    calls, names, route = world.calls, world.arms.names, []
+    for s in range(calls.sessions):
         state, last, used = CacheState(), None, {}
-        for row in range(book.starts[s], book.starts[s + 1]):
-            now = float(book.ts_ms[row])
+        for row in range(calls.starts[s], calls.starts[s + 1]):
+            now = float(calls.ts_ms[row])
             arms, prospects = [], []
             for i, name in enumerate(names):
                 rules = None if world.caches.at[row, i] < 0 else world.caches.rules[world.caches.at[row, i]]
@@ -87,7 +87,7 @@ def _served(world, policy):
                 for arm, seen in zip(arms, ahead, strict=True)
             ]
             situation = Situation(
-                names[world.reference[row]], holder, bool(book.locked[row]), False, float(world.draw[row])
+                names[world.reference[row]], holder, bool(calls.locked[row]), False, float(world.draw[row])
             )
             last = names.index(choose(policy, arms, situation).chosen)
             route.append(last)
