@@ -36,16 +36,21 @@ def finish(
     result: Any, json_to: str | None, render: Callable[[Any], Iterable[RenderableType]] | None = None
 ) -> None:
     """Write the JSON result where it was asked for, and the tables for people unless JSON took stdout."""
+    try:
+        if json_to != "-" and render is not None:
+            from rich.console import Console
+
+            console = Console()
+            for part in render(result):
+                console.print(part)
+    finally:  # whoever reads the tables may leave early, as `| head` does
+        if json_to is not None:
+            _write_json(result, json_to)
+
+
+def _write_json(result: Any, json_to: str) -> None:
     import msgspec
 
-    if json_to != "-" and render is not None:
-        from rich.console import Console
-
-        console = Console()
-        for part in render(result):
-            console.print(part)
-    if json_to is None:
-        return
     encoded = msgspec.json.format(msgspec.json.encode(result, enc_hook=_encode), indent=2) + b"\n"
     if json_to == "-":
         sys.stdout.buffer.write(encoded)

@@ -9,6 +9,8 @@ import numpy as np
 
 from router import prices
 from training.replay.cost.bills import bills_of
+from training.replay.cost.budget import parse_budget
+from training.replay.cost.caches import parse_cache
 from training.replay.cost.factors import doubts, factors_of
 from training.replay.cost.pricing import check_prices, left_alone, version_at
 from training.replay.cost.reproduction import reproduce
@@ -24,7 +26,7 @@ from training.replay.quality.judge import Judge
 from training.replay.report.advise import advise
 from training.replay.report.caveats import caveats_of
 from training.replay.report.comparisons import Field, set_beside
-from training.replay.report.groups import in_groups
+from training.replay.report.groups import check_group, in_groups
 from training.replay.report.result import Result
 from training.replay.report.routes import calibration_of, routes_of
 from training.replay.report.rows import Over, pairs_of, rows_of
@@ -45,6 +47,9 @@ def run(log: Path, options: Options, settings: Settings) -> Result:
     started = time.monotonic()
     check(options)
     check_cluster(options.cluster_by)
+    check_group(options.group_by)
+    parse_cache(options.cache)
+    parse_budget(options.budget)
     prices.use(settings.prices)
     check_prices(options.prices)
     asked = Asked(log, parse_specs(options.policies), options, settings)
@@ -77,14 +82,14 @@ def _told(result: Result, stage: Stage, asked: Asked) -> None:
     stage = stage._replace(clusters=over.clusters)
     result.clustered_by, result.clusters = over.clusters.by, over.clusters.many
     entries = entries_of(stage, asked)
-    for entry, said in zip(entries, judged(stage.judge(), entries, stage.worlds.n), strict=True):
+    judge = stage.judge()
+    for entry, said in zip(entries, judged(judge, entries, stage.worlds.n), strict=True):
         entry.quality = said
     base = "logged" if stage.matrix is None else "reference"
     result.policies = rows_of(entries, base, over, stage.worlds.n)
     if options.group_by is not None:
         in_groups(result.policies, entries, stage, options.group_by)
-    judge = stage.judge() if options.estimates else None
-    if isinstance(judge, Judge):
+    if options.estimates and isinstance(judge, Judge):
         known = {
             entry.name: (entry.target, entry.quality)
             for entry in entries

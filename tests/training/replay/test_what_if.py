@@ -1,10 +1,16 @@
 """`samediff what-if`: the bill first, controls in every answer, nothing told that the log can't support."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from replay_answers import row, what_if
 from replay_logs import CHEAP, STRONG, TRUTH, write_log, write_matrix
 
+import samediff
 from features.errors import BadInput
 from training.replay.cost.reproduction import status_of
 
@@ -203,6 +209,26 @@ def test_policies_are_played_as_asked(log, tmp_path):
     assert row(result, "learned:max_loss=0.3")["router_usd"] > 0
     assert "add up to 2, not 1: they are read as shares, claude-opus-4-6 50%" in result["caveats"][0]
     assert not any("add up to" in line for line in what_if(log, "--policy", f"pin:{CHEAP}")["caveats"])
+
+
+@pytest.mark.parametrize(
+    "more", [("--group-by", "mood"), ("--cluster-by", "mood"), ("--cache", "warm"), ("--budget", "much")]
+)
+def test_what_no_log_can_be_asked_is_refused_before_one_is_read(more):
+    with pytest.raises(BadInput, match=f"^{more[0]} {more[1]}: say"):
+        what_if("no-such-log", *more)
+
+
+def test_the_answer_is_written_though_the_reader_of_the_tables_leaves(log, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    answer = tmp_path / "answer.json"
+    command = [sys.executable, samediff.__file__, "what-if", str(log), "--no-frontier", "--json", str(answer)]
+    try:
+        subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    finally:
+        os.close(writer)
+    assert row(json.loads(answer.read_text()), "logged")["supported"]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Budget(NamedTuple):
         return over
 
 
-def budget_of(said: str | None, parts: Iterable[Calls]) -> Budget | None:
+def parse_budget(said: str | None) -> tuple[float, list[str]] | None:
     """Read USD, USD/day, USD/month, USD/user, USD/user/day …; BadInput for anything else."""
     if said is None:
         return None
@@ -58,6 +58,15 @@ def budget_of(said: str | None, parts: Iterable[Calls]) -> Budget | None:
     unknown = [word for word in per if word not in (*_WHOSE, *_SPANS)]
     if not 0 < usd < float("inf") or unknown or len(set(per)) < len(per):
         raise BadInput(f"--budget {said}: say USD such as 50, 50/day, 900/month, 5/user/day or 2/session")
+    return usd, per
+
+
+def budget_of(said: str | None, parts: Iterable[Calls]) -> Budget | None:
+    """The budget over the calls of a log's parts; BadInput as `parse_budget`."""
+    found = parse_budget(said)
+    if found is None:
+        return None
+    usd, per = found
     windows: dict[tuple[object, ...], int] = {}
     codes, times = [], []
     for calls in parts:

@@ -13,7 +13,7 @@ from training.estimators import scores as of
 from training.estimators.intervals import as_share, empirical_bernstein, of_products
 from training.estimators.model import guessed
 from training.estimators.paired import paired
-from training.estimators.support import Seen, seen_of, support_of
+from training.estimators.support import support_of
 from training.estimators.thresholds import Risks
 from training.replay.quality.bootstrap import FEWEST, apart_of
 from training.shadow.sampling import clopper_pearson
@@ -49,7 +49,6 @@ class _Sums(NamedTuple):
 
     total: np.ndarray  # (m,)
     spread: np.ndarray  # (m, m) products of sums by session, or (m, C) sums by cluster
-    seen: Seen
     sessions: int
     bound: float  # the most that IPS's scores of a session can come to
 
@@ -57,7 +56,6 @@ class _Sums(NamedTuple):
         return _Sums(
             self.total + other.total,
             self.spread + other.spread,
-            self.seen.plus(other.seen),
             self.sessions + other.sessions,
             max(self.bound, other.bound),
         )
@@ -68,6 +66,7 @@ def every_estimate(
 ) -> dict[str, list[dict[str, Any]]]:
     """Method, value, interval and effective decisions of every estimate, by the policy's name.
 
+    Of each policy what it would do is given, and the quality that this judge tells of it.
     Thresholds of clipped and switch are chosen once, for the whole log. `quoted` marks the one that the row
     has; DM has no interval.
     """
@@ -79,7 +78,7 @@ def every_estimate(
     for log, kind, chances in judge.played(targets):
         model, draw = guessed(judge.guesses, log, kind), rng.random(log.n)
         mine = [
-            _sums(log, target, _columns(log, target, model, (one, draw)), judge.groups)
+            _sums(log, _columns(log, target, model, (one, draw)), judge.groups)
             for one, target in zip(tuned, chances, strict=True)
         ]
         found = [one.plus(more) for one, more in zip(found, mine, strict=True)] if found else mine
@@ -88,7 +87,7 @@ def every_estimate(
         return {}
     whole = found if judge.groups is None else [_over(one) for one in found]
     return {
-        name: list(_told(sums, quality, support_of(sums.seen, nothing, locked=0), nothing.sums))
+        name: list(_told(sums, quality, _support(quality, nothing), nothing.sums))
         for sums, (name, (_, quality)) in zip(whole, policies.items(), strict=True)
     }
 
@@ -141,17 +140,17 @@ def _columns(
     return columns
 
 
-def _sums(log: Bandit, target: np.ndarray, columns: np.ndarray, groups: np.ndarray | None) -> _Sums:
+def _sums(log: Bandit, columns: np.ndarray, groups: np.ndarray | None) -> _Sums:
     """The sums of a part."""
-    seen, total = seen_of(log, target), columns.sum(axis=1)
+    total = columns.sum(axis=1)
     if groups is not None:
         code, many = groups[log.cluster], int(groups.max()) + 1
-        return _Sums(total, np.stack([np.bincount(code, column, many) for column in columns]), seen, 0, 0.0)
+        return _Sums(total, np.stack([np.bincount(code, column, many) for column in columns]), 0, 0.0)
     place = np.unique(log.cluster, return_inverse=True)[1]
     each = np.stack([np.bincount(place, column) for column in columns])
     with np.errstate(invalid="ignore"):  # a bound may be infinite
         products = each @ each.T
-    return _Sums(total, products, seen, each.shape[1], float(each[BOUND].max()))
+    return _Sums(total, products, each.shape[1], float(each[BOUND].max()))
 
 
 def _over(sums: _Sums) -> _Sums:
@@ -162,6 +161,12 @@ def _over(sums: _Sums) -> _Sums:
     return sums._replace(
         spread=products, sessions=int((each[SIZE] > 0).sum()), bound=float(each[BOUND].max())
     )
+
+
+def _support(quality: Quality, nothing: Bandit) -> Support:
+    """The support of a policy by what its judge has counted."""
+    assert quality.seen is not None
+    return support_of(quality.seen, nothing, locked=0)
 
 
 def _told(sums: _Sums, quality: Quality, support: Support, whole: Whole) -> Iterator[dict[str, Any]]:

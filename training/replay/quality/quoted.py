@@ -19,6 +19,7 @@ from training.replay.quality.differences import Scores
 
 if TYPE_CHECKING:
     from training.estimators.bandit import Whole
+    from training.estimators.support import Seen
     from training.replay.quality.by_session import BySession
     from training.replay.quality.judge import Scored
 
@@ -42,6 +43,7 @@ class Quality(NamedTuple):
     gain_ci: tuple[float, float] | None = None
     by_session: BySession | None = None  # the same of whole sessions; None where nothing is estimated
     scores: Scores | None = None  # what it is the mean of, by cluster
+    seen: Seen | None = None  # how much of what the policy would do the free decisions have seen
 
 
 class Told(NamedTuple):
@@ -78,11 +80,12 @@ def in_words(found: Scored | None, told: Told, call_usd: float | None) -> Qualit
         return Quality(why="every call of the log was locked: no policy had a choice")
     whole = of_sessions(found.led, found.whole, same=found.same)
     if not found.same:
-        return _of_enough(_estimated(found, told, call_usd), found.clusters)._replace(by_session=whole)
+        said = _of_enough(_estimated(found, told, call_usd), found.clusters)
+        return said._replace(by_session=whole, seen=found.seen)
     decided = _of_enough(_as_logged(found, told), found.clusters)
     if whole.supported and not decided.supported:
         whole = whole._replace(quality=None, quality_ci=None, supported=False, why=decided.why)
-    return decided._replace(by_session=whole)
+    return decided._replace(by_session=whole, seen=found.seen)
 
 
 def _estimated(found: Scored, told: Told, call_usd: float | None) -> Quality:

@@ -22,16 +22,15 @@ SHOWN = 20  # groups, those of most money
 OTHERS = "all others"
 
 
-def check_group(key: str) -> str:
-    """The log's column of a key; BadInput for one that isn't any."""
-    if key not in GROUPS:
+def check_group(key: str | None) -> None:
+    """Refuse a key that isn't any (BadInput); None is no groups."""
+    if key is not None and key not in GROUPS:
         raise BadInput(f"--group-by {key}: say one of {', '.join(GROUPS)}")
-    return GROUPS[key]
 
 
 def in_groups(rows: Sequence[Row], entries: Sequence[Entry], stage: Stage, key: str) -> None:
     """Write into each row its cost, saving and quality by group; a session belongs to its first call's."""
-    column = check_group(key)
+    column = GROUPS[key]
     names = np.concatenate([_names(world.calls, column) for world in stage.worlds.each()])
     calls = np.concatenate([np.diff(world.calls.starts) for world in stage.worlds.each()])
     money = entries[0].usd

@@ -12,9 +12,11 @@ from training.replay.report.show import (
     LEGEND,
     MARKS,
     change,
+    counted,
     led_by_sessions,
     reasons_say,
     saves,
+    size_says,
     usd,
 )
 from training.report import Axis, Line, Point, items, page, picture, table, text
@@ -37,7 +39,7 @@ def html_of(result: Result) -> str:
 
 def _parts(result: Result) -> Iterator[str]:
     yield text("What would it have cost, and would the diffs have been as good?", "h1")
-    yield text(f"{result.log}: {result.calls:,} calls of {result.sessions:,} sessions", kind="soft")
+    yield text(size_says(result), kind="soft")
     if result.recommendation:
         yield text(result.recommendation, kind="advice")
     yield from _bill(result)
@@ -69,7 +71,7 @@ def _bill(result: Result) -> Iterator[str]:
         kind="soft",
     )
     lines = reasons_say(result.reasons)
-    lines += [f"{n:,} rows left out: {why}" for why, n in result.left_out.items()]
+    lines += [f"{counted(n, 'row')} left out: {why}" for why, n in result.left_out.items()]
     yield items(lines)
 
 
@@ -205,7 +207,7 @@ def _routes(result: Result) -> Iterator[str]:
 def _session(one: dict[str, Any]) -> str:
     """A session with the receipts of its turns, folded."""
     head = (
-        f"{one['session']}: {one['calls']:,} calls, {usd(one['logged_usd'])} → {usd(one['usd'])} "
+        f"{one['session']}: {counted(one['calls'], 'call')}, {usd(one['logged_usd'])} → {usd(one['usd'])} "
         f"({change(one['usd'] - one['logged_usd'])})"
     )
     rows = [(f"turn {r['turn']}", *_side(r["logged"]), "→", *_side(r["policy"])) for r in one["receipts"]]

@@ -34,7 +34,7 @@ def render(result: Result) -> Iterator[RenderableType]:
     """The check of the bill, then, if it holds, every policy and what the numbers support."""
     from rich.text import Text
 
-    yield Text(f"{result.log}: {result.calls:,} calls of {result.sessions:,} sessions")
+    yield Text(size_says(result))
     yield Text(f"{MARKS[result.reproduction][0]} {result.reproduction_says}")
     yield Text(f"  {LEGEND}", style="dim")
     median = "unknown" if result.session_median_error is None else f"{result.session_median_error:.1%}"
@@ -46,7 +46,7 @@ def render(result: Result) -> Iterator[RenderableType]:
     for line in reasons_say(result.reasons):
         yield Text(f"  {line}")
     for why, count in result.left_out.items():
-        yield Text(f"! {count:,} rows are left out: {why}")
+        yield Text(f"! {counted(count, 'row')} left out: {why}")
     if not result.ok:
         return
     yield _Fitting(result)
@@ -68,10 +68,20 @@ def render(result: Result) -> Iterator[RenderableType]:
     yield Text(f"→ {result.recommendation}", style="bold")
 
 
+def counted(count: int, noun: str) -> str:
+    """A count before its noun: 1 row, 2,000 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size_says(result: Result) -> str:
+    """Which log it is, and how large."""
+    return f"{result.log}: {counted(result.calls, 'call')} of {counted(result.sessions, 'session')}"
+
+
 def reasons_say(reasons: dict[str, int]) -> list[str]:
     """Why the price table alone doesn't tell what sessions were billed, and how many of them."""
     return [
-        f"{count:,} sessions off the price table, {name.replace('_', ' ')}: {REASONS[name]}"
+        f"{counted(count, 'session')} off the price table, {name.replace('_', ' ')}: {REASONS[name]}"
         for name, count in reasons.items()
     ]
 

@@ -20,7 +20,6 @@ from training.estimators.model import table_model
 from training.replay.quality.estimates import every_estimate
 from training.replay.quality.evidence import Evidence
 from training.replay.quality.judge import Judge
-from training.replay.quality.quoted import Quality
 from training.shadow.sampling import clopper_pearson
 
 if TYPE_CHECKING:
@@ -94,7 +93,8 @@ def test_whom_sessions_belong_to_is_whole_in_parts_too() -> None:
     def said(cuts: int) -> list[dict[str, Any]]:
         at = np.array_split(np.arange(log.n), cuts)
         judge = Judge([part(log.rows(rows)) for rows in at], None, users)
-        return every_estimate(judge, {"b": ([target[rows] for rows in at].__getitem__, Quality())})["b"]
+        one = [target[rows] for rows in at].__getitem__
+        return every_estimate(judge, {"b": (one, judge.of(one))})["b"]
 
     for one, other in zip(said(1), said(6), strict=True):
         assert other["value"] == pytest.approx(one["value"], rel=1e-9)

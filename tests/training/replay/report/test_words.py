@@ -104,3 +104,11 @@ def test_why_sessions_are_off_the_table_is_in_words(tmp_path):
     line = "40 sessions off the price table, factor: the same factor in nearly every session of this model"
     assert line in html_of(found)
     assert any(line in str(part) for part in render(found))
+
+
+def test_one_is_no_plural(found):
+    alone = replace(found, sessions=1, calls=1, left_out={"no model is named": 1})
+    assert "1 call of 1 session\n" in shown(alone)
+    assert "! 1 row left out: no model is named" in shown(alone)
+    assert "1 call of 1 session<" in html_of(alone)
+    assert "1 row left out: no model is named" in html_of(alone)
