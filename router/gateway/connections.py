@@ -1,93 +1,220 @@
-"""One call over HTTP/1.1 on aiohttp's connections: its pool, DNS, TLS and parser, without its session.
+"""One call over HTTP/1.1 on aiohttp's connections: its pool, DNS and TLS, without its session and its parser.
 
-A session follows redirects, keeps cookies, signs, traces and retries; for a call that wants none of that,
-this was two thirds of what a call cost. What is used here of aiohttp is its connector's `connect`, what that
-gives, and the body as its parser gives it.
+A session follows redirects, keeps cookies, signs, traces and retries, and its reader takes every chunk of a
+body by itself; for a call that wants none of that, this was most of what a call cost. So a connection is only
+borrowed of the pool: during a call its transport talks to an `Answer`, else to aiohttp's own protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
+import httptools
 from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
-    from aiohttp.http import RawResponseMessage
 
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # in a head: what would end a line of it
+_FORBIDDEN = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
 _PLACES = 1024  # addresses known at most; there are as many as deployments
 _LOOK_S = 0.25  # how often is looked whether a large request goes out
+_LINE_BYTES = 8190  # of a header
+_HEAD_BYTES = 2**16  # of a head, or of trailers
+_AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
 
 
-class Answer:
-    """An answer whose head is there; its body comes by `content`. It was asked with the headers `sent`."""
+class Answer(asyncio.Protocol):
+    """The answer to one request, as it comes: its head, then its body.
 
-    __slots__ = ("_connection", "_lost", "content", "headers", "raw_headers", "sent", "status")
+    `headers` has the first of each name, in lower case; `sent` are those it was asked with. With its last
+    byte its connection goes back to the pool, or is closed where nothing else can be asked on it.
+    """
 
-    def __init__(
-        self,
-        connection: Connection,
-        message: RawResponseMessage,
-        content: aiohttp.StreamReader,
-        sent: Mapping[str, str],
-    ) -> None:
+    def __init__(self, connection: Connection, sent: Mapping[str, str], silence_s: float) -> None:
+        assert connection.transport is not None
+        assert connection.protocol is not None
         self._connection = connection
-        self.status = message.code
-        self.headers: Mapping[str, str] = message.headers
-        self.raw_headers = message.raw_headers
-        self.content = content
+        self._transport, self._pooled = connection.transport, connection.protocol
+        self._loop = asyncio.get_running_loop()
         self.sent = sent
-        self._lost: asyncio.Future[None] | None = None
-        if not _sending(connection):
-            content.on_eof(connection.release)  # as soon as others can have it
-        if not content.is_eof() and connection.protocol is not None:
-            self._lost = connection.protocol.closed
-            if self._lost is not None:
-                self._lost.remove_done_callback(_noted)  # of a call before
-                self._lost.add_done_callback(_noted)
-                self._lost.add_done_callback(self._cut)
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.raw_headers: list[tuple[bytes, bytes]] = []
+        self._begun = self._over = False  # the head is there, and all of the body
+        self._kept = self._framed = False  # the connection goes on after it; the body ends sooner than that
+        self._broken: tuple[type[Exception], str] | None = None
+        self._pieces: list[bytes] = []  # of the body, that have come and aren't asked for
+        self.on_body = self._pieces.append
+        self._ahead = self._unread = 0  # bytes since the last were asked for, and since the last of a body
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._silence_s = silence_s
+        self._unsent, self._since = -1, 0.0  # bytes of the request, and when that changed or something came
+        self._timer: asyncio.TimerHandle | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(  # aiohttp's: there are such providers
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    async def to(self, request: Sequence[bytes]) -> None:
+        """Send the request, and wait for the head of the answer."""
+        self._transport.set_protocol(self)
+        self._transport.writelines(request)
+        self._look()
+        while not self._begun:
+            await self._more()
+
+    async def readany(self) -> bytes:
+        """Give what has come of the body, or wait for more; b"" once it is over."""
+        pieces = self._pieces
+        while not pieces and not self._over:
+            await self._more()
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._ahead = 0
+        if self._paused and self._parser is not None:
+            self._paused = False
+            self._since = self._loop.time()
+            self._transport.resume_reading()
+        return body
+
+    def __aiter__(self) -> Answer:
+        """Give the body as it comes."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Give what has come of the body, or wait for more."""
+        if body := await self.readany():
+            return body
+        raise StopAsyncIteration
+
+    async def read(self) -> bytes:
+        """Read the rest of the body."""
+        return b"".join([body async for body in self])
+
+    def at_eof(self) -> bool:
+        """Whether all of the body has come and was asked for."""
+        return self._over and not self._pieces
 
     @property
     def content_type(self) -> str:
         """The body's media type, in lower case."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    async def read(self) -> bytes:
-        """Read the whole body."""
-        return await self.content.read()
-
     def release(self) -> None:
-        """Give the connection back, or close it if there is more on it, or more yet to be sent."""
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._cut)
-            self._lost = None
-        if _sending(self._connection):
-            self._connection.close()
+        """Hang up if there is more to come: it would be taken for the next answer."""
+        self._break(aiohttp.ClientConnectionError, "the answer was left")
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the answer, unless it was left."""
+        if self._parser is None:
+            return
+        self._since = self._loop.time()
+        known, bad = len(self._pieces), False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+            bad = True
+        self._ahead += len(data)
+        self._unread = 0 if len(self._pieces) > known else self._unread + len(data)
+        if self._over:  # what is bad then comes after it
+            self._end(keep=self._kept and not bad)
+        elif bad or self._unread > _HEAD_BYTES:
+            self._break(aiohttp.ClientPayloadError, "the answer is no HTTP")
         else:
+            if self._ahead > _AHEAD_BYTES and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+            self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the answer: well, if nothing else says where its body ends."""
+        self._pooled.connection_lost(exc)
+        if self._begun and not self._framed and self._parser is not None:
+            self._over = True
+            self._end(keep=False)
+        self._break(aiohttp.ServerDisconnectedError, "the connection was lost")
+
+    def on_message_begin(self) -> None:
+        """Refuse what comes after the answer: nobody has asked for it."""
+        if self._over:
+            raise ValueError("another answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer, which nobody asks for."""
+        if len(name) + len(value) > _LINE_BYTES or b"\0" in value:
+            raise ValueError("a header holds what none can")
+        if not self._begun:
+            self.raw_headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is there; or what comes before it, which says nothing."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self.raw_headers.clear()
+            return
+        self.status, self._begun, self._kept = status, True, self._parser.should_keep_alive()
+        said = self.headers = {
+            name.decode("latin-1"): value.decode("utf-8", "surrogateescape")
+            for name, value in reversed(self.raw_headers)
+        }
+        self._framed = "content-length" in said or "chunked" in said.get("transfer-encoding", "").lower()
+
+    def on_message_complete(self) -> None:
+        """All of the body is there."""
+        self._over = self._begun
+
+    def _look(self) -> None:
+        """Break off after silence: nothing comes, and nothing of the request is taken."""
+        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        if unsent != self._unsent or self._paused:
+            self._unsent, self._since = unsent, now
+        left = self._since + self._silence_s - now
+        if left <= 0:
+            self._break(TimeoutError, "silence")
+        else:
+            self._timer = self._loop.call_later(min(left, _LOOK_S) if unsent else left, self._look)
+
+    async def _more(self) -> None:
+        """Wait until there is something new."""
+        if self._broken is not None:
+            kind, said = self._broken
+            raise kind(said)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _break(self, kind: type[Exception], said: str) -> None:
+        """End an answer that isn't over."""
+        if self._parser is not None:
+            self._broken = (kind, said)
+            self._end(keep=False)
+
+    def _end(self, *, keep: bool) -> None:
+        """Part from the connection."""
+        self._parser = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if keep and not self._transport.get_write_buffer_size():
+            if self._paused:
+                self._transport.resume_reading()
+            self._transport.set_protocol(self._pooled)
             self._connection.release()
-
-    def _cut(self, _: asyncio.Future[None]) -> None:
-        """End a body whose framing broke: aiohttp hangs up then, and tells nobody who waits for more."""
-        if not self.content.is_eof() and self.content.exception() is None:
-            self.content.set_exception(aiohttp.ClientPayloadError("the connection broke in the body"))
-
-
-def _noted(lost: asyncio.Future[None]) -> None:
-    """Look at why a connection was lost, also an idle one: what nobody looks at is logged as an error."""
-    if not lost.cancelled():
-        lost.exception()
-
-
-def _sending(connection: Connection) -> bool:
-    transport = connection.transport
-    return transport is not None and transport.get_write_buffer_size() > 0
+        else:
+            self._connection.close()
+        self._wake()
 
 
 class _Place(NamedTuple):
@@ -99,10 +226,12 @@ class _Place(NamedTuple):
 
 
 class Calls:
-    """Calls over a connector's connections; of `timeout`, `sock_connect` and `sock_read` count."""
+    """Calls over a connector's connections; of `timeout`, `sock_connect` counts."""
 
-    def __init__(self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout) -> None:
-        self._connector, self._timeout = connector, timeout
+    def __init__(
+        self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, silence_s: float
+    ) -> None:
+        self._connector, self._timeout, self._silence_s = connector, timeout, silence_s
         self._places: dict[str, _Place] = {}
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
@@ -113,43 +242,26 @@ class Calls:
         address, _, query = url.partition("?")  # which may hold a client's own key, and is kept nowhere
         place = self._place(address)
         head = _head(method, f"{place.path}?{query}" if query else place.path, place.host, headers, body)
-        connection, protocol = await self._connected(place)
-        upload = None
+        answer = Answer(await self._connected(place), headers, self._silence_s)
         try:
-            protocol.set_response_params(
-                read_until_eof=True, auto_decompress=False, read_timeout=self._timeout.sock_read
-            )
-            assert connection.transport is not None
-            connection.transport.writelines((head, body) if body else (head,))
-            if _sending(connection):
-                upload = _Upload(connection, protocol, self._timeout.sock_read)
-            else:
-                protocol.start_timeout()
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:  # an answer is yet to come
-                message, content = await protocol.read()
-            return Answer(connection, message, content, headers)
-        except aiohttp.http.HttpProcessingError as error:
-            connection.close()
-            raise aiohttp.ClientPayloadError("the answer is no HTTP") from error
+            await answer.to((head, body) if body else (head,))
         except BaseException:
-            connection.close()
+            answer.release()
             raise
-        finally:
-            if upload is not None:
-                upload.stop()
+        return answer
 
-    async def _connected(self, place: _Place) -> tuple[Connection, ResponseHandler]:
+    async def _connected(self, place: _Place) -> Connection:
         """A connection on which nothing has come that nobody asked for: it would be taken for the answer."""
         while True:
             connection = await self._connector.connect(place.found_by, [], self._timeout)
             protocol = connection.protocol
             if protocol is None or connection.transport is None:
                 raise aiohttp.ServerDisconnectedError
+            used, protocol.read_timeout = protocol.read_timeout is not None, self._silence_s
             if not protocol.should_close:
-                return connection, protocol
+                return connection
             connection.close()
-            if protocol.read_timeout is None:  # a new one: its provider speaks without having been asked
+            if not used:  # its provider speaks without having been asked
                 raise aiohttp.ServerDisconnectedError
 
     def _place(self, address: str) -> _Place:
@@ -163,41 +275,12 @@ class Calls:
         return found
 
 
-class _Upload:
-    """A request that its provider takes slowly: only silence counts against it, and no progress is that."""
-
-    def __init__(self, connection: Connection, protocol: ResponseHandler, silence_s: float | None) -> None:
-        self._connection, self._protocol, self._silence_s = connection, protocol, silence_s
-        self._loop = asyncio.get_running_loop()
-        self._left, self._since = -1, self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-        self._look()
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        transport, now = self._connection.transport, self._loop.time()
-        left = 0 if transport is None else transport.get_write_buffer_size()
-        if not left:
-            self._protocol.start_timeout()
-            return
-        if left != self._left:
-            self._left, self._since = left, now
-        elif self._silence_s is not None and now - self._since >= self._silence_s:
-            self._protocol.set_exception(aiohttp.SocketTimeoutError("the request isn't taken"))
-            return
-        self._timer = self._loop.call_later(min(_LOOK_S, self._silence_s or _LOOK_S), self._look)
-
-
 def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     said = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     said += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:
         said.append(f"Content-Length: {len(body)}")
-    if _FORBIDDEN.search("".join(said)):
+    head = "\r\n".join((*said, "", "")).encode()
+    if len(head) - len(head.translate(None, _FORBIDDEN)) != 2 * len(said) + 2:
         raise ValueError("a header holds what none can")
-    return "\r\n".join((*said, "", "")).encode()
+    return head

@@ -230,10 +230,10 @@ class Forwarded(Passing):
                 and (self._asked.stream or out.translation is None)
             )
             if events and failure is None:
-                first = await answer.content.readany()
+                first = await answer.readany()
                 patience.end()
                 if answer.headers.get("content-encoding", "identity") == "identity":
-                    first = await first_event(first, answer.content.iter_any())
+                    first = await first_event(first, answer)
                 failure = stillborn(self._dialect, first)
             patience.end()
             if failure is not None:
@@ -270,7 +270,7 @@ class Forwarded(Passing):
         assert trace.target is not None
         reader = StreamReader(self._dialect)
         try:
-            taken = await held(mending, reader, first, answer.content.iter_any())
+            taken = await held(mending, reader, first, answer)
         except (aiohttp.ClientError, TimeoutError):
             trace.spent.append((trace.target.deployment, self._seen(reader.response())))
             raise

@@ -71,14 +71,14 @@ class Passing(Response):
         try:
             await self._start(answer, send)
             while chunk:
-                if translated is None and answer.content.at_eof():
+                if translated is None and answer.at_eof():
                     last = chunk
                     break
                 told = chunk if translated is None else translated.feed(chunk)
                 if told:
                     await send({"type": "http.response.body", "body": told, "more_body": True})
                 self._read(reader if readable else None, chunk)
-                chunk = await answer.content.readany()
+                chunk = await answer.readany()
             if last:
                 self._read(reader if readable else None, last)
             if translated is not None and (told := translated.end()):
@@ -134,7 +134,7 @@ class Passing(Response):
     async def _whole(self, answer: Answer, send: Send) -> Failure | None:
         """Pass on an answer that is no stream, whole: one that breaks off is an error, not half a body."""
         trace = self._trace
-        body = await _taken(answer.content)
+        body = await _taken(answer)
         size = len(body)
         over = size > MAX_WHOLE_BYTES
         other = None if answer.status < 400 or over else self._shielded(answer, body)
@@ -150,7 +150,7 @@ class Passing(Response):
         trace.first_byte_ms = self._elapsed()
         if over:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            while chunk := await answer.content.readany():
+            while chunk := await answer.readany():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._end(send)
             return None
@@ -278,14 +278,14 @@ class Passing(Response):
         return (time.perf_counter() - self._asked.arrived) * 1000
 
 
-async def _taken(content: aiohttp.StreamReader) -> bytes:
+async def _taken(answer: Answer) -> bytes:
     """A body, whole or the beginning of one that is too long to be held; most come at once."""
-    body = await content.readany()
-    if content.at_eof():
+    body = await answer.readany()
+    if answer.at_eof():
         return body
     pieces, size, piece = [body], len(body), body
     while piece and size <= MAX_WHOLE_BYTES:
-        piece = await content.readany()
+        piece = await answer.readany()
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces)

@@ -81,8 +81,8 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._connector = aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300)
-        timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s, sock_read=settings.read_s)
-        self._calls = Calls(self._connector, timeout)
+        timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s)
+        self._calls = Calls(self._connector, timeout, silence_s=settings.read_s)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -176,10 +176,9 @@ def _text(name: bytes, value: bytes) -> str:
 
 def response_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     """Headers for the client: the provider's, without those of its connection and waits that are none."""
-    named = [(name.lower(), value) for name, value in answer.raw_headers]
     return [
         (name, value)
-        for name, value in named
+        for name, value in answer.raw_headers
         if name not in _NOT_RETURNED and not (name in _WAITS and _absurd(name, value))
     ]
 

@@ -108,7 +108,7 @@ async def test_a_connection_with_more_on_it_is_closed() -> None:
     begun = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"
     async with provider(begun, DONE) as (upstream, seen):
         async with upstream.send(seen.url, CIMultiDict(), b"") as answer:
-            assert await answer.content.readany() == b"ok"
+            assert await answer.readany() == b"ok"
         await asyncio.wait_for(seen.left.wait(), 5)
         async with upstream.send(seen.url, CIMultiDict(), b"") as answer:
             assert await answer.read() == b"ok"
@@ -229,14 +229,14 @@ async def test_a_body_whose_framing_breaks_ends_at_once() -> None:
 
 @pytest.mark.parametrize(("takes", "kind"), [(True, None), (False, "timeout")])
 async def test_only_silence_counts_against_a_slow_upload(takes, kind) -> None:
-    size = 12 * 2**20
+    size, buffered = 20 * 2**20, 8 * 2**20  # what the system holds of it on its way is taken at once
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         left = size
         while takes and left:
             left -= len(await reader.read(2**16))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 if left > buffered else 0)
         if takes:
             writer.write(DONE)
         await asyncio.sleep(5)

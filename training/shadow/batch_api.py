@@ -190,7 +190,7 @@ class BatchApi:
         """Rows of a JSON lines file, one in memory at a time."""
         async with self._open("GET", path, None, "application/json") as answer:
             rest = b""
-            async for chunk in answer.content.iter_any():
+            async for chunk in answer:
                 *whole, rest = (rest + chunk).split(b"\n")
                 if len(rest) > MAX_LINE_BYTES:
                     raise UpstreamError(502, "dropped", "a result of a batch is too large to read")

@@ -1,0 +1,239 @@
+"""Where an answer ends, what it may begin with, and what of it is held: HTTP/1.1 as providers speak it."""
+
+import asyncio
+import datetime
+import ipaddress
+import socket
+import ssl
+import struct
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from router.gateway.connections import Answer, Calls
+from router.gateway.errors import UpstreamError
+from router.gateway.settings import UpstreamSettings
+from router.gateway.upstream import Upstream
+
+OK = b"HTTP/1.1 200 OK\r\n"
+TWO = OK + b"content-length: 2\r\n\r\nok"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+LOST, RESET = "lost", "reset"
+
+
+@asynccontextmanager
+async def provider(*pieces, tls=None, gap_s=0.01):
+    """A provider that answers every request with these pieces, or hangs up where it says so."""
+    seen = SimpleNamespace(connections=0, sent=0)
+
+    async def serve(reader, writer):
+        seen.connections += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                for piece in pieces:
+                    if piece == LOST:
+                        return
+                    if piece == RESET:
+                        at_once = struct.pack("ii", 1, 0)
+                        peer = writer.get_extra_info("socket")
+                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                        writer.transport.abort()
+                        return
+                    writer.write(piece)
+                    await writer.drain()
+                    seen.sent += len(piece)
+                    await asyncio.sleep(gap_s)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    seen.url = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield seen
+    finally:
+        server.close()
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def calling(read_s=2.0):
+    """Ask providers, with an end to it."""
+    upstream = Upstream(UpstreamSettings(connect_s=2.0, read_s=read_s))
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+        await asyncio.sleep(0.01)
+
+
+async def twice(*pieces, read_s=2.0):
+    """Ask a provider twice: status and body of each answer or the kind of its error, and connections."""
+    said = []
+    async with provider(*pieces) as seen, calling(read_s) as upstream, asyncio.timeout(10):
+        for _ in range(2):
+            try:
+                async with upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET") as answer:
+                    said.append((answer.status, await answer.read()))
+            except UpstreamError as error:
+                said.append(error.kind)
+            await asyncio.sleep(0.02)
+    assert said[0] == said[1]
+    return said[0], seen.connections
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said", "connections"),
+    [
+        ((TWO,), (200, b"ok"), 1),
+        ((TWO[:-1], b"k"), (200, b"ok"), 1),
+        ((OK + b"content-length: 0\r\n\r\n",), (200, b""), 1),
+        ((b"HTTP/1.1 204 No\r\n\r\n",), (204, b""), 1),
+        ((b"HTTP/1.1 304 Same\r\ncontent-length: 5\r\n\r\n",), (304, b""), 1),
+        ((b"HTTP/1.1 100 Go\r\nx: y\r\n\r\n" * 3 + TWO,), (200, b"ok"), 1),
+        ((CHUNKED, b"2\r\nok\r\n", b"0\r\n\r\n"), (200, b"ok"), 1),
+        ((CHUNKED, b"2  \r\nok\r\n", b"0\r\nx-t: 1\r\n\r\n"), (200, b"ok"), 1),
+        ((TWO.replace(b"\r\n", b"\n"),), (200, b"ok"), 1),
+        ((OK + b"\r\no", b"k", LOST), (200, b"ok"), 2),
+        ((OK + b"\r\no", b"k", RESET), (200, b"ok"), 2),
+        ((b"HTTP/1.0 200 OK\r\n\r\nok", LOST), (200, b"ok"), 2),
+        ((TWO.replace(b"1.1", b"1.0"),), (200, b"ok"), 2),
+        ((TWO.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n"),), (200, b"ok"), 2),
+        ((TWO + b"HTTP/1.1",), (200, b"ok"), 2),
+        ((TWO + TWO,), (200, b"ok"), 2),
+        ((TWO + b"junk",), (200, b"ok"), 2),
+        ((CHUNKED, b"2\r\nok\r\n", LOST), "dropped", 2),
+        ((CHUNKED, b"2\r\nok\r\n", b"zz\r\n"), "dropped", 2),
+        ((OK + b"content-length: 9\r\n\r\nok", LOST), "dropped", 2),
+        ((OK + b"content-length: 9\r\n\r\nok", RESET), "dropped", 2),
+        ((OK + b"content-length: 2x\r\n\r\nok",), "dropped", 2),
+        ((CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-length: 2\r\n\r\n") + b"2\r\nok\r\n",), "dropped", 2),
+        ((OK + b"x: a\0b\r\n\r\n",), "dropped", 2),
+        ((OK + b"x: ",), "timeout", 2),
+        ((OK + b"x", LOST), "dropped", 2),
+        ((LOST,), "dropped", 2),
+        ((b"HTTP/3.0 200 OK\r\n\r\n",), "dropped", 2),
+        ((OK + b"x: y\r\n" * 9_000, b"x: y\r\n" * 9_000), "dropped", 2),
+        ((b"HTTP/1.1 100 Go\r\n\r\n" * 4_000,) * 2, "dropped", 2),
+        ((CHUNKED + b"2\r\nok\r\n0\r\n", *[b"x: y\r\n" * 9_000] * 3), "dropped", 2),
+    ],
+)
+async def test_where_an_answer_ends(pieces, said, connections) -> None:
+    assert await twice(*pieces, read_s=0.3) == (said, connections)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.data())
+def test_an_answer_is_the_same_wherever_it_is_cut(chunks, data) -> None:
+    """With its head, what comes before that, and trailers."""
+    said = (
+        b"HTTP/1.1 103 Hints\r\na: 1\r\n\r\n"
+        + OK
+        + b"A:\r\nb: 2 \t\r\na: 3\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    said += (
+        b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk) + b"0\r\nc: 4\r\n\r\n"
+    )
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(said) - 1), max_size=6)))
+    pieces = [said[a:b] for a, b in zip([0, *cuts], [*cuts, len(said)], strict=True)]
+    answer, body, ends = asyncio.run(cut(pieces))
+    assert answer.raw_headers == [(b"a", b""), (b"b", b"2"), (b"a", b"3"), (b"transfer-encoding", b"chunked")]
+    assert dict(answer.headers) == {"a": "", "b": "2", "transfer-encoding": "chunked"}
+    assert (answer.status, body, ends) == (200, b"".join(chunks), ["release"])
+
+
+async def cut(pieces):
+    """An answer that comes in these pieces, its body, and how its connection ended."""
+    ends = []
+    transport = SimpleNamespace(set_protocol=lambda _: None, get_write_buffer_size=lambda: 0)
+    connection = SimpleNamespace(transport=transport, protocol=asyncio.Protocol())
+    connection.release, connection.close = (lambda: ends.append("release")), (lambda: ends.append("close"))
+    answer = Answer(connection, {}, 1.0)
+    for piece in pieces:
+        assert ends == []
+        answer.data_received(piece)
+    return answer, await answer.read(), ends
+
+
+async def test_a_body_that_nobody_reads_is_not_taken_in() -> None:
+    piece, count = b"%x\r\n%b\r\n" % (2**16, b"x" * 2**16), 800
+    async with (
+        provider(CHUNKED, *[piece] * count, b"0\r\n\r\n", gap_s=0) as seen,
+        calling(0.3) as upstream,
+        upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET") as answer,
+    ):
+        size = len(await answer.readany())
+        await asyncio.sleep(0.8)  # of which none is the provider's silence
+        stuck = seen.sent
+        await asyncio.sleep(0.1)
+        assert stuck == seen.sent < count * len(piece)
+        assert 2**18 < len(held := await answer.readany()) < 2**20
+        assert size + len(held) + len(await answer.read()) == count * 2**16
+
+
+async def test_silence_ends_an_answer_and_what_trickles_does_not() -> None:
+    slow = [b"1\r\nx\r\n"] * 60
+    assert await twice(CHUNKED, *slow, b"0\r\n\r\n", read_s=0.3) == ((200, b"x" * 60), 1)
+    async with provider(CHUNKED, *slow[:3]) as seen, calling(0.1) as upstream, asyncio.timeout(5):
+        with pytest.raises(UpstreamError, match="in time"):
+            async with upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET") as answer:
+                await answer.read()
+
+
+def certified():
+    """TLS for 127.0.0.1, as its server and its client have it."""
+    x509 = pytest.importorskip("cryptography.x509", reason="nothing here makes certificates")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "here")])
+    number = x509.random_serial_number()
+    made = x509.CertificateBuilder(name, name, key.public_key(), number, now - day, now + day)
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = made.add_extension(here, critical=False).sign(key, hashes.SHA256())
+    return (
+        made.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said", "connections"),
+    [
+        ((TWO,), b"ok", 1),
+        ((CHUNKED, b"2\r\nok\r\n", b"0\r\n\r\n"), b"ok", 1),
+        ((OK + b"\r\no", b"k", LOST), b"ok", 2),
+        ((CHUNKED, b"2\r\nok\r\n", LOST), None, 2),
+        ((CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (2**23, b"x" * 2**23),), b"x" * 2**23, 1),
+    ],
+)
+async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> None:
+    certificate, key = certified()
+    (tmp_path / "pem").write_bytes(certificate + key)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(tmp_path / "pem")
+    ours = ssl.create_default_context(cadata=certificate.decode())
+    async with (
+        provider(*pieces, tls=theirs) as seen,
+        aiohttp.TCPConnector(ssl=ours) as connector,
+        asyncio.timeout(10),
+    ):
+        calls = Calls(connector, aiohttp.ClientTimeout(sock_connect=2.0), 2.0)
+        for _ in range(2):
+            answer = await calls.ask("GET", f"https://{seen.url}", {}, None)
+            if said is None:
+                with pytest.raises(aiohttp.ServerDisconnectedError):
+                    await answer.read()
+            else:
+                assert await answer.read() == said
+            await asyncio.sleep(0.02)
+    assert seen.connections == connections
