@@ -147,15 +147,19 @@ class Bodies:
         """What a body follows, and its new pieces; None if it has to be read whole."""
         view, step = memoryview(body), _last_step(len(body))
         while step >= _STEP:
-            for known in reversed(self._known.get(self.digest(view[:step]), ())):  # the latest first
+            opening = xxhash.xxh3_128(view[:step], self._seed)
+            for known in reversed(self._known.get(opening.digest(), ())):  # the latest first
                 if known.outside.dialect == dialect:
-                    following = self._following(known, body, view)
+                    following = self._following(known, body, view, opening)
                     if following is not None:
                         return following
             step //= 2
         return None
 
-    def _following(self, known: Grown, body: bytes, view: memoryview) -> Following | None:
+    def _following(
+        self, known: Grown, body: bytes, view: memoryview, opening: xxhash.xxh3_128
+    ) -> Following | None:
+        """What a body follows of one that opens like it; `opening` has hashed the `step` bytes of that."""
         edge = len(body) - known.outside.end
         if edge <= 0 or self.digest(view[edge:]) != known.outside.ends:
             return None
@@ -163,7 +167,8 @@ class Bodies:
             stage = known.stages[at]
             if stage.start > edge:
                 continue
-            state = xxhash.xxh3_128(view[: stage.start], self._seed)
+            state = opening.copy()
+            state.update(view[known.step : stage.start])
             if state.digest() == stage.begins:
                 found = _between(body, stage.start, edge)
                 if found is None or stage.pieces + len(found[0]) > plain.MAX_MESSAGES:
