@@ -220,7 +220,7 @@ def _shape(lines: list[_FileLines]) -> Numbers:
     came = [line for one in lines for line in one.came]
     tokens_came = [token for one in lines for token in one.tokens_came]
     tokens_went = [token for one in lines for token in one.tokens_went]
-    words_came, words_went = set(_names(tokens_came)), set(_names(tokens_went))
+    words_came, words_went = _names(tokens_came), _names(tokens_went)
     before = {word for one in lines for part in one.parts for word in _NAME.findall(part.before)}
     return {
         "comment_share": sum(line.startswith(_COMMENT) for line in came) / max(len(came), 1),
@@ -231,5 +231,5 @@ def _shape(lines: list[_FileLines]) -> Numbers:
     }
 
 
-def _names(tokens: Iterable[bytes]) -> Iterable[bytes]:
-    return (token for token in tokens if _NAME.fullmatch(token))
+def _names(tokens: Iterable[bytes]) -> set[bytes]:
+    return {token for token in set(tokens) if _NAME.fullmatch(token)}

@@ -154,6 +154,8 @@ _PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+?)\s*$|^\+\+\+ b/
 
 _COMMAND_CHARS = 2_000  # of a command; what follows is a heredoc's body
 _MAX_PATHS = 64
+_SHORT = 400  # characters of a command that comes again, as those do that look around and run the tests
+_KEPT = 1_024  # of them remembered
 
 
 class _Arguments(msgspec.Struct):
@@ -252,6 +254,11 @@ def _command(given: _Arguments) -> str:
 
 def understand_command(command: str) -> Action:
     """A shell command -> what it does: agents that have nothing but a shell read, search and edit with it."""
+    return _understood(command) if len(command) <= _SHORT else _understood.__wrapped__(command)
+
+
+@lru_cache(maxsize=_KEPT)
+def _understood(command: str) -> Action:
     head = command[:_COMMAND_CHARS]
     if _TESTS.search(head):
         return Action("shell", runs=True, in_shell=True, tests=True, piped=_PIPE.search(head) is not None)
@@ -270,6 +277,11 @@ def understand_command(command: str) -> Action:
 
 def edits_in_shell(command: str) -> bool:
     """Whether any part of a shell command changes files, as far as its words tell."""
+    return _edits(command) if len(command) <= _SHORT else _edits.__wrapped__(command)
+
+
+@lru_cache(maxsize=_KEPT)
+def _edits(command: str) -> bool:
     if _IN_PLACE.search(command) or (">" in command and _TO_FILE.search(command)):
         return True
     if runs_writer(command):
