@@ -16,13 +16,13 @@ from models.bundle import CandidateView
 from models.offset import shifted
 from router import prices
 from router.constraints import exclusion
-from router.cost import Cost, expected_cost
+from router.cost import Asked, Cost, cache_rules, expected_cost
 from router.describe import descriptor_of
 from router.outlook import Outlook, Prospect, length_ahead, outlooks
 from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from features.cache import CacheRules
     from features.facts import Facts
@@ -38,52 +38,45 @@ _UNDRAWN = ArmRecord(candidate="").propensity
 REMEMBERED = 4096  # names looked up; clients may invent some
 
 
+class Terms(Value, frozen=True):
+    """What is published of a deployment in one half hour, for one tier and one way of asking to be cached."""
+
+    rules: CacheRules | None  # of its cache
+    ladder: prices.Ladder  # rates by the length of the prompt
+    window: int | None  # input tokens that its model takes
+
+
 class Option(Value, frozen=True):
     """A candidate that the request could go to, and what takes it out before any facts are looked at."""
 
     candidate: str
-    deployment: Deployment | None
+    deployment: Deployment
+    terms: Terms
+    tokens: int  # of the prompt
+    rates: prices.Rates | None  # for a prompt of that length
     split: Split
     excluded_by: str | None = None
     age_ms: float | None = None  # since the conversation last used its cache
     retry_rate: float | None = None  # share of the deployment's answers that break off
     broken_calls: float | None = None  # share of its answers in this session with a tool call of no use
-    rules: CacheRules | None = None  # of its cache, now and for how the request asks to be cached
-
-
-class Quote(Value, frozen=True):
-    """An option that is deployed, with what is published of it for the time of the call."""
-
-    option: Option
-    deployment: Deployment
-    tokens: int  # of the prompt
-    ladder: prices.Ladder  # rates by the length of the prompt
-    rates: prices.Rates | None  # for this prompt
 
 
 class Judged(Value, frozen=True):
-    """A quoted candidate with what is believed of it and what it would cost, before the choice."""
+    """An option with what is believed of it and what it would cost, before the choice."""
 
-    quote: Quote
+    option: Option
     excluded_by: str | None
     belief: Belief
     cost: Cost | None  # of this call
     ahead: Outlook  # beyond it
 
 
-def quote(given: Given) -> list[Quote]:
-    """Look up the rates, in the tier asked for, of every option that is deployed."""
-    ts_ms, found = given.ts_ms, []
-    for option in given.options:
-        to = option.deployment
-        if to is None:
-            continue
-        tier = (to.tier if to.asks else None) or given.service_tier
-        ladder = prices.ladder(to.model, to.provider, ts_ms, tier, region=to.region)
-        tokens = option.split.tokens
-        rates = prices.step(ladder, tokens)
-        found.append(Quote(option, to, tokens, ladder, rates))
-    return found
+def terms_of(deployment: Deployment, ts_ms: int, tier: str | None, asked: Asked) -> Terms:
+    """What holds for a call at this time; `tier` is the client's, a deployment may ask for one of its own."""
+    model, provider = deployment.model, deployment.provider
+    tier = (deployment.tier if deployment.asks else None) or tier
+    ladder = prices.ladder(model, provider, ts_ms, tier, region=deployment.region)
+    return Terms(cache_rules(deployment, ts_ms, asked), ladder, prices.context_window(model, provider))
 
 
 class Learned:
@@ -113,12 +106,12 @@ class Learned:
         """Whether the bundle has rows under this name."""
         return name in self._trained
 
-    def view(self, quoted: Quote, effort: float | None, row: Candidate | None = None) -> CandidateView:
+    def view(self, option: Option, effort: float | None, row: Candidate | None = None) -> CandidateView:
         """Describe a candidate to the bundle under the name it was trained under, or by what is said of it.
 
         `row` is the catalogue's, the same at every call.
         """
-        candidate, model, rates = quoted.option.candidate, quoted.deployment.model, quoted.rates
+        candidate, model, rates = option.candidate, option.deployment.model, option.rates
         key = (candidate, model, effort, rates)
         found = self._views.get(key)
         if found is None:
@@ -151,12 +144,25 @@ def moved(arms: tuple[Belief, ...], log_odds: float) -> tuple[Belief, ...]:
     )
 
 
-def held_against(arms: tuple[Belief, ...], quotes: list[Quote]) -> tuple[Belief, ...]:
-    """Beliefs less what each did in this session: a tool call that can't be carried out solves nothing."""
-    return tuple(
-        _less(arm, 1.0 - quoted.option.broken_calls) if quoted.option.broken_calls else arm
-        for arm, quoted in zip(arms, quotes, strict=True)
-    )
+def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate]) -> list[Judged]:
+    """What is believed of every option, what it costs, and what choosing it costs beyond this call.
+
+    One without a row was asked for by name and is held to nothing.
+    """
+    options, lifetime = given.options, given.asked.lifetime
+    held, prospects, costs = [], [], []
+    for option, belief in zip(options, beliefs, strict=True):
+        if option.broken_calls:  # a tool call that can't be carried out solves nothing
+            belief = _less(belief, 1.0 - option.broken_calls)
+        cost = expected_cost(option.rates, option.split, belief.output_tokens)
+        held.append(belief)
+        costs.append(cost)
+        prospects.append(_prospect(option, lifetime, cost, belief))
+    ahead = outlooks(prospects, given.last_candidate, given.reference)
+    return [
+        Judged(option, _excluded(option, given.facts, rows), belief, cost, seen)
+        for option, belief, cost, seen in zip(options, held, costs, ahead, strict=True)
+    ]
 
 
 def _less(arm: Belief, share: float) -> Belief:
@@ -167,34 +173,15 @@ def _less(arm: Belief, share: float) -> Belief:
     return replace(arm, p_success=p * share, p_success_low=low * share, p_success_high=high * share)
 
 
-def judged(
-    quotes: list[Quote], beliefs: tuple[Belief, ...], given: Given, rows: Mapping[str, Candidate]
-) -> list[Judged]:
-    """What is believed of every quoted candidate, what it costs, and what choosing it costs beyond this call.
-
-    One without a row was asked for by name and is held to nothing.
-    """
-    prospects, costs = [], []
-    for quoted, belief in zip(quotes, beliefs, strict=True):
-        cost = expected_cost(quoted.rates, quoted.option.split, belief.output_tokens)
-        costs.append(cost)
-        prospects.append(_prospect(quoted, given.asked.lifetime, cost, belief))
-    ahead = outlooks(prospects, given.last_candidate, given.reference)
-    return [
-        Judged(quoted, _excluded(quoted, given.facts, rows), belief, cost, seen)
-        for quoted, belief, cost, seen in zip(quotes, beliefs, costs, ahead, strict=True)
-    ]
-
-
-def _prospect(quoted: Quote, lifetime: str | None, cost: Cost | None, belief: Belief) -> Prospect:
+def _prospect(option: Option, lifetime: str | None, cost: Cost | None, belief: Belief) -> Prospect:
     """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    option, turns = quoted.option, belief.turns_left
-    one = len(quoted.ladder) == 1  # for prompts of any length
-    rates = quoted.rates if one else prices.step(quoted.ladder, length_ahead(quoted.tokens, turns))
+    terms, rates, turns = option.terms, option.rates, belief.turns_left
+    if len(terms.ladder) != 1:  # which holds for prompts of any length
+        rates = prices.step(terms.ladder, length_ahead(option.tokens, turns))
     return Prospect(
         option.candidate,
         rates,
-        option.rules,
+        terms.rules,
         lifetime,
         option.split,
         option.age_ms,
@@ -202,17 +189,16 @@ def _prospect(quoted: Quote, lifetime: str | None, cost: Cost | None, belief: Be
         turns,
         belief.p_success,
         option.retry_rate,
-        cost.output if cost is not None and rates is quoted.rates else None,
+        cost.output if cost is not None and rates is option.rates else None,
     )
 
 
-def _excluded(quoted: Quote, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
+def _excluded(option: Option, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
     """What takes an arm out before it is weighed."""
-    option = quoted.option
     row = rows.get(option.candidate)
     if option.excluded_by is not None or row is None:
         return option.excluded_by
-    return exclusion(row, quoted.deployment, facts, quoted.tokens)
+    return exclusion(row, option.terms.window, facts, option.tokens)
 
 
 def weighed(arm: Judged) -> Arm:
@@ -222,25 +208,25 @@ def weighed(arm: Judged) -> Arm:
     spread = None if low is None or high is None else high - low
     usd = None if cost is None else cost.total + arm.ahead.total
     known = belief.output_tokens is not None
-    return Arm(arm.quote.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known)
+    return Arm(arm.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known)
 
 
 def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
     """Write an arm down with the choice's verdict on it; its values stand in the record's own order."""
-    option, cost, ahead, split = arm.quote.option, arm.cost, arm.ahead, arm.quote.option.split
-    candidate, belief = option.candidate, arm.belief
+    option, belief, cost, ahead = arm.option, arm.belief, arm.cost, arm.ahead
+    candidate, split = option.candidate, option.split
     excluded = choice.excluded.get(candidate, arm.excluded_by)
     chance = choice.propensities.get(candidate, 0.0)
     return ArmRecord(
         candidate,
-        arm.quote.deployment.id,
+        option.deployment.id,
         excluded is None,
         excluded,
         belief.p_success,
         belief.p_success_low,
         belief.p_success_high,
         belief.output_tokens,
-        float(arm.quote.tokens),
+        float(option.tokens),
         float(split.read),
         float(split.write + split.write_1h),
         float(split.write_1h) or None,
@@ -282,11 +268,6 @@ def split_of(arm: ArmRecord) -> Split:
         lost=0,
         why=arm.cache_why or "no_rules",  # type: ignore[arg-type]  # written by _record
     )
-
-
-def absent_records(options: list[Option]) -> list[ArmRecord]:
-    """Write down the candidates that can't be called: their names and why."""
-    return [absent_record(o.candidate, o.excluded_by) for o in options if o.deployment is None]
 
 
 @lru_cache(maxsize=REMEMBERED)

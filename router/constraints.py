@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from features.names import EFFORTS
-from router.prices import context_window
 
 if TYPE_CHECKING:
     from features.facts import Facts
-    from router.catalog import Candidate, Deployment
+    from router.catalog import Candidate
 
 
-def exclusion(row: Candidate, deployment: Deployment, facts: Facts, prompt_tokens: int) -> str | None:
-    """Return the first constraint that a candidate fails, or None; what is unknown is held against nobody."""
-    window = row.context_tokens or context_window(deployment.model, deployment.provider)
+def exclusion(row: Candidate, published: int | None, facts: Facts, prompt_tokens: int) -> str | None:
+    """Return the first constraint that a candidate fails, or None; what is unknown is held against nobody.
+
+    `published` is the context window (tokens) of its model where it is called.
+    """
+    window = row.context_tokens or published
     asked = facts.max_output_tokens or 0
     if window is not None and prompt_tokens + asked > window:
         return "context_too_long"

@@ -59,10 +59,11 @@ class Sending(Value, frozen=True):
     def to(self, deployment: Deployment, tokens: int, key: str | None = None) -> CacheRequest:
         """The request as this deployment's cache sees it; `key` is that cache's, where it is at hand."""
         hashes, sizes = self.chain
-        marks = None if self.asked.marks(deployment) else ()
-        lifetime, settings = self.asked.lifetime, self.settings
+        asked = self.asked
+        marks = None if asked.marked or asked.marks(deployment) else ()
+        # In its own order.
         key = key or cache_key(deployment)
-        return CacheRequest(key, tokens, hashes, sizes, marks, lifetime=lifetime, settings=settings)
+        return CacheRequest(key, tokens, hashes, sizes, marks, (), asked.lifetime, self.settings)
 
 
 def asked_by(request: WireRequest, *, control: bool = False) -> Asked:
@@ -151,11 +152,6 @@ def output_usd(rates: Rates, tokens: float) -> Decimal:
     """USD of an answer; in thousandths of a token, so that money stays exact decimals."""
     thousandths = round(tokens * 1000)
     return (thousandths * rates.output * _BILLIONTH).quantize(PLACE) or _NOTHING
-
-
-def settled(amount: Decimal) -> Decimal:
-    """Money as it is written down: to the place that the log keeps, and nothing as 0."""
-    return amount.quantize(PLACE) or _NOTHING
 
 
 def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:

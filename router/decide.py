@@ -14,17 +14,15 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import rules_digest
 from features.context import TokenRatios, next_prompt_tokens
 from features.errors import BadInput
-from features.records import SCHEMA_VERSION, DecisionRecord, OffsetRecord, TypeShare
+from features.records import SCHEMA_VERSION, ArmRecord, DecisionRecord, OffsetRecord, TypeShare
 from router import prices
 from router.arms import (
     Judged,
     Learned,
-    absent_records,
+    Option,
     arm_record,
-    held_against,
     judged,
     moved,
-    quote,
     unseen_reason,
     weighed,
 )
@@ -32,7 +30,7 @@ from router.catalogrows import BARRED
 from router.certified import held, held_to
 from router.cost import asked_by
 from router.given import CallContext, Given, Unavailable, UnknownModel
-from router.options import Seats, asking
+from router.options import Moment, Seats, asking
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from features.facts import Facts
     from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
-    from router.arms import Quote
     from router.catalog import Catalog
     from router.options import Found
 
@@ -86,17 +83,25 @@ class Decider:
             raise UnknownModel(self.catalog.why_unknown(request.model, request.dialect))
         session = context.session
         asked = asked_by(request, control=context.cache_control)
+        now = Moment(context.now_ms, request.service_tier, asked)
         if target.deployments:
             reference = target.deployments[0].candidate
             facts, embedding = self._read(request, context, reference)
-            lineup: tuple[Found, ...] = (self._seats.at(reference, target.deployments, anyway=True),)
+            lineup: tuple[Found, ...] = (self._seats.at(reference, target.deployments, now, anyway=True),)
         else:
             reference = self._reference(request)
             facts, embedding = self._read(request, context, reference)
             same = context.same_dialect or _bound(request, facts)
-            lineup = self._seats.of(request.model, request.dialect, same=same, all_arms=context.all_arms)
+            lineup = self._seats.of(request.model, request.dialect, now, same=same, all_arms=context.all_arms)
         one = asking(request, context, asked, facts.n_images)
-        options = [found.absent or self._seats.option(found, one) for found in lineup]
+        options: list[Option] = []
+        absent: list[ArmRecord] = []
+        for found in lineup:
+            arm = found.absent or self._seats.option(found, one)
+            if isinstance(arm, Option):
+                options.append(arm)
+            else:
+                absent.append(arm)
         given = Given(  # in its own order, as receipts are made
             context.request_id,
             context.session_id,
@@ -113,6 +118,7 @@ class Decider:
             facts,
             embedding,
             options,
+            absent,
             self._offset(context.offset),
             asked,
         )
@@ -155,17 +161,16 @@ class Decider:
 
     def judge(self, given: Given) -> DecisionRecord:
         """Make the decision from its parts: the one way for new requests and for receipts."""
-        quotes = quote(given)
-        if not quotes:
+        options = given.options
+        if not options:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         effort, described = given.facts.effort, self.catalog.candidates
-        views = [self._learned.view(q, effort, described.get(q.option.candidate)) for q in quotes]
+        views = [self._learned.view(one, effort, described.get(one.candidate)) for one in options]
         beliefs = self.bundle.believe(given.facts, given.embedding, views, given.task_type)
         held, outside = beliefs.arms, beliefs.outside
         if given.offset is not None:
             held = moved(held, given.offset.log_odds)
-        held = held_against(held, quotes)
-        arms = judged(quotes, held, given, {} if given.pinned else described)
+        arms = judged(given, held, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         if given.pinned:
             choice = _as_asked(given)
@@ -175,7 +180,7 @@ class Decider:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = replace(choice, reasons=(*choice.reasons, said))
         if not given.pinned and self.policy.kind == "learned":
-            choice = _with_newcomers(choice, views, quotes)
+            choice = _with_newcomers(choice, views, options)
         inferred = [TypeShare(task_type=name, p=p) for name, p in beliefs.types]
         return self._receipt(given, arms, choice, seed, inferred)
 
@@ -190,11 +195,11 @@ class Decider:
     def _receipt(
         self, given: Given, arms: list[Judged], choice: Choice, seed: int, inferred: list[TypeShare]
     ) -> DecisionRecord:
-        chosen = next((arm for arm in arms if arm.quote.option.candidate == choice.chosen), None)
+        chosen = next((arm for arm in arms if arm.option.candidate == choice.chosen), None)
         if chosen is None or chosen.excluded_by in BARRED:
-            why = chosen.quote.deployment.why_barred(chosen.excluded_by) if chosen else ""
+            why = chosen.option.deployment.why_barred(chosen.excluded_by) if chosen else ""
             raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{why}")
-        deployment = chosen.quote.deployment
+        deployment = chosen.option.deployment
         bundle = self.bundle
         reasons = [*choice.reasons, PRIOR_NOTICE] if bundle.kind == "prior" else list(choice.reasons)
         return DecisionRecord(  # in the record's own order, see there
@@ -213,7 +218,7 @@ class Decider:
             inferred,
             given.offset,
             list(choice.plan),
-            [arm_record(arm, choice) for arm in arms] + absent_records(given.options),
+            [*[arm_record(arm, choice) for arm in arms], *given.absent],
             list(choice.locks),
             _constraints(given),
             reasons,
@@ -226,21 +231,21 @@ class Decider:
             self._policy_digest,
             bundle.digest,
             bundle.kind,
-            prices.PRICE_VERSION,
+            prices.version(),
             rules_digest(),
             self.catalog.digest,
         )
 
 
-def _with_newcomers(choice: Choice, views: list[CandidateView], quotes: list[Quote]) -> Choice:
+def _with_newcomers(choice: Choice, views: list[CandidateView], options: list[Option]) -> Choice:
     """The choice, which says what arms that the bundle never saw are judged by.
 
     Of those that can be called: whoever asks, the same ones.
     """
     new = [
         view
-        for view, quoted in zip(views, quotes, strict=True)
-        if view.descriptor is not None and quoted.option.excluded_by not in BARRED
+        for view, option in zip(views, options, strict=True)
+        if view.descriptor is not None and option.excluded_by not in BARRED
     ]
     return replace(choice, reasons=(*choice.reasons, unseen_reason(new))) if new else choice
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from features.cache import Chain
     from features.context import LastTurn
     from features.facts import Facts
-    from features.records import OffsetRecord
+    from features.records import ArmRecord, OffsetRecord
     from features.trajectory import Trajectory
     from features.wire.types import Dialect
     from router.arms import Option
@@ -86,5 +86,6 @@ class Given(Value, frozen=True):
     facts: Facts
     embedding: np.ndarray | None
     options: list[Option]
+    absent: list[ArmRecord]  # candidates that can't be called, as they are written down
     offset: OffsetRecord | None = None
     asked: Asked = Asked()  # how it asks to be cached

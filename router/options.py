@@ -4,28 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from features.cache import Common, in_common, last_used, read
-from features.context import TokenRatios, estimate_tokens
+from features.cache import in_common, last_used, read
+from features.context import TokenRatios, estimate_tokens, model_family
 from features.value import Value
-from router.arms import Option
+from router import prices
+from router.arms import Option, absent_record, terms_of
 from router.catalogrows import RESIDENCY_HEADER
-from router.cost import NO_SPLIT, Asked, Sending, cache_key, cache_rules, sending, split_prompt
+from router.cost import Asked, Sending, cache_key, sending, split_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from features.cache import Common
+    from features.records import ArmRecord
     from features.wire.types import Dialect, WireRequest
+    from router.arms import Terms
     from router.catalog import Catalog, Deployment
     from router.catalogrows import Barred
     from router.given import CallContext, Session
 
+_REMEMBERED = 256  # sets of candidates; a tier may be anything that a client says
+
 
 class Seat(Value, frozen=True):
-    """A deployment with what is the same of it for every request."""
+    """A deployment with what is the same of it for half an hour's requests that ask to be cached alike."""
 
     deployment: Deployment
+    family: str  # of its tokenizer
     cache: str  # key of its cache
     free: bool  # neither its tenants, nor its dates, nor a key that is missing keep anybody from it
+    terms: Terms
+
+
+class Found(Value, frozen=True):
+    """A candidate and where it can be called from one dialect."""
+
+    candidate: str
+    seats: Sequence[Seat]
+    anyway: bool  # described even where the request keeps it from being called
+    absent: ArmRecord | None = None  # all that is said of it, where nobody can call it whatever is asked
 
 
 class Asking(Value, frozen=True):
@@ -33,7 +50,6 @@ class Asking(Value, frozen=True):
 
     request: WireRequest
     context: CallContext
-    how: Asked  # to be cached
     sent: Sending | None
     common: Common | None  # with what was sent before; None: not counted
     kept: bool = False  # its data to a place
@@ -52,16 +68,15 @@ def asking(request: WireRequest, context: CallContext, how: Asked, n_images: flo
         sent = sending(request, session.chain, how, n_images)
         common = in_common(session.cache, session.chain)
     kept = bool(context.headers and context.headers.get(RESIDENCY_HEADER))
-    return Asking(request, context, how, sent, common, kept)
+    return Asking(request, context, sent, common, kept)
 
 
-class Found(Value, frozen=True):
-    """A candidate and where it can be called from one dialect."""
+class Moment(Value, frozen=True):
+    """What published terms go by beside the deployment."""
 
-    candidate: str
-    seats: Sequence[Seat]
-    anyway: bool  # described even where the request keeps it from being called
-    absent: Option | None = None  # all that is said of it, where nobody can call it whatever the request says
+    ts_ms: int
+    tier: str | None  # that the client asks for
+    asked: Asked
 
 
 class Seats:
@@ -81,74 +96,83 @@ class Seats:
         self._environ = None if environ is None else dict(environ)  # os.environ decodes at every look
         self._ratios = ratios
         self._own = own
-        # As many as aliases × dialects × 4.
-        self._found: dict[tuple[str, Dialect, bool, bool], tuple[Found, ...]] = {}
+        self._found: dict[tuple[object, ...], tuple[Found, ...]] = {}
 
-    def of(self, alias: str, dialect: Dialect, *, same: bool, all_arms: bool) -> tuple[Found, ...]:
+    def of(
+        self, alias: str, dialect: Dialect, now: Moment, *, same: bool, all_arms: bool
+    ) -> tuple[Found, ...]:
         """An alias's candidates in their order, reached from a dialect, or in the `same` alone.
 
         Of those that can't be called the reference is described anyway, or all arms.
         """
-        key = (alias, dialect, same, all_arms)
+        asked, slot = now.asked, now.ts_ms // prices.SLOT_MS
+        key = (alias, dialect, same, all_arms, prices.version(), slot, now.tier, asked.marked, asked.ours)
         found = self._found.get(key)
         if found is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
             row, found = self._catalog.aliases[alias], ()
             for name in dict.fromkeys((*row.candidates, *self._own)):
                 reached = self._catalog.deployments_of(name, dialect)
                 at = [d for d in reached if not same or d.dialect == dialect]
-                found += (self.at(name, at, anyway=all_arms or name == row.reference.get(dialect)),)
+                found += (self.at(name, at, now, anyway=all_arms or name == row.reference.get(dialect)),)
             self._found[key] = found
         return found
 
-    def at(self, candidate: str, deployments: Sequence[Deployment], *, anyway: bool) -> Found:
+    def at(self, candidate: str, deployments: Sequence[Deployment], now: Moment, *, anyway: bool) -> Found:
         """A candidate at given deployments."""
-        seats = [Seat(d, cache_key(d), self._free(d)) for d in deployments]
+        seats = [self._seat(d, now) for d in deployments]
         why = None if seats else "dialect"
         if seats and not anyway and all(_unbounded(d) and not self._reachable(d) for d in deployments):
             why = "no_key"
-        absent = None if why is None else Option(candidate, None, NO_SPLIT, why)
-        return Found(candidate, seats, anyway, absent)
+        return Found(candidate, seats, anyway, None if why is None else absent_record(candidate, why))
 
-    def _free(self, deployment: Deployment) -> bool:
-        return _unbounded(deployment) and self._reachable(deployment)
+    def _seat(self, deployment: Deployment, now: Moment) -> Seat:
+        free = _unbounded(deployment) and self._reachable(deployment)
+        terms = terms_of(deployment, now.ts_ms, now.tier, now.asked)
+        return Seat(deployment, model_family(deployment.model), cache_key(deployment), free, terms)
 
     def _reachable(self, deployment: Deployment) -> bool:
         return self._environ is None or deployment.reachable(self._environ)
 
-    def option(self, found: Found, asked: Asking) -> Option:
-        """A candidate that isn't absent, where it would be called now; if barred, described only `anyway`."""
-        candidate, seats = found.candidate, found.seats
-        context, session = asked.context, asked.context.session
-        seat, why = seats[0], None
+    def option(self, found: Found, asked: Asking) -> Option | ArmRecord:
+        """A candidate where it would be called now; of one that is barred its record, if not `anyway`."""
+        candidate, seats, why = found.candidate, found.seats, None
+        request, context, common = asked.request, asked.context, asked.common
+        seat = seats[0]
         if len(seats) > 1 or not seat.free or asked.kept:
-            barred = [self._barred(other, asked) for other in seats]
-            at = barred.index(None) if None in barred else 0
-            if barred.count(None) > 1:
-                at = _warmest(seats, barred, asked)
-            seat, why = seats[at], barred[at]
+            seat, why = self._seated(seats, asked)
             if why is not None and not found.anyway:
-                return Option(candidate, None, NO_SPLIT, why)
-        deployment = seat.deployment
+                return absent_record(candidate, why)
+        deployment, terms, session = seat.deployment, seat.terms, context.session
         told = session if candidate == session.last_candidate else None
-        tokens = self.tokens(deployment.model, asked.request, told)
-        rules = cache_rules(deployment, context.now_ms, asked.how)
+        tokens = round(self._tokens(seat.family, request.body_bytes, told))
+        used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
         if asked.sent is None:
             split = split_prompt(deployment, tokens, None, session.cache, context.now_ms)
         else:
-            sent = asked.sent.to(deployment, round(tokens), seat.cache)
-            split = read(rules, session.cache, sent, context.now_ms, asked.common)
-        common = asked.common
-        used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
+            sent = asked.sent.to(deployment, tokens, seat.cache)
+            split = read(terms.rules, session.cache, sent, context.now_ms, common)
         return Option(
             candidate,
             deployment,
+            terms,
+            tokens,
+            prices.step(terms.ladder, tokens),
             split,
-            why or ("service_tier" if deployment.asks and _other_tier(deployment, asked.request) else None),
+            why or ("service_tier" if deployment.asks and _other_tier(deployment, request) else None),
             None if used is None else max(0.0, float(context.now_ms - used)),
             None if context.retry_rates is None else context.retry_rates.get(deployment.id),
             session.broken_calls.get(candidate),
-            rules,
         )
+
+    def _seated(self, seats: Sequence[Seat], asked: Asking) -> tuple[Seat, Barred | None]:
+        """Which of several deployments to call, and what keeps the request from it."""
+        barred = [self._barred(seat, asked) for seat in seats]
+        at = barred.index(None) if None in barred else 0
+        if barred.count(None) > 1:
+            at = _warmest(seats, barred, asked)
+        return seats[at], barred[at]
 
     def _barred(self, seat: Seat, asked: Asking) -> Barred | None:
         if seat.free and not asked.kept:
@@ -157,11 +181,15 @@ class Seats:
 
     def tokens(self, model: str, request: WireRequest, session: Session | None) -> float:
         """Estimate the prompt's tokens from its bytes, corrected by the last usage block if there is one."""
-        estimate = self._ratios.estimate(model, request.body_bytes)
+        return self._tokens(model_family(model), request.body_bytes, session)
+
+    def _tokens(self, family: str, body_bytes: int, session: Session | None) -> float:
+        """The same, by the family of the model."""
+        estimate = (body_bytes if body_bytes > 0 else 0.0) / self._ratios.ratios[family]
         if session is None or session.last_bytes is None or session.last_tokens is None:
             return estimate
-        ratio = request.body_bytes / max(estimate, 1e-9)
-        return estimate_tokens(request.body_bytes, session.last_bytes, session.last_tokens, ratio)
+        ratio = body_bytes / max(estimate, 1e-9)
+        return estimate_tokens(body_bytes, session.last_bytes, session.last_tokens, ratio)
 
 
 def _unbounded(deployment: Deployment) -> bool:

@@ -31,7 +31,7 @@ PRICE_VERSION: str  # the price table in force, such as "genai-prices 0.2.3+1a2b
 MTOK = Decimal(1_000_000)
 OWN_FILE = "SAMEDIFF_PRICES"  # names the user's own price file where no settings do
 FAR_FUTURE_MS = 4_102_444_800_000  # the year 2100: a later stamp is a mistake and has no price
-_SLOT_MS = 30 * 60_000  # prices change on full and half hours
+SLOT_MS = 30 * 60_000  # prices change on full and half hours
 
 # What providers call the tier that everybody gets.
 STANDARD_TIERS = frozenset({"standard", "standard_only", "default", "auto", "on_demand", "global"})
@@ -77,22 +77,23 @@ class Bill(NamedTuple):
 
 def __getattr__(name: str) -> str:
     if name == "PRICE_VERSION":
-        return _version()
+        return version()
     raise AttributeError(name)
 
 
 @lru_cache(maxsize=1)
-def _version() -> str:
-    from importlib.metadata import version
+def version() -> str:
+    """PRICE_VERSION, in a fifth of the time that a module attribute made when asked for takes."""
+    from importlib import metadata
 
-    return f"genai-prices {version('genai-prices')}+{_file().digest}"
+    return f"genai-prices {metadata.version('genai-prices')}+{_file().digest}"
 
 
 def use(own: Path | str | None) -> None:
     """Lay a file of the user's own over the tables, for this process; BadInput names file, row and key."""
     global _own
     _own = None if own is None else str(own)
-    for cache in (_file, _version, _ladder, _find, context_window):
+    for cache in (_file, version, _ladder, _find, context_window):
         cache.cache_clear()
     _file()
 
@@ -131,7 +132,7 @@ def ladder(
     if not 0 <= ts_ms < FAR_FUTURE_MS:
         return ()
     tier = None if service_tier in STANDARD_TIERS else service_tier
-    return _ladder(model, provider, int(ts_ms // _SLOT_MS), tier, region)
+    return _ladder(model, provider, int(ts_ms // SLOT_MS), tier, region)
 
 
 def step(rungs: Ladder, prompt_tokens: int) -> Rates | None:
@@ -248,7 +249,7 @@ def why_unknown(model: str, provider: str | None, service_tier: str | None = Non
 def _ladder(model: str, provider: str | None, slot: int, tier: str | None, region: str | None) -> Ladder:
     """Rates in one half hour, longest prompts first, each with the length beyond which it holds."""
     found = _find(model, provider)
-    at = datetime.fromtimestamp(slot * _SLOT_MS / 1000, tz=UTC)
+    at = datetime.fromtimestamp(slot * SLOT_MS / 1000, tz=UTC)
     listed, own_tier = _listed(found, at, tier)
     rows = [o for o in _about(found) if o.holds(at, tier, region)]
     if tier is not None and not own_tier and not any(tier in o.service_tiers for o in rows):

@@ -11,14 +11,15 @@ from features.cache import rules_digest
 from features.errors import BadInput
 from features.records import ArmRecord
 from router import prices
-from router.arms import Option, split_of
+from router.arms import Option, split_of, terms_of
 from router.catalogrows import BARRED
-from router.cost import Asked, cache_rules
+from router.cost import Asked
 from router.given import Given
 
 if TYPE_CHECKING:
     from features.records import DecisionRecord
     from features.wire.types import Dialect
+    from router.arms import Terms
     from router.catalog import Catalog, Deployment
     from router.decide import Decider
 
@@ -68,6 +69,14 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
     assert receipt.facts is not None
     ours = said.get("cache_control") == "ours"
     how = Asked(bool(receipt.facts.cache_markers), ours, said.get("cache_lifetime"))
+    options, absent = [], []
+    for arm in receipt.arms:
+        deployment = (asked or catalog.deployments).get(arm.deployment or "")
+        if deployment is None:
+            absent.append(arm)
+        else:
+            terms = terms_of(deployment, receipt.ts_ms, said.get("service_tier"), how)
+            options.append(_option_again(arm, deployment, terms))
     return Given(
         request_id=receipt.request_id,
         session_id=receipt.session_id,
@@ -84,16 +93,15 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
         facts=receipt.facts,
         offset=receipt.offset,
         embedding=None if receipt.embedding is None else np.array(receipt.embedding, dtype=np.float32),
-        options=[
-            _option_again(arm, (asked or catalog.deployments).get(arm.deployment or ""), receipt.ts_ms, how)
-            for arm in receipt.arms
-        ],
+        options=options,
+        absent=absent,
         asked=how,
     )
 
 
-def _option_again(arm: ArmRecord, deployment: Deployment | None, ts_ms: int, how: Asked) -> Option:
+def _option_again(arm: ArmRecord, deployment: Deployment, terms: Terms) -> Option:
+    split = split_of(arm)
     given = arm.excluded_by if arm.excluded_by in ("dialect", "service_tier", *BARRED) else None
     seen = (arm.cache_age_ms, arm.retry_rate, arm.broken_calls)
-    rules = None if deployment is None else cache_rules(deployment, ts_ms, how)
-    return Option(arm.candidate, deployment, split_of(arm), given, *seen, rules)
+    rates = prices.step(terms.ladder, split.tokens)
+    return Option(arm.candidate, deployment, terms, split.tokens, rates, split, given, *seen)

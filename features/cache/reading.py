@@ -187,13 +187,16 @@ def shared_tokens(
 def _marked(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int) -> tuple[int, float]:
     """Tokens up to the last entry that a marker's look-back finds, and when that entry was last used."""
     asked = request.marks or (len(request.hashes),)
-    blocks = request.blocks or range(1, len(request.hashes) + 1)
-    near = rules.lookback_blocks
+    blocks, near = request.blocks, rules.lookback_blocks
     for entry, used_ms in reversed(sent.marks):
         if not 0 < entry <= shared:
             continue
-        if any(m >= entry and (near is None or blocks[m - 1] - blocks[entry - 1] < near) for m in asked):
-            return _tokens_at(request, entry), used_ms
+        for mark in asked:
+            if mark < entry:
+                continue
+            back = blocks[mark - 1] - blocks[entry - 1] if blocks else mark - entry
+            if near is None or back < near:
+                return _tokens_at(request, entry), used_ms
     return 0, 0.0
 
 

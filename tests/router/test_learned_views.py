@@ -5,7 +5,7 @@ from router_servers import NOW_MS
 
 from features.cache import Split
 from router import prices
-from router.arms import Learned, Option, Quote
+from router.arms import Learned, Option, Terms
 from router.catalog import Catalog
 
 
@@ -17,10 +17,10 @@ def deployment():
 def test_a_candidate_is_shown_at_the_price_of_each_call_however_often_it_was_seen(deployment) -> None:
     learned, shown = Learned([]), []
     split = Split(read=0, write=0, write_1h=0, fresh=9, hit=0.0, sure=1.0, lost=0, why="no_rules")
-    option = Option(candidate=deployment.candidate, deployment=deployment, split=split)
     for tier in (None, "flex", None, "unheard of"):
         rates = prices.rates(deployment.model, deployment.provider, NOW_MS, 9, tier)
-        view = learned.view(Quote(option, deployment, 9, (), rates), None)
+        option = Option(deployment.candidate, deployment, Terms(None, (), None), 9, rates, split)
+        view = learned.view(option, None)
         told = (None, None) if rates is None else (float(rates.input), float(rates.output))
         assert (view.input_usd_per_mtok, view.output_usd_per_mtok) == told
         shown.append(told)

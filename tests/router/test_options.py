@@ -3,10 +3,14 @@
 from itertools import product
 
 import pytest
+from router_servers import NOW_MS
 
 from features.context import TokenRatios
+from router import prices
+from router.arms import terms_of
 from router.catalog import Catalog
-from router.options import Seats
+from router.cost import Asked
+from router.options import Moment, Seats
 
 DIALECTS = ("anthropic_messages", "openai_chat", "openai_responses")
 
@@ -18,13 +22,44 @@ def test_what_is_found_once_is_what_would_be_found_anew(keys) -> None:
     def seats():
         return Seats(catalog, keys, TokenRatios(), own)
 
-    asked = list(product(catalog.aliases, DIALECTS, (False, True), (False, True)))
+    moments = [
+        Moment(at, tier, Asked(marked, ours, lifetime))
+        for at, tier, marked, ours, lifetime in (
+            (NOW_MS, None, False, False, None),
+            (NOW_MS + 1, None, True, False, "1h"),
+            (NOW_MS + 12 * 3_600_000, "flex", False, True, None),
+        )
+    ]
+    asked = list(product(catalog.aliases, DIALECTS, moments, (False, True), (False, True)))
     known = seats()
-    for alias, dialect, same, all_arms in asked * 2:
-        found = known.of(alias, dialect, same=same, all_arms=all_arms)
-        assert found == seats().of(alias, dialect, same=same, all_arms=all_arms)
+    for alias, dialect, now, same, all_arms in asked * 2:
+        found = known.of(alias, dialect, now, same=same, all_arms=all_arms)
+        assert found == seats().of(alias, dialect, now, same=same, all_arms=all_arms)
+        for seat in (seat for one in found for seat in one.seats):
+            assert seat.terms == terms_of(seat.deployment, now.ts_ms, now.tier, now.asked)
         names = dict.fromkeys((*catalog.aliases[alias].candidates, *own))
         assert [one.candidate for one in found] == list(names)
         assert all(seat.deployment.dialect == dialect for one in found for seat in one.seats if same)
         if all_arms:  # only who has no deployment isn't described
             assert all(one.anyway and (one.absent is None) == bool(one.seats) for one in found)
+
+
+def test_terms_are_those_of_the_half_hour_and_of_the_price_table_in_force(tmp_path) -> None:
+    seats, begins = Seats(Catalog.load(), None, TokenRatios()), NOW_MS - NOW_MS % 1_800_000
+
+    def dearest(ts_ms):
+        found = seats.of("auto", DIALECTS[0], Moment(ts_ms, None, Asked()), same=True, all_arms=False)
+        return {one.candidate: one.seats[0].terms.ladder[-1][1].output for one in found if one.seats}
+
+    before = dearest(begins)
+    file = tmp_path / "prices.toml"
+    file.write_text(
+        "[[price]]\nprovider = 'anthropic'\nmodels = ['claude-opus-5-5']\noutput = 77\n"
+        "source = 'a test'\nchecked = 2026-11-01\n"
+    )
+    try:
+        prices.use(file)
+        assert dearest(begins) == before | {"claude-opus-5-5": 77}
+    finally:
+        prices.use(None)
+    assert dearest(begins) == before

@@ -24,7 +24,7 @@ from models.belief import Belief
 from models.bundle import Bundle
 from models.prior import PRIOR
 from router import prices
-from router.arms import Judged, Option, Quote, absent_record, arm_record
+from router.arms import Judged, Option, Terms, absent_record, arm_record
 from router.catalog import Catalog
 from router.cost import Cost
 from router.decide import PRIOR_NOTICE, Decider
@@ -204,13 +204,16 @@ def judged(deployment) -> Judged:
     option = Option(
         candidate="gpt-5.4",
         deployment=deployment,
+        terms=Terms(rules=None, ladder=(), window=None),
+        tokens=3360,
+        rates=None,
         split=SPLIT,
         age_ms=81.5,
         retry_rate=0.083,
         broken_calls=0.084,
     )
     return Judged(
-        quote=Quote(option=option, deployment=deployment, tokens=3360, ladder=(), rates=None),
+        option=option,
         excluded_by=None,
         belief=Belief(
             p_success=0.61,
@@ -307,10 +310,8 @@ def test_every_value_of_a_receipt_has_its_place(deployment) -> None:
         task_type="tagged-type",
         facts=facts,
         embedding=np.array([0.25, 0.75], dtype=np.float32),
-        options=[
-            arm.quote.option,
-            Option(candidate="away", deployment=None, split=SPLIT, excluded_by="no_key"),
-        ],
+        options=[arm.option],
+        absent=[absent_record("away", "no_key")],
         offset=offset,
     )
     types = [TypeShare(task_type="inferred", p=0.875)]

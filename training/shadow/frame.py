@@ -197,8 +197,9 @@ class Surveyor:
         for deployment in callable_deployments(self._catalog, name, self._environ):
             if deployment.dialect != request.dialect:
                 continue
+            window = prices.context_window(deployment.model, deployment.provider)
             tokens = round(prompt_estimate(deployment.model, request.body_bytes, logged))
-            if exclusion(row, deployment, facts, tokens) is None:
+            if exclusion(row, window, facts, tokens) is None:
                 return deployment
         return None
 
