@@ -152,9 +152,7 @@ def count(value: Any) -> int | None:
     """The value as a token count, or None where it isn't one: bool, negative, fractional or absurd."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2**53:
-        return value
-    return None
+    return value if type(value) is int and 0 <= value <= 2**53 else None  # True is none
 
 
 def flatten(value: Any, depth: int = 0) -> str:
