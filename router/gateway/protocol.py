@@ -73,6 +73,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread = self._trailers if self._of_use else self._unread + len(data)
         if self._refused or not self._in_message:
             return
+        if not self._in_head and self._cycle.size > _BODY_BYTES:
+            self.flow.pause_reading()  # not where it is whole: it costs two calls of the system
         if self._unread > HEAD_BYTES:
             self._refuse(431)
         elif self._in_head and self._patience is None:  # begun on a kept connection, and not whole yet
@@ -123,8 +125,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         cycle.pieces.append(body)
         cycle.size += len(body)
-        if cycle.size > _BODY_BYTES:
-            self.flow.pause_reading()
         cycle.message_event.set()
         self._read_on()
 
