@@ -8,6 +8,7 @@ import tomllib
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,7 @@ import msgspec
 from features.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 Match = Literal["prefix", "marked", "named"]
 Mode = Literal["any", "implicit", "explicit"]
@@ -38,6 +39,9 @@ _ROUTE = re.compile(r"^(?:.*/)?(?:[a-z]{2,6}\.)?(?:anthropic\.)?")
 _ENDINGS = re.compile(r"(?:[@:].*|-v\d+|-latest|[-@]20\d{2}-?[01]\d-?[0-3]\d)$")
 
 
+_last_used = itemgetter(1)
+
+
 class Lifetime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long a class of entries lives after its last use, and what writing it costs of the input price."""
 
@@ -46,11 +50,13 @@ class Lifetime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     gone_s: float | None = None  # and is surely gone after this; None: at ttl_s
     write_x: float | None = None  # None: writes aren't billed apart
 
-    def living(self, entries: Iterable[tuple[int, float]], now_ms: float) -> list[tuple[int, float]]:
+    def living(self, entries: Sequence[tuple[int, float]], now_ms: float) -> Sequence[tuple[int, float]]:
         """Those of many entries (what, last used ms) that may still be read."""
-        if self.ttl_s is None:
-            return list(entries)
+        if self.ttl_s is None or not entries:
+            return entries
         surely, gone = now_ms - self.ttl_s * 1000, now_ms - (self.gone_s or self.ttl_s) * 1000
+        if min(entries, key=_last_used)[1] >= surely:  # all of them, as mostly
+            return entries
         return [entry for entry in entries if entry[1] >= surely or entry[1] > gone]
 
     def alive(self, age_ms: float) -> float:

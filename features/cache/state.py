@@ -7,6 +7,8 @@ Requests come as hashes (blocks of tokens, or whole messages), or as token count
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -16,6 +18,8 @@ from features.cache.reading import best_found, hit_rate
 from features.cache.types import CacheState, Sent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from features.cache.rules import CacheRules
     from features.cache.types import CacheRequest, Split
     from features.wire.types import Usage
@@ -117,21 +121,33 @@ def _marks_after(
     """Entries behind this prompt: its own markers, and those of prompts it continues that still live."""
     if rules.match != "marked" or not request.hashes:
         return ()
-    held: dict[int, float] = {}
-    for sent in state.sent:
-        if sent.key == request.key and sent.hashes:
-            n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
-            living = rules.lifetime(sent.lifetime).living(sent.marks, now_ms)
-            if not held and living and living[-1][0] <= n:  # all of the only one, as mostly
-                held.update(living)
-                continue
-            for entry, used_ms in living:
-                if entry <= n and (entry not in held or used_ms > held[entry]):
-                    held[entry] = used_ms
-    own = request.marks or (len(request.hashes),)
-    for entry in own[-(rules.marks_max or len(own)) :]:
-        held[entry] = now_ms
-    return tuple(sorted(held.items()))
+    held: tuple[tuple[int, float], ...] = ()
+    reach = 0
+    kept: str | None = None
+    for sent in reversed(state.sent):  # each has noted already what it had in common with those before it
+        if sent.key != request.key or not sent.marks:
+            continue
+        n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+        noted = reach if sent.lifetime == kept else 0
+        marks = sent.marks[_up_to(sent.marks, noted) : _up_to(sent.marks, n)]
+        living = rules.lifetime(sent.lifetime).living(marks, now_ms)
+        merges = held and held[-1][0] > noted
+        held = (*held, *living)
+        if merges:  # of an entry in both, the later use comes last and stays
+            held = tuple(dict(sorted(held)).items())
+        reach, kept = max(noted, n), sent.lifetime
+    last = len(request.hashes)
+    if request.marks:
+        own = request.marks[-(rules.marks_max or last) :]
+        return tuple(sorted(dict((*held, *((entry, now_ms) for entry in own))).items()))
+    if held and held[-1][0] == last:
+        held = held[:-1]
+    return (*held, (last, now_ms))
+
+
+def _up_to(marks: Sequence[tuple[int, float]], n: int) -> int:
+    """How many entries lie within the first n hashes."""
+    return bisect_right(marks, (n, math.inf)) if marks[-1][0] > n else len(marks)
 
 
 def _counted(usage: Usage) -> int | None:

@@ -18,6 +18,7 @@ from features.cache import (
     read_rules,
     rules_for,
 )
+from features.cache.prefixes import shared_messages
 from features.cache.reading import hit_rate
 from features.cache.types import Sent
 from features.wire.types import Usage
@@ -90,6 +91,29 @@ def test_reads_writes_and_fresh_are_the_prompt(rules, rows) -> None:
             assert split.fresh == request.tokens
         common = in_common(state, (request.hashes, request.sizes))
         assert read(rules, state, request, now, common) == split
+
+
+def plain_marks(rules, state, request, now):
+    """The entries behind a prompt, from all that every earlier one holds."""
+    held: dict[int, float] = {}
+    for sent in state.sent:
+        if sent.key == request.key and sent.hashes:
+            n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+            for entry, used in rules.lifetime(sent.lifetime).living(sent.marks, now):
+                if entry <= n:
+                    held[entry] = max(used, held.get(entry, used))
+    own = request.marks or (len(request.hashes),)
+    held |= dict.fromkeys(own[-(rules.marks_max or len(own)) :], now)
+    return tuple(sorted(held.items()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([rules for rules in ROWS if rules.match == "marked"]), steps)
+def test_a_prompt_s_entries_are_those_of_all_it_continues(rules, rows) -> None:
+    for state, request, _, now in played(rules, rows):
+        for sent in after(rules, state, request, None, now).sent[-1:]:
+            if sent.used_ms == now and sent.hashes and sent not in state.sent:
+                assert sent.marks == plain_marks(rules, state, request, now)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), max_size=6))
