@@ -11,7 +11,7 @@ from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
 from router.gateway.failover import answered_by
 from router.gateway.holding import Mending
-from router.gateway.recording import chosen_arm, counted, request_record, turn_of
+from router.gateway.recording import as_written, chosen_arm, counted, request_record, turn_of
 from router.gateway.sessions import Stored
 from router.prices import prompt_tokens
 
@@ -56,7 +56,7 @@ def ended(gateway: Gateway, call: Call, trace: Trace) -> None:
         _note_faults(gateway, call, trace)
     drifted = None if trace.answer is None else gateway.served.note(deployment, trace.answer.model)
     record = request_record(call, trace, gateway.settings.log.prompts, drifted)
-    gateway.journal.add("request", record)
+    gateway.journal.add("request", as_written(record, call.alike))
     if record.status == "ok" or record.status == "truncated":
         gateway.retries.note(deployment.id, broken=record.status == "truncated" or bool(trace.faults))
     candidate = gateway.label(deployment.candidate)

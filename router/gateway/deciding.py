@@ -15,7 +15,7 @@ from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
 from router.gateway.crossing import Crossing, cross
 from router.gateway.failover import at_home
 from router.gateway.knobs import asked_for
-from router.gateway.recording import Call, chosen_arm, tags_of
+from router.gateway.recording import Call, alike_of, chosen_arm, tags_of
 from router.gateway.splice import with_model
 from router.gateway.translate import Untranslatable
 from router.given import CallContext
@@ -81,6 +81,7 @@ def decide(
         headers=headers,
         tags=tags,
         tools=reading.head.values.get("tools"),
+        alike=alike_of(receipt, gateway.settings.log.prompts),
         body_for=lambda other: _spliced(reading, other, _added(gateway, reading, receipt, other, tags)),
     )
     call = at_home(gateway, call)

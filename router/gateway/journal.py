@@ -98,7 +98,7 @@ class Journal:
             self._refused += 1
             return False
         try:
-            line = self._encoder.encode({"kind": kind, "record": record}) + b"\n"
+            line = self._encoder.encode_lines([{"kind": kind, "record": record}])
         except (TypeError, ValueError, OverflowError) as error:
             self._refused += 1
             _LOG.error("a %s can't be written as JSON: %s", kind, type(error).__name__)

@@ -68,6 +68,14 @@ class Tags(Value, frozen=True):
 
 
 _UNTAGGED = Tags()
+_JSON = msgspec.json.Encoder()
+
+
+class Alike(Value, frozen=True):
+    """What the lines of a decision and of its request both hold and is long, as JSON that is made once."""
+
+    facts: msgspec.Raw | None = None
+    embedding: msgspec.Raw | None = None
 
 
 class Call(Value, frozen=True):
@@ -86,6 +94,7 @@ class Call(Value, frozen=True):
     translation_for: Callable[[Deployment], Translation | None] | None = None
     tools: msgspec.Raw | None = None  # as the client offers them
     control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
+    alike: Alike = Alike()  # as far as it may be kept
 
 
 class Trace(msgspec.Struct):
@@ -278,9 +287,20 @@ def chosen_arm(receipt: DecisionRecord) -> ArmRecord:
     return next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)
 
 
-def kept_receipt(receipt: DecisionRecord, prompts: Prompts) -> DecisionRecord:
-    """Return the receipt as the journal may keep it: without facts and vector where nothing is to be kept."""
-    return replace(receipt, facts=None, embedding=None) if prompts == "none" else receipt
+def alike_of(receipt: DecisionRecord, prompts: Prompts) -> Alike:
+    """Facts and vector as they are written down; None where nothing is to be kept."""
+    if prompts == "none":
+        return Alike()
+    facts, embedding = receipt.facts, receipt.embedding
+    return Alike(
+        None if facts is None else msgspec.Raw(_JSON.encode(facts)),
+        None if embedding is None else msgspec.Raw(_JSON.encode(embedding)),
+    )
+
+
+def as_written(record: DecisionRecord | RequestRecord, alike: Alike) -> msgspec.Struct:
+    """The record for the journal, whose encoder takes JSON as it is: with what may be kept of the prompt."""
+    return replace(record, facts=alike.facts, embedding=alike.embedding)
 
 
 def tags_of(headers: Mapping[str, str]) -> Tags:

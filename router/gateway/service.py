@@ -22,7 +22,7 @@ from router.gateway.journal import Journal
 from router.gateway.metrics import OTHER, Metrics
 from router.gateway.offsets import LiveOffsets
 from router.gateway.reading import read_request
-from router.gateway.recording import kept_receipt
+from router.gateway.recording import as_written
 from router.gateway.retries import Retries
 from router.gateway.sealed import SealedAnswers
 from router.gateway.served import Served
@@ -99,7 +99,7 @@ class Gateway:
 
     def decided(self, call: Call) -> None:
         """Hand the decision to the journal before anything is spent on it; it is on disk some 20 ms later."""
-        self.journal.add("decision", kept_receipt(call.receipt, self.settings.log.prompts))
+        self.journal.add("decision", as_written(call.receipt, call.alike))
 
     def label(self, candidate: str | None) -> str:
         """Candidate as metrics name it: clients may invent names, and each would be a series of its own."""
