@@ -90,7 +90,10 @@ def create_provider(seen: Seen) -> Callable[..., Any]:
         dialect = PATHS[request.url.path.removeprefix("/anthropic")]
         raw = await request.body()
         found = _MARK.search(raw.decode("utf-8", "replace"))
-        body = msgspec.json.decode(raw)
+        try:
+            body = msgspec.json.decode(raw)
+        except RecursionError:  # how deep a gateway can read is its own affair
+            return Response(_error(dialect, 400), 400, media_type="application/json")
         if found is None:
             return Response(msgspec.json.encode(_plain(dialect, body)), media_type="application/json")
         case = CASES.get(found[1], Case(found[1], text="Hello there. " * 40))
