@@ -235,7 +235,7 @@ def test_responses_input_may_be_text_or_left_to_the_provider():
         ("openai_responses", b'{"model":"m"}', "`input`"),
         ("openai_responses", b'{"model":"m","input":7}', "`input`"),
         ("openai_responses", b"[" * 100_000, "object"),
-        ("openai_responses", b'{"model":"m","input":' + b"[" * 100_000, "nested too deeply"),
+        ("openai_responses", b'{"model":"m","input":' + b"[" * 1_000_000, "nested too deeply"),
         ("openai_responses", b'{"model":"\xff","input":"SECRET"}', "not JSON"),
     ],
 )

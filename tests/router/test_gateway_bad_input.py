@@ -80,7 +80,7 @@ def refused(answer, path, status):
     [
         (b"{not json " + SECRET.encode(), 400, "not a JSON object"),
         (b'"%b"' % SECRET.encode(), 400, "not a JSON object"),
-        (b'{"model":"auto","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", 400, "nested too deeply"),
+        (b'{"model":"auto","x":' + b"[" * 500_000 + b"]" * 500_000 + b"}", 400, "nested too deeply"),
         (b'{"model":"auto","model":"gpt-5.4"}', 400, "a key twice"),
         (b'{"model":"auto","messages":[],"input":[],"stream":"%b"}' % SECRET.encode(), 400, "`stream`"),
         (b'{"model":"auto","messages":[7],"input":[7]}', 400, "[0]` must be an object"),

@@ -67,7 +67,7 @@ def many(key, row, n):
 
 @pytest.mark.parametrize("path", [*POSTS, "/v1/outcomes"])
 def test_deep_nesting_is_one_line(gateway, path) -> None:
-    body = b'{"model":"auto","messages":' + b"[" * 100_000
+    body = b'{"model":"auto","messages":' + b"[" * 500_000
     answer = httpx2.post(f"{gateway.url}{path}", content=body, timeout=30)
     assert answer.status_code == 400
     assert "nested too deeply" in answer.json()["error"]["message"]
