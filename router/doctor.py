@@ -60,16 +60,25 @@ def run(settings: Settings, *, online: bool = False, environ: Mapping[str, str] 
         checks += _catalogue(catalog, environ, time.time_ns() // 1_000_000)
         if online:
             checks += _addresses(catalog, environ)
-    checks.append(_python(sysconfig.get_config_var("CONFIG_ARGS")))
+    checks.append(_python(*sysconfig.get_config_vars("CONFIG_ARGS", "PGO_PROF_USE_FLAG")))
     failed = [check for check in checks if check.verdict == "failed"]
     code = 2 if any(check.bad_input for check in failed) else int(bool(failed))
     return Diagnosis(not failed, code, tuple(checks))
 
 
-def _python(built_with: str | None) -> Check:
-    """Tell an interpreter built without profile-guided optimisation, at which every request is dearer."""
+def built_plainly(built_with: str | None, profile_use: str | None) -> bool:
+    """Whether an interpreter is built without profile-guided optimisation: CONFIG_ARGS, PGO_PROF_USE_FLAG.
+
+    Debian's and Ubuntu's are built with it though no argument says so: their rules ask for it as a make
+    target, and empty the flag in what they install.
+    """
+    return built_with is not None and "--enable-optimizations" not in built_with and bool(profile_use)
+
+
+def _python(built_with: str | None, profile_use: str | None) -> Check:
+    """Tell an interpreter at which every request is dearer."""
     version = platform.python_version()
-    if built_with is None or "--enable-optimizations" in built_with:
+    if not built_plainly(built_with, profile_use):
         return Check("python", "ok", version)
     slower = "built without --enable-optimizations: a request takes about a quarter more CPU"
     return Check("python", "warning", f"{version}, {slower} (docs/FINDINGS.md, Gateway)")

@@ -32,6 +32,8 @@ from loopback import Caller, leave, tool_turns, turns, upstream
 from rivals import Player
 from router_servers import start_gateway
 
+from router.doctor import built_plainly
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
@@ -137,7 +139,7 @@ def gone(player: Player, pipe: Connection) -> None:
 
 def machine() -> str:
     """Cores, load and interpreter, which takes about a quarter more CPU when built without optimisations."""
-    plain = "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    plain = built_plainly(*sysconfig.get_config_vars("CONFIG_ARGS", "PGO_PROF_USE_FLAG"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
     built = "without" if plain else "with"
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {python} built {built} optimisations"
