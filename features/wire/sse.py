@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 16 * 2**20  # a longer line is skipped and counted: no answer has one
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_LONE = re.compile(rb"^data: ?([^\n]+)\n\n", re.MULTILINE)  # the only data of an event, at its end
+_LONE = re.compile(
+    rb"\ndata(?:: ?+([^\n]+)\n(?=\n))?"
+)  # a line of data; said, where it is an event's only one
 
 
 class _Events(Protocol):
@@ -73,9 +75,8 @@ class EventCutter:
     @staticmethod
     def _plain(chunk: bytes, start: int, end: int) -> list[bytes] | None:
         """The data of the events between two places, if each has one line of it, its last, as all do."""
-        found: list[bytes] = _LONE.findall(chunk, start, end)
-        lines = chunk.count(b"\ndata", start, end) + chunk.startswith(b"data", start)
-        return found if len(found) == lines else None
+        found: list[bytes] = _LONE.findall(b"\n" + chunk[start:end])
+        return None if b"" in found else found
 
     def _by_line(self, chunk: bytes) -> list[bytes]:
         """Cut whatever comes, line by line."""

@@ -124,17 +124,23 @@ async def first_event(first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
     Comments are no event. Within 16 KiB and 2 s; b"" where the stream is over and none has begun.
     """
     chunk = first
-    if _EVENT.search(first) is not None:
+    if _has_event(first):
         return first
     try:
         async with asyncio.timeout(_PEEK_S) as peek:
-            while chunk and len(first) < _PEEK_BYTES and _EVENT.search(first) is None:
+            while chunk and len(first) < _PEEK_BYTES and not _has_event(first):
                 chunk = await anext(chunks, b"")
                 first += chunk
     except TimeoutError:
         if not peek.expired():  # the provider's own silence
             raise
     return first if chunk or _DATA.search(first) else b""
+
+
+def _has_event(first: bytes) -> bool:
+    """Whether an event is whole; most are seen without looking for all the ways to end a line."""
+    data = 0 if first.startswith(b"data") else first.find(b"\ndata")
+    return (data >= 0 and first.find(b"\n\n", data) >= 0) or _EVENT.search(first) is not None
 
 
 def stillborn(dialect: Dialect, first: bytes) -> Failure | None:

@@ -218,7 +218,7 @@ def test_any_cut_reads_the_same(dialect, cuts, line_end, commented):
     assert reader.dropped == 0
 
 
-LINES = b"||data: {}|data:{}|data:  1|data:|data|database: x|: hm|event: e".split(b"|")
+LINES = b"||data: {}|data:{}|data:  1|data: |data:|data|database: x|: hm|event: e".split(b"|")
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,5 +1,6 @@
 """What a provider's bytes may do to a call: events cut in two, statuses that are none, odd waits."""
 
+import re
 import socket
 import threading
 import time
@@ -8,10 +9,12 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from router_failing import ask, record, running
 from router_servers import journal_of
 
-from router.gateway.exchange import first_event
+from router.gateway.exchange import _has_event, first_event
 from router.gateway.ratelimits import MOST_S
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -168,3 +171,9 @@ def test_only_times_that_can_be_waited_are_passed_on(gateway, said, told) -> Non
             timeout=30,
         )
     assert (answer.status_code, answer.headers.get("retry-after")) == (400, told)
+
+
+@given(st.lists(st.sampled_from([b"data", b"x", b": ", b"\n", b"\r"]), max_size=12).map(b"".join))
+def test_an_event_is_seen_to_be_whole_however_its_lines_end(said) -> None:
+    line, end = rb"(?:^|[\r\n])data.*?", rb"(?:\n\n|\r\r|\r\n\r\n)"
+    assert _has_event(said) == (re.search(line + end, said, re.DOTALL) is not None)
