@@ -75,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._in_head and self._cycle.size > _BODY_BYTES:
             self.flow.pause_reading()  # not where it is whole: it costs two calls of the system
+            self._read_on()
         if self._unread > HEAD_BYTES:
             self._refuse(431)
         elif self._in_head and self._patience is None:  # begun on a kept connection, and not whole yet

@@ -74,6 +74,7 @@ AHEAD = {
     "one not whole": [STREAM, None],
     "a large one": [b'{"model":"auto","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 400_000)],
 }
+AHEAD["a large one not whole"] = [*AHEAD["a large one"], None]
 
 
 def asks(*bodies):
