@@ -126,12 +126,12 @@ class Learned:
         return found
 
 
-def unseen_reason(views: list[CandidateView]) -> str:
+@lru_cache(maxsize=256)  # of what a catalogue's candidates may be
+def unseen_reason(named: tuple[str, ...], *, probed: bool) -> str:
     """Say which arms the bundle has no rows of, and what their interval stands on."""
-    named = ", ".join(v.candidate for v in views[:3]) + (f" and {len(views) - 3} more" if views[3:] else "")
-    probed = sum(bool(v.descriptor and v.descriptor.probe) for v in views)
+    shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if named[3:] else "")
     facts = "public facts and its catalogue's probe" if probed else "public facts alone"
-    return f"no outcome of {named} in the bundle: judged by {facts}, so the interval is wide"
+    return f"no outcome of {shown} in the bundle: judged by {facts}, so the interval is wide"
 
 
 def moved(arms: tuple[Belief, ...], log_odds: float) -> tuple[Belief, ...]:
@@ -159,8 +159,9 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
         costs.append(cost)
         prospects.append(_prospect(option, lifetime, cost, belief))
     ahead = outlooks(prospects, given.last_candidate, given.reference)
+    facts = given.facts
     return [
-        Judged(option, _excluded(option, given.facts, rows), belief, cost, seen)
+        Judged(option, option.excluded_by or _excluded(option, facts, rows), belief, cost, seen)
         for option, belief, cost, seen in zip(options, held, costs, ahead, strict=True)
     ]
 
@@ -194,11 +195,9 @@ def _prospect(option: Option, lifetime: str | None, cost: Cost | None, belief: B
 
 
 def _excluded(option: Option, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
-    """What takes an arm out before it is weighed."""
+    """What takes an arm out by what the request needs."""
     row = rows.get(option.candidate)
-    if option.excluded_by is not None or row is None:
-        return option.excluded_by
-    return exclusion(row, option.terms.window, facts, option.tokens)
+    return None if row is None else exclusion(row, option.terms.window, facts, option.tokens)
 
 
 def weighed(arm: Judged) -> Arm:

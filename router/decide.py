@@ -242,12 +242,15 @@ def _with_newcomers(choice: Choice, views: list[CandidateView], options: list[Op
 
     Of those that can be called: whoever asks, the same ones.
     """
-    new = [
-        view
-        for view, option in zip(views, options, strict=True)
-        if view.descriptor is not None and option.excluded_by not in BARRED
-    ]
-    return replace(choice, reasons=(*choice.reasons, unseen_reason(new))) if new else choice
+    named, probed = [], False
+    for view, option in zip(views, options, strict=True):
+        said = view.descriptor
+        if said is not None and option.excluded_by not in BARRED:
+            named.append(view.candidate)
+            probed = probed or bool(said.probe)
+    if not named:
+        return choice
+    return replace(choice, reasons=(*choice.reasons, unseen_reason(tuple(named), probed=probed)))
 
 
 def _bound(request: WireRequest, facts: Facts) -> bool:

@@ -56,7 +56,7 @@ class Outlook(Value, frozen=True):
         """What is known of it."""
         total = _NOTHING
         for part in (self.later, self.extra, self.back, self.redo, self.retry):
-            if part is not None:
+            if part:
                 total += part
         return total
 
@@ -111,8 +111,10 @@ def _ahead(arm: Prospect, turn: Decimal, menu: _Menu) -> Outlook:
     if menu.reference is not None:
         redo = _redo(arm, menu.reference, menu.reference_turn, counted=menu.counted)
     if menu.retried and arm.retry_rate is not None:
-        again = arm.retry_rate / max(1.0 - arm.retry_rate, 0.1)  # retries of retries, ten at most
-        retry = _times(again * (1.0 + turns), turn)
+        retry = _NOTHING
+        if arm.retry_rate:
+            again = arm.retry_rate / max(1.0 - arm.retry_rate, 0.1)  # retries of retries, ten at most
+            retry = _times(again * (1.0 + turns), turn)
     if menu.left is None:
         return Outlook(later, extra, None, redo, retry)
     if menu.left is arm:

@@ -172,15 +172,19 @@ def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
     free = [arm for arm in arms if arm.excluded_by is None]
     if holder is not None and lock is not None:
         return _locked(holder, lock, free, situation)
-    priced = {a.candidate: _costless(a) for a in free if _unpriced(policy, a, situation)}
-    free = [arm for arm in free if arm.candidate not in priced]
+    priced = {}
+    if policy.kind == "learned":  # by cost, so an unknown one can't be chosen; the reference may stay
+        reference = situation.reference
+        priced = {a.candidate: _costless(a) for a in free if a.cost_usd is None and a.candidate != reference}
+    if priced:
+        free = [arm for arm in free if arm.candidate not in priced]
     if not free:
         return _only(situation.reference, priced, (), ("no candidate is eligible: the reference answers",))
     chances, reasons = _chances(policy, free, situation)
     if priced:
         whose = ", ".join(sorted(set(priced.values())))
         reasons.append(f"{len(priced)} left out because their cost is unknown ({whose})")
-    greedy = dict(chances)
+    greedy = chances
     if policy.explore:
         chances = {c: (1 - policy.explore) * p + policy.explore / len(free) for c, p in chances.items()}
     chosen = _drawn(chances, situation.draw)
@@ -229,11 +233,6 @@ def _call(chosen: str) -> tuple[PlanStep, ...]:
 def _costless(arm: Arm) -> str:
     """What an unknown cost is for want of."""
     return "unknown_price" if arm.output_known else "unknown_output_tokens"
-
-
-def _unpriced(policy: Policy, arm: Arm, situation: Situation) -> bool:
-    """Tell whether an arm's cost is unknown, so that its cost can't choose it; the reference may stay."""
-    return policy.kind == "learned" and arm.cost_usd is None and arm.candidate != situation.reference
 
 
 def _chances(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:

@@ -42,13 +42,21 @@ class Common(Value, frozen=True):
 
 def in_common(state: CacheState, chain: Chain) -> Common | None:
     """Compare a prompt with all that were sent, once for all candidates; None where one is only counts."""
-    if not chain[0] or not all(sent.hashes for sent in state.sent):
+    if not chain[0]:
         return None
-    shared = tuple(shared_messages(chain, (sent.hashes, sent.sizes)) for sent in state.sent)
+    shared, most = [], 0
     used_ms: dict[str, float] = {}
     for sent in state.sent:
-        used_ms[sent.key] = max(sent.used_ms, used_ms.get(sent.key, sent.used_ms))
-    return Common(shared, max(shared, default=0), used_ms)
+        if not sent.hashes:
+            return None
+        n = shared_messages(chain, (sent.hashes, sent.sizes))
+        shared.append(n)
+        if n > most:
+            most = n
+        used = used_ms.get(sent.key)
+        if used is None or sent.used_ms > used:
+            used_ms[sent.key] = sent.used_ms
+    return Common(tuple(shared), most, used_ms)
 
 
 def read(
@@ -63,11 +71,11 @@ def read(
     Of several readable prompts the longest is read. The cause is that of the longest prompt in common,
     another model's only where that has more than twice as much as this cache was ever sent.
     """
-    total = max(0, request.tokens)
+    total = request.tokens
     if rules is None:
-        return Split(0, 0, 0, total, 0.0, 0.0, 0, "no_rules")
+        return Split(0, 0, 0, max(0, total), 0.0, 0.0, 0, "no_rules")
     if total < rules.floor_tokens:
-        return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "below_floor")
+        return Split(0, 0, 0, max(0, total), 0.0, rules.certainty, 0, "below_floor")
     if request.marks == () and not rules.automatic:
         return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
     sure = rules.certainty
@@ -76,7 +84,7 @@ def read(
     if request.marks is None and not rules.automatic:
         sure *= MARKS_UNSEEN
     if common is not None and request.key not in common.used_ms:  # all of it went to other caches
-        lost = min(_tokens_at(request, common.most), total)
+        lost = _tokens_at(request, common.most)
         return _billed(rules, request, 0, 0.0, sure, lost or total, "switched" if lost else "cold_start")
     found, longest = best_found(rules, state, request, now_ms, common)
     hit = found.alive and found.alive * hit_rate(rules, state, request.key)
@@ -147,7 +155,7 @@ def _found(
             gap: Why = "below_floor" if reach else "lookback"
             reach, why = 0, gap if whole else "broken_prefix"
         else:
-            alive = rules.lifetime(sent.lifetime).alive(max(0.0, now_ms - used_ms))
+            alive = rules.lifetime(sent.lifetime).alive(now_ms - used_ms)
             if not alive:
                 reach, why = 0, "ttl_expired"
     return _Found(reach, alive, why, shared, whole, sent.tokens, own=True)
@@ -162,7 +170,8 @@ def _reach(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int, n:
     reach, used_ms = shared, sent.used_ms
     if rules.match == "marked" and sent.hashes:
         reach, used_ms = _marked(rules, sent, request, n)
-    reach = min(reach, request.tokens)
+    if reach > request.tokens:
+        reach = request.tokens
     return reach - reach % rules.block_tokens, used_ms
 
 
@@ -204,7 +213,7 @@ def _cause(found: _Found, longest: _Found, read_tokens: int, total: int) -> tupl
     """Why tokens sent before aren't read, and how many."""
     if longest.why == "cold_start":
         return "cold_start", total
-    if read_tokens and _length(longest) <= _length(found):
+    if read_tokens and (longest is found or _length(longest) <= _length(found)):
         return ("warm", 0) if found.whole else ("broken_prefix", max(0, min(found.had, total) - read_tokens))
     had = longest.had if longest.why == "broken_prefix" else longest.shared
     return longest.why, max(0, min(had, total) - read_tokens)
