@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from features.context import LastTurn
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending, split_prompt
+from router.gateway.call import chosen_arm, turn_of
 from router.gateway.failover import answered_by
 from router.gateway.holding import Mending
-from router.gateway.recording import as_written, chosen_arm, counted, request_record, turn_of
+from router.gateway.recording import as_written, counted, request_record
 from router.gateway.sessions import Stored
 from router.prices import prompt_tokens
 
 if TYPE_CHECKING:
     from features.wire import WireResponse
-    from router.gateway.recording import Call, Trace
+    from router.gateway.call import Call, Trace
     from router.gateway.service import Gateway
     from router.gateway.toolcheck import ToolFault
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from features.records import AttemptRecord, RequestRecord
+    from router.gateway.call import Trace
     from router.gateway.metrics import Metrics
-    from router.gateway.recording import Trace
 
 
 class Counters:

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from router.arms import split_of
 from router.cost import asked_by, cache_rules
 from router.gateway.cachecontrol import Added, Prompt, added, bucket_of
+from router.gateway.call import Call, chosen_arm, tags_of
 from router.gateway.crossing import Crossing, cross
 from router.gateway.failover import at_home
 from router.gateway.knobs import asked_for
-from router.gateway.recording import Call, alike_of, chosen_arm, tags_of
+from router.gateway.recording import alike_of
 from router.gateway.splice import with_model
 from router.gateway.translate import Untranslatable
 from router.given import CallContext
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from features.records import DecisionRecord
     from features.wire import WireRequest
     from router.catalog import Deployment
+    from router.gateway.call import Tags
     from router.gateway.reading import Reading
-    from router.gateway.recording import Tags
     from router.gateway.service import Gateway
     from router.gateway.translate import Translation
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
+    from router.gateway.call import Trace
     from router.gateway.hedge import Hedge
     from router.gateway.holding import Mending
-    from router.gateway.recording import Trace
     from router.gateway.shared import Shared
     from router.gateway.translate import Translation
 

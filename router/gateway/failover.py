@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from router.catalogrows import Deployment
-    from router.gateway.recording import Call
+    from router.gateway.call import Call
     from router.gateway.service import Gateway
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from features.records import OutcomeRecord
     from models.bundle import Bundle
-    from router.gateway.recording import Call, Tags
+    from router.gateway.call import Call, Tags
 
 _LOG = logging.getLogger("samediff")
 KEEP_S = 5.0  # between two writes of what changed

@@ -14,10 +14,10 @@ from features.records import DecisionRecord
 from features.wire.head import MAX_KEYS
 from features.wire.plain import MAX_MESSAGES, MAX_TOOLS
 from router.dialects import DIALECTS
+from router.gateway.call import TAGS
 from router.gateway.idempotency import MAX_KEY
 from router.gateway.outcomes import outcome_schema
 from router.gateway.protocol import HEAD_BYTES
-from router.gateway.recording import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

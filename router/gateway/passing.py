@@ -15,11 +15,11 @@ from starlette.responses import Response
 
 from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure
+from router.gateway.call import Trace
 from router.gateway.crossing import returned, retyped
 from router.gateway.errors import error_event
 from router.gateway.exchange import whole
 from router.gateway.holding import Spare
-from router.gateway.recording import Trace
 from router.gateway.refusals import HTML, shielded
 from router.gateway.toolcheck import FAULT_FLAG
 from router.gateway.translate import Whole

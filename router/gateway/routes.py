@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from router.catalog import Deployment
     from router.gateway.asked import Asked
     from router.gateway.attempts import Target
+    from router.gateway.call import Call
     from router.gateway.front import Endpoint
     from router.gateway.idempotency import Claim
     from router.gateway.reading import Reading
-    from router.gateway.recording import Call
     from router.gateway.service import Gateway
     from router.gateway.sessions import Stored
     from router.gateway.shared import Shared

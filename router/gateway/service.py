@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from features.records import DecisionRecord, OutcomeRecord
     from features.wire import Dialect
     from router.decide import Decider
+    from router.gateway.call import Call
     from router.gateway.reading import Reading
-    from router.gateway.recording import Call
     from router.gateway.settings import Settings
     from router.gateway.upstream import Upstream
 

@@ -7,7 +7,8 @@ import pytest
 from router_servers import journal_of, start_gateway, start_upstream, wait_for
 
 from features.wire import StreamReader, parse_response
-from router.gateway.recording import Trace, request_record
+from router.gateway.call import Trace
+from router.gateway.recording import request_record
 from router.gateway.service import Gateway, read_request
 from router.gateway.settings import LogSettings, Settings
 

@@ -28,7 +28,8 @@ from router.arms import Judged, Option, Terms, absent_record, arm_record
 from router.catalog import Catalog
 from router.cost import Cost
 from router.decide import PRIOR_NOTICE, Decider
-from router.gateway.recording import FALLBACK_FLAG, Call, Tags, Trace, request_record
+from router.gateway.call import Call, Tags, Trace
+from router.gateway.recording import FALLBACK_FLAG, request_record
 from router.gateway.sessions import Answer, Place
 from router.given import Given
 from router.outlook import Outlook

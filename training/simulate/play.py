@@ -10,7 +10,8 @@ from features.context import LastTurn
 from features.wire import WireResponse
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending
-from router.gateway.recording import Call, Trace, request_record, tags_of, turn_of
+from router.gateway.call import Call, Trace, tags_of, turn_of
+from router.gateway.recording import request_record
 from router.gateway.sessions import Stored
 from router.given import CallContext
 from training.simulate.providers import FIRST_BYTE_MS, Provider, latency_ms, sent
