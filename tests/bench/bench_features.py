@@ -47,7 +47,7 @@ def prose(rng: random.Random, size: int) -> str:
 
 def claude_code_body(size: int, seed: int = 1) -> bytes:
     """A body as Claude Code builds it: 24 tools, a long system prompt, a tool loop up to `size` bytes."""
-    rng = random.Random(seed)
+    rng, client = random.Random(seed), random.Random(0)  # its tools are the same in every session
     fixed = min(size // 2, 40_000)
     names = (
         "Read",
@@ -64,7 +64,7 @@ def claude_code_body(size: int, seed: int = 1) -> bytes:
     tools = [
         {
             "name": f"{names[i % 10]}{i // 10 or ''}",
-            "description": prose(rng, fixed // 48),
+            "description": prose(client, fixed // 48),
             "input_schema": {},
         }
         for i in range(24)
