@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _FORBIDDEN = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
 _PLACES = 1024  # addresses known at most; there are as many as deployments
 _LOOK_S = 0.25  # how often is looked whether a large request goes out
-_LINE_BYTES = 8190  # of a header
-_HEAD_BYTES = 2**16  # of a head, or of trailers
+_VALUE_BYTES = 8190  # of a header
+_HEAD_BYTES = 2**20  # of a head, or of trailers
+_LARGE_BYTES = 2**16  # a request that may not be read to its end by who refuses it
 _AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
 
 
@@ -45,6 +46,7 @@ class Answer(asyncio.Protocol):
         self.headers: Mapping[str, str] = {}
         self.raw_headers: list[tuple[bytes, bytes]] = []
         self._begun = self._over = False  # the head is there, and all of the body
+        self._given = False  # some of the body was asked for
         self._kept = self._framed = False  # the connection goes on after it; the body ends sooner than that
         self._broken: tuple[type[Exception], str] | None = None
         self._pieces: list[bytes] = []  # of the body, that have come and aren't asked for
@@ -53,6 +55,7 @@ class Answer(asyncio.Protocol):
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._silence_s = silence_s
+        self._size = 0  # bytes of the request
         self._unsent, self._since = -1, 0.0  # bytes of the request, and when that changed or something came
         self._timer: asyncio.TimerHandle | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -62,6 +65,7 @@ class Answer(asyncio.Protocol):
 
     async def to(self, request: Sequence[bytes]) -> None:
         """Send the request, and wait for the head of the answer."""
+        self._size = sum(map(len, request))
         self._transport.set_protocol(self)
         self._transport.writelines(request)
         self._look()
@@ -69,10 +73,14 @@ class Answer(asyncio.Protocol):
             await self._more()
 
     async def readany(self) -> bytes:
-        """Give what has come of the body, or wait for more; b"" once it is over."""
+        """Give what has come of the body, or wait for more; b"" once it is over.
+
+        Of a body that breaks before any of it was asked for nothing is given: another can still be asked.
+        """
         pieces = self._pieces
-        while not pieces and not self._over:
+        while (not pieces and not self._over) or (self._broken is not None and not self._given):
             await self._more()
+        self._given = True
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._ahead = 0
@@ -126,7 +134,7 @@ class Answer(asyncio.Protocol):
         elif bad or self._unread > _HEAD_BYTES:
             self._break(aiohttp.ClientPayloadError, "the answer is no HTTP")
         else:
-            if self._ahead > _AHEAD_BYTES and not self._paused:
+            if self._pieces and self._ahead > _AHEAD_BYTES and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
             self._wake()
@@ -146,10 +154,11 @@ class Answer(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which nobody asks for."""
-        if len(name) + len(value) > _LINE_BYTES or b"\0" in value:
+        if self._begun:
+            return
+        if max(len(name), len(value)) > _VALUE_BYTES or b"\0" in value:
             raise ValueError("a header holds what none can")
-        if not self._begun:
-            self.raw_headers.append((name.lower(), value.rstrip(b" \t")))
+        self.raw_headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is there; or what comes before it, which says nothing."""
@@ -163,7 +172,9 @@ class Answer(asyncio.Protocol):
             name.decode("latin-1"): value.decode("utf-8", "surrogateescape")
             for name, value in reversed(self.raw_headers)
         }
-        self._framed = "content-length" in said or "chunked" in said.get("transfer-encoding", "").lower()
+        codings = b",".join(value for name, value in self.raw_headers if name == b"transfer-encoding")
+        chunked = codings.rpartition(b",")[2].strip().lower() == b"chunked"  # others end with the connection
+        self._framed = chunked or "content-length" in said
 
     def on_message_complete(self) -> None:
         """All of the body is there."""
@@ -207,12 +218,16 @@ class Answer(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if keep and not self._transport.get_write_buffer_size():
+        unsent = self._transport.get_write_buffer_size() > 0
+        # Who refuses a large request may not have read it; how much of it TLS still holds can't be seen.
+        if keep and not unsent and (self.status < 400 or self._size <= _LARGE_BYTES):
             if self._paused:
                 self._transport.resume_reading()
             self._transport.set_protocol(self._pooled)
             self._connection.release()
         else:
+            if unsent or not self._over:  # closing would first send the rest, to who may not take it
+                self._transport.abort()
             self._connection.close()
         self._wake()
 
@@ -257,6 +272,7 @@ class Calls:
             protocol = connection.protocol
             if protocol is None or connection.transport is None:
                 raise aiohttp.ServerDisconnectedError
+            # Nothing reads by aiohttp's time-out here: it tells that a connection was used before.
             used, protocol.read_timeout = protocol.read_timeout is not None, self._silence_s
             if not protocol.should_close:
                 return connection

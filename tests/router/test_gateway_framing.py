@@ -1,6 +1,7 @@
 """Where an answer ends, what it may begin with, and what of it is held: HTTP/1.1 as providers speak it."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import socket
@@ -23,6 +24,7 @@ from router.gateway.upstream import Upstream
 OK = b"HTTP/1.1 200 OK\r\n"
 TWO = OK + b"content-length: 2\r\n\r\nok"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+CODED = OK + b"transfer-encoding: %b\r\n\r\n"
 LOST, RESET = "lost", "reset"
 
 
@@ -99,10 +101,16 @@ async def twice(*pieces, read_s=2.0):
         ((b"HTTP/1.1 100 Go\r\nx: y\r\n\r\n" * 3 + TWO,), (200, b"ok"), 1),
         ((CHUNKED, b"2\r\nok\r\n", b"0\r\n\r\n"), (200, b"ok"), 1),
         ((CHUNKED, b"2  \r\nok\r\n", b"0\r\nx-t: 1\r\n\r\n"), (200, b"ok"), 1),
+        ((CHUNKED, b"2\r\nok\r\n", b"0\r\nx-t: a\0b\r\n\r\n"), (200, b"ok"), 1),
+        ((TWO.replace(b"OK\r\n", b"OK\r\nx: %b\r\n" % (b"y" * 8190)),), (200, b"ok"), 1),
+        ((OK + b"x: %b\r\n" % (b"y" * 1000) * 70, TWO[len(OK) :]), (200, b"ok"), 1),
+        ((OK + b"x: %b\r\n" % (b"y" * 1000) * 70 + TWO[len(OK) :],), (200, b"ok"), 1),
         ((TWO.replace(b"\r\n", b"\n"),), (200, b"ok"), 1),
         ((OK + b"\r\no", b"k", LOST), (200, b"ok"), 2),
         ((OK + b"\r\no", b"k", RESET), (200, b"ok"), 2),
         ((b"HTTP/1.0 200 OK\r\n\r\nok", LOST), (200, b"ok"), 2),
+        ((CODED % b" xchunked", b"ok", LOST), (200, b"ok"), 2),
+        ((CODED % b"gzip\r\ntransfer-encoding: Chunked", b"2\r\nok\r\n", LOST), "dropped", 2),
         ((TWO.replace(b"1.1", b"1.0"),), (200, b"ok"), 2),
         ((TWO.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n"),), (200, b"ok"), 2),
         ((TWO + b"HTTP/1.1",), (200, b"ok"), 2),
@@ -119,9 +127,10 @@ async def twice(*pieces, read_s=2.0):
         ((OK + b"x", LOST), "dropped", 2),
         ((LOST,), "dropped", 2),
         ((b"HTTP/3.0 200 OK\r\n\r\n",), "dropped", 2),
-        ((OK + b"x: y\r\n" * 9_000, b"x: y\r\n" * 9_000), "dropped", 2),
-        ((b"HTTP/1.1 100 Go\r\n\r\n" * 4_000,) * 2, "dropped", 2),
-        ((CHUNKED + b"2\r\nok\r\n0\r\n", *[b"x: y\r\n" * 9_000] * 3), "dropped", 2),
+        ((OK + b"x: " + b"y" * 8191 + b"\r\n\r\n",), "dropped", 2),
+        ((OK, *[b"x: y\r\n" * 9_000] * 24), "dropped", 2),
+        ((b"HTTP/1.1 100 Go\r\n\r\n" * 4_000,) * 16, "dropped", 2),
+        ((CHUNKED + b"2\r\nok\r\n0\r\n", *[b"x: y\r\n" * 9_000] * 24), "dropped", 2),
     ],
 )
 async def test_where_an_answer_ends(pieces, said, connections) -> None:
@@ -183,6 +192,68 @@ async def test_silence_ends_an_answer_and_what_trickles_does_not() -> None:
         with pytest.raises(UpstreamError, match="in time"):
             async with upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET") as answer:
                 await answer.read()
+
+
+async def test_a_body_that_breaks_before_any_of_it_was_asked_for_is_none() -> None:
+    """Then another deployment can still be asked; what was given out can't be taken back."""
+    whole, bad = CHUNKED + b"2\r\nok\r\n", b"zz\r\n"
+    for pieces, looks, count in (
+        ((whole + bad,), 0, 0),
+        ((whole, LOST), 0, 0),
+        ((whole, whole[-7:] + bad), 1, 2),
+    ):
+        async with provider(*pieces, gap_s=0.05) as seen, calling() as upstream:
+            answer = await upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET").__aenter__()
+            got = [await answer.readany() for _ in range(looks)]
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(aiohttp.ClientError):
+                while not answer.at_eof():
+                    got.append(await answer.readany())
+            assert got == [b"ok"] * count
+            assert not answer.at_eof()
+
+
+async def idle_server(serve):
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_connection_whose_request_is_not_taken_is_closed_at_once() -> None:
+    """It isn't flushed first: that would wait for a provider who takes nothing."""
+    taken = asyncio.get_running_loop().create_future()
+
+    async def serve(reader, writer):
+        await asyncio.sleep(1.5)
+        taken.set_result(len(await reader.read()))
+        writer.close()
+
+    server, url = await idle_server(serve)
+    async with server, calling(0.2) as upstream, asyncio.timeout(10):
+        with pytest.raises(UpstreamError, match="in time"):
+            async with upstream.send(url, CIMultiDict(), b"x" * 2**24, "POST"):
+                pass
+        assert await taken < 2**24
+
+
+async def test_who_refuses_a_large_request_is_asked_anew_on_another_connection() -> None:
+    """The rest of the request may still be on its way, seen by nobody where TLS holds it."""
+    opened = []
+
+    async def serve(reader, writer):
+        opened.append(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0]))
+                writer.write(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server, url = await idle_server(serve)
+    async with server, calling() as upstream, asyncio.timeout(10):
+        for size, connections in ((9, 1), (9, 1), (2**17, 1), (9, 2), (9, 2)):
+            async with upstream.send(url, CIMultiDict(), b"x" * size, "POST") as answer:
+                assert (answer.status, await answer.read()) == (413, b"")
+            assert len(opened) == connections
+            await asyncio.sleep(0.02)
 
 
 def certified():
