@@ -1,5 +1,6 @@
 """Where an alias's candidates can be called: what is found once is what would be found anew."""
 
+from datetime import UTC, datetime
 from itertools import product
 
 import pytest
@@ -13,6 +14,25 @@ from router.cost import Asked
 from router.options import Moment, Seats
 
 DIALECTS = ("anthropic_messages", "openai_chat", "openai_responses")
+
+OWN = """
+replace = true
+[endpoints.resold]
+provider = "openrouter"
+base_urls = { anthropic_messages = "http://x" }
+[endpoints.eu]
+provider = "openai"
+base_urls = { openai_chat = "http://x/v1" }
+region = "eu"
+[candidates.qwen]
+endpoints = { resold = "qwen/qwen3.5-plus-02-15" }
+[candidates.flex]
+endpoints = { eu = "gpt-5.4" }
+asks = { service_tier = "flex" }
+[aliases.auto]
+candidates = ["qwen", "flex"]
+reference = { anthropic_messages = "qwen", openai_chat = "flex" }
+"""
 
 
 @pytest.mark.parametrize("keys", [None, {}, {"ANTHROPIC_API_KEY": "made-up"}])
@@ -63,3 +83,71 @@ def test_terms_are_those_of_the_half_hour_and_of_the_price_table_in_force(tmp_pa
     finally:
         prices.use(None)
     assert dearest(begins) == before
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text(OWN)
+    return Catalog.load(file)
+
+
+@pytest.fixture
+def dearer(tmp_path):
+    """A price that changes with the half hour after NOW_MS's."""
+    file = tmp_path / "prices.toml"
+    changes = datetime.fromtimestamp((NOW_MS // prices.SLOT_MS + 1) * prices.SLOT_MS / 1000, tz=UTC)
+    file.write_text(
+        "[[price]]\nprovider = 'openrouter'\nmodels = ['qwen/qwen3.5-plus-02-15']\ninput = 7\noutput = 77\n"
+        f"source = 'a test'\nchecked = 2026-11-01\nfrom = {changes.isoformat()}\n"
+    )
+    prices.use(file)
+    yield
+    prices.use(None)
+
+
+@pytest.mark.usefixtures("dearer")
+@pytest.mark.parametrize(
+    "other",
+    [
+        Moment(NOW_MS + prices.SLOT_MS, None, Asked()),
+        Moment(NOW_MS, "flex", Asked()),
+        Moment(NOW_MS, None, Asked(marked=True)),
+        Moment(NOW_MS, None, Asked(ours=True)),
+    ],
+    ids=["half hour", "tier", "markers", "our markers"],
+)
+def test_what_differs_in_one_thing_alone_is_not_taken_for_what_was_found(own, other) -> None:
+    def found(seats, now):
+        return seats.of("auto", DIALECTS[0], now, same=True, all_arms=False)
+
+    known, first = Seats(own, None, TokenRatios()), Moment(NOW_MS, None, Asked())
+    before = found(known, first)
+    assert found(known, other) == found(Seats(own, None, TokenRatios()), other) != before
+    assert found(known, first) is before
+
+
+def test_what_was_found_is_forgotten_in_the_end(own) -> None:
+    seats = Seats(own, None, TokenRatios())
+
+    def found(tier):
+        return seats.of("auto", DIALECTS[0], Moment(NOW_MS, tier, Asked()), same=True, all_arms=False)
+
+    before = found(None)
+    assert found(None) is before
+    for n in range(256):  # a client says whatever it likes
+        found(f"tier {n}")
+    assert found(None) is not before
+
+
+def test_terms_are_of_the_deployment_s_own_tier_and_region(own) -> None:
+    deployment = own.deployments["eu/flex/openai_chat"]
+
+    def ladder(tier, region):
+        return prices.ladder("gpt-5.4", "openai", NOW_MS, tier, region=region)
+
+    found = terms_of(deployment, NOW_MS, "priority", Asked()).ladder
+    assert found == ladder("flex", "eu")
+    assert found not in [ladder("priority", "eu"), ladder(None, "eu"), ladder("flex", None)]
+    plain = deployment._replace(asks=())
+    assert terms_of(plain, NOW_MS, "priority", Asked()).ladder == ladder("priority", "eu")
