@@ -11,7 +11,7 @@ from features.cache import rules_digest
 from features.errors import BadInput
 from features.records import ArmRecord
 from router import prices
-from router.arms import Option, split_of, terms_of
+from router.arms import Option, absent_record, split_of, terms_of
 from router.catalogrows import BARRED
 from router.cost import Asked
 from router.given import Given
@@ -73,7 +73,7 @@ def _given_again(receipt: DecisionRecord, catalog: Catalog) -> Given:
     for arm in receipt.arms:
         deployment = (asked or catalog.deployments).get(arm.deployment or "")
         if deployment is None:
-            absent.append(arm)
+            absent.append(absent_record(arm.candidate, arm.excluded_by))
         else:
             terms = terms_of(deployment, receipt.ts_ms, said.get("service_tier"), how)
             options.append(_option_again(arm, deployment, terms))

@@ -177,6 +177,15 @@ def test_a_receipt_of_another_bundle_or_policy_is_refused(decider, bundle, catal
         recompute(bare, decider)
 
 
+def test_a_candidate_that_could_not_be_called_is_made_again_too(decider) -> None:
+    receipt = decider.decide(messages(), context())
+    absent = arm(receipt, "gpt-5.4")
+    assert (absent.deployment, absent.excluded_by) == (None, "dialect")
+    forged = replace(absent, eligible=True, p_success=0.99)
+    arms = [forged if one is absent else one for one in receipt.arms]
+    assert recompute(replace(receipt, arms=arms), decider) == receipt
+
+
 def test_a_concrete_model_is_a_pin(decider) -> None:
     for model in ("claude-haiku-5-5", "claude-haiku-4-5-20251001"):
         receipt = decider.decide(messages(model), context())
