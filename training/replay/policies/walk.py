@@ -134,7 +134,7 @@ def _faced(
 
 
 def _unbroken(world: World, rows: np.ndarray) -> np.ndarray:
-    """What broken tool calls in the session leave of each success (m, k), as `router.arms.held_against`."""
+    """What broken tool calls in the session leave of each success (m, k), as `router.arms.judged`."""
     if world.served is None:
         return np.ones((len(rows), len(world.arms.arms)))
     found: np.ndarray = 1.0 - np.nan_to_num(world.served.broken[rows].astype(np.float64))
