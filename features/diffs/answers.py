@@ -51,11 +51,6 @@ _COMMAND_CHARS = 4_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def answer_digests(parts: Sequence[Part]) -> list[str]:
-    """Digests of the edits an answer's parts make; [] when it edits nothing or can't be read cheaply."""
-    return edit_and_digests(parts)[1]
-
-
 def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
     """The edit an answer's parts make; None when it edits nothing or can't be read cheaply."""
     editing = _editing(parts)
@@ -63,7 +58,7 @@ def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
 
 
 def edit_and_digests(parts: Sequence[Part]) -> tuple[Edit | None, list[str]]:
-    """Both of these, for what they would each read alone."""
+    """The same edit, and digests of it; None and [] when it edits nothing or can't be read cheaply."""
     editing = _editing(parts)
     if not _readable(editing):
         return None, []

@@ -7,8 +7,7 @@ import pytest
 from router_servers import NOW_MS
 
 from features.cache import Split, rules_digest
-from features.diffs.answers import answer_digests
-from features.editfacts import facts_of_answer
+from features.editfacts import kept_of_answer
 from features.facts import Facts
 from features.records import (
     AttemptRecord,
@@ -125,7 +124,8 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
         tries=tries,
     )
     cost = prices.price_usd(deployment.model, deployment.provider, usage, NOW_MS, "flex")
-    assert cost is not None
+    digests, told = kept_of_answer(parts)
+    assert None not in (cost, digests, told)
     is_told(
         request_record(call, trace, "full"),
         request_id="req",
@@ -181,14 +181,12 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
         encoder_digest="encoder-digest",
         feature_hash="feature-hash",
         tools_called=["edit"],
-        edit_digests=answer_digests(parts),
-        answer=facts_of_answer(parts),
+        edit_digests=digests,
+        answer=told,
         flags=[FALLBACK_FLAG],
         prompt_text="the prompt",
         response_text=f"Done.\n{edit}",
     )
-    assert answer_digests(parts)
-    assert facts_of_answer(parts) is not None
     kept_back = request_record(call, trace, "none")
     texts = ("prefix_hashes", "prefix_bytes", "facts", "embedding", "encoder_digest", "feature_hash")
     texts += ("tools_called", "edit_digests", "answer", "prompt_text", "response_text")
