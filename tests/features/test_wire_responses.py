@@ -237,6 +237,13 @@ def test_events_are_cut_as_by_the_byte(lines, cuts, line_end, mark) -> None:
     assert found + cutter.end() == expected
 
 
+def test_lines_of_data_without_an_empty_one_between_are_one_event() -> None:
+    cutter = EventCutter()
+    assert cutter.cut(b"data: {}\n\n") == [b"{}"]
+    assert cutter.cut(b"data: 1\ndata: 2\n\ndata: 3\n\n") == [b"1\n2", b"3"]
+    assert cutter.cut(b"data: 4\n\ndata: 5\ndata: 6\n\n") == [b"4", b"5\n6"]
+
+
 def test_an_event_that_is_odd_costs_no_other() -> None:
     stream = sse(*CHAT[:2], "{", "{} {}", CHAT[5], "[DONE]")
     reader = StreamReader("openai_chat")
