@@ -39,10 +39,13 @@ def finish(
     try:
         if json_to != "-" and render is not None:
             from rich.console import Console
+            from rich.text import Text
 
             console = Console()
             for part in render(result):
-                console.print(part)
+                console.print(
+                    part, soft_wrap=isinstance(part, Text)
+                )  # a Text is to be copied: it stays whole
     finally:  # whoever reads the tables may leave early, as `| head` does
         if json_to is not None:
             _write_json(result, json_to)

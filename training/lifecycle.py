@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -38,6 +40,43 @@ def _registry(settings: Settings, *, no_mlflow: bool) -> Registry | None:
     if no_mlflow or not (installed() or named(settings.mlflow)):
         return None
     return Registry(settings.mlflow)
+
+
+def _looked_up(settings: Settings, *, no_mlflow: bool, needed: bool) -> Registry | None:
+    """The registry to find something in: looking makes no database where there is none.
+
+    None where there is none, or BadInput where what is looked for can be nowhere else.
+    """
+    from features.errors import BadInput
+    from training.registry import installed, missing_file
+
+    missing = None if no_mlflow else missing_file(settings.mlflow)
+    if missing is None or not installed():
+        return _registry(settings, no_mlflow=no_mlflow)
+    if needed:
+        raise BadInput(
+            f"MLflow at {missing}: no such file, so nothing is registered there; name the one that `samediff "
+            "train` recorded in with MLFLOW_TRACKING_URI=sqlite:///FILE, or a bundle with --bundle FOLDER"
+        )
+    return None
+
+
+def _promotion(out: Path, store: str | None, settings: Settings, config: Path | None) -> str:
+    """The command that will put in force what is registered, for a shell without our environment.
+
+    To be made before MLflow is opened, which writes its address into our environment.
+    """
+    from training.registry import DEFAULT, named
+
+    words = ["samediff", "promote"]
+    if config is not None:
+        words += ["--config", str(config)]
+    if store is not None or settings.store is None:
+        words += ["--store", store or str(out.parent / "store")]
+    uri = DEFAULT if settings.mlflow else named() or DEFAULT
+    hidden = urlsplit(uri).username is not None  # who has a password there knows where it is set
+    prefix = "" if uri == DEFAULT or hidden else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    return prefix + shlex.join(words)
 
 
 def _store(given: str | None, settings: Settings) -> str:
@@ -75,9 +114,10 @@ def train(
     from training.record import flat, recorded_train, render_training
 
     settings = Settings.load(config)
+    then = _promotion(out, None, settings, config)
     registry, knobs = _registry(settings, no_mlflow=no_mlflow), _knobs(settings)
     training = recorded_train(log, out, registry, encoder=encoder or PRIOR_ENCODER, knobs=knobs)
-    finish(flat(training), json, lambda _: render_training(training))
+    finish(flat(training), json, lambda _: render_training(training, then))
     if training.report.digest is None:
         raise typer.Exit(1)
 
@@ -108,13 +148,13 @@ def retrain(
     from training.retrain import render_retraining, retrain_and_promote
 
     settings = Settings.load(config)
-    place = _store(store, settings) if promote_it else None
+    then, place = _promotion(out, store, settings, config), _store(store, settings) if promote_it else None
     registry = _registry(settings, no_mlflow=no_mlflow)
     chosen = encoder or PRIOR_ENCODER
     result = retrain_and_promote(
         log, out, registry, sources=sources or (), encoder=chosen, store=place, knobs=_knobs(settings)
     )
-    finish(result, json, render_retraining)
+    finish(result, json, lambda _: render_retraining(result, then))
     if result.failed_gates or (result.training is not None and result.training.report.digest is None):
         raise typer.Exit(1)
 
@@ -139,8 +179,9 @@ def promote(
     from training.promote import render
 
     settings = Settings.load(config)
-    registry = _registry(settings, no_mlflow=no_mlflow)
-    finish(put_in_force(_store(store, settings), bundle, version, registry), json, render)
+    place = _store(store, settings)
+    registry = _looked_up(settings, no_mlflow=no_mlflow, needed=bundle is None)
+    finish(put_in_force(place, bundle, version, registry), json, render)
 
 
 @app.command()
@@ -156,4 +197,5 @@ def rollback(
     from training.promote import rollback as put_back
 
     settings = Settings.load(config)
-    finish(put_back(_store(store, settings), _registry(settings, no_mlflow=no_mlflow)), json, render)
+    registry = _looked_up(settings, no_mlflow=no_mlflow, needed=False)
+    finish(put_back(_store(store, settings), registry), json, render)

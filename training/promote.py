@@ -43,7 +43,10 @@ def promote(store: str, bundle: Path | None, version: str | None, registry: Regi
         found = registry.version(version or CHALLENGER)
         if found is None:
             wanted = f"no version {version}" if version else "no challenger"
-            raise BadInput(f"MLflow at {registry.shown}: {wanted}; train first, or name one with --bundle")
+            raise BadInput(
+                f"MLflow at {registry.shown}: {wanted}; train first, name the place where the training was "
+                "recorded with MLFLOW_TRACKING_URI, or a bundle with --bundle"
+            )
         bundle = registry.bundle(found)
     place = Store(store)
     digest = place.add(bundle)

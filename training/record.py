@@ -188,8 +188,10 @@ def flat(training: Training) -> FlatTraining:
     return FlatTraining(**fields, recorded=training.recorded)
 
 
-def render_training(training: Training) -> Iterator[RenderableType]:
-    """The report, and where it is recorded."""
+def render_training(training: Training, then: str | None) -> Iterator[RenderableType]:
+    """The report, where it is recorded, and the command that puts it in force if nothing has."""
+    from rich.text import Text
+
     yield from render(training.report)
     recorded = training.recorded
     if recorded.tracking_uri is None:
@@ -197,10 +199,10 @@ def render_training(training: Training) -> Iterator[RenderableType]:
     elif recorded.version is None:
         yield f"recorded in MLflow at {recorded.tracking_uri}; no version, since a gate failed"
     else:
-        yield (
-            f"recorded in MLflow at {recorded.tracking_uri}: version {recorded.version} is the challenger; "
-            "`samediff promote --store STORE` puts it in force"
-        )
+        said = f"recorded in MLflow at {recorded.tracking_uri}: version {recorded.version} is the challenger"
+        yield said if then is None else f"{said}; to put it in force:"
+        if then is not None:
+            yield Text(f"    {then}")
 
 
 def sweep(out: Path) -> None:

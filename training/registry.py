@@ -282,6 +282,15 @@ def named(uri: str | None = None) -> str | None:
     return uri or os.environ.get("MLFLOW_TRACKING_URI")
 
 
+def missing_file(uri: str | None = None) -> Path | None:
+    """The SQLite file that settings, the environment or the default name, where it isn't there."""
+    found = named(uri) or DEFAULT
+    if not found.startswith(_FILE):
+        return None
+    file = Path(found.removeprefix(_FILE).partition("?")[0])
+    return None if file.exists() else file
+
+
 def installed() -> bool:
     """Whether MLflow is there to be imported."""
     return find_spec("mlflow") is not None

@@ -107,11 +107,11 @@ def retrain_and_promote(
     return msgspec.structs.replace(result, promoted=promote(store, out, None, registry).digest)
 
 
-def render_retraining(result: Retraining) -> Iterator[RenderableType]:
-    """What was new, and what came of it."""
+def render_retraining(result: Retraining, then: str) -> Iterator[RenderableType]:
+    """What was new, what came of it, and the command that puts a challenger in force."""
     yield f"{result.new_rows:,} new requests, {result.new_outcomes:,} new outcomes"
     if result.training is not None:
-        yield from render_training(result.training)
+        yield from render_training(result.training, None if result.promoted else then)
     elif result.failed_gates:
         gates = ", ".join(result.failed_gates)
         yield f"nothing new since the last training, which wrote no bundle (failed: {gates}): nothing done"

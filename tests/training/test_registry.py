@@ -1,5 +1,9 @@
 """Train, promote and roll back on a real MLflow store: the record says how a bundle came to be."""
 
+import shlex
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from registry_place import command, make_place, registry, start
@@ -8,6 +12,8 @@ from features.errors import BadInput
 from models.bundle import Bundle
 from models.prior import PRIOR
 from models.store import Store
+from router.gateway.settings import Settings
+from training.lifecycle import _promotion
 from training.pipeline import STEPS
 from training.registry import Registry
 
@@ -28,7 +34,7 @@ def test_the_whole_way(place, run):
     code, first, shown, err = run(place, "train", "log", "--out", "one")
     assert (code, err) == (0, "")
     assert first["recorded"]["version"] == "1"
-    assert "version 1 is the challenger" in shown
+    assert "version 1 is the challenger; to put it in force:\n    samediff promote --store store\n" in shown
     assert [gate["passed"] for gate in first["gates"]] == [True] * 8
     assert run(place, "train", "other", "--out", "two")[1]["recorded"]["version"] == "2"
     one, two = (Bundle.load(place / name).digest for name in ("one", "two"))
@@ -134,6 +140,52 @@ def test_without_mlflow_a_bundle_is_all_that_is_written(place, tmp_path, run):
     assert (code, result["digest"]) == (0, Bundle.load(tmp_path / "bundle").digest)
     code, _, _, err = run(tmp_path, "promote", "--store", "s", "--no-mlflow")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_the_command_that_is_printed_works_where_it_is_typed(place, tmp_path, mlflow_tables, run):
+    shutil.copytree(place / "log", tmp_path / "log")
+    shutil.copy(mlflow_tables, tmp_path / "of the script.db")
+    script = {"MLFLOW_TRACKING_URI": "sqlite:///of the script.db", "COLUMNS": "60"}
+    code, trained, shown, _ = run(tmp_path, "train", "log", "--out", "a b/bundle", **script)
+    typed = shown.splitlines()[-1]
+    assert (code, typed) == (
+        0,
+        "    MLFLOW_TRACKING_URI='sqlite:///of the script.db' samediff promote --store 'a b/store'",
+    )
+    variable, program, *words = shlex.split(typed)
+    code, result, _, err = run(tmp_path, *words, **dict([variable.split("=", 1)]))
+    assert (program, code, err, result["digest"]) == ("samediff", 0, "", trained["digest"])
+    assert Store(str(tmp_path / "a b" / "store")).pointer().digest == trained["digest"]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_command_that_is_printed_names_what_the_settings_do_not(monkeypatch):
+    def printed(uri, **settings):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        return _promotion(Path("run/bundle"), None, Settings(**settings), None)
+
+    assert printed("") == printed("sqlite:///mlflow.db") == "samediff promote --store run/store"
+    assert printed("sqlite:///other.db", mlflow="http://host", store="s3://b") == "samediff promote"
+    assert printed("http://me:secret@host", store="s3://b") == "samediff promote"
+    assert _promotion(Path("b"), "s", Settings(store="t"), Path("c.toml")).endswith(
+        "promote --config c.toml --store s"
+    )
+
+
+def test_a_look_makes_no_database(place, tmp_path, run):
+    run(place, "train", "log", "--out", "seen", "--no-mlflow")
+    named = {"MLFLOW_TRACKING_URI": "sqlite:///nowhere/other.db"}
+    for environ, file in (({}, "mlflow.db"), (named, "nowhere/other.db")):
+        code, _, _, err = run(tmp_path, "promote", "--store", "s", **environ)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{file}: no such file" in err
+        assert "MLFLOW_TRACKING_URI=" in err
+    code, result, _, _ = run(tmp_path, "promote", "--store", "s", "--bundle", place / "seen")
+    assert (code, result["version_known"]) == (0, None)
+    run(tmp_path, "promote", "--store", "s", "--bundle", PRIOR)
+    code, result, _, _ = run(tmp_path, "rollback", "--store", "s")
+    assert (code, result["digest"]) == (0, Bundle.load(place / "seen").digest)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "s"]
 
 
 def test_two_trainings_at_once_both_succeed(tmp_path, mlflow_tables, run):
