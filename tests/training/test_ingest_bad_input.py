@@ -162,6 +162,27 @@ def test_unknown_models_and_empty_calls_are_kept_without_a_price(tmp_path):
     assert (result.kept, result.cost_unknown_rows, result.cost_known_rows) == (4, 3, 1)
 
 
+def test_a_call_that_failed_is_priced_by_whom_it_asked_if_it_used_anything(tmp_path):
+    failed = {"model_served": None, "model_requested": "auto", "status": "error"}
+    asked = {**failed, "candidate": "claude-sonnet-4-5", "provider": "anthropic"}
+    unused = {"input_tokens_uncached": None, "output_tokens": None}
+    elsewhere = {**failed, "source": "usage-table", "candidate": "claude-sonnet-4-5", "model_requested": "m"}
+    result = run(
+        tmp_path,
+        encoded(
+            row(1, **asked, **unused),
+            row(2, **{**asked, "candidate": "my-own"}, **unused),
+            row(3, **asked),
+            row(4, **{**asked, "status": "cancelled"}, **unused),
+            row(5, **{**asked, "candidate": "my-own"}),
+            row(6, **elsewhere),
+        ),
+    )
+    assert result.flagged == {"unknown_model": 2}
+    frame = LogStore(tmp_path / "log").scan("request").collect().sort("request_id")
+    assert [cost is not None for cost in frame["cost_usd"]] == [False, False, True, False, False, False]
+
+
 def test_duplicate_ids_are_counted(tmp_path):
     result = run(tmp_path, encoded(row(1), row(1, output_tokens=6), row(2)))
     assert (result.read, result.kept, result.duplicates) == (3, 2, 1)

@@ -89,9 +89,11 @@ def check(record: Record, now_ms: int, known_model: Callable[[str, str | None], 
 
 def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | None], bool]) -> Iterator[str]:
     """What keeps a row from its price, or makes it doubtful."""
-    model = record.model_served or record.model_requested
+    model = _model(record)
     if model is None:
         yield "no_model"
+    elif record.status == "error" and not any(getattr(record, name) for name in TOKEN_FIELDS):
+        return  # nothing was used
     elif not known_model(model, record.provider):
         yield "unknown_model"
     elif is_one_call(record.flags) and _over_window(record, model):
@@ -100,13 +102,19 @@ def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | No
         yield "reasoning_unknown"
 
 
+def _model(record: RequestRecord) -> str | None:
+    """The model whose price a call has; where none answered us, the one we asked, which isn't its alias."""
+    asked = record.candidate if record.source == "journal" else None
+    return record.model_served or asked or record.model_requested
+
+
 def price(record: Record) -> Record:
     """Give a request without a cost the published price of its tokens; unknown stays unknown."""
     from router.prices import PRICE_VERSION, price_usd
 
     if not isinstance(record, RequestRecord) or record.cost_usd is not None:
         return record
-    model = record.model_served or record.model_requested
+    model = _model(record)
     if model is None or not {"response_cache_hit", "no_tokens"}.isdisjoint(record.flags or ()):
         return record
     if record.reasoning_tokens and record.reasoning_in_output is None:
