@@ -102,6 +102,11 @@ def status_of(error: BadInput) -> int:
     return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
 
 
+def id_header(dialect: Dialect) -> str:
+    """Header in which clients of a dialect look for the id of a request that failed."""
+    return "request-id" if dialect == "anthropic_messages" else "x-request-id"
+
+
 def error_body(
     dialect: Dialect, status: int, message: str, request_id: str, *, path: bool = False
 ) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def error_response(
 ) -> Response:
     """Answer with an error in the dialect."""
     body = msgspec.json.encode(error_body(dialect, status, message, request_id, path=path))
-    own = {"x-samediff-request-id": request_id, **(headers or {})}
+    own = {"x-samediff-request-id": request_id, id_header(dialect): request_id, **(headers or {})}
     return Response(body, status, own, media_type="application/json")
 
 

@@ -17,7 +17,7 @@ from features.wire import StreamReader, parse_response
 from router.gateway.attempts import Failure
 from router.gateway.call import Trace
 from router.gateway.crossing import returned, retyped
-from router.gateway.errors import error_event
+from router.gateway.errors import error_event, id_header
 from router.gateway.exchange import whole
 from router.gateway.holding import Spare
 from router.gateway.refusals import HTML, shielded
@@ -240,6 +240,8 @@ class Passing(Response):
             headers.append((b"content-length", str(length).encode()))
         if status < 400:
             self._out.began()
+        elif (named := id_header(self._asked.dialect).encode()) not in dict(headers):
+            headers.append((named, self._asked.request_id.encode()))
         self._committed = True
         await send({"type": "http.response.start", "status": status, "headers": headers})
 

@@ -4,7 +4,9 @@ import http.server
 import json
 import threading
 
+import anthropic
 import httpx2
+import openai
 import pytest
 from router_failing import record, rows, running
 
@@ -23,6 +25,7 @@ SAID = {  # what the prompt asks for -> status, type, body
     "html": (200, "text/html", "<html>Sign in, Acme 9X7q</html>"),
     "text": (200, "text/plain", "busy"),
 }
+ID = ("x-request-id", "request-id")  # where OpenAI's clients look, and Anthropic's
 OF_OURS = (KEY, "9X7q", "Acme", "acme", "cdef")
 
 
@@ -35,6 +38,8 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
+        if "SAY-400 THEIRS" in asked:
+            self.send_header(ID[self.path.rsplit("/", 1)[1] == "messages"], "req_theirs")
         self.end_headers()
         self.wfile.write(body)
 
@@ -118,3 +123,28 @@ def test_a_page_is_called_a_page(gateway, place, path, stream, what, kind, said)
     counted = httpx2.get(f"{gateway.url}/metrics").text
     assert f'samediff_upstream_failures_total{{kind="{kind}"}}' in counted
     assert f'result="{kind}"}}' in counted
+
+
+@pytest.mark.parametrize("said", ["SAY-400", "SAY-400 THEIRS", "SAY-html", "SAY-page", "model"])
+def test_both_sdks_find_the_id_of_a_request_that_failed(gateway, said) -> None:
+    """Ours, of an error of the gateway's own and of one that came without any; else the provider's."""
+    openais = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="theirs", max_retries=0)
+    anthropics = anthropic.Anthropic(base_url=gateway.url, api_key="theirs", max_retries=0)
+    asked = {"model": "unknown" if said == "model" else "big"}
+    messages = [{"role": "user", "content": said}]
+    errors = []
+    for ask in (
+        lambda: openais.chat.completions.create(messages=messages, **asked),
+        lambda: openais.responses.create(input=said, **asked),
+        lambda: anthropics.messages.create(messages=messages, max_tokens=9, **asked),
+    ):
+        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
+            ask()
+        errors.append(caught.value)
+    for error in errors:
+        headers = error.response.headers
+        theirs = said == "SAY-400 THEIRS"
+        assert error.request_id == ("req_theirs" if theirs else headers["x-samediff-request-id"])
+        names = [name for name, _ in headers.multi_items() if name in ID]
+        assert names == [ID[isinstance(error, anthropic.APIStatusError)]] or theirs
+        assert len(names) == len(set(names))
