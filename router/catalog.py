@@ -13,6 +13,7 @@ import msgspec
 from features.errors import BadInput
 from features.names import EFFORTS
 from router.catalogrows import SNAPSHOT, Alias, Candidate, Deployment, Endpoint
+from router.meant import meant
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _rows(shown: str, tables: dict[str, Any], table: str, kind: type[Row]) -> di
         try:
             converted[name] = msgspec.convert(row, kind)
         except msgspec.ValidationError as error:
-            raise BadInput(f"catalogue {shown}: {table}.{name}: {error}") from error
+            raise BadInput(f"catalogue {shown}: {table}.{name}: {error}{meant(str(error), kind)}") from error
     return converted
 
 

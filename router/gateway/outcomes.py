@@ -11,6 +11,7 @@ import msgspec
 from features.errors import BadInput
 from features.records import OutcomeRecord
 from features.wire.plain import why_not_json
+from router.meant import meant
 
 # Levels that say of themselves what became of a request.
 _SPEAKING = ("L0", "L1", "L2", "L3", "L4", "different")
@@ -82,7 +83,7 @@ def _outcome(where: str, row: Any, now_ms: int) -> OutcomeRecord:
     try:
         record = msgspec.convert({**filled, "recorded_ms": now_ms}, _Reported)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{where}: {error}") from error
+        raise BadInput(f"{where}: {error}{meant(str(error), _Reported)}") from error
     if record.value is not None and not 0.0 <= record.value <= 1.0:
         raise BadInput(f"{where}: value {record.value:g} is no probability; use 0 to 1")
     if record.value is None and record.level not in _SPEAKING:

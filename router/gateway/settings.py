@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +16,7 @@ from router.gateway.health import BreakerSettings
 from router.gateway.hedge import HedgeSettings
 from router.gateway.idempotency import IdempotencySettings
 from router.gateway.toolcheck import ToolSettings
+from router.meant import meant
 from router.tomlfile import read_toml
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         try:
             settings = msgspec.convert(plain, cls)
         except msgspec.ValidationError as error:
-            raise BadInput(f"{file}: {error}{_meant(str(error), cls)}") from error
+            raise BadInput(f"{file}: {error}{meant(str(error), cls)}") from error
         return _with_environment(settings, environ)
 
     @property
@@ -137,32 +136,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise BadInput(f"--{error}") from error
 
 
-def _meant(said: str, table: type[msgspec.Struct]) -> str:
-    """What an unknown field may have been meant to be, or else which there are; "" of other mistakes."""
-    if (bad := re.fullmatch(r"Invalid enum value (.*?)(?: - at `\$\.?(.*)`)?", said)) is not None:
-        return _allowed(bad[2] or "", table)
-    found = re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", said)
-    if found is None:
-        return ""
-    for name in filter(None, (found[2] or "").split(".")):
-        kind = {field.name: field.type for field in msgspec.structs.fields(table)}.get(name)
-        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-            return ""
-        table = kind
-    names = [field.encode_name for field in msgspec.structs.fields(table)]
-    near = difflib.get_close_matches(found[1], names, n=1)
-    return f"; is it `{near[0]}`?" if near else f"; there are {', '.join(names)}"
-
-
-def _allowed(path: str, table: type[msgspec.Struct]) -> str:
-    """The values that a setting of a few words may have."""
-    kind: Any = table
-    for name in path.split("."):
-        hints = get_type_hints(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else {}
-        kind = hints.get(name)
-    return f"; it may be {', '.join(map(repr, get_args(kind)))}" if get_origin(kind) is Literal else ""
-
-
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """Lay SAMEDIFF_PORT, SAMEDIFF_LOG_PROMPTS and the like over the settings."""
     plain = msgspec.to_builtins(settings)
@@ -176,7 +149,7 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         try:
             settings = msgspec.convert(plain, Settings, strict=False)
         except msgspec.ValidationError as error:
-            said = f"{error}{_meant(str(error), Settings)}"
+            said = f"{error}{meant(str(error), Settings)}"
             raise BadInput(f"{variable}={environ[variable]!r}: {said}") from error
     return settings
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from features.errors import BadInput
+from router.meant import meant
 
 if TYPE_CHECKING:
     from router.scripted.reading import Conversation
@@ -139,7 +140,7 @@ def load_script(path: Path | str) -> Script:
     except OSError as error:
         raise BadInput(f"script {path}: can't be read ({error.strerror}); give a JSON file") from error
     except msgspec.DecodeError as error:
-        raise BadInput(f"script {path}: {error}") from error
+        raise BadInput(f"script {path}: {error}{meant(str(error), Script)}") from error
 
 
 def choose_step(script: Script, talk: Conversation) -> FilledStep:

@@ -169,6 +169,8 @@ def test_headers_go_on_as_they_came() -> None:
         ({"request_id": 5, "success": 1}, "outcome 0: .*request_id"),
         ({"request_id": "a", "value": 1.5}, "no probability"),
         ({"value": 1}, "names none of"),
+        ({"request_id": "a", "value": 1, "level": "teste"}, "'teste'.*; it may be .*'tests'"),
+        ({"request": "a", "value": 1}, "`request`; is it `request_id`"),
     ],
 )
 def test_outcomes_are_read_strictly(rows, said) -> None:
