@@ -48,8 +48,8 @@ _UNTAGGED = Tags()
 class Alike(Value, frozen=True):
     """What the lines of a decision and of its request both hold and is long, as JSON that is made once."""
 
-    facts: msgspec.Raw | None = None
-    embedding: msgspec.Raw | None = None
+    facts: msgspec.Raw | None
+    embedding: msgspec.Raw | None
 
 
 class Call(Value, frozen=True):
@@ -63,12 +63,12 @@ class Call(Value, frozen=True):
     answer: Answer  # as sessions know it
     headers: Mapping[str, str]
     tags: Tags
+    alike: Alike  # of what the receipt holds, as far as it may be kept
     body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
     translation: Translation | None = None  # where its provider speaks another dialect
     translation_for: Callable[[Deployment], Translation | None] | None = None
     tools: msgspec.Raw | None = None  # as the client offers them
     control: str | None = None  # what of ours asks for caching in the body, see router.gateway.cachecontrol
-    alike: Alike = Alike()  # as far as it may be kept
 
 
 class Trace(msgspec.Struct):

@@ -142,7 +142,10 @@ def _came_of(trace: Trace, answer: WireResponse) -> tuple[Any, ...]:
 
 
 def _told_by(call: Call, answer: WireResponse, *, kept: bool) -> tuple[Any, ...]:
-    """The fields from there to `answer`: what prompt and answer tell without a word of theirs."""
+    """The fields from there to `answer`: what prompt and answer tell without a word of theirs.
+
+    Facts and vector are the receipt's own, and JSON no sooner than `as_written`; not `kept`, all are None.
+    """
     if not kept:
         return (None,) * 9
     receipt, (hashes, sizes) = call.receipt, call.place.chain
@@ -224,7 +227,7 @@ def _calls(parts: Sequence[Part]) -> tuple[list[str], bool]:
 def alike_of(receipt: DecisionRecord, prompts: Prompts) -> Alike:
     """Facts and vector as they are written down; None where nothing is to be kept."""
     if prompts == "none":
-        return Alike()
+        return Alike(None, None)
     facts, embedding = receipt.facts, receipt.embedding
     return Alike(
         None if facts is None else msgspec.Raw(_JSON.encode(facts)),
@@ -233,7 +236,10 @@ def alike_of(receipt: DecisionRecord, prompts: Prompts) -> Alike:
 
 
 def as_written(record: DecisionRecord | RequestRecord, alike: Alike) -> msgspec.Struct:
-    """The record for the journal, whose encoder takes JSON as it is: with what may be kept of the prompt."""
+    """A decision's record or a request's for the journal: its facts and vector are `alike`'s, and no other's.
+
+    They are JSON, which an encoder takes as it is; so it can be encoded, and not be read.
+    """
     return replace(record, facts=alike.facts, embedding=alike.embedding)
 
 

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
 from router_servers import NOW_MS
@@ -27,8 +28,8 @@ from router.arms import Judged, Option, Terms, absent_record, arm_record
 from router.catalog import Catalog
 from router.cost import Cost
 from router.decide import PRIOR_NOTICE, Decider
-from router.gateway.call import Call, Tags, Trace
-from router.gateway.recording import FALLBACK_FLAG, request_record
+from router.gateway.call import Alike, Call, Tags, Trace
+from router.gateway.recording import FALLBACK_FLAG, alike_of, as_written, request_record
 from router.gateway.sessions import Answer, Place
 from router.given import Given
 from router.outlook import Outlook
@@ -111,6 +112,7 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
         tags=Tags(
             task_type="tagged-type", task_id="tagged-id", repo="repo", branch="branch", tenant="tenant"
         ),
+        alike=Alike(None, None),
     )
     trace = Trace(
         status="truncated",
@@ -194,6 +196,13 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
         *("source_file", "source_row"),
         *texts,
     ]
+    for record in (call.receipt, request_record(call, trace, "full")):  # as the journal writes them
+        written = msgspec.json.encode(as_written(record, alike_of(call.receipt, "features")))
+        assert written == msgspec.json.encode(record)
+        kept_back = msgspec.json.decode(
+            msgspec.json.encode(as_written(record, alike_of(call.receipt, "none"))), type=type(record)
+        )
+        assert (kept_back.facts, kept_back.embedding) == (None, None)
 
 
 SPLIT = Split(read=3001, write=202, write_1h=103, fresh=54, hit=0.91, sure=0.82, lost=7, why="expired")

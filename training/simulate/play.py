@@ -11,7 +11,7 @@ from features.wire import WireResponse
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending
 from router.gateway.call import Call, Trace, tags_of, turn_of
-from router.gateway.recording import request_record
+from router.gateway.recording import alike_of, request_record
 from router.gateway.sessions import Stored
 from router.given import CallContext
 from training.simulate.providers import FIRST_BYTE_MS, Provider, latency_ms, sent
@@ -139,6 +139,7 @@ def _decided(team: Team, talk: Conversation, said: Said, task: str) -> Call:
         answer=place.answer(receipt.chosen, by_client=False),
         headers=headers,
         tags=tags_of(headers),
+        alike=alike_of(receipt, "features"),
     )
 
 
