@@ -29,7 +29,7 @@ from router.arms import (
 from router.catalogrows import BARRED
 from router.certified import held, held_to
 from router.cost import asked_by
-from router.given import CallContext, Given, Unavailable, UnknownModel
+from router.given import CallContext, Given, Unavailable, UnknownModel, constraints_of
 from router.options import Moment, Seats, asking
 from router.policy import Arm, Choice, Policy, Situation, choose
 
@@ -220,7 +220,7 @@ class Decider:
             list(choice.plan),
             [*[arm_record(arm, choice) for arm in arms], *given.absent],
             list(choice.locks),
-            _constraints(given),
+            constraints_of(given),
             reasons,
             choice.explored,
             seed,
@@ -256,24 +256,6 @@ def _with_newcomers(choice: Choice, views: list[CandidateView], options: list[Op
 def _bound(request: WireRequest, facts: Facts) -> bool:
     """Whether a conversation rests on what only providers of its own dialect have, or is to."""
     return request.stored or facts.provider_bound == 1
-
-
-def _constraints(given: Given) -> list[str]:
-    """What the request and its session dictate, as `name=value`; `router.receipt` reads it back."""
-    said = [f"model={given.model}", f"dialect={given.dialect}"]
-    if given.dialect_guessed:
-        said.append("dialect_by=body")
-    if given.last_candidate is not None:
-        said.append(f"session_candidate={given.last_candidate}")
-        if given.last_by_client and given.last_candidate:
-            said.append("session_candidate_by=client")
-    if given.service_tier is not None:
-        said.append(f"service_tier={given.service_tier}")
-    if given.asked.ours:
-        said.append("cache_control=ours")
-    if given.asked.lifetime is not None:
-        said.append(f"cache_lifetime={given.asked.lifetime}")
-    return said
 
 
 def _situation(given: Given, seed: int) -> Situation:

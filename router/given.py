@@ -89,3 +89,21 @@ class Given(Value, frozen=True):
     absent: list[ArmRecord]  # candidates that can't be called, as they are written down
     offset: OffsetRecord | None = None
     asked: Asked = Asked()  # how it asks to be cached
+
+
+def constraints_of(given: Given) -> list[str]:
+    """What the request and its session dictate, as `name=value`; `router.receipt` reads it back."""
+    said = [f"model={given.model}", f"dialect={given.dialect}"]
+    if given.dialect_guessed:
+        said.append("dialect_by=body")
+    if given.last_candidate is not None:
+        said.append(f"session_candidate={given.last_candidate}")
+        if given.last_by_client and given.last_candidate:
+            said.append("session_candidate_by=client")
+    if given.service_tier is not None:
+        said.append(f"service_tier={given.service_tier}")
+    if given.asked.ours:
+        said.append("cache_control=ours")
+    if given.asked.lifetime is not None:
+        said.append(f"cache_lifetime={given.asked.lifetime}")
+    return said
