@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from router.gateway.call import Tags
     from router.gateway.reading import Reading
     from router.gateway.service import Gateway
+    from router.gateway.sessions import Place
     from router.gateway.translate import Translation
 
 _UNCHANGED = Added()
@@ -39,27 +40,11 @@ def decide(
     gateway: Gateway, reading: Reading, headers: Mapping[str, str], client: str, *, all_arms: bool = False
 ) -> Call:
     """Decide where a request goes; BadInput if it can go nowhere."""
-    request, sessions = reading.request, gateway.sessions
-    started = time.perf_counter()
-    now_ms = time.time_ns() // 1_000_000
-    place = sessions.place(request, headers, client, reading.chain)
+    started, request = time.perf_counter(), reading.request
+    place = gateway.sessions.place(request, headers, client, reading.chain)
     tags = tags_of(headers)
-    context = CallContext(
-        f"req_{os.urandom(16).hex()}",
-        place.session_id,
-        now_ms,
-        sessions.view(place, now_ms),
-        task_type=tags.task_type,
-        trajectory=reading.trajectory or sessions.trajectory(place, request, reading.aside),
-        dialect_guessed=reading.guessed,
-        headers=headers,
-        offset=gateway.offsets.of(tags),
-        cache_control=gateway.settings.cache_control,
-        retry_rates=gateway.retries.rates(gateway.decider.catalog.deployments),
-        down=gateway.health.down(time.monotonic()),
-        all_arms=all_arms,
-    )
-    crossing = Crossing(request, reading.body, context.request_id, now_ms, context.cache_control)
+    context = _context(gateway, reading, headers, place, tags, all_arms=all_arms)
+    crossing = Crossing(request, reading.body, context.request_id, context.now_ms, context.cache_control)
     receipt, deployment, translation = _sayable(gateway, crossing, context)
     decide_ms = reading.read_ms + (time.perf_counter() - started) * 1000
     receipt = replace(receipt, decide_ms=decide_ms)
@@ -89,6 +74,34 @@ def decide(
     gateway.recent.append(call.receipt)
     gateway.offsets.decided(call)
     return call
+
+
+def _context(
+    gateway: Gateway,
+    reading: Reading,
+    headers: Mapping[str, str],
+    place: Place,
+    tags: Tags,
+    *,
+    all_arms: bool,
+) -> CallContext:
+    """What the decision depends on beside the request, as it is now."""
+    now_ms, sessions = time.time_ns() // 1_000_000, gateway.sessions
+    return CallContext(
+        f"req_{os.urandom(16).hex()}",
+        place.session_id,
+        now_ms,
+        sessions.view(place, now_ms),
+        task_type=tags.task_type,
+        trajectory=reading.trajectory or sessions.trajectory(place, reading.request, reading.aside),
+        dialect_guessed=reading.guessed,
+        headers=headers,
+        offset=gateway.offsets.of(tags),
+        cache_control=gateway.settings.cache_control,
+        retry_rates=gateway.retries.rates(gateway.decider.catalog.deployments),
+        down=gateway.health.down(time.monotonic()),
+        all_arms=all_arms,
+    )
 
 
 def _sayable(
