@@ -61,9 +61,10 @@ class Sending(Value, frozen=True):
         hashes, sizes = self.chain
         asked = self.asked
         marks = None if asked.marked or asked.marks(deployment) else ()
-        # In its own order.
         key = key or cache_key(deployment)
-        return CacheRequest(key, tokens, hashes, sizes, marks, (), asked.lifetime, self.settings)
+        return CacheRequest(
+            key, tokens, hashes, sizes, marks, lifetime=asked.lifetime, settings=self.settings
+        )
 
 
 def asked_by(request: WireRequest, *, control: bool = False) -> Asked:
