@@ -80,6 +80,7 @@ first_byte_s = 0.3
 [breaker]
 failures = 1000
 open_s = 0.001
+open_max_s = 0.001
 rest_max_s = 0.001
 """
 
