@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import sqlite3
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from features.errors import BadInput
@@ -63,16 +64,19 @@ class SealedAnswers:
     def __init__(self, file: Path, keep_s: float, most_bytes: int = 2**30) -> None:
         self._keep_s = keep_s
         self._most = most_bytes
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(file, timeout=5.0, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            for table in _TABLES:
-                self._db.execute(table)
-            self._locks = KeyLocks(file.with_name(f"{file.name}.locks"))
-        except (sqlite3.Error, OSError) as error:
-            raise BadInput(f"answers {file}: {error}; set `disk = false` under [idempotency]") from error
+        with ExitStack() as opened:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(file, timeout=5.0, check_same_thread=False, isolation_level=None)
+                opened.callback(self._db.close)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                for table in _TABLES:
+                    self._db.execute(table)
+                self._locks = KeyLocks(file.with_name(f"{file.name}.locks"))
+            except (sqlite3.Error, OSError) as error:
+                raise BadInput(f"answers {file}: {error}; set `disk = false` under [idempotency]") from error
+            opened.pop_all()  # it stays open
         file.chmod(0o600)
 
     def take(self, name: bytes) -> bool:

@@ -18,6 +18,7 @@ from models.store import Store
 from router.catalog import Catalog
 from router.decide import Decider
 from router.gateway.follow import Follower
+from router.gateway.idempotency import IdempotencySettings
 from router.gateway.service import Gateway
 from router.gateway.settings import LogSettings, Settings
 from router.policy import parse_policy
@@ -135,7 +136,8 @@ async def test_a_bundle_that_verifies_but_cannot_predict_is_refused_and_the_foll
     manifest["files"]["heads.onnx"] = hashlib.sha256((other / "heads.onnx").read_bytes()).hexdigest()
     (other / "manifest.json").write_bytes(sealed(json.dumps(manifest).encode()))
     store.point(store.add(other), 1)
-    gateway = Gateway(Settings(bundle=str(tmp_path / "other"), log=LogSettings(journal=str(tmp_path / "j"))))
+    log, none = LogSettings(journal=str(tmp_path / "j")), IdempotencySettings(disk=False)
+    gateway = Gateway(Settings(bundle=str(tmp_path / "other"), log=log, idempotency=none))
     follower = Follower(gateway, store, 1.0)
     await follower.look()
     assert gateway.decider.bundle.digest == two

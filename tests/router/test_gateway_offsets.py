@@ -13,6 +13,7 @@ from models.offset import Offsets
 from router.catalog import Catalog
 from router.decide import Decider
 from router.gateway import offsets as live
+from router.gateway.idempotency import IdempotencySettings
 from router.gateway.service import Gateway, read_request
 from router.gateway.settings import LogSettings, Settings
 from router.policy import parse_policy
@@ -20,6 +21,7 @@ from router.receipt import recompute
 
 POLICY = "learned:max_loss=0.05"
 BODY = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "Fix the bug"}]}
+NO_FILE = IdempotencySettings(disk=False)  # a gateway that is never served closes none
 REPO = {"x-samediff-repo": "acme/app"}
 
 
@@ -30,7 +32,7 @@ def gateway(tmp_path, bundle_folder):
 
 def _gateway(place, bundle):
     journal = LogSettings(journal=str(place / "journal"))
-    return Gateway(Settings(bundle=str(bundle), policy=POLICY, log=journal))
+    return Gateway(Settings(bundle=str(bundle), policy=POLICY, log=journal, idempotency=NO_FILE))
 
 
 def ask(gateway, **headers):

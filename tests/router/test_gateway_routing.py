@@ -8,6 +8,7 @@ from router_servers import journal_of, start_gateway, start_upstream, wait_for
 
 from features.wire import StreamReader, parse_response
 from router.gateway.call import Trace
+from router.gateway.idempotency import IdempotencySettings
 from router.gateway.recording import request_record
 from router.gateway.service import Gateway, read_request
 from router.gateway.settings import LogSettings, Settings
@@ -160,7 +161,8 @@ def test_names_that_clients_invent_make_no_series(gateway) -> None:
 
 @pytest.mark.parametrize(("answered", "tier"), [("flex", "flex"), (None, "priority"), ("default", "default")])
 def test_a_call_costs_what_its_tier_costs(bundle_folder, tmp_path, answered, tier) -> None:
-    gateway = Gateway(Settings(bundle=str(bundle_folder), log=LogSettings(journal=str(tmp_path))))
+    log, none = LogSettings(journal=str(tmp_path)), IdempotencySettings(disk=False)
+    gateway = Gateway(Settings(bundle=str(bundle_folder), log=log, idempotency=none))
     body = {"model": "gpt-5.4", "messages": said("Hi"), "service_tier": "priority"}
     call = gateway.decide(read_request("openai_chat", json.dumps(body).encode()), {}, "")
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
