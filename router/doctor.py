@@ -80,7 +80,7 @@ def _python(built_with: str | None, profile_use: str | None) -> Check:
     version = platform.python_version()
     if not built_plainly(built_with, profile_use):
         return Check("python", "ok", version)
-    slower = "built without --enable-optimizations: a request takes about a quarter more CPU"
+    slower = "built without --enable-optimizations: a request takes about a tenth more CPU"
     return Check("python", "warning", f"{version}, {slower} (docs/FINDINGS.md, Gateway)")
 
 

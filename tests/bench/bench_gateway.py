@@ -138,7 +138,7 @@ def gone(player: Player, pipe: Connection) -> None:
 
 
 def machine() -> str:
-    """Cores, load and interpreter, which takes about a quarter more CPU when built without optimisations."""
+    """Cores, load and interpreter, which takes about a tenth more CPU when built without optimisations."""
     plain = built_plainly(*sysconfig.get_config_vars("CONFIG_ARGS", "PGO_PROF_USE_FLAG"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
     built = "without" if plain else "with"

@@ -203,5 +203,5 @@ def test_a_slow_build_of_python_is_told() -> None:
     assert _python("'--enable-optimizations' '--with-lto'", used).verdict == "ok"
     assert _python(None, None).verdict == "ok"
     assert _python("'--enable-shared' '--with-computed-gotos'", "").verdict == "ok"  # Debian's
-    assert "a quarter more CPU" in (found := _python("'--enable-shared'", used)).detail
+    assert "a tenth more CPU" in (found := _python("'--enable-shared'", used)).detail
     assert found.verdict == "warning"
