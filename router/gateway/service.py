@@ -98,7 +98,7 @@ class Gateway:
         self.offsets.swapped(decider.bundle)
 
     def decided(self, call: Call) -> None:
-        """Hand the decision to the journal before anything is spent on it; it is on disk some 20 ms later."""
+        """Hand the decision to the journal before anything is spent on it; the system has it 0.2 s later."""
         self.journal.add("decision", as_written(call.receipt, call.alike))
 
     def label(self, candidate: str | None) -> str:
