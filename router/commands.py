@@ -43,9 +43,8 @@ def finish(
 
             console = Console()
             for part in render(result):
-                console.print(
-                    part, soft_wrap=isinstance(part, Text)
-                )  # a Text is to be copied: it stays whole
+                whole = isinstance(part, Text)  # it is there to be copied
+                console.print(part, soft_wrap=whole)
     finally:  # whoever reads the tables may leave early, as `| head` does
         if json_to is not None:
             _write_json(result, json_to)

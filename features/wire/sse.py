@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 16 * 2**20  # a longer line is skipped and counted: no answer has one
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_LONE = re.compile(
-    rb"\ndata(?:: ?+([^\n]+)\n(?=\n))?"
-)  # a line of data; said, where it is an event's only one
+# A line of data; said, where it is an event's only one.
+_LONE = re.compile(rb"\ndata(?:: ?+([^\n]+)\n(?=\n))?")
 
 
 class _Events(Protocol):
