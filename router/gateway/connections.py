@@ -24,7 +24,6 @@ _PLACES = 1024  # addresses known at most; there are as many as deployments
 _LOOK_S = 0.25  # how often is looked whether a large request goes out
 _VALUE_BYTES = 8190  # of a header
 _HEAD_BYTES = 2**20  # of a head, or of trailers
-_LARGE_BYTES = 2**16  # a request that may not be read to its end by who refuses it
 _AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
 
 
@@ -55,7 +54,6 @@ class Answer(asyncio.Protocol):
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._silence_s = silence_s
-        self._size = 0  # bytes of the request
         self._unsent, self._since = -1, 0.0  # bytes of the request, and when that changed or something came
         self._timer: asyncio.TimerHandle | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -65,7 +63,6 @@ class Answer(asyncio.Protocol):
 
     async def to(self, request: Sequence[bytes]) -> None:
         """Send the request, and wait for the head of the answer."""
-        self._size = sum(map(len, request))
         self._transport.set_protocol(self)
         self._transport.writelines(request)
         self._look()
@@ -219,8 +216,7 @@ class Answer(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         unsent = self._transport.get_write_buffer_size() > 0
-        # Who refuses a large request may not have read it; how much of it TLS still holds can't be seen.
-        if keep and not unsent and (self.status < 400 or self._size <= _LARGE_BYTES):
+        if keep and not unsent:
             if self._paused:
                 self._transport.resume_reading()
             self._transport.set_protocol(self._pooled)

@@ -235,27 +235,6 @@ async def test_a_connection_whose_request_is_not_taken_is_closed_at_once() -> No
         assert await taken < 2**24
 
 
-async def test_who_refuses_a_large_request_is_asked_anew_on_another_connection() -> None:
-    """The rest of the request may still be on its way, seen by nobody where TLS holds it."""
-    opened = []
-
-    async def serve(reader, writer):
-        opened.append(writer)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0]))
-                writer.write(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n")
-        writer.close()
-
-    server, url = await idle_server(serve)
-    async with server, calling() as upstream, asyncio.timeout(10):
-        for size, connections in ((9, 1), (9, 1), (2**17, 1), (9, 2), (9, 2)):
-            async with upstream.send(url, CIMultiDict(), b"x" * size, "POST") as answer:
-                assert (answer.status, await answer.read()) == (413, b"")
-            assert len(opened) == connections
-            await asyncio.sleep(0.02)
-
-
 def certified():
     """TLS for 127.0.0.1, as its server and its client have it."""
     x509 = pytest.importorskip("cryptography.x509", reason="nothing here makes certificates")
