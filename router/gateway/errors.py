@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -65,6 +66,7 @@ _TYPES: dict[int, tuple[str, str]] = {
     408: ("invalid_request_error", "timeout_error"),
     409: ("invalid_request_error", "invalid_request_error"),
     413: ("invalid_request_error", "request_too_large"),
+    431: ("invalid_request_error", "invalid_request_error"),
     415: ("invalid_request_error", "invalid_request_error"),
     422: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),
@@ -100,6 +102,11 @@ def status_of(error: BadInput) -> int:
         return error.status
     known = {UnknownModel: 404, Stalled: 408, TooLarge: 413, Unavailable: 503}
     return next((status for kind, status in known.items() if isinstance(error, kind)), 400)
+
+
+def dialect_at(path: str) -> Dialect:
+    """The dialect of who asks at a path; what belongs to none is answered as OpenAI does."""
+    return "anthropic_messages" if path.startswith("/v1/messages") else "openai_chat"
 
 
 def id_header(dialect: Dialect) -> str:
@@ -143,11 +150,17 @@ def error_response(
     return Response(body, status, own, media_type="application/json")
 
 
+def last_words(dialect: Dialect, status: int, message: str) -> bytes:
+    """An error as it goes over the wire, for who can't be answered by an endpoint and is hung up on."""
+    answer = error_response(dialect, status, message, f"req_{uuid.uuid4().hex}", {"connection": "close"})
+    head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, HTTPStatus(status).phrase.encode(), head, bytes(answer.body))
+
+
 async def not_served(request: Request, error: Exception) -> Response:
     """Answer a path or a method that isn't served, in the dialect of the path."""
     assert isinstance(error, HTTPException)
-    anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
-    dialect: Dialect = "anthropic_messages" if anthropic else "openai_chat"
+    dialect = dialect_at("/v1/messages" if "anthropic-version" in request.headers else request.url.path)
     said = "nothing is served at this path"
     if request.url.path.startswith(("/v1/responses/", "/v1/conversations")):
         said += ": no answer and no conversation is kept here, only at the provider that has it"

@@ -1,4 +1,8 @@
-"""The server's HTTP connections, bounded: how long a head or trailers may be, how long a head may take."""
+"""The server's HTTP connections, bounded: how long a head or trailers may be, how long a head may take.
+
+What is no request that could be given to an endpoint is refused here, in the dialect of its path as far as
+that was heard.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router.gateway.answering import Answering
+from router.gateway.errors import dialect_at, last_words
 from router.gateway.leaving import LEAVING, Leaving
 
 if TYPE_CHECKING:
@@ -21,8 +26,9 @@ _BODY_BYTES = 256 * 2**10  # of a body that is read before it is asked for: as m
 _AHEAD_BYTES = 16 * HEAD_BYTES  # that a client may send ahead of its answer and still be seen to leave
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
-    408: b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    400: "this is no HTTP request, or not one that can be understood",
+    408: "the head of the request did not come in time",
+    431: f"address, headers or trailers of the request are over {HEAD_BYTES // 1024} kB",
 }
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
@@ -145,12 +151,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         unread = self.cycle.response_complete and self.cycle.more_body
         if unread and not self.transport.is_closing():
-            self._stop_waiting()
-            self._refused = True
-            self._unset_keepalive_if_required()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
+            self._hang_up()
 
     @property
     def _cycle(self) -> Answering:
@@ -176,13 +177,13 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse(400)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request as if it had not asked for another protocol; the parser would drop its body."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
-            self.send_400_response("This is no proxy.")
+            self._refuse(400)  # this is no proxy
             return
         self._upgrading = False
         lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
@@ -201,8 +202,24 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer a head that can't be served and hang up; on_body and the rest hear nothing of it."""
         self._stop_waiting()
         self._refused = True
-        if not self.transport.is_closing():
-            now = self._answering
-            if now is None or now.response_complete or not now.response_started:
-                self.transport.write(_REFUSED[status])
+        if self.transport.is_closing():
+            return
+        now = self._answering
+        if now is not None and now.response_complete:
+            now = None
+        if now is None or not now.response_started:
+            path = getattr(self, "url", b"").decode("latin-1")
+            self.transport.write(last_words(dialect_at(path), status, _REFUSED[status]))
+        if now is None:
+            self._hang_up()
+        else:  # it is over with the request before, too
             self.transport.close()
+
+    def _hang_up(self) -> None:
+        """Say no more, and close once a client that still sends had time to read what was said."""
+        self._stop_waiting()
+        self._refused = True
+        self._unset_keepalive_if_required()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._patience = self.loop.call_later(_LINGER_S, self.transport.close)

@@ -15,7 +15,7 @@ from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
 from router.gateway.crossing import LOST_HEADER, crossed
-from router.gateway.errors import error_response, status_of
+from router.gateway.errors import dialect_at, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
 from router.gateway.failover import attempts_of, hedge_of, target_of, towards
 from router.gateway.forward import Forwarded
@@ -257,8 +257,7 @@ def refusal(gateway: Gateway, dialect: Dialect, error: BadInput) -> Response:
 
 def our_fault(path: str) -> Response:
     """Answer when something of ours broke: the server's log has the traceback, the client doesn't."""
-    dialect: Dialect = "anthropic_messages" if path.startswith("/v1/messages") else "openai_chat"
-    return error_response(dialect, 500, "samediff failed on this request", f"req_{uuid.uuid4().hex}")
+    return error_response(dialect_at(path), 500, "samediff failed on this request", f"req_{uuid.uuid4().hex}")
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

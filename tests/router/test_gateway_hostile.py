@@ -132,11 +132,8 @@ def test_half_a_request_is_not_waited_for(gateway) -> None:
     ],
 )
 def test_a_head_of_any_length_is_refused(gateway, headers) -> None:
-    try:
-        said = send(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n\r\n")
-    except ConnectionError:  # it hung up while we were still talking
-        said = b""
-    assert said.startswith(b"HTTP/1.1 431") or said == b""
+    said = send(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 431")
     assert b"ok" not in said
     assert httpx2.get(f"{gateway.url}/healthz").text == "ok\n"
 
@@ -188,8 +185,7 @@ def test_a_killed_server_loses_no_decision_and_no_outcome_it_accepted(
         request_id = answer.headers["x-samediff-request-id"]
         pieces = answer.iter_raw()
         next(pieces)  # held, as a generator let go of would hang up
-        time.sleep(0.1)
-        assert written(tmp_path) == {("decision", request_id)}
+        assert wait_for(lambda: written(tmp_path) == {("decision", request_id)})
         outcome = {"request_id": request_id, "value": 1.0, "level": "tests", "source": "ci"}
         assert httpx2.post(f"{server.url}/v1/outcomes", json=[outcome] * 3).status_code == 202
         server.stop(signal.SIGKILL)
