@@ -154,7 +154,8 @@ def last_words(dialect: Dialect, status: int, message: str) -> bytes:
     """An error as it goes over the wire, for who can't be answered by an endpoint and is hung up on."""
     answer = error_response(dialect, status, message, f"req_{uuid.uuid4().hex}", {"connection": "close"})
     head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, HTTPStatus(status).phrase.encode(), head, bytes(answer.body))
+    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+    return first.encode() + head + b"\r\n" + answer.body
 
 
 async def not_served(request: Request, error: Exception) -> Response:
