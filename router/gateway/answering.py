@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,11 @@ from uvicorn.protocols.http.httptools_impl import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 _LOG = logging.getLogger(__name__)
+_CONTROL = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
+_NOT_IN_NAMES = _CONTROL + b'\t()<>@,;:[]={} \\"' + bytes(range(ord("A"), ord("Z") + 1))
 
 
 class Answering(RequestResponseCycle):
@@ -25,10 +30,21 @@ class Answering(RequestResponseCycle):
     chunks, to half a request it is the last one.
     """
 
-    pieces: list[bytes]  # of the body, that have come and aren't asked for yet
-    size = 0  # bytes of them
-    _early = False
-    _head = b""
+    def __init__(self, scope: Any, protocol: HttpToolsProtocol, *, keep_alive: bool) -> None:
+        self.scope, self.keep_alive = scope, keep_alive
+        self.transport, self.flow, self.logger = protocol.transport, protocol.flow, protocol.logger
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event = asyncio.Event()
+        self.on_response = protocol.on_response_complete
+        self.waiting_for_100_continue = protocol.expect_100_continue
+        self.disconnected = self.response_started = self.response_complete = False
+        self.more_body = True
+        self.chunked_encoding: bool | None = None
+        self.expected_content_length = 0
+        self.pieces: list[bytes] = []  # of the body, that have come and aren't asked for yet
+        self.size = 0  # bytes of them
+        self._early = False
+        self._head = b""
 
     async def receive(self) -> Any:
         """Give what has come of the body, or wait for it; or say that the client has left."""
@@ -61,21 +77,22 @@ class Answering(RequestResponseCycle):
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """The bytes of a head, which says how its body is told from what comes after it."""
         headers = [*self.default_headers, *headers]
-        names, values = [name.lower() for name, _ in headers], [value for _, value in headers]
-        if HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
-            names, values = _sendable(names, values)
+        lines, named = [b"%b: %b\r\n" % header for header in headers], dict(headers)
+        if not _can_be_sent(lines, b"".join(named)):
+            headers = _sendable(headers)
+            lines, named = [b"%b: %b\r\n" % header for header in headers], dict(headers)
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [b"%b: %b\r\n" % line for line in zip(names, values, strict=True)]
-        if b"connection" in names:  # uvicorn's own last words
+        if b"connection" in named:  # uvicorn's own last words
             self.keep_alive = False
         else:
             self._early = self.more_body and self.keep_alive
             self.keep_alive = self.keep_alive and not self.more_body
-            lines += () if self.keep_alive else (b"connection: close\r\n",)
-        if b"content-length" in names:
+            if not self.keep_alive:
+                lines.append(b"connection: close\r\n")
+        if b"content-length" in named:
             self.chunked_encoding = False
-            self.expected_content_length = int(values[names.index(b"content-length")])
+            self.expected_content_length = int(named[b"content-length"])
         elif self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = self.scope["http_version"] != "1.0"
             if self.chunked_encoding:
@@ -113,12 +130,19 @@ class Answering(RequestResponseCycle):
         self.on_response()
 
 
-def _sendable(names: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+def _can_be_sent(lines: list[bytes], names: bytes) -> bool:
+    """Whether no header holds what none can, and all names are in lower case; seen without a look at each."""
+    text = b"".join(lines)
+    clean = len(text) - len(text.translate(None, _CONTROL)) == 2 * len(lines)
+    return clean and len(names.translate(None, _NOT_IN_NAMES)) == len(names)
+
+
+def _sendable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The header fields that can be sent; a provider's with a control byte in it is left out, and told of."""
     kept = []
-    for name, value in zip(names, values, strict=True):
+    for name, value in headers:
         if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
             _LOG.warning("left out a header of an answer that holds what none can: %r", name[:100])
         else:
-            kept.append((name, value))
-    return [name for name, _ in kept], [value for _, value in kept]
+            kept.append((name.lower(), value))
+    return kept

@@ -7,6 +7,7 @@ that was heard.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -19,6 +20,7 @@ from router.gateway.leaving import LEAVING, Leaving
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn._types import HTTPScope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 HEAD_BYTES = 64 * 2**10
@@ -30,6 +32,7 @@ _REFUSED = {
     408: "the head of the request did not come in time",
     431: f"address, headers or trailers of the request are over {HEAD_BYTES // 1024} kB",
 }
+_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})  # what uvicorn looks at
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -42,7 +45,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **more)
         self._proxied = self.app  # for who comes through a proxy, and says so in the headers it looks for
         self._direct = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
-        self._forwarded = False
         self._in_head = True
         self._head_bytes = 0
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
@@ -52,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._upgrading = False
         self._refused = False
         self._patience: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None  # with every answer out and nothing of another request here
         self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -62,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop_waiting()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         if self._answering is not None:  # what waits behind it isn't begun any more
             self.cycle = self._answering
             self.pipeline.clear()
@@ -73,15 +78,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take bytes, unless the head or the trailers they belong to have grown too long."""
         if self._refused:
             return
-        self._of_use = False
-        self._unset_keepalive_if_required()
+        self._of_use, self._idle_since = False, None
         self._feed(data)
         self._unread = self._trailers if self._of_use else self._unread + len(data)
         if self._refused or not self._in_message:
             return
         if not self._in_head and self._cycle.size > _BODY_BYTES:
             self.flow.pause_reading()  # not where it is whole: it costs two calls of the system
-            self._read_on()
+            if self.pipeline:
+                self._read_on()
         if self._unread > HEAD_BYTES:
             self._refuse(431)
         elif self._in_head and self._patience is None:  # begun on a kept connection, and not whole yet
@@ -89,69 +94,110 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        super().on_message_begin()
+        self.url, self.headers = b"", []
         self._in_head = self._in_message = True
         self._unread = self._head_bytes = 0
-        self._forwarded = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header or, after the body, a trailer, which nobody asks for."""
-        if not self._in_head:
+        if self._in_head:
+            self._head_bytes += len(name) + len(value)
+            self.headers.append((name.lower(), value))
+        else:
             self._trailers += len(name) + len(value) + 4
-            return
-        name = name.lower()
-        self._head_bytes += len(name) + len(value)
-        self.headers.append((name, value))
-        if name == b"expect":
-            self.expect_100_continue = self.expect_100_continue or value.lower() == b"100-continue"
-        elif name.startswith(b"x-forwarded-"):
-            self._forwarded = True
 
     def on_headers_complete(self) -> None:
-        """The head is whole: answer it if it is of a reasonable length."""
+        """The head is whole: answer it if it is of a reasonable length, once those before it are answered."""
         if self.parser.should_upgrade():
             self._upgrading = True
             return
         self._stop_waiting()
-        self._in_head = False
         if len(self.url) + self._head_bytes > HEAD_BYTES:
             self._refuse(431)
-        if not self._refused:
-            self.scope["state"][LEAVING] = Leaving()
-            self.app = self._proxied if self._forwarded else self._direct
-            super().on_headers_complete()
-            self.cycle.__class__ = Answering  # uvicorn's protocol makes its own kind
-            self._cycle.pieces = []
+        if self._refused:
+            return
+        named = dict(self.headers)
+        self.expect_100_continue = named.get(b"expect", b"").lower() == b"100-continue"
+        before, self.scope = self.cycle, self._scope()
+        self._in_head = False
+        keep_alive = self.scope["http_version"] != "1.0" and self.parser.should_keep_alive()
+        self.cycle = Answering(self.scope, self, keep_alive=keep_alive)
+        app = self._direct if _FORWARDED.isdisjoint(named) else self._proxied
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, app))
             self._read_on()
+
+    def _scope(self) -> HTTPScope:
+        """What is asked, as an app is told; raises the parser's error for a target that is no URL."""
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self.parser.get_http_version(),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": self.root_path + (unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode("ascii") + target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+            "state": {**self.app_state, LEAVING: Leaving()},
+        }
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._of_use, self._trailers = True, 0
-        cycle = self._cycle
-        if self._refused or cycle.response_complete:
+        if self._refused or (cycle := self._cycle).response_complete:
             return
         cycle.pieces.append(body)
         cycle.size += len(body)
         cycle.message_event.set()
-        self._read_on()
+        if self.pipeline:
+            self._read_on()
 
     def on_message_complete(self) -> None:
         """The body is whole."""
         if self._upgrading:
             return
         self._in_message = False
-        cycle = self._cycle
-        if not self._refused and not cycle.response_complete:
+        if not self._refused and not (cycle := self._cycle).response_complete:
             cycle.more_body = False
             cycle.scope["state"][LEAVING].asked = True
             cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Hang up after an answer to a request that is still being sent: nobody reads the rest of it."""
-        super().on_response_complete()
-        unread = self.cycle.response_complete and self.cycle.more_body
-        if unread and not self.transport.is_closing():
+        """Go on with what waits, or wait for it; hang up on who still sends: nobody reads the rest of it."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.cycle.more_body:
             self._hang_up()
+        else:
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._wait_idle(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Hang up on who has asked nothing for long; one timer lasts for many requests."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is not None:
+            left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if left > 0:
+                self._wait_idle(left)
+            else:
+                self.transport.close()
+
+    def _wait_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     @property
     def _cycle(self) -> Answering:
@@ -165,11 +211,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _read_on(self) -> None:
         """Read what waits for its turn, up to a bound: only who is read from is seen to leave."""
-        if self.pipeline and self._ahead() < _AHEAD_BYTES:
+        ahead = sum(HEAD_BYTES + cycle.size for cycle, _ in self.pipeline if isinstance(cycle, Answering))
+        if ahead < _AHEAD_BYTES:
             self.flow.resume_reading()
-
-    def _ahead(self) -> int:
-        return sum(HEAD_BYTES + cycle.size for cycle, _ in self.pipeline if isinstance(cycle, Answering))
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -218,8 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _hang_up(self) -> None:
         """Say no more, and close once a client that still sends had time to read what was said."""
         self._stop_waiting()
-        self._refused = True
-        self._unset_keepalive_if_required()
+        self._refused, self._idle_since = True, None
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
