@@ -7,6 +7,7 @@ facts, so one row equals many rows by construction, and a property test holds it
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -36,6 +37,12 @@ _BOUNDED_FACTS = frozenset(
         *(f"client_{name}" for name in CLIENTS),
         *(f"kind_{name}" for name in KINDS),
     )
+)
+# What a request often leaves unknown; `featurize_one` is as right about what isn't here, and slower.
+_OFTEN_UNKNOWN = (
+    *("max_output_tokens", "thinking", "effort", "context_tokens_est", "context_tokens_last", "turn"),
+    *("cache_shared_bytes", "cache_shared_share", "cache_age_ms", "is_subagent", "last_tool_error"),
+    *("last_tests_passed", "last_tests_failed_count", "last_result_bytes"),
 )
 _LIMIT = 1e30  # far above any fact and within float32, so that no absurd value becomes an infinity
 
@@ -70,10 +77,16 @@ _TAKEN = np.array(
     [_FACT_INDEX[SCALAR_FEATURES[i].fact] for i in _MADE]
     + [_FACT_INDEX[f.per] for f in SCALAR_FEATURES if f.per]
 )
-_LEAST = np.repeat([-_LIMIT, 0.0, -_LIMIT, 1.0], [len(_VALUES), len(_LOGS), len(_RATIOS), len(_RATIOS)])
+# As rows of a matrix, and the limit too: on one request's row, numpy then has nothing to broadcast.
+_LEAST = np.repeat([-_LIMIT, 0.0, -_LIMIT, 1.0], [len(_VALUES), len(_LOGS), len(_RATIOS), len(_RATIOS)])[None]
+_MOST = np.full_like(_LEAST, _LIMIT)
 _LOGGED = slice(len(_VALUES), len(_VALUES) + len(_LOGS))
 _DIVIDED, _DIVISORS = slice(_LOGGED.stop, len(_MADE)), slice(len(_MADE), None)
 _PLACE = np.argsort(_MADE)
+
+_NAN = float("nan")
+_MAYBE_UNKNOWN = [_FACT_INDEX[name] for name in _OFTEN_UNKNOWN]
+_PACKED = struct.Struct(f"{len(FACT_NAMES)}d").pack
 
 
 def feature_names(embedding_dim: int) -> tuple[str, ...]:
@@ -94,7 +107,7 @@ def project(facts: np.ndarray) -> np.ndarray:
     infinite or absurd is cut to ±1e30, and a negative size counts as 0.
     """
     # np.clip costs a request three times as much.
-    taken: np.ndarray = np.minimum(np.maximum(facts.take(_TAKEN, axis=1), _LEAST), _LIMIT)
+    taken: np.ndarray = np.minimum(np.maximum(facts.take(_TAKEN, axis=1), _LEAST), _MOST)
     logs, ratios = taken[:, _LOGGED], taken[:, _DIVIDED]
     np.log1p(logs, out=logs)
     np.divide(ratios, taken[:, _DIVISORS], out=ratios)
@@ -107,8 +120,21 @@ def _with_embedding(scalars: np.ndarray, embedding: np.ndarray | None) -> np.nda
 
 def featurize_one(facts: Facts, embedding: np.ndarray | None = None) -> np.ndarray:
     """Facts of one request and its embedding (d,) -> features (1, n_features) float32; unknown is NaN."""
-    row = np.array((msgspec.structs.astuple(facts),), dtype=np.float64)  # None becomes NaN
-    return _with_embedding(project(row), None if embedding is None else embedding[None, :])
+    return _with_embedding(project(_row(facts)), None if embedding is None else embedding[None, :])
+
+
+def _row(facts: Facts) -> np.ndarray:
+    """Facts of one request as a matrix (1, len(FACT_NAMES)) float64; None becomes NaN."""
+    # np.array of the tuple costs a request twice as much.
+    values = [*msgspec.structs.astuple(facts)]
+    for i in _MAYBE_UNKNOWN:
+        if values[i] is None:
+            values[i] = _NAN
+    try:
+        packed = _PACKED(*values)
+    except struct.error:
+        packed = _PACKED(*[_NAN if value is None else value for value in values])
+    return np.frombuffer(packed)[None]
 
 
 def featurize_frame(frame: pl.DataFrame, embedding: str | None = "embedding") -> np.ndarray:
