@@ -150,7 +150,7 @@ class Decider:
         facts = facts_of(
             request,
             trajectory=None if hidden else so_far,
-            cache=_as_floats(session.shared),
+            cache=session.shared,
             context_tokens_est=counted,
             context_tokens_last=None if session.last_tokens is None else float(session.last_tokens),
             turn=session.turn,
@@ -280,11 +280,3 @@ def _as_asked(given: Given) -> Choice:
         ),
         reasons=(f"the client asked for {given.model}",),
     )
-
-
-def _as_floats(shared: tuple[float, float, float | None] | None) -> tuple[float, float, float | None] | None:
-    """Make whole numbers floats, as they are again when a receipt is read back."""
-    if shared is None:
-        return None
-    size, share, age = shared
-    return float(size), float(share), None if age is None else float(age)

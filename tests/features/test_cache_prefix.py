@@ -112,4 +112,4 @@ def test_memory_is_bounded(calls):
         assert set(memory._sessions) == there  # what is let go of is said
         assert len(memory) <= 4
     assert memory.n_messages <= 20
-    assert memory.n_messages == sum(len(s.hashes) for kept in memory._sessions.values() for s in kept)
+    assert memory.n_messages == sum(len(s.chain[0]) for kept in memory._sessions.values() for s in kept)
