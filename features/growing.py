@@ -17,14 +17,16 @@ import xxhash
 
 from features.cache import PrefixChain
 from features.trajectory import beside
+from features.value import Value
 from features.wire import plain
-from features.wire.types import NOTHING_SAID
+from features.wire.types import Said
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Sequence
 
     from features.wire.head import Head
-    from features.wire.types import Dialect, Frame, Item, Message, Said
+    from features.wire.types import Dialect, Frame, Item, Message
 
 LOOSE = 4  # last pieces, which may still change: clients move their cache markers along
 _ALIKE = 8  # bodies kept that begin alike
@@ -36,17 +38,12 @@ _COMMA = 0x2C
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Stage(NamedTuple):
-    """A conversation up to the end of a piece, read; another body may begin with it and go on from here.
-
-    Its chain is there without its last message too, which may become one with the next.
-    """
+class Stage(Value, frozen=True):
+    """A conversation up to the end of a piece, read; another body may begin with it and go on from here."""
 
     said: Said
     chain: PrefixChain
-    less: PrefixChain
-    aside: list[int]  # what stands beside the chain, see `beside`
-    apart: int  # messages before the conversation, in all of them
+    aside: array[int]  # what stands beside the chain, see `beside`
     pieces: int = 0
     held: int = 0  # bytes
     start: int = 0  # bytes that the body has up to here, and
@@ -55,16 +52,14 @@ class Stage(NamedTuple):
     def then(self, items: Sequence[Item], held: int, start: int, begins: bytes) -> Stage:
         """The same with more pieces behind it, which hold so many bytes, at its place in a body."""
         was, said = self.said.messages, self.said.then(items)
-        chain, less, aside = self.chain, self.less, self.aside
-        if was and said.messages[len(was) - 1] is not was[-1]:
-            chain, aside = less, aside[:-1]
-        new = said.messages[len(aside) - self.apart :]
+        chain, aside = self.chain, self.aside
+        if was and said.messages[len(was) - 1] is not was[-1]:  # it became one with the next
+            chain, aside = chain.without_last(), aside[:-1]
+        new = said.messages[len(aside) :]
         if new:
-            less = chain.with_more(new[:-1])
-            chain = less.with_more(new[-1:])
+            chain = chain.with_more(new)
             aside = aside + beside(new, aside)
-        pieces = self.pieces + len(items)
-        return Stage(said, chain, less, aside, self.apart, pieces, self.held + held, start, begins)
+        return Stage(said, chain, aside, self.pieces + len(items), self.held + held, start, begins)
 
 
 class Before(NamedTuple):
@@ -76,7 +71,7 @@ class Before(NamedTuple):
     def stage(self) -> Stage:
         """Nothing said yet."""
         chain = PrefixChain(self.seed).with_more(self.messages)
-        return Stage(NOTHING_SAID, chain, chain, beside(self.messages), len(self.messages))
+        return Stage(Said.behind(self.messages), chain, beside(self.messages))
 
     def first(self, items: Sequence[Item]) -> int:
         """What a conversation is looked for by: the tools and the two messages that it begins with."""
@@ -120,7 +115,7 @@ class Grown:
         self.held = _BODY_BYTES + self.outside.held + last.held + _MESSAGE_BYTES * len(last.aside)
 
 
-class Following(NamedTuple):
+class Following(Value, frozen=True):
     """A body that follows a known one: how far it begins like it, and its pieces from there on."""
 
     known: Grown
@@ -182,11 +177,12 @@ class Bodies:
         known = self._first.get(first)
         if known is None or known.outside.before != before:
             return None
-        messages = NOTHING_SAID.then(items).messages
+        nothing = Said.behind(before.messages)
+        messages = nothing.then(items).messages
         for stage in reversed(known.stages):
             n = len(stage.said.messages) - 1
-            if 0 < n < len(messages) and stage.said.messages[:n] == messages[:n]:
-                return Stage(NOTHING_SAID, stage.less, stage.less, stage.aside[:-1], stage.apart)
+            if nothing.apart < n < len(messages) and stage.said.messages[:n] == messages[:n]:
+                return Stage(nothing, stage.chain.without_last(), stage.aside[:-1])
         return None
 
     def keep(self, body: bytes, new: Grown) -> None:

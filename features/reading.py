@@ -17,10 +17,12 @@ import xxhash
 from features.cache import tools_seed
 from features.errors import BadInput
 from features.growing import LOOSE, Before, Bodies, Following, Grown, Outside, Stage
+from features.value import Value
 from features.wire import Unremembered, open_request
 from features.wire.head import Head, address, place_of, read_head
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Sequence
 
     from features.cache import Chain
@@ -46,13 +48,14 @@ class _Offer(NamedTuple):
     held: int  # bytes
 
 
-class Read(NamedTuple):
+class Read(Value, frozen=True):
     """A request, read."""
 
     head: Head
     request: WireRequest
     chain: Chain  # its tools before its messages
-    beside: list[int]  # after each message, of what trajectories go by and a chain leaves out
+    aside: array[int]  # after each message, of what trajectories go by and a chain leaves out
+    spoken: int  # messages in the assistant's name
 
 
 class Reader(Unremembered):
@@ -82,8 +85,8 @@ class Reader(Unremembered):
 
     def _gone_on(self, body: bytes, following: Following) -> Read:
         """Read what a body says behind what is known of it."""
-        known, at, raws, between, begins = following
-        outside, stages = known.outside, known.stages[: at + 1]
+        known, raws = following.known, following.raws
+        outside, stages = known.outside, known.stages[: following.at + 1]
         stage, edge = stages[-1], len(body) - outside.end
         if stage is known.stages[-1]:  # it has only grown, by what nobody knows yet
             items = [outside.read(at, raw) for at, raw in enumerate(raws, stage.pieces)]
@@ -92,13 +95,13 @@ class Reader(Unremembered):
             items = self.each(outside.kind, raws, outside.read, stage.pieces)
             held = sum(self._sizes[-LOOSE:])
             if len(items) > LOOSE:
-                start = stage.start + place_of(raws[-LOOSE - 1], address(between))[1]
+                start = stage.start + place_of(raws[-LOOSE - 1], address(following.between))[1]
                 firm = self._bodies.digest(memoryview(body)[:start])
                 stage = stage.then(items[:-LOOSE], sum(self._sizes[:-LOOSE]), start, firm)
                 stages.append(stage)
                 items = items[-LOOSE:]
         if items:
-            stage = stage.then(items, held, edge, begins)
+            stage = stage.then(items, held, edge, following.ends)
             stages.append(stage)
             self._bodies.grown(body, known, stages)
         head = outside.head.moved(body, outside.size - outside.end, len(body) - outside.size)
@@ -179,8 +182,8 @@ class Reader(Unremembered):
 
 
 def _read(head: Head, frame: Frame, stage: Stage, body_bytes: int) -> Read:
-    request, chain = frame.around(stage.said, body_bytes), stage.chain
-    return Read(head, request, (chain.hashes, chain.sizes), stage.aside)
+    said, chain = stage.said, stage.chain
+    return Read(head, frame.around(said, body_bytes), (chain.hashes, chain.sizes), stage.aside, said.spoken)
 
 
 def _held(item: Item) -> int:

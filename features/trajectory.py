@@ -5,6 +5,7 @@ An accumulator: each message is looked at once and in bounded parts, so n messag
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
@@ -284,12 +285,12 @@ _UNTOLD = Action("shell", runs=True, in_shell=True)  # a result without a comman
 _UNKNOWN_CALL = Action("other", runs=True)  # its call was cut off, as after a compaction
 
 
-def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> list[int]:
+def beside(messages: Iterable[Message], before: Sequence[int] = ()) -> array[int]:
     """Hashes of what trajectories go by and a prefix chain leaves out: joined calls, flags, signatures.
 
     One after each message, of all up to it; `before` are those of the messages before these.
     """
-    last, found = before[-1] if before else 0, []
+    last, found = before[-1] if before else 0, array("q")
     for message in messages:
         for part in message.parts:
             last = hash((last, part.call_id, part.is_error, part.signed))

@@ -31,10 +31,11 @@ _KIND_CODES = {"text": 1, "thinking": 2, "tool_call": 3, "tool_result": 4, "imag
 class PrefixChain:
     """Grows a chain message by message, so that a transcript of n turns costs O(n)."""
 
-    __slots__ = ("_bytes", "_state", "hashes", "sizes")
+    __slots__ = ("_before", "_bytes", "_state", "hashes", "sizes")
 
     def __init__(self, seed: str = "") -> None:
         self._state = xxhash.xxh3_64(seed.encode("utf-8", "surrogatepass"))
+        self._before = self._state  # see `without_last`
         self._bytes = 0
         self.hashes = array("Q")
         self.sizes = array("Q")
@@ -57,14 +58,24 @@ class PrefixChain:
         self.sizes.append(self._bytes)
 
     def with_more(self, messages: Sequence[Message]) -> PrefixChain:
-        """A chain with more messages; this one stays as it is."""
+        """A chain with more messages, to which no more are added; this one stays as it is."""
         if not messages:
             return self
         other = PrefixChain.__new__(PrefixChain)
         other._state, other._bytes = self._state.copy(), self._bytes
         other.hashes, other.sizes = self.hashes[:], self.sizes[:]
-        for message in messages:
+        for message in messages[:-1]:
             other.add(message)
+        other._before = other._state.copy()
+        other.add(messages[-1])
+        return other
+
+    def without_last(self) -> PrefixChain:
+        """What a chain was that came of `with_more`, before its last message."""
+        other = PrefixChain.__new__(PrefixChain)
+        other._state = other._before = self._before.copy()
+        other.hashes, other.sizes = self.hashes[:-1], self.sizes[:-1]
+        other._bytes = other.sizes[-1] if other.sizes else 0
         return other
 
 

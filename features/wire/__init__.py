@@ -10,7 +10,6 @@ from features.errors import BadInput
 from features.wire import anthropic_messages, openai_chat, openai_responses, plain
 from features.wire.sse import StreamReader
 from features.wire.types import (
-    NOTHING_SAID,
     Dialect,
     Frame,
     Item,
@@ -19,6 +18,7 @@ from features.wire.types import (
     PartKind,
     Pieces,
     Role,
+    Said,
     Tool,
     Unremembered,
     Usage,
@@ -83,7 +83,8 @@ class Opened(NamedTuple):
 def parse_request(dialect: Dialect, body: bytes) -> WireRequest:
     """Read a request body; raises BadInput in one line naming the key, never echoing a value."""
     opened = open_request(dialect, body, _ANEW)
-    return opened.frame.around(NOTHING_SAID.then(opened.items), len(body))
+    said = Said.behind(opened.frame.request.messages)
+    return opened.frame.around(said.then(opened.items), len(body))
 
 
 def open_request(dialect: Dialect, body: bytes, memory: Unremembered) -> Opened:

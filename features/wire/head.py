@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from features.errors import BadInput
+from features.value import Value
 from features.wire import plain
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -62,7 +62,7 @@ class Values(Mapping[str, msgspec.Raw]):
         return len(self.places)
 
 
-class Head(NamedTuple):
+class Head(Value, frozen=True):
     """The model a body asks for, where its JSON string stands, in bytes, and all values by their key."""
 
     model: str

@@ -13,7 +13,6 @@ from features.wire.drafts import Drafts
 from features.wire.held import held, tools_hold
 from features.wire.openai_chat import apart, part, tool_choice
 from features.wire.types import (
-    NOTHING_SAID,
     Frame,
     Item,
     Message,
@@ -21,6 +20,7 @@ from features.wire.types import (
     PartKind,
     Pieces,
     Role,
+    Said,
     Unremembered,
     Usage,
     WireRequest,
@@ -87,7 +87,7 @@ def open_request(body: bytes, memory: Unremembered) -> tuple[Frame, Pieces]:
     request = WireRequest(
         dialect="openai_responses",
         model=envelope.model,
-        messages=tuple(NOTHING_SAID.then(before).messages),
+        messages=Said().then(before).messages,
         tools=tools,
         stream=bool(envelope.stream),
         max_output_tokens=plain.count(envelope.max_output_tokens),

@@ -12,7 +12,7 @@ import xxhash
 from features.errors import BadInput
 from features.toolschema import Shapes
 from features.wire.held import held
-from features.wire.types import Message, Part, Role, Tool, joined
+from features.wire.types import Item, Message, Part, Role, Said, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -233,7 +233,7 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
     The dialects cut one turn differently (a message per result, per output item, per block in some logs);
     joined, the same session has the same messages in a request, in a log and in another dialect.
     """
-    return joined([], [turned(message) for message in messages])
+    return [*Said().then((Item(tuple(map(turned, messages))),)).messages]
 
 
 def turned(message: Message) -> Message:

@@ -5,12 +5,12 @@ Text stays in these objects for the time of one request and is never logged unle
 
 from __future__ import annotations
 
-from operator import eq
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from features.toolschema import ToolShape
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None  # as the client asks for it
 
 
-class Item(NamedTuple):
+class Item(Value, frozen=True):
     """A piece of a request body's conversation, read: an entry of its list, or what stands before that."""
 
     messages: tuple[Message, ...]
@@ -100,39 +100,41 @@ class Item(NamedTuple):
     lifetime: str | None = None  # that the last of them asks for
 
 
-class Said(NamedTuple):
-    """A conversation, read: its messages, neighbours joined, and the pieces in which something is marked."""
+class Said(Value, frozen=True):
+    """What stands before a conversation and the conversation so far, read; of the latter, neighbours joined.
 
-    messages: list[Message]
-    marked: list[Item]
+    Neighbours of the assistant's become one message, and of a tool's.
+    """
+
+    messages: tuple[Message, ...] = ()
+    apart: int = 0  # of them stand before the conversation
+    spoken: int = 0  # of them are the assistant's
+    marked: tuple[Item, ...] = ()  # the pieces in which something is marked
+
+    @classmethod
+    def behind(cls, messages: tuple[Message, ...]) -> Said:
+        """Nothing said yet, behind these messages."""
+        return cls(messages, len(messages), [message.role for message in messages].count("assistant"))
 
     def then(self, items: Sequence[Item]) -> Said:
         """The same with more pieces behind it."""
-        more: list[Message] = []
-        marked = self.marked
+        before, more = self.messages, list[Message]()
+        spoken, marked = self.spoken, self.marked
+        last = before[-1].role if len(before) > self.apart else None
         for item in items:
-            more += item.messages
             if item.markers:
-                marked = [*marked, item]
-        return Said(joined(self.messages, more), marked)
-
-
-NOTHING_SAID = Said([], [])
-
-
-def joined(before: list[Message], more: list[Message]) -> list[Message]:
-    """Messages joined already and more of them: neighbours of the assistant's become one, and of a tool's."""
-    roles = [message.role for message in (*before[-1:], *more)]
-    if not any(map(eq, roles, roles[1:])):
-        return before + more
-    out = before.copy()
-    for message in more:
-        role = message.role
-        if out and role == out[-1].role and role in ("assistant", "tool"):
-            out[-1] = Message(role=role, parts=out[-1].parts + message.parts)
-        else:
-            out.append(message)
-    return out
+                marked = (*marked, item)
+            for message in item.messages:
+                role = message.role
+                if role != last or (role != "assistant" and role != "tool"):
+                    more.append(message)
+                    spoken += role == "assistant"
+                    last = role
+                elif more:
+                    more[-1] = Message(role=role, parts=more[-1].parts + message.parts)
+                else:
+                    before = (*before[:-1], Message(role=role, parts=before[-1].parts + message.parts))
+        return Said(before + tuple(more), self.apart, spoken, marked)
 
 
 class Pieces(NamedTuple):
@@ -151,7 +153,7 @@ class Frame(NamedTuple):
     lives: bool = False  # how long its cache lives was said behind the conversation, or for all of it
 
     def around(self, said: Said, body_bytes: int) -> WireRequest:
-        """The request with its conversation in it."""
+        """The request with what was said behind its own messages."""
         request, marked = self.request, said.marked
         markers, lifetime = request.cache_markers, request.cache_lifetime
         if marked:
@@ -159,7 +161,7 @@ class Frame(NamedTuple):
             lifetime = lifetime if self.lives else marked[-1].lifetime
         return msgspec.structs.replace(
             request,
-            messages=(*request.messages, *said.messages),
+            messages=said.messages,
             body_bytes=body_bytes,
             cache_markers=markers,
             cache_lifetime=lifetime,

@@ -41,7 +41,7 @@ def decide(
 ) -> Call:
     """Decide where a request goes; BadInput if it can go nowhere."""
     started, request = time.perf_counter(), reading.request
-    place = gateway.sessions.place(request, headers, client, reading.chain)
+    place = gateway.sessions.place(request, headers, client, reading.chain, reading.spoken)
     tags = tags_of(headers)
     context = _context(gateway, reading, headers, place, tags, all_arms=all_arms)
     crossing = Crossing(request, reading.body, context.request_id, context.now_ms, context.cache_control)

@@ -205,7 +205,7 @@ def route(gateway: Gateway) -> Endpoint:
             body = await asked.body(gateway.settings)
             named = QueryParams(asked.query).get("dialect")
             dialect = parse_dialect(named) if named else detect_dialect(body)
-            reading = (await gateway.read(dialect, body))._replace(guessed=not named)
+            reading = msgspec.structs.replace(await gateway.read(dialect, body), guessed=not named)
             call = gateway.decide(reading, asked.headers, asked.host, all_arms=True)
         except BadInput as error:
             return refusal(gateway, dialect, error)

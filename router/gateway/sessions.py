@@ -133,17 +133,24 @@ class Sessions:
         return len(self._conversations)
 
     def place(
-        self, request: WireRequest, headers: Mapping[str, str], client: str, chain: Chain | None = None
+        self,
+        request: WireRequest,
+        headers: Mapping[str, str],
+        client: str,
+        chain: Chain | None = None,
+        spoken: int | None = None,
     ) -> Place:
         """Find a request's session by header or body, and its conversation by the answer it goes on from.
 
-        Who names none is known by the address `client` and a credential.
+        Who names none is known by the address `client` and a credential. What is known of the request already
+        needn't be found out again: its chain, and how many of its messages are the assistant's.
         """
         named = _named(headers, SESSION_HEADERS) or (request.session_id or "")[:_MAX_ID]
         whose = named or f"{client}|{self.whose(headers)}"
         thread = f"{whose}|{_digest(_first_words(request.messages))}"
         hidden = request.previous_response_id is not None  # earlier turns are with the provider
-        spoken = [message.role for message in request.messages].count("assistant")
+        if spoken is None:
+            spoken = [message.role for message in request.messages].count("assistant")
         after = self._after(request, thread) if hidden or spoken else None
         conversation = after.conversation if after else secrets.token_hex(8)
         session = named or (after.session if after else f"first-{conversation}")

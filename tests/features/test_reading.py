@@ -169,7 +169,8 @@ def broken(body, how, at):
 def read_anew(dialect, body):
     head, request = read_head(body), parse_request(dialect, body)
     chain = prefix_chain(request.messages, tools_seed("", request.tools))
-    return Read(head, request, chain, beside(request.messages))
+    spoken = sum(message.role == "assistant" for message in request.messages)
+    return Read(head, request, chain, beside(request.messages), spoken)
 
 
 def state(trajectory):
@@ -182,7 +183,7 @@ def same_trajectory(followed, read):
     """Whether a session's trajectory, gone on from, is what its request says."""
     if not isinstance(read, Read):
         return True
-    so_far = followed.follow("one", read.request.messages, read.chain[0], read.beside)
+    so_far = followed.follow("one", read.request.messages, read.chain[0], read.aside)
     return state(so_far) == state(trajectory_of(read.request))
 
 
