@@ -28,14 +28,18 @@ class Beliefs(Value, frozen=True):
     types: tuple[tuple[str, float], ...]  # the likeliest task types and their probabilities, if none was told
 
 
-def belief(p: float, rows: float, *amounts: float) -> Belief:
+def belief(p: float, rows: float, tokens: float, reasoning: float, turns: float) -> Belief:
     """One arm: P(success) on so many effective rows, tokens, reasoning tokens and turns; NaN is unknown."""
-    tokens, reasoning, turns = [None if amount != amount else amount for amount in amounts]
+    amounts = (
+        tokens if tokens == tokens else None,
+        reasoning if reasoning == reasoning else None,
+        turns if turns == turns else None,
+    )
     if p != p:
-        return Belief(None, None, None, tokens, reasoning, turns)
+        return Belief(None, None, None, *amounts)
     # `wilson` of one arm: the same operations in the same order, so the same bits.
     square = Z * Z / rows
     centre = (p + square / 2) / (1 + square)
     half = math.sqrt(square * (p * (1 - p) + square / 4)) / (1 + square)
     low, high = min(max(centre - half, 0.0), p), min(max(centre + half, p), 1.0)
-    return Belief(p, low, high, tokens, reasoning, turns)
+    return Belief(p, low, high, *amounts)

@@ -15,7 +15,7 @@ import numpy as np
 from features.errors import BadInput
 from features.vector import feature_hash, feature_names, featurize_one
 from models.after import AFTER, load_after
-from models.belief import Beliefs, Z, belief
+from models.belief import Belief, Beliefs, Z, belief
 from models.calibration import calibrated
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
@@ -94,6 +94,8 @@ class Bundle:
         # Of a bundle whose graph and tables read nothing of a request: see `believe`.
         self._constant = not self.support and types is None
         self._believed: dict[tuple[tuple[CandidateView, ...], str], Beliefs] = {}
+        # What the tables alone say where no posterior mixes them.
+        self._told: dict[tuple[tuple[CandidateView, ...], str], tuple[Belief, ...]] = {}
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -178,13 +180,33 @@ class Bundle:
         self, features: np.ndarray, candidates: tuple[CandidateView, ...], task_type: str | None
     ) -> Beliefs:
         """What `believe` says of a request's features (1, n_features)."""
-        lineup = self.lineups.of(candidates, task_type or "")
         posterior, outside = self.posterior(features, task_type), self.outside(features, task_type)
-        said, behind = self._answers(lineup, features, posterior, outside=bool(outside))
+        if posterior is not None or not outside:
+            arms = self._arms(features, candidates, task_type or "", posterior, outside=bool(outside))
+            return Beliefs(arms, tuple(outside), tuple(self.likeliest(posterior)))
+        key = (candidates, task_type or "")
+        told = self._told.get(key)
+        if told is None:
+            if len(self._told) >= _REMEMBERED:
+                self._told.clear()
+            told = self._told[key] = self._arms(features, *key, None, outside=True)
+        return Beliefs(told, tuple(outside), ())
+
+    def _arms(
+        self,
+        features: np.ndarray,
+        candidates: tuple[CandidateView, ...],
+        task_type: str,
+        posterior: np.ndarray | None,
+        *,
+        outside: bool,
+    ) -> tuple[Belief, ...]:
+        """What is believed of each candidate, as plain numbers."""
+        lineup = self.lineups.of(candidates, task_type)
+        said, behind = self._answers(lineup, features, posterior, outside=outside)
         p, rows = said[0].tolist(), behind.tolist()
         tokens, reasoning, _, turns = self.amounts(lineup, said).tolist()
-        arms = tuple(map(belief, p, rows, tokens, reasoning, turns))
-        return Beliefs(arms, tuple(outside), tuple(self.likeliest(posterior)))
+        return tuple(map(belief, p, rows, tokens, reasoning, turns))
 
     def _answers(
         self, lineup: Lineup, features: np.ndarray, posterior: np.ndarray | None, *, outside: bool
