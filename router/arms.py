@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from features.cache import CacheRules
-    from features.facts import Facts
     from models.belief import Belief
     from models.descriptors import Prices
     from models.manifest import CandidateProfile
@@ -87,7 +86,7 @@ class Learned:
         self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
         self._found: dict[tuple[str, str, float | None], str] = {}
-        self._views: dict[tuple[str, str, float | None, prices.Rates | None], CandidateView] = {}
+        self._views: dict[tuple[object, ...], CandidateView] = {}
 
     def name(self, candidate: str, model: str, effort: float | None) -> str:
         """Name under which the bundle knows a candidate, or the candidate itself where it doesn't.
@@ -112,7 +111,8 @@ class Learned:
         `row` is the catalogue's, the same at every call.
         """
         candidate, model, rates = option.candidate, option.deployment.model, option.rates
-        key = (candidate, model, effort, rates)
+        listed = (None, None) if rates is None else (rates.input, rates.output)
+        key = (candidate, model, effort, listed)
         found = self._views.get(key)
         if found is None:
             known = self.name(candidate, model, effort)
@@ -160,10 +160,13 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
         prospects.append(_prospect(option, lifetime, cost, belief))
     ahead = outlooks(prospects, given.last_candidate, given.reference)
     facts = given.facts
-    return [
-        Judged(option, option.excluded_by or _excluded(option, facts, rows), belief, cost, seen)
-        for option, belief, cost, seen in zip(options, held, costs, ahead, strict=True)
-    ]
+    arms = []
+    for option, belief, cost, seen in zip(options, held, costs, ahead, strict=True):
+        row, why = rows.get(option.candidate), option.excluded_by
+        if row is not None and not why:
+            why = exclusion(row, option.terms.window, facts, option.tokens)
+        arms.append(Judged(option, why, belief, cost, seen))
+    return arms
 
 
 def _less(arm: Belief, share: float) -> Belief:
@@ -192,12 +195,6 @@ def _prospect(option: Option, lifetime: str | None, cost: Cost | None, belief: B
         option.retry_rate,
         cost.output if cost is not None and rates is option.rates else None,
     )
-
-
-def _excluded(option: Option, facts: Facts, rows: Mapping[str, Candidate]) -> str | None:
-    """What takes an arm out by what the request needs."""
-    row = rows.get(option.candidate)
-    return None if row is None else exclusion(row, option.terms.window, facts, option.tokens)
 
 
 def weighed(arm: Judged) -> Arm:

@@ -133,20 +133,33 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
     """
     if rates is None or output_tokens is None:
         return None
-    cached = written = lost = again = _NOTHING
+    fresh = cached = written = _NOTHING
+    output = total = output_usd(rates, output_tokens)
+    write, hourly = split.write, split.write_1h
+    unread: int | Decimal = split.fresh
+    lost: int | Decimal = 0
     if split.read:
-        expected = split.read * round(split.hit * 1_000_000) * MILLIONTH
+        expected = mean_read(split.read, split.hit)
         cached, lost = _usd(expected, rates.cached), split.read - expected
-        again = lost if not split.write and not split.write_1h else _NOTHING
-    fresh = _usd(split.fresh + again if again else split.fresh, rates.input)
-    if split.write:
-        written = _usd(split.write, rates.write)
-    if split.write_1h:
-        written += _usd(split.write_1h, rates.write_1h)
-    if lost and not again:
-        written += _usd(lost, rates.write if split.write else rates.write_1h)
-    output = output_usd(rates, output_tokens)
-    return Cost(fresh + cached + written + output, fresh, cached, written, output)
+        total += cached
+        if lost and not write and not hourly:
+            unread, lost = unread + lost, 0
+    if unread:
+        fresh = _usd(unread, rates.input)
+        total += fresh
+    if write:
+        written = _usd(write, rates.write)
+    if hourly:
+        written += _usd(hourly, rates.write_1h)
+    if lost:
+        written += _usd(lost, rates.write if write else rates.write_1h)
+    return Cost(total + written if written else total, fresh, cached, written, output)
+
+
+def mean_read(tokens: int, hit: float) -> int | Decimal:
+    """Mean tokens read of those that are by best effort, with a probability to the millionth."""
+    millionths = round(hit * 1_000_000)
+    return tokens if millionths == 1_000_000 else tokens * millionths * MILLIONTH
 
 
 def output_usd(rates: Rates, tokens: float) -> Decimal:
@@ -157,4 +170,4 @@ def output_usd(rates: Rates, tokens: float) -> Decimal:
 
 def _usd(tokens: int | Decimal, rate: Decimal) -> Decimal:
     """Tokens × USD per million tokens."""
-    return (tokens * rate * MILLIONTH).quantize(PLACE) or _NOTHING if tokens else _NOTHING
+    return (tokens * rate * MILLIONTH).quantize(PLACE) or _NOTHING

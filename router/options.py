@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from features.cache import in_common, last_used, read
+from features.cache import in_common, last_used, read, unread
 from features.context import TokenRatios, estimate_tokens, model_family
 from features.value import Value
 from router import prices
@@ -150,6 +150,9 @@ class Seats:
         used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
         if asked.sent is None:
             split = split_prompt(deployment, tokens, None, session.cache, context.now_ms)
+        elif used is None and common is not None:
+            how = asked.sent.asked
+            split = unread(terms.rules, tokens, common, marked=how.marks(deployment), lifetime=how.lifetime)
         else:
             sent = asked.sent.to(deployment, tokens, seat.cache)
             split = read(terms.rules, session.cache, sent, context.now_ms, common)

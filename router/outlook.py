@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from features.value import Value
-from router.cost import MILLIONTH, PLACE, output_usd
+from router.cost import MILLIONTH, PLACE, mean_read, output_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,9 @@ class Outlook(Value, frozen=True):
         return total
 
 
+_UNKNOWN = Outlook()
+
+
 class _Menu(Value, frozen=True):
     """What the arms of one decision are compared by."""
 
@@ -81,43 +84,49 @@ def outlooks(arms: Sequence[Prospect], last_candidate: str | None, reference: st
     back cold. What an arm fails at beyond the reference is done again there. An answer that breaks off is
     asked for again, of a warm prompt; what is billed of the broken one is taken as all of it.
     """
-    turns = [warm_turn(arm) for arm in arms]
-    best, best_turn, left, left_turn = None, _NOTHING, None, _NOTHING
+    best = left = None
     counted = retried = True
-    for arm, turn in zip(arms, turns, strict=True):
-        if turn is None:
+    for arm in arms:
+        if arm.rates is None or arm.output_tokens is None:
             continue
         if arm.candidate == reference and best is None:
-            best, best_turn = arm, turn
+            best = arm
         if arm.candidate == last_candidate and left is None:
-            left, left_turn = arm, turn
+            left = arm
         counted = counted and arm.turns_left is not None
         retried = retried and arm.retry_rate is not None
+    best_turn = None if best is None else warm_turn(best)
+    left_turn = best_turn if left is best else None if left is None else warm_turn(left)
     cold = None if left is None else cold_turn(left)
-    menu = _Menu(best, best_turn, left, left_turn, cold, counted, retried)
-    return [
-        Outlook() if turn is None else _ahead(arm, turn, menu) for arm, turn in zip(arms, turns, strict=True)
-    ]
+    menu = _Menu(best, best_turn or _NOTHING, left, left_turn or _NOTHING, cold, counted, retried)
+    return [_ahead(arm, menu) for arm in arms]
 
 
-def _ahead(arm: Prospect, turn: Decimal, menu: _Menu) -> Outlook:
-    """Look ahead from one arm, whose later turns cost `turn` each."""
+def _ahead(arm: Prospect, menu: _Menu) -> Outlook:
+    """Look ahead from one arm; what its later turns cost is worked out only where it counts."""
+    if arm.rates is None or arm.output_tokens is None:
+        return _UNKNOWN
     later = extra = redo = retry = None
-    turns = (arm.turns_left or 0.0) if menu.counted else 0.0
+    reference, left, retry_rate = menu.reference, menu.left, arm.retry_rate
+    turns = 0.0
+    turn = _NOTHING
+    if menu.counted or (menu.retried and retry_rate):
+        turn = menu.reference_turn if arm is reference else warm_turn(arm) or _NOTHING
     if menu.counted:
-        usual = turns if menu.reference is None else menu.reference.turns_left or 0.0
+        turns = arm.turns_left or 0.0
+        usual = turns if reference is None else reference.turns_left or 0.0
         later = _times(usual, turn)
-        extra = None if menu.reference is None else _times(turns - usual, turn)
-    if menu.reference is not None:
-        redo = _redo(arm, menu.reference, menu.reference_turn, counted=menu.counted)
-    if menu.retried and arm.retry_rate is not None:
+        extra = None if reference is None else _times(turns - usual, turn)
+    if reference is not None:
+        redo = _redo(arm, reference, menu.reference_turn, counted=menu.counted)
+    if menu.retried and retry_rate is not None:
         retry = _NOTHING
-        if arm.retry_rate:
-            again = arm.retry_rate / max(1.0 - arm.retry_rate, 0.1)  # retries of retries, ten at most
+        if retry_rate:
+            again = retry_rate / max(1.0 - retry_rate, 0.1)  # retries of retries, ten at most
             retry = _times(again * (1.0 + turns), turn)
-    if menu.left is None:
+    if left is None:
         return Outlook(later, extra, None, redo, retry)
-    if menu.left is arm:
+    if left is arm:
         return Outlook(later, extra, _NOTHING, redo, retry, 0.0)
     p_back = 1.0 if arm.p_success is None else 1.0 - arm.p_success
     back_ms = None if arm.turns_left is None else (arm.turns_left + 1) * TURN_MS
@@ -153,9 +162,7 @@ def _turn(arm: Prospect, length: int, held: int) -> Decimal | None:
     rate = rates.input
     if rules is not None and arm.split.why != "unmarked":
         if held >= rules.floor_tokens:
-            read = held
-            if rules.hits is not None:
-                read = held * round(rules.hits[0] / rules.hits[1] * 1_000_000) * MILLIONTH
+            read = held if rules.hits is None else mean_read(held, rules.hits[0] / rules.hits[1])
         lifetime = rules.lifetimes[0] if arm.lifetime is None else rules.lifetime(arm.lifetime)
         if lifetime.write_x is not None:
             hourly = arm.lifetime is not None and rules.hourly(lifetime)

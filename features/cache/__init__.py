@@ -12,7 +12,7 @@ from features.cache.prefixes import (
     shared_prefix,
     tools_seed,
 )
-from features.cache.reading import Common, in_common, missed, read
+from features.cache.reading import Common, in_common, missed, read, unread
 from features.cache.rules import CacheRules, Lifetime, read_rules, rules_digest, rules_for, why_no_rules
 from features.cache.state import after, corrected, last_used
 from features.cache.types import CacheRequest, CacheState, Split, Why
@@ -47,5 +47,6 @@ __all__ = [
     "shared_messages",
     "shared_prefix",
     "tools_seed",
+    "unread",
     "why_no_rules",
 ]

@@ -36,13 +36,15 @@ class Common(Value, frozen=True):
     """What a prompt has in common with those sent before; the same for every cache it may go to."""
 
     shared: tuple[int, ...]  # leading hashes, with each prompt of the state
-    most: int
     used_ms: dict[str, float]  # cache -> its last use
+    most: int  # of those, in the unit of the chain's sizes
+    whole: int  # the prompt itself in that unit
 
 
 def in_common(state: CacheState, chain: Chain) -> Common | None:
     """Compare a prompt with all that were sent, once for all candidates; None where one is only counts."""
-    if not chain[0]:
+    hashes, sizes = chain
+    if not hashes:
         return None
     shared, most = [], 0
     used_ms: dict[str, float] = {}
@@ -56,7 +58,33 @@ def in_common(state: CacheState, chain: Chain) -> Common | None:
         used = used_ms.get(sent.key)
         if used is None or sent.used_ms > used:
             used_ms[sent.key] = sent.used_ms
-    return Common(tuple(shared), most, used_ms)
+    return Common(tuple(shared), used_ms, sizes[most - 1] if most else 0, sizes[-1])
+
+
+def unread(
+    rules: CacheRules | None, tokens: int, common: Common, *, marked: bool, lifetime: str | None = None
+) -> Split:
+    """Split a prompt of whose conversation this cache was sent nothing, as `read` does but without a request.
+
+    `marked`: its client may have marked it, nobody knows where; marks that are known are for `read`.
+    """
+    if rules is None:
+        return Split(0, 0, 0, max(0, tokens), 0.0, 0.0, 0, "no_rules")
+    sure = rules.certainty
+    if tokens < rules.floor_tokens:
+        return Split(0, 0, 0, max(0, tokens), 0.0, sure, 0, "below_floor")
+    if not rules.automatic:
+        if not marked:
+            return Split(0, 0, 0, tokens, 0.0, sure, 0, "unmarked")
+        sure *= MARKS_UNSEEN
+    lost = tokens * common.most // common.whole if common.whole else 0
+    why: Why = "switched" if lost else "cold_start"
+    kept = rules.lifetimes[0] if lifetime is None else rules.lifetime(lifetime)
+    if kept.write_x is None:
+        return Split(0, 0, 0, tokens, 0.0, sure, lost or tokens, why)
+    if lifetime is not None and rules.hourly(kept):
+        return Split(0, 0, tokens, 0, 0.0, sure, lost or tokens, why)
+    return Split(0, tokens, 0, 0, 0.0, sure, lost or tokens, why)
 
 
 def read(
@@ -72,6 +100,8 @@ def read(
     another model's only where that has more than twice as much as this cache was ever sent.
     """
     total = request.tokens
+    if common is not None and not request.marks and request.key not in common.used_ms:
+        return unread(rules, total, common, marked=request.marks is None, lifetime=request.lifetime)
     if rules is None:
         return Split(0, 0, 0, max(0, total), 0.0, 0.0, 0, "no_rules")
     if total < rules.floor_tokens:
@@ -83,9 +113,6 @@ def read(
         sure *= BY_COUNTS
     if request.marks is None and not rules.automatic:
         sure *= MARKS_UNSEEN
-    if common is not None and request.key not in common.used_ms:  # all of it went to other caches
-        lost = _tokens_at(request, common.most)
-        return _billed(rules, request, 0, 0.0, sure, lost or total, "switched" if lost else "cold_start")
     found, longest = best_found(rules, state, request, now_ms, common)
     hit = found.alive and found.alive * hit_rate(rules, state, request.key)
     read_tokens = found.reach if hit > 0 else 0
