@@ -21,30 +21,85 @@ if TYPE_CHECKING:
 
 _FORBIDDEN = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
 _PLACES = 1024  # addresses known at most; there are as many as deployments
-_LOOK_S = 0.25  # how often is looked whether a large request goes out
+_LOOK_S = 1.0  # how often is looked for silence, at least
 _VALUE_BYTES = 8190  # of a header
 _HEAD_BYTES = 2**20  # of a head, or of trailers
 _AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
 
 
-class Answer(asyncio.Protocol):
+class Line(asyncio.Protocol):
+    """What a connection's transport talks to for good: the answer that is under way, else aiohttp's protocol.
+
+    uvloop reads anew, by calls of the system, where a transport is given another protocol.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        assert connection.transport is not None
+        assert connection.protocol is not None
+        self.transport, self._pooled = connection.transport, connection.protocol
+        self.answer: Answer | None = None
+        self.transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass bytes on; aiohttp takes those that nobody has asked for as a reason to close."""
+        if self.answer is None:
+            self._pooled.data_received(data)
+        else:
+            self.answer.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell both."""
+        self._pooled.connection_lost(exc)
+        if self.answer is not None:
+            self.answer.connection_lost()
+
+
+class Silence:
+    """Breaks answers off after silence, by one timer for all that are under way."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._under_way: set[Answer] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, answer: Answer) -> None:
+        """Look at an answer from now on."""
+        self._under_way.add(answer)
+        if self._timer is None:
+            self._wait()
+
+    def leave(self, answer: Answer) -> None:
+        """Look at it no more."""
+        self._under_way.discard(answer)
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(min(_LOOK_S, self._after_s / 10), self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, now = None, loop.time()
+        for answer in list(self._under_way):
+            answer.look(now, self._after_s)
+        if self._under_way:
+            self._wait()
+
+
+class Answer:
     """The answer to one request, as it comes: its head, then its body.
 
     `headers` has the first of each name, in lower case; `sent` are those it was asked with. With its last
     byte its connection goes back to the pool, or is closed where nothing else can be asked on it.
     """
 
-    def __init__(self, connection: Connection, sent: Mapping[str, str], silence_s: float) -> None:
-        assert connection.transport is not None
-        assert connection.protocol is not None
-        self._connection = connection
-        self._transport, self._pooled = connection.transport, connection.protocol
+    def __init__(self, connection: Connection, line: Line, sent: Mapping[str, str], silence: Silence) -> None:
+        self._connection, self._line, self._silence = connection, line, silence
+        self._transport = line.transport
         self._loop = asyncio.get_running_loop()
         self.sent = sent
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.raw_headers: list[tuple[bytes, bytes]] = []
-        self._begun = self._over = False  # the head is there, and all of the body
+        self.begun = self._over = False  # the head is there, and all of the body
         self._given = False  # some of the body was asked for
         self._kept = self._framed = False  # the connection goes on after it; the body ends sooner than that
         self._broken: tuple[type[Exception], str] | None = None
@@ -53,21 +108,18 @@ class Answer(asyncio.Protocol):
         self._ahead = self._unread = 0  # bytes since the last were asked for, and since the last of a body
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self._silence_s = silence_s
-        self._unsent, self._since = -1, 0.0  # bytes of the request, and when that changed or something came
-        self._timer: asyncio.TimerHandle | None = None
+        self._unsent, self._since = 0, 0.0  # bytes of the request, and when that changed or something came
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(  # aiohttp's: there are such providers
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
-    async def to(self, request: Sequence[bytes]) -> None:
-        """Send the request, and wait for the head of the answer."""
-        self._transport.set_protocol(self)
+    def ask(self, request: Sequence[bytes]) -> None:
+        """Send the request."""
+        self._line.answer = self
+        self._since = self._loop.time()
         self._transport.writelines(request)
-        self._look()
-        while not self._begun:
-            await self._more()
+        self._silence.watch(self)
 
     async def readany(self) -> bytes:
         """Give what has come of the body, or wait for more; b"" once it is over.
@@ -76,7 +128,7 @@ class Answer(asyncio.Protocol):
         """
         pieces = self._pieces
         while (not pieces and not self._over) or (self._broken is not None and not self._given):
-            await self._more()
+            await self.news()
         self._given = True
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -136,10 +188,9 @@ class Answer(asyncio.Protocol):
                 self._transport.pause_reading()
             self._wake()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self) -> None:
         """End the answer: well, if nothing else says where its body ends."""
-        self._pooled.connection_lost(exc)
-        if self._begun and not self._framed and self._parser is not None:
+        if self.begun and not self._framed and self._parser is not None:
             self._over = True
             self._end(keep=False)
         self._break(aiohttp.ServerDisconnectedError, "the connection was lost")
@@ -151,9 +202,9 @@ class Answer(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which nobody asks for."""
-        if self._begun:
+        if self.begun:
             return
-        if max(len(name), len(value)) > _VALUE_BYTES or b"\0" in value:
+        if len(name) > _VALUE_BYTES or len(value) > _VALUE_BYTES or b"\0" in value:
             raise ValueError("a header holds what none can")
         self.raw_headers.append((name.lower(), value.rstrip(b" \t")))
 
@@ -164,40 +215,37 @@ class Answer(asyncio.Protocol):
         if 100 <= status < 200 and status != 101:
             self.raw_headers.clear()
             return
-        self.status, self._begun, self._kept = status, True, self._parser.should_keep_alive()
+        self.status, self.begun, self._kept = status, True, self._parser.should_keep_alive()
         said = self.headers = {
             name.decode("latin-1"): value.decode("utf-8", "surrogateescape")
             for name, value in reversed(self.raw_headers)
         }
+        self._framed = "content-length" in said or ("transfer-encoding" in said and self._chunked())
+
+    def _chunked(self) -> bool:
+        """Whether the last coding of the body says where it ends; others end with the connection."""
         codings = b",".join(value for name, value in self.raw_headers if name == b"transfer-encoding")
-        chunked = codings.rpartition(b",")[2].strip().lower() == b"chunked"  # others end with the connection
-        self._framed = chunked or "content-length" in said
+        return codings.rpartition(b",")[2].strip().lower() == b"chunked"
 
     def on_message_complete(self) -> None:
         """All of the body is there."""
-        self._over = self._begun
+        self._over = self.begun
 
-    def _look(self) -> None:
+    def look(self, now: float, silence_s: float) -> None:
         """Break off after silence: nothing comes, and nothing of the request is taken."""
-        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        unsent = self._transport.get_write_buffer_size()
         if unsent != self._unsent or self._paused:
             self._unsent, self._since = unsent, now
-        left = self._since + self._silence_s - now
-        if left <= 0:
+        if now >= self._since + silence_s:
             self._break(TimeoutError, "silence")
-        else:
-            self._timer = self._loop.call_later(min(left, _LOOK_S) if unsent else left, self._look)
 
-    async def _more(self) -> None:
-        """Wait until there is something new."""
+    def news(self) -> asyncio.Future[None]:
+        """What is done as soon as there is something new; raises what has broken the answer."""
         if self._broken is not None:
             kind, said = self._broken
             raise kind(said)
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -212,14 +260,12 @@ class Answer(asyncio.Protocol):
     def _end(self, *, keep: bool) -> None:
         """Part from the connection."""
         self._parser = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._line.answer = None
+        self._silence.leave(self)
         unsent = self._transport.get_write_buffer_size() > 0
         if keep and not unsent:
             if self._paused:
                 self._transport.resume_reading()
-            self._transport.set_protocol(self._pooled)
             self._connection.release()
         else:
             if unsent or not self._over:  # closing would first send the rest, to who may not take it
@@ -242,7 +288,7 @@ class Calls:
     def __init__(
         self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, silence_s: float
     ) -> None:
-        self._connector, self._timeout, self._silence_s = connector, timeout, silence_s
+        self._connector, self._timeout, self._silence = connector, timeout, Silence(silence_s)
         self._places: dict[str, _Place] = {}
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
@@ -253,27 +299,30 @@ class Calls:
         address, _, query = url.partition("?")  # which may hold a client's own key, and is kept nowhere
         place = self._place(address)
         head = _head(method, f"{place.path}?{query}" if query else place.path, place.host, headers, body)
-        answer = Answer(await self._connected(place), headers, self._silence_s)
+        connection, line = await self._connected(place)
+        answer = Answer(connection, line, headers, self._silence)
         try:
-            await answer.to((head, body) if body else (head,))
+            answer.ask((head, body) if body else (head,))
+            while not answer.begun:
+                await answer.news()
         except BaseException:
             answer.release()
             raise
         return answer
 
-    async def _connected(self, place: _Place) -> Connection:
+    async def _connected(self, place: _Place) -> tuple[Connection, Line]:
         """A connection on which nothing has come that nobody asked for: it would be taken for the answer."""
         while True:
             connection = await self._connector.connect(place.found_by, [], self._timeout)
-            protocol = connection.protocol
-            if protocol is None or connection.transport is None:
+            pooled, transport = connection.protocol, connection.transport
+            if pooled is None or transport is None:
                 raise aiohttp.ServerDisconnectedError
-            # Nothing reads by aiohttp's time-out here: it tells that a connection was used before.
-            used, protocol.read_timeout = protocol.read_timeout is not None, self._silence_s
-            if not protocol.should_close:
-                return connection
+            known = transport.get_protocol()
+            line = known if isinstance(known, Line) else None
+            if not pooled.should_close:
+                return connection, line or Line(connection)
             connection.close()
-            if not used:  # its provider speaks without having been asked
+            if line is None:  # its provider speaks without having been asked
                 raise aiohttp.ServerDisconnectedError
 
     def _place(self, address: str) -> _Place:
@@ -288,11 +337,10 @@ class Calls:
 
 
 def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    said = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
-    said += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     if body is not None:
-        said.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join((*said, "", "")).encode()
-    if len(head) - len(head.translate(None, _FORBIDDEN)) != 2 * len(said) + 2:
+        lines.append(f"Content-Length: {len(body)}\r\n")
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()
+    if len(head) - len(head.translate(None, _FORBIDDEN)) != 2 * len(lines) + 6:
         raise ValueError("a header holds what none can")
     return head

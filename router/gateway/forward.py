@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -26,6 +26,8 @@ from router.gateway.ratelimits import allowance
 from router.gateway.toolcheck import FAULT_FLAG
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from starlette.types import Receive, Scope, Send
 
     from router.gateway.attempts import Target
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from router.gateway.exchange import Exchange
     from router.gateway.health import Ticket
     from router.gateway.hedge import Hedge
+    from router.gateway.shared import Shared
     from router.gateway.upstream import Upstream
 
 
@@ -52,11 +55,15 @@ class Forwarded(Passing):
         """Who answers; kept as no attribute, since what holds itself is freed late."""
         return self._won or self
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Exchange with upstream until the answer is through or everyone who wants it has left."""
         shared = self._asked.shared
         if shared is None:
-            return await self._forward(scope, receive, send)
+            return self._forward(scope, receive, send)
+        return self._give_all(shared, scope, receive, send)
+
+    async def _give_all(self, shared: Shared, scope: Scope, receive: Receive, send: Send) -> None:
+        """Exchange with upstream, for others too."""
         try:
             await self._forward(scope, receive, shared.tee(send))
         finally:
@@ -193,7 +200,10 @@ class Forwarded(Passing):
         trace.begin(target)
         failure: Failure | None = None
         try:
-            failure = await self._ask(target, ticket, send)
+            if self._asked.stream:
+                failure = await self._asked_soon(target, ticket, send)
+            else:  # the answer is written as a whole, and may take its time
+                failure = await self._asked_once(target, ticket, send, PATIENT)
         except (UpstreamError, TimeoutError) as error:
             failure = Failure(error.kind if isinstance(error, UpstreamError) else "timeout")
             self._failed(target, ticket, failure)
@@ -204,10 +214,8 @@ class Forwarded(Passing):
         # Too late for another answer once the status is out; not ending this one makes the server hang up.
         return None if self._committed else failure
 
-    async def _ask(self, target: Target, ticket: Ticket, send: Send) -> Failure | None:
-        """Ask one deployment, and be patient with it for as long as is right for what was asked."""
-        if not self._asked.stream:  # the answer is written as a whole, and may take its time
-            return await self._asked_once(target, ticket, send, PATIENT)
+    async def _asked_soon(self, target: Target, ticket: Ticket, send: Send) -> Failure | None:
+        """Ask one deployment, and wait for its first byte no longer than another could be asked instead."""
         seconds = self._attempts.settings.first_byte_s
         async with Patience(seconds, lambda: self._attempts.elsewhere(target, time.monotonic())) as patience:
             return await self._asked_once(target, ticket, send, patience)

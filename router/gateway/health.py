@@ -134,10 +134,10 @@ class Health:
 
     def begin(self, deployment: Deployment, now: float, tokens: float = 0.0) -> Ticket:
         """Count a call in, whatever its deployment's state."""
-        line = self._line(deployment.id)
-        account = self._accounts.get(deployment.endpoint)
+        line, endpoint = self._line(deployment.id), deployment.endpoint
+        account = self._accounts.get(endpoint)
         if account is None:
-            account = self._accounts[deployment.endpoint] = _Account()
+            account = self._accounts[endpoint] = _Account()
         account.in_flight += 1
         if now >= account.window + MINUTE_S:
             account.window, account.requests, account.tokens = now, 0, 0.0
@@ -147,7 +147,7 @@ class Health:
         account.tokens_left -= tokens
         probe = line.trips > 0 and not line.probing and now >= line.open_until
         line.probing = line.probing or probe
-        return Ticket(deployment.id, deployment.endpoint, probe)
+        return Ticket(deployment.id, endpoint, probe)
 
     def answered(self, ticket: Ticket, now: float) -> None:
         """It works; one that was begun before it failed is no sign of that."""

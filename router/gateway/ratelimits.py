@@ -41,10 +41,13 @@ _TOKENS = (
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
 )
+_SAID = frozenset(remaining for remaining, _ in (*_REQUESTS, *_TOKENS))
 
 
 def allowance(headers: Mapping[str, str], now_s: float) -> Allowance | None:
     """Read what headers say is left; None where they say nothing. `now_s` is UTC epoch seconds."""
+    if _SAID.isdisjoint(headers):
+        return None
     requests, tokens = _left(headers, _REQUESTS, now_s), _left(headers, _TOKENS, now_s)
     return None if requests is None and tokens is None else Allowance(requests, tokens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -72,6 +73,7 @@ _PROTOCOL_PREFIX = b"x-stainless-"
 _PROTOCOL_QUERY = frozenset({"beta", "api-version"})
 _NOT_SENT = _HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"expect", b"cookie"}
 _NOT_RETURNED = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"date", b"server"}
+_HEADS = 64  # of clients known, by the names of their headers; none is over 64 kB
 _WAITS = (b"retry-after", b"retry-after-ms")
 _THEIRS = (TimeoutError, aiohttp.ClientError)
 
@@ -146,17 +148,13 @@ def request_headers(
     own headers and nothing else. BadInput for a value that can't be sent as it came.
     """
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    received = [(name.lower(), value) for name, value in client]
-    kept_back = _NOT_SENT | _IDENTITY if key else _NOT_SENT
-    if any(name == b"connection" for name, _ in received):
-        options = b",".join(value for name, value in received if name == b"connection")
-        kept_back = kept_back.union(option.strip() for option in options.lower().split(b","))
-    headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in received:
-        if name in kept_back or name.startswith(b"x-samediff-"):
-            continue
-        if deployment.passthrough or name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX):
-            headers.add(name.decode("latin-1"), _text(name, value))
+    received = list(client)
+    keyed, names = bool(key), tuple([name for name, _ in received])
+    passed, options = _passed(names, b"", deployment.passthrough, keyed)
+    if options:
+        named = b",".join([received[at][1] for at in options])
+        passed, _ = _passed(names, named.lower(), deployment.passthrough, keyed)
+    headers = CIMultiDict([(name, _text(name, received[at][1])) for at, name in passed])
     headers["accept-encoding"] = "identity"
     if key and deployment.dialect == "anthropic_messages":
         headers["x-api-key"] = key
@@ -165,13 +163,31 @@ def request_headers(
     return headers
 
 
-def _text(name: bytes, value: bytes) -> str:
+@lru_cache(_HEADS)
+def _passed(
+    names: tuple[bytes, ...], options: bytes, passthrough: bool, keyed: bool
+) -> tuple[list[tuple[int, str]], list[int]]:
+    """Which of a client's headers go on, and as what; and which name `options` of its connection."""
+    lower = [name.lower() for name in names]
+    kept_back = _NOT_SENT | {option.strip() for option in options.split(b",")}
+    if keyed:
+        kept_back |= _IDENTITY
+    passed = [
+        (at, name.decode("latin-1"))
+        for at, name in enumerate(lower)
+        if name not in kept_back
+        and not name.startswith(b"x-samediff-")
+        and (passthrough or name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX))
+    ]
+    return passed, [at for at, name in enumerate(lower) if name == b"connection"]
+
+
+def _text(name: str, value: bytes) -> str:
     """Text of a header; it is sent as UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        said = name.decode("latin-1")
-        raise BadInput(f"header {said!r} is not UTF-8, so it can't be passed on as it came") from error
+        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
 
 
 def response_headers(answer: Answer) -> list[tuple[bytes, bytes]]:

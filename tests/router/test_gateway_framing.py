@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from router.gateway.connections import Answer, Calls
+from router.gateway.connections import Answer, Calls, Line, Silence
 from router.gateway.errors import UpstreamError
 from router.gateway.settings import UpstreamSettings
 from router.gateway.upstream import Upstream
@@ -162,7 +162,7 @@ async def cut(pieces):
     transport = SimpleNamespace(set_protocol=lambda _: None, get_write_buffer_size=lambda: 0)
     connection = SimpleNamespace(transport=transport, protocol=asyncio.Protocol())
     connection.release, connection.close = (lambda: ends.append("release")), (lambda: ends.append("close"))
-    answer = Answer(connection, {}, 1.0)
+    answer = Answer(connection, Line(connection), {}, Silence(1.0))
     for piece in pieces:
         assert ends == []
         answer.data_received(piece)
