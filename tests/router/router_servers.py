@@ -37,11 +37,11 @@ def catalog_toml(upstream):
 class Server:
     """A process that serves HTTP on loopback, stopped by its pid."""
 
-    def __init__(self, command, environ=None, ready="/healthz"):
+    def __init__(self, command, environ=None, ready="/healthz", root=ROOT):
         clean = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=root,
             env={**clean, "OMP_NUM_THREADS": "1", **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,8 +81,10 @@ def start_upstream(script, folder):
     return server.wait(server.process.stdout.readline().strip())
 
 
-def start_gateway(folder, bundle, upstream, *arguments, environ=None, catalog=None, settings="", flush_s=0.1):
-    """Start `samediff serve` against an upstream; its journal is `folder/journal`."""
+def start_gateway(
+    folder, bundle, upstream, *arguments, environ=None, catalog=None, settings="", flush_s=0.1, root=ROOT
+):
+    """Start `samediff serve` of a working copy against an upstream; its journal is `folder/journal`."""
     (folder / "catalog.toml").write_text(catalog or catalog_toml(upstream))
     (folder / "samediff.toml").write_text(
         f'catalog = "{folder / "catalog.toml"}"\nbundle = "{bundle}"\nmax_body_mib = 1\n'
@@ -90,7 +92,7 @@ def start_gateway(folder, bundle, upstream, *arguments, environ=None, catalog=No
     )
     port = free_port()
     config = ["--config", str(folder / "samediff.toml"), "--port", str(port)]
-    server = Server([sys.executable, "samediff.py", "serve", *config, *arguments], environ)
+    server = Server([sys.executable, "samediff.py", "serve", *config, *arguments], environ, root=root)
     return server.wait(f"http://127.0.0.1:{port}")
 
 
