@@ -18,7 +18,8 @@ TASK_CHARS = 1_800
 LAST_USER_CHARS = 1_200
 RESULT_CHARS = 440  # of each of the last results
 MAX_RESULTS = 2
-_GAP = "\n[…]\n"
+CUT = "…"
+_GAP = f"\n[{CUT}]\n"
 
 # Only this much of a turn's head and of its tail is looked at; a pasted file of a megabyte stays cheap.
 _WINDOW = 12_000

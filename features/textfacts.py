@@ -7,6 +7,8 @@ from functools import lru_cache
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
+from features.prompt import CUT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -110,6 +112,7 @@ _OF_WORD = {word: _BITS[name] for name, language in _LANGUAGES.items() for word 
 _VERB = {word: _BITS[name] for name, words in _VERBS.items() for word in words}
 _TELLING = _JOINS.union(_OF_WORD, _VERB)
 
+_CUT = "\0"  # read for it: like it no part of anything, and a result that was cut is mostly ASCII but for it
 _KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
 _GAP = "\n\n"  # between two pieces
 
@@ -171,8 +174,11 @@ def _as_floats(flags: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 @lru_cache(maxsize=_KEPT)
 def _read(text: str) -> _Piece:
     """Read one piece of a text."""
-    foreign = 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
-    words = (_WORD if foreign else _ASCII_WORD).findall(text)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    foreign = 0 if size == len(text) else len(text) - len(text.encode("ascii", "ignore"))
+    if foreign:
+        text = text.replace(CUT, _CUT)
+    words = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
     lowered = " ".join(words).lower().split(" ")  # no word holds a space
     numbers = capitals = joins = 0
     for word in words:
@@ -188,7 +194,6 @@ def _read(text: str) -> _Piece:
             joins += lowered.count(word)
         if word in _VERB:
             verbs.append((lowered.index(word), _VERB[word]))
-    size = len(text.encode("utf-8", "surrogatepass")) if foreign else len(text)
     counts = (
         *(size, text.count(_LINE), text.count(_FENCE), paths, 0, numbers, text.count("?"), text.count("://")),
         *(joins, text.count(","), len(_SENTENCE.findall(text)), capitals, text.count("'") + text.count('"')),
