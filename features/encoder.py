@@ -150,23 +150,24 @@ class StaticEncoder:
 
     def encode(self, text: str) -> np.ndarray:
         """Return the vector (dim,) float32 of one text, L2-normalised; zeros if nothing in it is known."""
-        return _unit(self._sum(text).astype(np.float64))
+        return _unit(self._sum(text))
 
     def encode_pieces(self, pieces: Sequence[str]) -> np.ndarray:
         """Return the vector (dim,) of a text given in pieces, a blank line apart; that of the whole text.
 
         The sums are whole numbers and no word crosses a blank line, so a piece that comes again is not read.
         """
-        total = np.zeros(self.dim, dtype=np.int32)
-        for piece in pieces:
-            total += self._remembered(piece)
-        return _unit(total.astype(np.float64))
+        if not pieces:
+            return np.zeros(self.dim, np.float32)
+        total = self._remembered(pieces[0])
+        for piece in pieces[1:]:
+            total = total + self._remembered(piece)
+        return _unit(total)
 
     def _sum(self, text: str) -> np.ndarray:
-        """Sum (dim,) int32 of the rows of a text's tokens, in fixed point."""
+        """Sum (dim,) of the rows of a text's tokens, in fixed point: whole numbers, as float64."""
         chosen = self._rows.take(self.tokenizer.ids(text), axis=0)
-        total: np.ndarray = np.add.reduce(chosen, axis=0, dtype=np.int32)
-        return total
+        return np.add.reduce(chosen, axis=0, dtype=np.int32).astype(np.float64)
 
     def encode_batch(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, dim) of many texts, each bit for bit what `encode` gives."""

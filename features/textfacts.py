@@ -8,6 +8,7 @@ from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.prompt import CUT
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -81,7 +82,8 @@ _COUNTS = (
 _IDENTIFIERS = _COUNTS.index("text_identifiers")
 _SEEN = ("text_traceback", "text_diff")
 TEXT_NAMES: tuple[str, ...] = (*_COUNTS, *_SEEN, "text_non_ascii_share", *_LANGUAGES, *_VERBS)  # as in Facts
-_NO_COUNTS = (0,) * len(_COUNTS)
+_NO_COUNTS = (0.0,) * len(_COUNTS)
+_NO_WORDS: frozenset[str] = frozenset()
 _NOTHING = (0.0,) * len(TEXT_NAMES)
 
 # All flags of a text are one number.
@@ -117,10 +119,10 @@ _KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
 _GAP = "\n\n"  # between two pieces
 
 
-class _Piece(NamedTuple):
+class _Piece(Value, frozen=True):
     """What one piece of a text says on its own; the pieces of a text add up to its facts."""
 
-    counts: tuple[int, ...]  # by _COUNTS; of identifiers 0
+    counts: tuple[float, ...]  # by _COUNTS, whole numbers; of identifiers 0
     flags: int  # by _BITS, as the next two
     follows: int  # more of them where it follows another piece, whose end is the end of a line
     goes_on: int  # or where another follows, so that it ends a line itself
@@ -143,25 +145,29 @@ def text_values(pieces: Sequence[str]) -> tuple[float, ...]:
     if not pieces:
         return _NOTHING
     last, flags, words, foreign = len(pieces) - 1, 0, 0, 0
-    numbers: Iterable[int] = _NO_COUNTS
-    identifiers: set[str] = set()
+    counts: Iterable[float] = _NO_COUNTS
+    identifiers: frozenset[str] = _NO_WORDS
     for n, piece in enumerate(map(_read, pieces)):
-        numbers = map(add, numbers, piece.counts)
+        counts = map(add, counts, piece.counts)
         identifiers |= piece.identifiers
-        flags |= piece.flags | (n > 0 and piece.follows) | (n < last and piece.goes_on)
+        flags |= piece.flags
+        if n > 0:
+            flags |= piece.follows
+        if n < last:
+            flags |= piece.goes_on
         for at, verb in piece.verbs:
             if words + at < _VERB_WORDS:
                 flags |= verb
         words += piece.words
         foreign += piece.foreign
-    counts = [*map(float, numbers)]
+    numbers = [*counts]
     gaps = len(_GAP) * last
-    counts[0] += gaps
-    counts[1] += gaps + (last > 0 or pieces[0] != "")
-    counts[_IDENTIFIERS] = float(len(identifiers))
+    numbers[0] += gaps
+    numbers[1] += gaps + (last > 0 or pieces[0] != "")
+    numbers[_IDENTIFIERS] = float(len(identifiers))
     share = foreign / (sum(map(len, pieces)) + gaps) if foreign else 0.0
     seen, others = _as_floats(flags)
-    return (*counts, *seen, share, *others)
+    return (*numbers, *seen, share, *others)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -200,7 +206,7 @@ def _read(text: str) -> _Piece:
     )
     follows, goes_on = _at_edges(text)
     return _Piece(
-        counts=counts,
+        counts=tuple(map(float, counts)),
         flags=flags | _marked(text),
         follows=follows,
         goes_on=goes_on,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -193,6 +193,9 @@ class Action(NamedTuple):
     piped: bool = False  # through a filter, whose exit code hides the runner's
 
 
+_TOLD_BY_NAME = {kind: Action(kind, runs=kind == "other") for kind in get_args(ToolKind)}
+
+
 def tool_kind(name: str) -> ToolKind:
     """What a tool of this name does; an MCP prefix is no part of the name."""
     return _kind(name[:NAME_CHARS])
@@ -225,19 +228,17 @@ def mcp_tail(name: str) -> str:
 def understand(name: str, arguments: str) -> Action:
     """A tool call's name and arguments (JSON, or bare text for freeform tools) -> what it does."""
     kind = tool_kind(name)
-    if kind not in ("edit", "shell", "read", "other"):
-        return Action(kind)
+    if kind != "shell" and kind != "edit":
+        return _TOLD_BY_NAME[kind]
     try:
         given = _arguments.decode(arguments)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         given = _Arguments(input=arguments)
     if kind == "shell":
         return understand_command(_command(given))
-    if kind == "edit":
-        if given.command == "view":  # the text editor tools put reading and editing under one name
-            return Action("read")
-        return Action("edit", paths=_paths(given))
-    return Action(kind, runs=kind == "other")
+    if given.command == "view":  # the text editor tools put reading and editing under one name
+        return _TOLD_BY_NAME["read"]
+    return Action("edit", paths=_paths(given))
 
 
 def _command(given: _Arguments) -> str:

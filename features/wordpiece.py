@@ -79,7 +79,7 @@ class WordPiece:
         return text.split()
 
     def _normalised(self, run: re.Match[str]) -> str:
-        """What BERT's normaliser makes of characters beyond ASCII: in lower case, and no half of a surrogate."""
+        """What BERT's normaliser makes of characters beyond ASCII: in lower case, no surrogates."""
         return run[0].translate(self._foreign)
 
     def ids(self, text: str) -> list[int]:

@@ -25,7 +25,7 @@ Chain = tuple[Sequence[int], Sequence[int]]
 Shared = tuple[int, float, int | None]
 
 PREFIXES_KEPT = 64  # hashes of a chain that a record holds, the newest: a session's records overlap
-_KIND_CODES = {"text": 1, "thinking": 2, "tool_call": 3, "tool_result": 4, "image": 5, "other": 6}
+_KIND_CODES = {"text": "1", "thinking": "2", "tool_call": "3", "tool_result": "4", "image": "5", "other": "6"}
 
 
 class PrefixChain:

@@ -126,8 +126,8 @@ def _markers(content: Any) -> list[Any]:
             if isinstance(block, dict):
                 if (mark := block.get("cache_control")) is not None:
                     found.append(mark)
-                if block.get("type") == "tool_result":
-                    within += _markers(block.get("content"))
+                if block.get("type") == "tool_result" and isinstance(inner := block.get("content"), list):
+                    within += _markers(inner)
         found += within
     return found
 
@@ -174,11 +174,11 @@ def _parts(content: Any, where: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     for block in content:
         if isinstance(block, dict):
-            parts.append(_part(block))
-            if parts[-1].kind == "tool_result":  # a screenshot inside a result still needs a model that sees
-                parts.extend(
-                    _part(b) for b in plain.objects(block.get("content")) if b.get("type") == "image"
-                )
+            part = _part(block)
+            parts.append(part)
+            if part.kind == "tool_result" and isinstance(inner := block.get("content"), list):
+                # A screenshot inside a result still needs a model that sees.
+                parts += [_part(b) for b in plain.objects(inner) if b.get("type") == "image"]
         else:
             parts.append(Part(kind="text", text=block) if isinstance(block, str) else plain.other(block))
     return tuple(parts)
