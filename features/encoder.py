@@ -167,7 +167,8 @@ class StaticEncoder:
     def _sum(self, text: str) -> np.ndarray:
         """Sum (dim,) of the rows of a text's tokens, in fixed point: whole numbers, as float64."""
         chosen = self._rows.take(self.tokenizer.ids(text), axis=0)
-        return np.add.reduce(chosen, axis=0, dtype=np.int32).astype(np.float64)
+        total: np.ndarray = np.add.reduce(chosen, axis=0, dtype=np.int32).astype(np.float64)
+        return total
 
     def encode_batch(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, dim) of many texts, each bit for bit what `encode` gives."""
