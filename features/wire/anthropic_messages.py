@@ -226,14 +226,14 @@ def usage(block: Any) -> Usage | None:
     """A usage block: `input_tokens` already leaves out what was read from and written to the cache."""
     if not isinstance(block, dict):
         return None
-    ttl = plain.child(block, "cache_creation")
+    get, count = block.get, plain.count
     return Usage(
-        input_tokens_uncached=plain.count(block.get("input_tokens")),
-        cached_tokens=plain.count(block.get("cache_read_input_tokens")),
-        cache_write_tokens=plain.count(block.get("cache_creation_input_tokens")),
-        cache_write_1h_tokens=plain.count(ttl.get("ephemeral_1h_input_tokens")),
-        output_tokens=plain.count(block.get("output_tokens")),
-        reasoning_tokens=plain.count(plain.child(block, "output_tokens_details").get("thinking_tokens")),
+        input_tokens_uncached=count(get("input_tokens")),
+        cached_tokens=count(get("cache_read_input_tokens")),
+        cache_write_tokens=count(get("cache_creation_input_tokens")),
+        cache_write_1h_tokens=count(plain.child(block, "cache_creation").get("ephemeral_1h_input_tokens")),
+        output_tokens=count(get("output_tokens")),
+        reasoning_tokens=count(plain.child(block, "output_tokens_details").get("thinking_tokens")),
     )
 
 
@@ -244,7 +244,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     return WireResponse(
         response_id=plain.string(answer.get("id")),
         model=plain.string(answer.get("model")),
-        parts=tuple(_part(block) for block in plain.objects(answer.get("content"))),
+        parts=tuple([_part(block) for block in plain.objects(answer.get("content"))]),
         finish_reason=plain.string(answer.get("stop_reason")),
         usage=usage(answer.get("usage")),
         service_tier=plain.word(plain.child(answer, "usage").get("service_tier")),
@@ -287,11 +287,18 @@ class Events:
         self._error: str | None = None
 
     def event(self, event: _Event) -> None:
-        """Take one decoded event."""
+        """Take one decoded event; nearly all add a piece of something."""
+        delta = event.delta
         match event.type:
-            case "content_block_delta":
-                if isinstance(event.delta, _Delta):
-                    self._delta(event.index, event.delta)
+            case "content_block_delta" if isinstance(delta, _Delta):
+                if delta.type == "text_delta":
+                    self.drafts.add(event.index, "text", delta.text)
+                elif delta.type == "input_json_delta":
+                    self.drafts.add(event.index, "tool_call", delta.partial_json)
+                elif delta.type == "thinking_delta":
+                    self.drafts.add(event.index, "thinking", delta.thinking)
+                elif delta.type == "signature_delta":
+                    self.drafts.sign(event.index)
             case "content_block_start":
                 part = _part(plain.mapping(event.content_block))
                 if part.kind == "tool_call" and part.text == "{}":  # the arguments follow as deltas
@@ -300,7 +307,7 @@ class Events:
             case "message_start":
                 self.begun(plain.mapping(event.message))
             case "message_delta":
-                self.told(event.delta.stop_reason if isinstance(event.delta, _Delta) else None, event.usage)
+                self.told(delta.stop_reason if isinstance(delta, _Delta) else None, event.usage)
             case "message_stop":
                 self.finished = True
             case "error":
@@ -315,17 +322,6 @@ class Events:
         """What a `message_delta` says: why the answer ended, and its counts."""
         self._finish_reason = plain.string(stop_reason) or self._finish_reason
         self._count(usage)
-
-    def _delta(self, index: Any, delta: _Delta) -> None:
-        match delta.type:
-            case "text_delta":
-                self.drafts.add(index, "text", delta.text)
-            case "input_json_delta":
-                self.drafts.add(index, "tool_call", delta.partial_json)
-            case "thinking_delta":
-                self.drafts.add(index, "thinking", delta.thinking)
-            case "signature_delta":
-                self.drafts.sign(index)
 
     def _count(self, block: Any) -> None:
         """Stream counts are cumulative, and some proxies repeat them as 0: the largest is the true one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from features.wire.types import Part, PartKind
 
@@ -48,9 +48,9 @@ class Drafts:
         if draft is None:
             self.start(key, Part(kind=kind))
             draft = self._drafts.get(key)
-        if draft is not None and draft.room > 0:
-            draft.pieces.append(text[: draft.room])
-            draft.room -= len(text)
+        if draft is not None and (room := draft.room) > 0:
+            draft.pieces.append(text if len(text) <= room else text[:room])
+            draft.room = room - len(text)
 
     def name(self, key: Any, name: str | None, call_id: str | None) -> None:
         """Give a tool call the name and id that came with one of its pieces."""
@@ -58,14 +58,14 @@ class Drafts:
         draft = self._drafts.get(key)
         if draft is not None and (name or call_id):
             old = draft.part
-            draft.part = msgspec.structs.replace(old, name=old.name or name, call_id=old.call_id or call_id)
+            draft.part = replace(old, name=old.name or name, call_id=old.call_id or call_id)
 
     def sign(self, key: Any) -> None:
         """Mark a thinking part as bound to its provider."""
         self.add(key, "thinking", "")
         draft = self._drafts.get(key) if isinstance(key, Hashable) else None
         if draft is not None:
-            draft.part = msgspec.structs.replace(draft.part, signed=True)
+            draft.part = replace(draft.part, signed=True)
 
     @property
     def spoken(self) -> bool:
@@ -74,4 +74,4 @@ class Drafts:
 
     def parts(self) -> tuple[Part, ...]:
         """The parts so far, in the order they began."""
-        return tuple(msgspec.structs.replace(d.part, text="".join(d.pieces)) for d in self._drafts.values())
+        return tuple([replace(d.part, text="".join(d.pieces)) for d in self._drafts.values()])

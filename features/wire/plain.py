@@ -130,7 +130,8 @@ def mapping(value: Any) -> dict[str, Any]:
 
 def child(plain: dict[str, Any], key: str) -> dict[str, Any]:
     """The object under `key`, or an empty one."""
-    return mapping(plain.get(key))
+    value = plain.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -150,6 +151,8 @@ def word(value: Any) -> str | None:
 
 def count(value: Any) -> int | None:
     """The value as a token count, or None where it isn't one: bool, negative, fractional or absurd."""
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= 2**53 else None  # True is none

@@ -83,7 +83,7 @@ class Passing(Response):
                 self._read(reader if readable else None, last)
             if translated is not None and (told := translated.end()):
                 await send({"type": "http.response.body", "body": told, "more_body": True})
-            finished = whole(reader.response()) if translated is None else translated.complete
+            finished = translated.complete if translated else reader.finished or whole(reader.response())
             if readable and not finished and trace.status == "ok":
                 trace.status = "truncated"
                 if translated is None and reader.response().error is None:
