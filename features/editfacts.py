@@ -194,7 +194,7 @@ def _lines(file: FileEdit) -> _FileLines:
 
 
 def _tokens(lines: list[bytes]) -> list[bytes]:
-    return [token for line in lines if not line.startswith(_COMMENT) for token in _TOKEN.findall(line)]
+    return _TOKEN.findall(b"\n".join([line for line in lines if not line.startswith(_COMMENT)]))
 
 
 def _sizes(lines: list[_FileLines]) -> Numbers:
@@ -221,7 +221,7 @@ def _shape(lines: list[_FileLines]) -> Numbers:
     tokens_came = [token for one in lines for token in one.tokens_came]
     tokens_went = [token for one in lines for token in one.tokens_went]
     words_came, words_went = _names(tokens_came), _names(tokens_went)
-    before = {word for one in lines for part in one.parts for word in _NAME.findall(part.before)}
+    before = set(_NAME.findall(b"\n".join([part.before for one in lines for part in one.parts])))
     return {
         "comment_share": sum(line.startswith(_COMMENT) for line in came) / max(len(came), 1),
         "kept_share": _ratio(tokens_went, tokens_came) if tokens_went and tokens_came else None,

@@ -60,7 +60,7 @@ def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
 def edit_and_digests(parts: Sequence[Part]) -> tuple[Edit | None, list[str]]:
     """The same edit, and digests of it; None and [] when it edits nothing or can't be read cheaply."""
     editing = _editing(parts)
-    if not _readable(editing):
+    if not (editing or _searching(parts)) or not _readable(editing):
         return None, []
     edit = _edit(parts, editing)
     digests = [] if edit is None else _digests(edit)
@@ -74,7 +74,7 @@ def _edit(parts: Sequence[Part], editing: Sequence[Part]) -> Edit | None:
     if editing:
         edit = edit_of_calls((call.name or "", call.text) for call in editing)
     else:
-        said = "\n".join(part.text for part in parts if part.kind == "text" and "<<<<<<< SEARCH" in part.text)
+        said = "\n".join(_searching(parts))
         fits = 0 < len(said) <= MAX_BYTES and said.count("SEARCH") <= MAX_OPS
         edit = edit_of_text(said) if fits else Edit()
     ops = sum(len(file.ops) for file in edit.files)
@@ -89,17 +89,22 @@ def _editing(parts: Sequence[Part]) -> list[Part]:
     return [call for call in calls if tool_kind(call.name or "") in ("edit", "shell")]
 
 
+def _searching(parts: Sequence[Part]) -> list[str]:
+    """The texts that hold an edit in blocks."""
+    return [part.text for part in parts if part.kind == "text" and "<<<<<<< SEARCH" in part.text]
+
+
 def _readable(editing: Sequence[Part]) -> bool:
     """Whether the calls are small enough, and text; bytes that were none are no JSON either."""
-    if sum(len(call.text) for call in editing) > MAX_BYTES or _crowded(editing):
+    if sum([len(call.text) for call in editing]) > MAX_BYTES:
         return False
-    return not any(not call.text.isascii() and _SURROGATE.search(call.text) for call in editing)
+    text = "\n".join([call.text for call in editing])
+    return not _crowded(text) and (text.isascii() or _SURROGATE.search(text) is None)
 
 
-def _crowded(calls: Sequence[Part]) -> bool:
+def _crowded(text: str) -> bool:
     """Whether patches hold so many pieces that reading them would take long."""
-    most = max((sum(call.text.count(mark) for call in calls) for mark in ("@@", "SEARCH", "*** ")), default=0)
-    return most > 4 * MAX_OPS
+    return max(text.count("@@"), text.count("SEARCH"), text.count("*** ")) > 4 * MAX_OPS
 
 
 def _reverts(call: Part) -> bool:

@@ -32,10 +32,9 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence."""
     if not a or not b:
         return 0
-    places: dict[Hashable, list[int]] = {}
-    for number, item in enumerate(a):
-        places.setdefault(item, []).append(number)
-    masks = {item: _mask(found, len(a)) for item, found in places.items()}
+    masks: dict[Hashable, int] = {}  # where each item stands in `a`, a bit a place
+    for place, item in enumerate(a):
+        masks[item] = masks.get(item, 0) | 1 << place
     full = (1 << len(a)) - 1
     row = full
     for item in b:
@@ -43,14 +42,6 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
             matches = row & mask
             row = ((row + matches) | (row - matches)) & full
     return len(a) - row.bit_count()
-
-
-def _mask(places: list[int], size: int) -> int:
-    """A number with the given bits set; built from bytes, so that it takes linear time."""
-    bits = bytearray(size // 8 + 1)
-    for place in places:
-        bits[place >> 3] |= 1 << (place & 7)
-    return int.from_bytes(bits, "little")
 
 
 def ratio(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
