@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[A-Za-z_]\w*+(?:\.\w++)*+|\d[\d.]*+")
 _ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)  # faster, and the same where all of a text is ASCII
-_SENTENCE = re.compile(r"[.?!;](?:\s|$)")
+# Of ASCII, all that is in no word becomes a space.
+_APART = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_.") else 32 for byte in range(256))
+_STOPS = tuple(".?!;")
 _WRAPPING = "`'\"()[]{}<>,.:;!?"  # around a path
 # Words that join several things asked at once.
 _JOINS = frozenset(
@@ -184,7 +186,7 @@ def _read(text: str) -> _Piece:
     foreign = 0 if size == len(text) else len(text) - len(text.encode("ascii", "ignore"))
     if foreign:
         text = text.replace(CUT, _CUT)
-    words = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
+    words = _ascii_words(text) if text.isascii() else _WORD.findall(text)
     lowered = " ".join(words).lower().split(" ")  # no word holds a space
     numbers = capitals = joins = 0
     for word in words:
@@ -192,7 +194,7 @@ def _read(text: str) -> _Piece:
             numbers += 1
         elif word[0] <= "Z":
             capitals += 1
-    paths, flags = _paths(text)
+    paths, sentences, flags = _paths(text)
     verbs = []
     for word in _TELLING.intersection(lowered):
         flags |= _OF_WORD.get(word, 0)
@@ -202,7 +204,7 @@ def _read(text: str) -> _Piece:
             verbs.append((lowered.index(word), _VERB[word]))
     counts = (
         *(size, text.count(_LINE), text.count(_FENCE), paths, 0, numbers, text.count("?"), text.count("://")),
-        *(joins, text.count(","), len(_SENTENCE.findall(text)), capitals, text.count("'") + text.count('"')),
+        *(joins, text.count(","), sentences, capitals, text.count("'") + text.count('"')),
     )
     follows, goes_on = _at_edges(text)
     return _Piece(
@@ -217,19 +219,33 @@ def _read(text: str) -> _Piece:
     )
 
 
-def _paths(text: str) -> tuple[int, int]:
-    """How many paths there are, and the languages of what looks like a file's ending.
+def _ascii_words(text: str) -> list[str]:
+    """What `_WORD` finds in a text of ASCII; sooner, as most words stand alone between what is none."""
+    words: list[str] = []
+    for token in text.encode().translate(_APART).decode().split():
+        if token.isidentifier():
+            words.append(token)
+        else:
+            words += _ASCII_WORD.findall(token)
+    return words
+
+
+def _paths(text: str) -> tuple[int, int, int]:
+    """How many paths and ends of sentences there are, and the languages of what looks like a file's ending.
 
     A path has a slash inside, as src/app.py, or an ending that files have.
     """
-    paths = flags = 0
+    paths = sentences = flags = 0
     for token in text.split():
+        if token.isalpha():
+            continue
+        sentences += token.endswith(_STOPS)
         if "/" in token or "." in token:
             name = token.strip(_WRAPPING)
             ending = name.rpartition(".")[2] if "." in name else ""
             flags |= _OF_ENDING.get(ending, 0)
             paths += len(name) > 1 and "://" not in name if "/" in name else ending in _ENDINGS
-    return paths, flags
+    return paths, sentences, flags
 
 
 def _marked(text: str) -> int:
