@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from features.value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -178,7 +180,7 @@ class _CodexOutput(msgspec.Struct):
 _codex = msgspec.json.Decoder(_CodexOutput)
 
 
-class Result(NamedTuple):
+class Result(Value, frozen=True):
     """A tool result, reduced: its own text and, where it says so, the exit code."""
 
     text: str

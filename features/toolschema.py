@@ -149,6 +149,7 @@ class _Schema(NamedTuple):
     counts: tuple[float, ...]
     names: _Names
     vocabulary: frozenset[str]  # all of these words
+    numbered: bool  # some of which are numbers
     held: int  # bytes
     number: int  # what texts say of it is remembered by; 0: it isn't
 
@@ -206,7 +207,9 @@ def _saying(schema: _Schema, piece: str) -> frozenset[str]:
     """Which of its words one piece of the salient text says; a session's task comes again with every turn."""
     lower = piece.lower().encode("utf-8", "surrogatepass")
     words = lower.translate(_LETTERS).decode().split()
-    said = schema.vocabulary.intersection(words + lower.translate(_DIGITS).decode().split())
+    if schema.numbered:
+        words += lower.translate(_DIGITS).decode().split()
+    said = schema.vocabulary.intersection(words)
     if schema.number:
         if len(_said) >= _PIECES_KEPT:
             _said.clear()
@@ -259,7 +262,8 @@ def _schema(digests: tuple[int, ...], tools: Sequence[Tool]) -> _Schema:
     held = sum(map(getsizeof, names)) + _WORD_BYTES * sum(map(len, names))
     held += getsizeof(vocabulary) + _TOOL_BYTES * len(own)
     number = next(_numbers) if all(digests) and held <= _LARGEST else 0
-    found = _Schema(*_kinds(own), tuple(map(float, counts)), names, vocabulary, held, number)
+    numbered = any(map(str.isdigit, vocabulary))
+    found = _Schema(*_kinds(own), tuple(map(float, counts)), names, vocabulary, numbered, held, number)
     if number:
         _schemas.keep(digests, found, held)
     return found
