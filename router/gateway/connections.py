@@ -58,6 +58,7 @@ class Silence:
     """Breaks answers off after silence, by one timer for all that are under way."""
 
     def __init__(self, after_s: float) -> None:
+        self.loop = asyncio.get_running_loop()  # once: in Python 3.11 it is a call of the system
         self._after_s = after_s
         self._under_way: set[Answer] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -73,11 +74,10 @@ class Silence:
         self._under_way.discard(answer)
 
     def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(_LOOK_S, self._after_s / 10), self._look, loop)
+        self._timer = self.loop.call_later(min(_LOOK_S, self._after_s / 10), self._look)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer, now = None, loop.time()
+    def _look(self) -> None:
+        self._timer, now = None, self.loop.time()
         for answer in list(self._under_way):
             answer.look(now, self._after_s)
         if self._under_way:
@@ -94,7 +94,7 @@ class Answer:
     def __init__(self, connection: Connection, line: Line, sent: Mapping[str, str], silence: Silence) -> None:
         self._connection, self._line, self._silence = connection, line, silence
         self._transport = line.transport
-        self._loop = asyncio.get_running_loop()
+        self._loop = silence.loop
         self.sent = sent
         self.status = 0
         self.headers: Mapping[str, str] = {}

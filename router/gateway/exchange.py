@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.wire import StreamReader
 from router.gateway.attempts import Failure
@@ -81,38 +81,38 @@ class Patience:
     def __init__(self, seconds: float | None, elsewhere: Callable[[], bool]) -> None:
         self._seconds = seconds
         self._elsewhere = elsewhere
-        self._timeout: asyncio.Timeout | None = None
+        self._task: asyncio.Task[Any] | None = None  # that waits
+        self._cancelling = 0  # by others
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Patience:
         """Begin to wait."""
-        if self._seconds is not None:
-            self._timeout = asyncio.timeout(None)
-            await self._timeout.__aenter__()
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+        self._task = task = asyncio.current_task()
+        if self._seconds is not None and task is not None:
+            self._cancelling = task.cancelling()
+            self._timer = task.get_loop().call_later(self._seconds, self._look)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait no longer."""
-        self._stop()
-        if self._timeout is not None:
-            await self._timeout.__aexit__(kind, error, trace)
+        self.end()
+        if self._over and self._task is not None:
+            ours = self._task.uncancel() <= self._cancelling
+            if ours and kind is asyncio.CancelledError:
+                raise TimeoutError from error
 
     def end(self) -> None:
         """Something is here: from now on it may take as long as it wants."""
-        self._stop()
-        if self._timeout is not None and self._timeout.when() is not None:
-            self._timeout.reschedule(None)
-
-    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if self._timeout is not None and self._elsewhere():
-            self._timeout.reschedule(asyncio.get_running_loop().time())
+        if self._elsewhere() and self._task is not None:
+            self._over = True
+            self._task.cancel()
 
 
 PATIENT = Patience(None, lambda: False)  # for ever

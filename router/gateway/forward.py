@@ -71,7 +71,7 @@ class Forwarded(Passing):
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exchange with upstream in this task, which is cancelled as soon as nobody is left."""
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._upstream.loop)
         assert task is not None
         stopping = False
         stop_watching = watch(scope, receive, self._client_gone)

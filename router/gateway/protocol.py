@@ -46,7 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._proxied = self.app  # for who comes through a proxy, and says so in the headers it looks for
         self._direct = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
         self._in_head = True
-        self._head_bytes = 0
+        self._come = 0  # bytes that are being read
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
         self._in_message = True
         self._of_use = False
@@ -78,7 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take bytes, unless the head or the trailers they belong to have grown too long."""
         if self._refused:
             return
-        self._of_use, self._idle_since = False, None
+        self._of_use, self._idle_since, self._come = False, None, len(data)
         self._feed(data)
         self._unread = self._trailers if self._of_use else self._unread + len(data)
         if self._refused or not self._in_message:
@@ -96,12 +96,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head begins."""
         self.url, self.headers = b"", []
         self._in_head = self._in_message = True
-        self._unread = self._head_bytes = 0
+        self._unread = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header or, after the body, a trailer, which nobody asks for."""
         if self._in_head:
-            self._head_bytes += len(name) + len(value)
             self.headers.append((name.lower(), value))
         else:
             self._trailers += len(name) + len(value) + 4
@@ -112,7 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         self._stop_waiting()
-        if len(self.url) + self._head_bytes > HEAD_BYTES:
+        if self._unread + self._come > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             self._refuse(431)
         if self._refused:
             return
@@ -129,6 +128,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, app))
             self._read_on()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _scope(self) -> HTTPScope:
         """What is asked, as an app is told; raises the parser's error for a target that is no URL."""

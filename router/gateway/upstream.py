@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -82,6 +83,7 @@ class Upstream:
     """A pool of connections to all providers."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
+        self.loop = asyncio.get_running_loop()
         self._connector = aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300)
         timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s)
         self._calls = Calls(self._connector, timeout, silence_s=settings.read_s)
