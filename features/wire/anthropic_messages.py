@@ -251,7 +251,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     )
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     """What is read of what an event adds."""
 
     type: Any = None
@@ -261,7 +261,7 @@ class _Delta(msgspec.Struct):
     stop_reason: Any = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):  # JSON holds no circle
     """What is read of one event, of any kind; nothing that can be wrong with it is an error of ours."""
 
     type: Any = None

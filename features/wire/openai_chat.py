@@ -262,7 +262,7 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     )
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):  # JSON holds no circle
     """What is read of one chunk; nothing that can be wrong with it is an error of ours."""
 
     id: Any = None

@@ -294,7 +294,7 @@ _DELTAS: dict[str, PartKind] = {
 _TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):  # JSON holds no circle
     """What is read of one event, of any kind; nothing that can be wrong with it is an error of ours."""
 
     type: Any = None
