@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from features.records import ArmRecord, DecisionRecord
     from router.gateway.holding import Spare
     from router.gateway.sessions import Answer, Place
+    from router.gateway.splice import Pieces
     from router.gateway.translate import Translation
 
 # What a client may tell of a call in headers, which aren't sent on; its own tag wins over anything inferred.
@@ -56,7 +57,7 @@ class Call(Value, frozen=True):
     """One request on its way: what was asked, what was decided, where it goes."""
 
     request: WireRequest
-    body: bytes  # as it goes out
+    body: Pieces  # as it goes out
     receipt: DecisionRecord
     deployment: Deployment
     place: Place
@@ -64,7 +65,7 @@ class Call(Value, frozen=True):
     headers: Mapping[str, str]
     tags: Tags
     alike: Alike  # of what the receipt holds, as far as it may be kept
-    body_for: Callable[[Deployment], bytes] | None = None  # as it would go out to another deployment
+    body_for: Callable[[Deployment], Pieces] | None = None  # as it would go out to another deployment
     translation: Translation | None = None  # where its provider speaks another dialect
     translation_for: Callable[[Deployment], Translation | None] | None = None
     tools: msgspec.Raw | None = None  # as the client offers them

@@ -15,9 +15,11 @@ import httptools
 from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from aiohttp.connector import Connection
+
+    from router.gateway.splice import Pieces
 
 _FORBIDDEN = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
 _PLACES = 1024  # addresses known at most; there are as many as deployments
@@ -114,7 +116,7 @@ class Answer:
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
 
-    def ask(self, request: Sequence[bytes]) -> None:
+    def ask(self, request: Pieces) -> None:
         """Send the request."""
         self._line.answer = self
         self._since = self._loop.time()
@@ -291,7 +293,7 @@ class Calls:
         self._connector, self._timeout, self._silence = connector, timeout, Silence(silence_s)
         self._places: dict[str, _Place] = {}
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    async def ask(self, method: str, url: str, headers: Mapping[str, str], body: Pieces | None) -> Answer:
         """Send a request and wait for the head of its answer.
 
         Raises aiohttp's errors, TimeoutError, and ValueError for a header that can't be sent.
@@ -302,7 +304,7 @@ class Calls:
         connection, line = await self._connected(place)
         answer = Answer(connection, line, headers, self._silence)
         try:
-            answer.ask((head, body) if body else (head,))
+            answer.ask((head, *body) if body else (head,))
             while not answer.begun:
                 await answer.news()
         except BaseException:
@@ -336,10 +338,10 @@ class Calls:
         return found
 
 
-def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: Pieces | None) -> bytes:
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     if body is not None:
-        lines.append(f"Content-Length: {len(body)}\r\n")
+        lines.append(f"Content-Length: {sum(map(len, body))}\r\n")
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()
     if len(head) - len(head.translate(None, _FORBIDDEN)) != 2 * len(lines) + 6:
         raise ValueError("a header holds what none can")

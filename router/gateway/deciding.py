@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from router.gateway.reading import Reading
     from router.gateway.service import Gateway
     from router.gateway.sessions import Place
+    from router.gateway.splice import Pieces
     from router.gateway.translate import Translation
 
 _UNCHANGED = Added()
@@ -56,7 +57,7 @@ def decide(
     by_client = not free or (bool(receipt.locks) and place.after is not None and place.after.by_client)
     call = Call(
         request=request,
-        body=translation.body if translation else _spliced(reading, deployment, more),
+        body=(translation.body,) if translation else _spliced(reading, deployment, more),
         control=None if translation else more.kind,
         translation=translation,
         translation_for=partial(cross, crossing, gateway.decider.catalog),
@@ -149,7 +150,7 @@ def _added(
     return added(Prompt(reading.body, reading.head, tokens, bucket), deployment, rules, asked)
 
 
-def _spliced(reading: Reading, deployment: Deployment, more: Added) -> bytes:
+def _spliced(reading: Reading, deployment: Deployment, more: Added) -> Pieces:
     """The body as it goes out to a deployment of its own dialect."""
     inserts = more.inserts
     if deployment.asks:

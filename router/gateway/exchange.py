@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from router.gateway.hedge import Hedge
     from router.gateway.holding import Mending
     from router.gateway.shared import Shared
+    from router.gateway.splice import Pieces
     from router.gateway.translate import Translation
 
 _PEEK_BYTES = 16 * 2**10  # of a stream, in which its first event is looked for
@@ -48,7 +49,7 @@ class Outgoing(NamedTuple):
 
     url: str
     headers: CIMultiDict[str]
-    body: bytes
+    body: Pieces
     own: Mapping[str, str]  # headers of ours on the answer
     began: Callable[[], None]
     heard: Callable[[WireResponse], None]

@@ -97,7 +97,7 @@ def towards(call: Call, deployment: Deployment) -> Call:
     assert call.body_for is not None
     assert call.translation_for is not None
     made = call.translation_for(deployment)
-    body = call.body_for(deployment) if made is None else made.body
+    body = call.body_for(deployment) if made is None else (made.body,)
     return replace(answered_by(call, deployment), body=body, translation=made)
 
 

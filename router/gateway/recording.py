@@ -59,7 +59,7 @@ def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | 
         *_came_of(trace, answer),
         *_told_by(call, answer, kept=prompts != "none"),
         flags or None,  # flags
-        call.body.decode("utf-8", "replace") if full else None,  # prompt_text
+        b"".join(call.body).decode("utf-8", "replace") if full else None,  # prompt_text
         "\n".join(part.text for part in answer.parts) if full else None,  # response_text
     )
     return RequestRecord(*fields)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from features.wire.head import Head
 
+    Pieces = tuple[bytes | memoryview, ...]  # of a body, in order
+
 
 class Insert(NamedTuple):
     """Bytes to be put before the one at `at`."""
@@ -22,22 +24,19 @@ class Insert(NamedTuple):
     text: bytes
 
 
-def with_model(body: bytes, head: Head, model: str, inserts: Sequence[Insert] = ()) -> bytes:
+def with_model(body: bytes, head: Head, model: str, inserts: Sequence[Insert] = ()) -> Pieces:
     """Put another model in the body's place for it, and what is added at its places; nothing else changes.
 
-    The body is copied once; it is handed back itself where nothing is to be changed.
+    What comes of it is in pieces: nothing of the body is copied.
     """
-    if not inserts:
-        if model == head.model:
-            return body
-        view = memoryview(body)
-        return b"".join((view[: head.start], msgspec.json.encode(model), view[head.end :]))
     edits = [(insert.at, insert.at, insert.text) for insert in inserts]
     if model != head.model:
         edits.append((head.start, head.end, msgspec.json.encode(model)))
+    if not edits:
+        return (body,)
     view, reached = memoryview(body), 0
     pieces: list[bytes | memoryview] = []
     for start, end, text in sorted(edits, key=lambda edit: edit[:2]):
         pieces += (view[reached:start], text)
         reached = end
-    return b"".join((*pieces, view[reached:]))
+    return (*pieces, view[reached:])

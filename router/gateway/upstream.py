@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from router.catalog import Deployment
     from router.gateway.connections import Answer
     from router.gateway.settings import UpstreamSettings
+    from router.gateway.splice import Pieces
 
 PATHS: dict[Dialect, str] = {
     "openai_chat": "/chat/completions",
@@ -92,8 +93,12 @@ class Upstream:
         """Close all connections."""
         await self._connector.close()
 
-    def send(self, url: str, headers: CIMultiDict[str], body: bytes | None, method: str = "POST") -> Sent:
+    def send(
+        self, url: str, headers: CIMultiDict[str], body: bytes | Pieces | None, method: str = "POST"
+    ) -> Sent:
         """Send a request; `async with` gives the answer once its head is there."""
+        if isinstance(body, bytes):
+            body = (body,)
         return Sent(self._calls.ask(method, url, headers, body))
 
 

@@ -83,7 +83,7 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
             user="user",
             service_tier="auto",
         ),
-        body=b"the prompt",
+        body=(b"the ", b"prompt"),
         receipt=DecisionRecord(
             request_id="req",
             session_id="ses",

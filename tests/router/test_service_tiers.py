@@ -64,7 +64,7 @@ def test_a_client_that_names_a_tier_has_its_way(decider) -> None:
 def test_the_field_is_put_into_the_body_and_nothing_else_changes(decider) -> None:
     flex = decider.catalog.deployments["east/big-flex/openai_chat"]
     raw = b' {"model":"auto", "messages":[]}'
-    sent = with_model(raw, read_head(raw), flex.model, asked_for(raw, read_head(raw), flex))
+    sent = b"".join(with_model(raw, read_head(raw), flex.model, asked_for(raw, read_head(raw), flex)))
     assert sent == b' {"service_tier":"flex","model":"gpt-5.4", "messages":[]}'
     own = b'{"model":"auto","service_tier":"priority"}'
     assert asked_for(own, read_head(own), flex) == ()

@@ -39,7 +39,7 @@ def test_only_the_model_changes(body, model) -> None:
         return
     head = read_head(raw)
     assert head.model == plain["model"]
-    out = with_model(raw, head, model)
+    out = b"".join(with_model(raw, head, model))
     assert out[: head.start] == raw[: head.start]
     assert out.endswith(raw[head.end :])
     assert msgspec.json.decode(out) == plain | {"model": model}
@@ -47,7 +47,7 @@ def test_only_the_model_changes(body, model) -> None:
 
 def test_a_model_in_a_schema_or_message_is_not_the_model() -> None:
     raw = b'{"tools":[{"model":"x"}],"messages":[{"content":"\\"model\\":\\"y\\""}], "model" : "auto" }'
-    assert with_model(raw, read_head(raw), "z") == raw.replace(b'"auto"', b'"z"')
+    assert b"".join(with_model(raw, read_head(raw), "z")) == raw.replace(b'"auto"', b'"z"')
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def _decided(team: Team, talk: Conversation, said: Said, task: str) -> Call:
     receipt = team.decider.decide(said.request, context)
     return Call(
         request=said.request,
-        body=b"",
+        body=(b"",),
         receipt=receipt,
         deployment=team.decider.catalog.deployments[receipt.deployment or ""],
         place=place,
