@@ -108,7 +108,7 @@ class Grown:
     def reach(self, stages: list[Stage]) -> None:
         """Be as far as the last of these; of the others those are kept that a marker may be behind."""
         last = stages[-1]
-        while stages[1:] and stages[1].pieces <= last.pieces - LOOSE:
+        while len(stages) > 1 and stages[1].pieces <= last.pieces - LOOSE:
             stages = stages[1:]
         self.stages = stages
         self.step = _last_step(stages[0].start)

@@ -151,7 +151,10 @@ class PrefixMemory:
         return best, best / sizes[-1], now_ms - sent_ms if now_ms > sent_ms else 0
 
     def remember(self, session_id: str | None, chain: Chain, now_ms: int) -> list[str]:
-        """Keep this prompt; an earlier one that it continues is replaced. Returns the sessions let go of."""
+        """Keep this prompt, by its chain as it is given, which may not change any more.
+
+        An earlier one that it continues is replaced. Returns the sessions let go of.
+        """
         if not session_id or not chain[0]:
             return []
         kept = []
