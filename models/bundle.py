@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from features.errors import BadInput
+from features.value import Value
 from features.vector import feature_hash, feature_names, featurize_one
 from models.after import AFTER, load_after
 from models.belief import Belief, Beliefs, Z, belief
@@ -37,7 +38,7 @@ _REMEMBERED = 256  # sets of candidates whose beliefs are kept
 _TOLD_APART = 3  # likeliest types that a prediction names
 
 
-class CandidateView(NamedTuple):
+class CandidateView(Value, frozen=True):
     """A candidate as the decision sees it now; prices in USD per million tokens, None unknown."""
 
     candidate: str

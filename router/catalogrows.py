@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from features.value import Value
 from features.wire.types import Dialect
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ class Alias(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reference: dict[Dialect, str]
 
 
-class Deployment(NamedTuple):
+class Deployment(Value, frozen=True):
     """A candidate at one endpoint in one dialect; `model` is the name the seller knows it by."""
 
     id: str
@@ -166,7 +168,7 @@ class Deployment(NamedTuple):
     def abroad(self) -> Deployment:
         """The same for a client of another dialect, whose own credential means nothing there."""
         key_env = "" if self.passthrough and self.key_env is None else self.key_env  # "": never set
-        return self._replace(passthrough=False, key_env=key_env)
+        return replace(self, passthrough=False, key_env=key_env)
 
     def reachable(self, environ: Mapping[str, str]) -> bool:
         """Whether a call could be authorised: a key is set, none is needed, or the client's own may pass."""

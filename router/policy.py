@@ -237,6 +237,8 @@ def _costless(arm: Arm) -> str:
 
 def _chances(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:
     """Chance of each free arm before exploration, and why."""
+    if policy.kind == "learned":
+        return _learned(policy, free, situation)
     names = [arm.candidate for arm in free]
     if policy.kind == "pin":
         wanted = policy.candidate or situation.reference
@@ -244,9 +246,7 @@ def _chances(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dic
         if wanted not in names:
             reason += f", which is not eligible: {_fallback(names, situation)} answers"
         return _certain(names, wanted if wanted in names else _fallback(names, situation)), [reason]
-    if policy.kind == "mix":
-        return _mixed(policy, names, situation)
-    return _learned(policy, free, situation)
+    return _mixed(policy, names, situation)
 
 
 def _mixed(policy: Policy, names: list[str], situation: Situation) -> tuple[dict[str, float], list[str]]:
@@ -262,8 +262,8 @@ def _mixed(policy: Policy, names: list[str], situation: Situation) -> tuple[dict
 
 def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:
     """Take the cheapest arm whose success is within `max_loss` of the reference's and at least `tau`."""
-    names = [arm.candidate for arm in free]
     arms = {arm.candidate: arm for arm in free}
+    names = list(arms)
     reference = arms.get(situation.reference)
     if reference is None:  # the likeliest to succeed stands in for it
         best = max(free, key=lambda a: (a.p_success or 0.0, -_cost_order(a), a.candidate)).candidate

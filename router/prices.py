@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from features.value import Value
 from router.pricefile import PRICE_KEYS, Override, PriceFile, load_price_files
 from router.pricenames import readings, seller_of
 
@@ -43,7 +44,7 @@ BATCH_SHARE = {"anthropic": Decimal("0.5"), "openai": Decimal("0.5")}
 _PUBLISHED = ("input", "output", "cache_read", "cache_write_5m", "cache_write", "cache_write_1h")
 
 
-class Rates(NamedTuple):
+class Rates(Value, frozen=True):
     """Prices in force for one call, in USD per million tokens.
 
     Where no cache price is published, cached and written tokens are billed as input, as the provider does.

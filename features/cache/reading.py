@@ -142,15 +142,20 @@ def best_found(
 ) -> tuple[_Found, _Found]:
     """Look through what was sent: what can be read, and what is longest, readable or not."""
     best = longest = _NOTHING
+    length = _length(longest)
     for at in range(len(state.sent) - 1, -1, -1):
-        sent = state.sent[at]
-        if sent.key != request.key and not sent.hashes and sent is not state.sent[-1]:
+        sent, n = state.sent[at], None
+        if common is not None:
+            n = common.shared[at]
+            if not n:
+                continue  # another conversation
+        elif sent.key != request.key and not sent.hashes and sent is not state.sent[-1]:
             continue  # of counts the last prompt speaks
-        found = _found(rules, sent, request, now_ms, None if common is None else common.shared[at])
+        found = _found(rules, sent, request, now_ms, n)
         if found.reach * found.alive > best.reach * best.alive:
             best = found
-        if _length(found) > _length(longest):
-            longest = found
+        if (now := _length(found)) > length:
+            longest, length = found, now
     return best, longest
 
 
@@ -162,7 +167,10 @@ def _found(
     rules: CacheRules, sent: Sent, request: CacheRequest, now_ms: float, n: int | None = None
 ) -> _Found:
     """What one prompt that was sent holds of this one; `n`: its leading hashes, where they were counted."""
-    shared, n, whole = shared_tokens(rules, sent, request, n)
+    if n is None:
+        shared, n, whole = shared_tokens(rules, sent, request)
+    else:
+        shared, whole = _tokens_at(request, n), n == len(sent.hashes)
     if sent.key != request.key:
         return _Found(0, 0.0, "switched", shared, whole, 0, own=False) if shared else _NOTHING
     reach, alive = 0, 0.0
@@ -182,7 +190,8 @@ def _found(
             gap: Why = "below_floor" if reach else "lookback"
             reach, why = 0, gap if whole else "broken_prefix"
         else:
-            alive = rules.lifetime(sent.lifetime).alive(now_ms - used_ms)
+            lifetime = rules.lifetimes[0] if sent.lifetime is None else rules.lifetime(sent.lifetime)
+            alive = lifetime.alive(now_ms - used_ms)
             if not alive:
                 reach, why = 0, "ttl_expired"
     return _Found(reach, alive, why, shared, whole, sent.tokens, own=True)
@@ -202,12 +211,8 @@ def _reach(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int, n:
     return reach - reach % rules.block_tokens, used_ms
 
 
-def shared_tokens(
-    rules: CacheRules, sent: Sent, request: CacheRequest, n: int | None = None
-) -> tuple[int, int, bool]:
-    """Tokens and hashes in common (`n`, where counted), and whether all that was sent is in this prompt."""
-    if n is not None:
-        return _tokens_at(request, n), n, n == len(sent.hashes)
+def shared_tokens(rules: CacheRules, sent: Sent, request: CacheRequest) -> tuple[int, int, bool]:
+    """Tokens and hashes in common, and whether all that was sent is in this prompt."""
     if sent.key != request.key and not (request.hashes and sent.hashes):
         return min(sent.tokens, request.tokens), 0, True  # counted by another tokenizer: nobody can tell
     if request.hashes and sent.hashes:
@@ -265,6 +270,7 @@ def _billed(
 
 def _tokens_at(request: CacheRequest, n: int) -> int:
     """Tokens up to and including the n-th hash, by its share of the whole."""
-    if not n or not request.sizes[-1]:
+    sizes = request.sizes
+    if not n or not sizes[-1]:
         return 0
-    return int(request.tokens * request.sizes[n - 1] // request.sizes[-1])
+    return int(request.tokens * sizes[n - 1] // sizes[-1])

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from router_servers import NOW_MS
 
 from features.cache import CacheState, Split, after
@@ -87,7 +88,7 @@ def test_without_a_chain_or_rules_all_is_fresh_and_nothing_is_sure() -> None:
     deployment = Catalog.load().deployments_of("claude-opus-4-6", "anthropic_messages")[0]
     split = split_prompt(deployment, 9_000.4, None, CacheState(), NOW_MS)
     assert (split.fresh, split.sure, split.why) == (9_000, 0.0, "not_followed")
-    unheard = deployment._replace(model="no-such-model", provider="nobody")
+    unheard = replace(deployment, model="no-such-model", provider="nobody")
     sent = sending(prompt(9_000), chain_of(prompt(9_000)), asked_by(prompt(9_000)))
     for asked in (sent, None):
         assert split_prompt(unheard, 9_000, asked, CacheState(), NOW_MS).why == "no_rules"

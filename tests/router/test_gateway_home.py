@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 from router_failing import asked, fail, running
 from router_servers import start_upstream
 
@@ -89,5 +90,5 @@ def test_a_credential_of_another_seller_calls_nothing(tmp_path) -> None:
     assert home.barred({}, 0, {}) is None
     assert home.abroad().barred({}, 0, {}) == "no_key"
     assert "key_env" in home.abroad().why_barred("no_key")
-    assert home._replace(passthrough=False).abroad().barred({}, 0, {}) is None  # it needs no key
-    assert home._replace(key_env="K").abroad().barred({}, 0, {"K": "k"}) is None
+    assert replace(home, passthrough=False).abroad().barred({}, 0, {}) is None  # it needs no key
+    assert replace(home, key_env="K").abroad().barred({}, 0, {"K": "k"}) is None

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 from router_servers import NOW_MS
 
 from features.context import TokenRatios
@@ -149,5 +150,5 @@ def test_terms_are_of_the_deployment_s_own_tier_and_region(own) -> None:
     found = terms_of(deployment, NOW_MS, "priority", Asked()).ladder
     assert found == ladder("flex", "eu")
     assert found not in [ladder("priority", "eu"), ladder(None, "eu"), ladder("flex", None)]
-    plain = deployment._replace(asks=())
+    plain = replace(deployment, asks=())
     assert terms_of(plain, NOW_MS, "priority", Asked()).ladder == ladder("priority", "eu")

@@ -5,6 +5,7 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from router_servers import NOW_MS
 
 from features.cache import Split, rules_digest
@@ -300,7 +301,7 @@ def test_every_value_of_an_arm_has_its_place(deployment) -> None:
 def test_every_value_of_a_receipt_has_its_place(deployment) -> None:
     policy, catalog = parse_policy("learned:max_loss=0.02"), Catalog.load()
     bundle = Bundle.load(PRIOR)
-    there = deployment._replace(region="eu", checkpoint="2026-03-05")
+    there = replace(deployment, region="eu", checkpoint="2026-03-05")
     arm = judged(there)
     facts, offset = Facts(turn=17.0), OffsetRecord(log_odds=-0.5, outcomes=12.0)
     given = Given(

@@ -49,7 +49,7 @@ def test_the_worst_case_is_every_token_at_its_dearest():
     assert worst_case(found, 1_000_000, 0, 1_795_000_000_000, hourly=False) >= Decimal("6.25")
     hourly = worst_case(found, 100_000, 1000, 1_795_000_000_000, hourly=True)
     assert hourly == (100_000 * Decimal(10) + 1000 * Decimal(25)) / 1_000_000
-    assert worst_case(found._replace(model="nobody-knows"), 1, 1, 1_795_000_000_000, hourly=False) is None
+    assert worst_case(replace(found, model="nobody-knows"), 1, 1, 1_795_000_000_000, hourly=False) is None
 
 
 def test_another_tokenizer_may_cut_finer():

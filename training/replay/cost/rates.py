@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from msgspec.structs import astuple
 
 from router import prices
 
@@ -43,7 +44,7 @@ class _Seen:
         return self.rows.setdefault(rates, len(self.rows))
 
     def table(self) -> np.ndarray:
-        known = [[float(rate) / _MTOK for rate in rates] for rates in self.rows]
+        known = [[float(rate) / _MTOK for rate in astuple(rates)] for rates in self.rows]
         return np.array([*known, [np.nan] * 5])
 
 

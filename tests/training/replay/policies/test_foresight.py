@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from features.cache import CacheRequest, CacheState, after, read, rules_for
 from features.wire.types import Usage
@@ -99,7 +100,7 @@ def test_expected_costs_are_the_served_ones(
 
 
 def _rates(table):
-    return np.array([[[np.nan] * 5 if r is None else [float(x) / 1e6 for x in r] for r in table]])
+    return np.array([[[np.nan] * 5 if r is None else [float(x) / 1e6 for x in astuple(r)] for r in table]])
 
 
 def _row(values):
