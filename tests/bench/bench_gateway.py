@@ -5,15 +5,17 @@ to an upstream that answers at once; then 8 connections ask each as fast as they
 connection is a session, whose turns are asked over and over: a turn goes on from an answer that the gateway
 gave and repeats a prompt that it has read, as an agent's does, and only its end is new. "All new" are first
 turns of as many sessions, which share nothing but their tools. "Tools" are turns whose answers call a tool
-and that bring what came of the call before, as most of an agent's are. CPU is the gateway's, user and
-system, of all its threads, journal included; what the upstream and the caller use isn't in it, but they take
-the cores that wall times and req/s hang on. Last, clients that leave, and how long the upstream call outlives
-them. Without a bundle it trains a small one.
+and that bring what came of the call before, as most of an agent's are; of "unseen" ones no round asks twice,
+one session comes after another: what a gateway remembers of pieces that come again helps it less, as in life.
+CPU is the gateway's, user and system, of all its threads, journal included; what the upstream and the caller
+use isn't in it, but they take the cores that wall times and req/s hang on. Last, clients that leave, and how
+long the upstream call outlives them. Without a bundle it trains a small one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import platform
@@ -43,10 +45,12 @@ LEGS = (  # name, bytes, streamed, what its turns are
     ("52 kB all new", 52_000, False, "first turns"),
     ("52 kB tools", 52_000, False, "tools"),
     ("52 kB tools, 41 ev.", 52_000, True, "tools"),
+    ("52 kB tools unseen", 52_000, False, "unseen"),
     ("406 kB whole", 406_000, False, "talk"),
     ("406 kB, 41 events", 406_000, True, "talk"),
 )
 CALLS, WARM, TURNS = 400, 30, 24
+UNSEEN = 20  # sessions behind each other on a connection, whose turns aren't asked over and over
 ROUNDS, ROUND_S, CONNECTIONS = 3, 1.5, 8
 SETTLE_S = 0.3  # for what is written down after an answer
 LEAVES = 25
@@ -116,6 +120,9 @@ async def measure(players: list[Player], leg: tuple[str, int, bool, str]) -> str
     if kind == "first turns":
         firsts = [turns(size, 1, stream=stream, session=n)[0] for n in range(CALLS + WARM)]
         sessions = [firsts[n:] + firsts[:n] for n in range(0, CALLS, CALLS // CONNECTIONS)]
+    elif kind == "unseen":
+        talks = [tool_turns(size, TURNS, stream=stream, session=n) for n in range(CONNECTIONS * UNSEEN)]
+        sessions = [[*itertools.chain(*talks[n::CONNECTIONS])] for n in range(CONNECTIONS)]
     else:
         session = tool_turns if kind == "tools" else turns
         sessions = [session(size, TURNS, stream=stream, session=n) for n in range(CONNECTIONS)]

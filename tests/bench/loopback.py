@@ -25,7 +25,7 @@ EVENTS = 41
 SAID, PIECE = "Done.", "some words"  # a whole answer's text, and that of each delta of a streamed one
 USAGE = {"input_tokens": 900, "cache_read_input_tokens": 12_000, "output_tokens": 40}
 LEAVE_S = 2.0
-CALLED = 900_000  # tool calls of `tool_turns` are numbered from here, 1000 to a session
+CALLED = 900_000  # tool calls of `tool_turns` are numbered from here, 100 to a session
 MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
 TEXT_DELTAS, CALL_DELTAS = 4, EVENTS - 11  # in which a streamed tool call comes
 
@@ -104,7 +104,7 @@ def tool_turns(size: int, count: int, *, stream: bool, session: int = 0) -> list
 
     It is that of the call which `upstream` answered to the turn before, as most calls of an agent are.
     """
-    first = CALLED + session * 1_000
+    first = CALLED + session * 100
     more = [tool_turn(random.Random(n), n, shrink=3) for n in range(first, first + count)]
     asked = msgspec.json.decode(claude_code_body(size - len(msgspec.json.encode(more)) // 2, seed=session))
     asked |= {"model": "auto", "stream": stream}
