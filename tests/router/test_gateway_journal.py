@@ -151,6 +151,19 @@ def test_a_journal_that_lets_lines_gather_lets_nobody_wait_for_that(tmp_path, mo
     assert journal.written == 3
 
 
+@pytest.mark.parametrize("queue_size", [1, 9, 10])
+def test_lines_gather_no_longer_than_there_is_room_for_more(tmp_path, monkeypatch, queue_size) -> None:
+    monkeypatch.setattr("router.gateway.journal._LINGER_S", 60.0)
+    journal = Journal(tmp_path / "journal", queue_size, 60.0)
+    journal.start()
+    for turn in range(1, 4):
+        half = (queue_size + 1) // 2
+        assert all([journal.add("outcome", outcome(n)) for n in range(half)])
+        until(lambda: len(journal_of(tmp_path)) == turn * half)  # noqa: B023
+    journal.close()
+    assert (journal.written, journal.dropped) == (3 * half, 0)
+
+
 def test_a_journal_that_sleeps_hears_the_next_record_and_the_next_who_waits(tmp_path) -> None:
     journal = Journal(tmp_path / "journal", 10, 0.05)
     journal.start()
