@@ -55,7 +55,7 @@ def measure(pairs: list[tuple[Player, Player]], sessions: list[list[bytes]], *, 
 
 def main() -> None:
     """Print a line for each leg: the other copy -> this one."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or not (Path(sys.argv[1]) / "samediff.py").is_file():
         print("usage: bench_turns.py OTHER [BUNDLE]: OTHER is another working copy", file=sys.stderr)
         sys.exit(2)
     other = Path(sys.argv[1]).resolve()

@@ -158,7 +158,7 @@ def test_lines_gather_no_longer_than_there_is_room_for_more(tmp_path, monkeypatc
     journal.start()
     for turn in range(1, 4):
         half = (queue_size + 1) // 2
-        assert all([journal.add("outcome", outcome(n)) for n in range(half)])
+        assert all(journal.add("outcome", outcome(n)) for n in range(half))
         until(lambda: len(journal_of(tmp_path)) == turn * half)  # noqa: B023
     journal.close()
     assert (journal.written, journal.dropped) == (3 * half, 0)

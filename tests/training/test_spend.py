@@ -98,6 +98,14 @@ def test_paid_is_what_is_recorded_else_what_the_table_says(tmp_path) -> None:
     assert result.price_version == prices.PRICE_VERSION
 
 
+def test_a_failed_call_of_ours_is_the_asked_model_s_and_no_alias_s(tmp_path) -> None:
+    failed = {"model_served": None, "model_requested": "auto", "status": "error", "output_tokens": None}
+    asked = {"source": "journal", "candidate": "claude-opus-4-6", "provider": "anthropic"}
+    result = run(write(tmp_path / "log", [request(0), request(1, **failed, **asked)]), ["model"])
+    assert [group.key["model"] for group in result.groups] == ["claude-opus-4-6"]
+    assert "auto" not in {doubt.model for doubt in result.doubts.unpriced}
+
+
 def test_a_price_of_ones_own_counts_at_once(tmp_path) -> None:
     log = write(tmp_path / "log", [request(0, model_served="our-model", provider="rack")])
     own = tmp_path / "p.toml"

@@ -47,6 +47,7 @@ FLAGS = {
     "run_totals": "figures of a whole run of calls; kept without what its context was",
     "over_window": "more input than the model takes: several calls in one row, priced as short prompts",
     "time_from_file": "no time in the row; the file's is used",
+    "output_tokens_estimated": "an answer that broke off uncounted: its output tokens are estimated",
     "broken_tool_call": "a tool call of it is no JSON, breaks its schema or names no tool that was offered",
     "paid_more_than_once": "an answer was thrown away for that: its cost is here, its tokens are not",
     "another_candidate_answered": "the one decided on could not be reached",
@@ -102,10 +103,13 @@ def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | No
         yield "reasoning_unknown"
 
 
-def _model(record: RequestRecord) -> str | None:
+def model_of(source: str, served: str | None, candidate: str | None, requested: str | None) -> str | None:
     """The model whose price a call has; where none answered us, the one we asked, which isn't its alias."""
-    asked = record.candidate if record.source == "journal" else None
-    return record.model_served or asked or record.model_requested
+    return served or (candidate if source == "journal" else None) or requested
+
+
+def _model(record: RequestRecord) -> str | None:
+    return model_of(record.source, record.model_served, record.candidate, record.model_requested)
 
 
 def price(record: Record) -> Record:

@@ -12,7 +12,7 @@ from features.wire.types import Usage
 from router import prices
 from training.log import STATE_FILE, LogStore, day_of
 from training.progress import track
-from training.sources.checks import is_one_call
+from training.sources.checks import is_one_call, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -61,8 +61,9 @@ class Call(NamedTuple):
 
     @property
     def model(self) -> str:
-        """The model that answered, or else the one asked for."""
-        return self.model_served or self.model_requested or NO_MODEL
+        """The model that answered, or else the one that was asked."""
+        named = model_of(self.source, self.model_served, self.candidate, self.model_requested)
+        return named or NO_MODEL
 
     @property
     def day(self) -> str:
