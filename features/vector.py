@@ -125,7 +125,7 @@ def featurize_one(facts: Facts, embedding: np.ndarray | None = None) -> np.ndarr
 
 def _row(facts: Facts) -> np.ndarray:
     """Facts of one request as a matrix (1, len(FACT_NAMES)) float64; None becomes NaN."""
-    # np.array of the tuple costs a request twice as much.
+    # np.array of the tuple takes 1.2 to 1.7 times as long.
     values = [*msgspec.structs.astuple(facts)]
     for i in _MAYBE_UNKNOWN:
         if values[i] is None:

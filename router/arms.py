@@ -23,6 +23,7 @@ from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from decimal import Decimal
 
     from features.cache import CacheRules
     from models.belief import Belief
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # The very default, which alone isn't written out: a receipt stays byte for byte what it was.
 _UNDRAWN = ArmRecord(candidate="").propensity
 REMEMBERED = 4096  # names looked up; clients may invent some
+_Listed = tuple["Decimal | None", "Decimal | None"]  # USD per million tokens of prompt and answer
 
 
 class Terms(Value, frozen=True):
@@ -86,7 +88,7 @@ class Learned:
         self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
         self._found: dict[tuple[str, str, float | None], str] = {}
-        self._views: dict[tuple[object, ...], CandidateView] = {}
+        self._views: dict[tuple[str, str, float | None, _Listed], CandidateView] = {}
 
     def name(self, candidate: str, model: str, effort: float | None) -> str:
         """Name under which the bundle knows a candidate, or the candidate itself where it doesn't.
@@ -111,7 +113,7 @@ class Learned:
         `row` is the catalogue's, the same at every call.
         """
         candidate, model, rates = option.candidate, option.deployment.model, option.rates
-        listed = (None, None) if rates is None else (rates.input, rates.output)
+        listed: _Listed = (None, None) if rates is None else (rates.input, rates.output)
         key = (candidate, model, effort, listed)
         found = self._views.get(key)
         if found is None:

@@ -157,7 +157,7 @@ def expected_cost(rates: Rates | None, split: Split, output_tokens: float | None
 
 
 def mean_read(tokens: int, hit: float) -> int | Decimal:
-    """Mean tokens read of those that are by best effort, with a probability to the millionth."""
+    """Mean of a prompt's tokens that a cache should read, each with probability `hit` to the millionth."""
     millionths = round(hit * 1_000_000)
     return tokens if millionths == 1_000_000 else tokens * millionths * MILLIONTH
 

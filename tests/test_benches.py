@@ -33,6 +33,7 @@ WANT_DATA = (
     "same_diff",
     "same_rates",
     "tasktype",
+    "turns",
 )
 BENCHES = sorted(BENCH.glob("*.py"))
 

@@ -37,7 +37,7 @@ class Common(Value, frozen=True):
 
     shared: tuple[int, ...]  # leading hashes, with each prompt of the state
     used_ms: dict[str, float]  # cache -> its last use
-    most: int  # of those, in the unit of the chain's sizes
+    most: int  # longest prefix in common, in the unit of the chain's sizes
     whole: int  # the prompt itself in that unit
 
 

@@ -2,8 +2,9 @@
 
 Run: python tests/bench/bench_turns.py OTHER [BUNDLE=models/prior], where OTHER is another commit's checkout
 (`git worktree add --detach run/other COMMIT`). Several processes of either serve the same load in turns: one
-differs from the next by some percent for as long as it lives. CPU is the gateway's, of all its threads, at 8
-connections; the ratio is that of a turn's medians, with its least and greatest in brackets.
+differs from the next by some percent for as long as it lives. The one bundle must load in both copies. CPU is
+the gateway's, of all its threads, at 8 connections; the ratio is that of a turn's medians, with its least and
+greatest in brackets.
 """
 
 from __future__ import annotations
