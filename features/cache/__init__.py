@@ -9,7 +9,6 @@ from features.cache.prefixes import (
     Shared,
     prefix_chain,
     shared_messages,
-    shared_prefix,
     tools_seed,
 )
 from features.cache.reading import Common, in_common, missed, read, unread
@@ -45,7 +44,6 @@ __all__ = [
     "rules_digest",
     "rules_for",
     "shared_messages",
-    "shared_prefix",
     "tools_seed",
     "unread",
     "why_no_rules",

@@ -35,7 +35,7 @@ class PrefixChain:
 
     def __init__(self, seed: str = "") -> None:
         self._state = xxhash.xxh3_64(seed.encode("utf-8", "surrogatepass"))
-        self._before = self._state  # see `without_last`
+        self._before: xxhash.xxh3_64 | None = None  # the state before the last message, see `without_last`
         self._bytes = 0
         self.hashes = array("Q")
         self.sizes = array("Q")
@@ -71,9 +71,10 @@ class PrefixChain:
         return other
 
     def without_last(self) -> PrefixChain:
-        """What a chain was that came of `with_more`, before its last message."""
+        """What a chain was before its last message; once, and only of one that `with_more` made."""
+        assert self._before is not None, "the chain as it was before its last message isn't known"
         other = PrefixChain.__new__(PrefixChain)
-        other._state = other._before = self._before.copy()
+        other._state, other._before = self._before.copy(), None
         other.hashes, other.sizes = self.hashes[:-1], self.sizes[:-1]
         other._bytes = other.sizes[-1] if other.sizes else 0
         return other
@@ -106,12 +107,6 @@ def shared_messages(now: Chain, earlier: Chain) -> int:
         else:
             high = middle - 1
     return low
-
-
-def shared_prefix(now: Chain, earlier: Chain) -> int:
-    """Bytes of the longest common prefix of two prompts, by whole messages."""
-    n = shared_messages(now, earlier)
-    return now[1][n - 1] if n else 0
 
 
 class _Sent(Value, frozen=True):

@@ -1,13 +1,15 @@
 """Chains of message hashes: equal prefixes, whatever the cache markers say, and a bounded memory of them."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import wire
-from features.cache import PrefixMemory, prefix_chain, shared_messages, shared_prefix, tools_seed
+from features.cache import PrefixChain, PrefixMemory, prefix_chain, shared_messages, tools_seed
 from features.wire.types import Message, Part
 
+HELLO = Message(role="user", parts=(Part(kind="text", text="hello"),))
 parts = st.builds(
     Part,
     kind=st.sampled_from(["text", "tool_call", "tool_result", "image"]),
@@ -37,9 +39,42 @@ def test_shared_prefix_is_the_longest_common_one(first, second, cut):
     now, earlier = prefix_chain(first), prefix_chain(second)
     n = common(first, second)
     assert shared_messages(now, earlier) == n
-    assert shared_prefix(now, earlier) == sum(p.bytes for m in first[:n] for p in m.parts)
-    assert shared_prefix(now, now) == (now[1][-1] if first else 0)
-    assert list(now[1]) == sorted(now[1])
+    assert list(now[1]) == [sum(p.bytes for m in first[: i + 1] for p in m.parts) for i in range(len(first))]
+    memory = PrefixMemory()
+    memory.remember("s", earlier, 0)
+    assert memory.lookup("s", now, 0)[0] == (now[1][n - 1] if n else 0)
+
+
+def held(chain):
+    return chain.hashes, chain.sizes
+
+
+@settings(max_examples=120, deadline=None)
+@given(messages, messages.filter(bool), messages)
+def test_a_chain_without_its_last_message_goes_on_as_if_that_had_not_been(first, more, other) -> None:
+    before = PrefixChain("s").with_more(first)
+    whole = before.with_more(more)
+    without = whole.without_last()
+    assert held(without) == prefix_chain(first + more[:-1], "s")
+    assert held(without.with_more(other)) == prefix_chain(first + more[:-1] + other, "s")
+    assert held(before) == prefix_chain(first, "s")
+    assert held(whole) == prefix_chain(first + more, "s")
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        PrefixChain(),
+        PrefixChain().with_more(()),
+        PrefixChain().with_more([HELLO]).without_last(),
+        PrefixChain().with_more([HELLO, HELLO]).without_last(),
+        PrefixChain().with_more([HELLO, HELLO]).without_last().with_more(()),
+    ],
+    ids=["empty", "of nothing", "to none", "to one", "twice"],
+)
+def test_a_chain_whose_state_before_the_last_message_is_not_known_is_not_cut(chain) -> None:
+    with pytest.raises(AssertionError, match="before its last message"):
+        chain.without_last()
 
 
 @given(messages.filter(bool))

@@ -1,5 +1,6 @@
 """What a reader with a memory makes of requests, against reading each of them anew."""
 
+import copy
 import json
 
 import msgspec
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.assemble import trajectory_of
-from features.cache import PrefixChain, prefix_chain, tools_seed
+from features.cache import PrefixChain, PrefixMemory, prefix_chain, tools_seed
 from features.errors import BadInput
 from features.reading import PIECE_BYTES, Read, Reader
 from features.trajectory import SessionTrajectories, beside
@@ -288,6 +289,33 @@ def test_a_session_goes_on_from_the_last_piece_that_is_the_same(
         whole = msgspec.json.encode(body)
         assert reader.read(dialect, whole) == read_anew(dialect, whole)
     assert found == goes_on_from
+
+
+@given(st.sampled_from(DIALECTS), st.lists(st.tuples(STEPS, TOOLS), min_size=1, max_size=2))
+def test_a_chain_that_is_remembered_stays_as_it_was(dialect, sessions) -> None:
+    reader, memory, given_so = Reader(), PrefixMemory(per_session=100), []
+    key = "input" if dialect == "openai_responses" else "messages"
+    for steps, tools in sessions:
+        for body in bodies(steps, None, tools, key, "said first"):
+            read = or_error(reader.read, dialect, body)
+            if isinstance(read, Read):
+                memory.remember("s", read.chain, 0)
+                given_so.append((read.chain, copy.deepcopy(read.chain)))
+    assert all(chain == as_it_was for chain, as_it_was in given_so)
+    held = [sent.chain for sent in memory._sessions.get("s", ())]
+    assert all(any(chain is one for one, _ in given_so) for chain in held)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_chain_stays_as_it_was_while_its_session_grows(dialect) -> None:
+    reader, memory, given_so = Reader(), PrefixMemory(), []
+    for n in (8, 9, 12, 14):
+        chain = reader.read(dialect, msgspec.json.encode(session(dialect, n))).chain
+        given_so.append((chain, copy.deepcopy(chain)))
+        memory.remember("s", chain, n)
+        (sent,) = memory._sessions["s"]
+        assert sent.chain is chain
+        assert all(chain == as_it_was for chain, as_it_was in given_so)
 
 
 def chain_calls(monkeypatch):
