@@ -60,7 +60,7 @@ class Sending(Value, frozen=True):
         """The request as this deployment's cache sees it; `key` is that cache's, where it is at hand."""
         hashes, sizes = self.chain
         asked = self.asked
-        marks = None if asked.marked or asked.marks(deployment) else ()
+        marks = None if asked.marks(deployment) else ()
         key = key or cache_key(deployment)
         return CacheRequest(
             key, tokens, hashes, sizes, marks, lifetime=asked.lifetime, settings=self.settings

@@ -4,17 +4,28 @@ from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from router_servers import NOW_MS
 
+from features.cache import CacheRequest, CacheState, after, in_common, read, read_rules
 from features.context import TokenRatios
+from features.wire import parse_request
 from router import prices
-from router.arms import terms_of
+from router.arms import Terms, terms_of
 from router.catalog import Catalog
-from router.cost import Asked
-from router.options import Moment, Seats
+from router.cost import Asked, Sending
+from router.given import CallContext, Session
+from router.options import Asking, Found, Moment, Seat, Seats
 
 DIALECTS = ("anthropic_messages", "openai_chat", "openai_responses")
+CATALOG = Catalog.load()
+IN_EACH_DIALECT = list({one.dialect: one for one in CATALOG.deployments.values()}.values())
+ROWS = read_rules()
+ON_DEMAND = [row for row in ROWS if not row.automatic]
+SENT_BY = next(row for row in ROWS if row.automatic)
+REQUEST = parse_request("openai_chat", b'{"model": "m", "messages": []}')
 
 OWN = """
 replace = true
@@ -152,3 +163,31 @@ def test_terms_are_of_the_deployment_s_own_tier_and_region(own) -> None:
     assert found not in [ladder("priority", "eu"), ladder(None, "eu"), ladder("flex", None)]
     plain = replace(deployment, asks=())
     assert terms_of(plain, NOW_MS, "priority", Asked()).ladder == ladder("priority", "eu")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(IN_EACH_DIALECT),
+    st.sampled_from([None, *ROWS]) | st.sampled_from(ON_DEMAND),
+    st.builds(Asked, st.booleans(), st.booleans(), st.sampled_from([None, "5m", "1h", "24h", "no such"])),
+    st.sampled_from([0, 1, 500, 1_023, 1_024, 1_025, 4_096, 40_000]),
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4), max_size=3),
+    st.lists(st.integers(0, 2), min_size=1, max_size=5),
+    st.sampled_from([0, 7]),
+)
+def test_a_cache_never_asked_is_read_as_any_other(deployment, rules, how, tokens, sent, path, size) -> None:
+    def chain(said):
+        upto = range(1, len(said) + 1)
+        return [hash(tuple(said[:n])) for n in upto], [size * n for n in upto]
+
+    state = CacheState()
+    for at, said in enumerate(sent):
+        state = after(SENT_BY, state, CacheRequest("another", 900, *chain(said)), None, at)
+    session, sending = Session(cache=state, chain=chain(path)), Sending(chain(path), {}, how)
+    seat = Seat(deployment, "m", "asked", free=True, terms=Terms(rules, (), None))
+    asking = Asking(REQUEST, CallContext("r", "s", NOW_MS, session), sending, in_common(state, session.chain))
+    seats = Seats(CATALOG, None, TokenRatios())
+    seats._tokens = lambda *_: tokens
+    option = seats.option(Found("m", [seat], anyway=True), asking)
+    request = sending.to(deployment, tokens, "asked")
+    assert option.split == read(rules, state, request, NOW_MS)
