@@ -43,10 +43,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.url = b""
         self._proxied = self.app  # for who comes through a proxy, and says so in the headers it looks for
         self._direct = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
         self._in_head = True
-        self._come = 0  # bytes that are being read
+        self._read = self._before = 0  # bytes that have come, and those before what is being read
+        self._began = 0  # as many at least came before the head that is read
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
         self._in_message = True
         self._of_use = False
@@ -54,7 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._upgrading = False
         self._refused = False
         self._patience: asyncio.TimerHandle | None = None
-        self._idle_since: float | None = None  # with every answer out and nothing of another request here
+        self._idle_since: float | None = None  # when every answer was out and nothing of another request here
         self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -78,7 +80,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take bytes, unless the head or the trailers they belong to have grown too long."""
         if self._refused:
             return
-        self._of_use, self._idle_since, self._come = False, None, len(data)
+        self._of_use, self._before = False, self._read
+        self._read += len(data)
         self._feed(data)
         self._unread = self._trailers if self._of_use else self._unread + len(data)
         if self._refused or not self._in_message:
@@ -96,7 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head begins."""
         self.url, self.headers = b"", []
         self._in_head = self._in_message = True
-        self._unread = 0
+        self._unread, self._began = 0, self._before
+        self._idle_since = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header or, after the body, a trailer, which nobody asks for."""
@@ -106,15 +110,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._trailers += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
-        """The head is whole: answer it if it is of a reasonable length, once those before it are answered."""
+        """The head is whole: answer it if it is of a reasonable length, once those before it are answered.
+
+        uvicorn's `limit_concurrency` counts for nothing here, nor an app that is put in another's place.
+        """
+        if self._refused:
+            return
+        if self._read - self._began > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+            self._refuse(431)
+            return
         if self.parser.should_upgrade():
             self._upgrading = True
             return
         self._stop_waiting()
-        if self._unread + self._come > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
-            self._refuse(431)
-        if self._refused:
-            return
         named = dict(self.headers)
         self.expect_100_continue = named.get(b"expect", b"").lower() == b"100-continue"
         before, self.scope = self.cycle, self._scope()
@@ -167,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The body is whole."""
         if self._upgrading:
             return
-        self._in_message = False
+        self._in_message, self._of_use, self._trailers = False, True, 0
         if not self._refused and not (cycle := self._cycle).response_complete:
             cycle.more_body = False
             cycle.scope["state"][LEAVING].asked = True
@@ -183,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self.cycle.more_body:
             self._hang_up()
-        else:
+        elif not self._in_message:
             self._idle_since = self.loop.time()
             if self.timeout_keep_alive_task is None:
                 self._wait_idle(self.timeout_keep_alive)
@@ -221,7 +229,8 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            if not self._refused:
+                self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400)
 
@@ -229,7 +238,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read a request as if it had not asked for another protocol; the parser would drop its body."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
-            self._refuse(400)  # this is no proxy
+            self._refuse(400, "This is no proxy.")
             return
         self._upgrading = False
         lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
@@ -244,8 +253,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._patience.cancel()
             self._patience = None
 
-    def _refuse(self, status: int) -> None:
-        """Answer a head that can't be served and hang up; on_body and the rest hear nothing of it."""
+    def _refuse(self, status: int, why: str | None = None) -> None:
+        """Answer a head that can't be served and hang up, once; on_body and the rest hear nothing of it."""
+        if self._refused:
+            return
         self._stop_waiting()
         self._refused = True
         if self.transport.is_closing():
@@ -254,8 +265,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if now is not None and now.response_complete:
             now = None
         if now is None or not now.response_started:
-            path = getattr(self, "url", b"").decode("latin-1")
-            self.transport.write(last_words(dialect_at(path), status, _REFUSED[status]))
+            dialect = dialect_at(self.url.decode("latin-1"))
+            self.transport.write(last_words(dialect, status, why or _REFUSED[status]))
         if now is None:
             self._hang_up()
         else:  # it is over with the request before, too

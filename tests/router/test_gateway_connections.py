@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import httpx2
+import psutil
 import pytest
 from router_servers import start_gateway, wait_for
 
@@ -54,7 +55,9 @@ def test_upgrades_are_ignored(gateway) -> None:
         said = send(gateway, *pieces)
         assert said.startswith(b"HTTP/1.1 200 ")
         assert b"Done." in said
-    assert send(gateway, b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    said = send(gateway, b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"This is no proxy." in said
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM])
@@ -140,3 +143,68 @@ def test_requests_ahead_of_their_answers_are_answered_in_turn(gateway) -> None:
     said = send(gateway, asks(*[BODY] * 30, large, STREAM, large) + last)
     assert said.count(b"HTTP/1.1 200 ") == 34
     assert said.count(b"data: [DONE]") == 1
+
+
+LONG = b"GET /healthz HTTP/1.1\r\nhost: x\r\na: " + b"b" * 66_000 + b"\r\n\r\n"
+SMALL = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [SMALL, b"no request\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n"])
+def test_who_was_refused_is_hung_up_on_whatever_it_sent_behind(gateway, behind) -> None:
+    """Its own side stays open, and sees no more than the end of what it is told."""
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1])), timeout=10) as client:
+        client.sendall(LONG + behind)
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+        assert said.startswith(b"HTTP/1.1 431 ")
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert wait_for(lambda: not holds(gateway, client), 5)
+
+
+def holds(gateway, client):
+    """Whether the gateway still has its end of a client's connection."""
+    port = client.getsockname()[1]
+    theirs = psutil.Process(gateway.process.pid).net_connections()
+    return any(here.raddr and here.raddr.port == port for here in theirs)
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
+def test_a_head_that_begins_where_a_body_ends_is_bounded(gateway, upgrade) -> None:
+    first = CHAT + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+    head = SMALL[:-2] + upgrade + b"a: " + b"b" * 60_000
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1])), timeout=10) as client:
+        client.sendall(first + head)
+        said = client.recv(65536)
+        client.sendall(b"\r\nc: " + b"d" * 4_000)
+        time.sleep(0.2)
+        client.sendall(b"d" * 4_000 + b"\r\n\r\n")
+        while piece := client.recv(65536):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 431 " in said
+
+
+def test_small_requests_in_any_number_are_no_long_head(gateway) -> None:
+    last = SMALL[:-2] + b"connection: close\r\n\r\n"
+    count = 3_000
+    assert send(gateway, SMALL * count + last[:30], last[30:]).count(b"HTTP/1.1 200 ") == count + 1
+
+
+def test_how_long_a_connection_is_kept_with_nothing_and_with_half_a_head_on_it(gateway) -> None:
+    """An empty line is nothing; a head may take longer, also one that was begun ahead of an answer."""
+    place = ("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
+    with (
+        socket.create_connection(place, timeout=20) as idle,
+        socket.create_connection(place, timeout=20) as slow,
+    ):
+        idle.sendall(SMALL)
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+        idle.sendall(b"\r\n")
+        slow.sendall(SMALL + SMALL[:20])
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert idle.recv(65536) == b""
+        time.sleep(1)
+        slow.sendall(SMALL[20:])
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
