@@ -3,21 +3,27 @@
 import asyncio
 import contextlib
 import datetime
+import inspect
 import ipaddress
 import socket
 import ssl
 import struct
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from router.gateway.connections import Answer, Calls, Line, Silence
+from router.gateway import connections
+from router.gateway.answering import Answering
+from router.gateway.connections import Answer, Calls
 from router.gateway.errors import UpstreamError
+from router.gateway.lines import Line, Silence
 from router.gateway.settings import UpstreamSettings
 from router.gateway.upstream import Upstream
 
@@ -287,3 +293,91 @@ async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> N
                 assert await answer.read() == said
             await asyncio.sleep(0.02)
     assert seen.connections == connections
+
+
+async def test_a_kept_connection_is_given_one_protocol_for_all_its_calls(monkeypatch) -> None:
+    given = []
+
+    class Counted(Line):
+        def __init__(self, connection):
+            given.append(connection.transport)
+            super().__init__(connection)
+
+    monkeypatch.setattr(connections, "Line", Counted)
+    assert await twice(TWO) == ((200, b"ok"), 1)
+    assert len(given) == 1
+
+
+async def test_what_comes_between_calls_closes_the_connection() -> None:
+    """It would be taken for the answer to the next of them."""
+    said = []
+
+    async def serve(reader, writer):
+        said.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(TWO)
+                await asyncio.sleep(0.1)
+                writer.write(TWO.replace(b"ok", b"no"))
+        writer.close()
+
+    server, url = await idle_server(serve)
+    async with server, calling() as upstream, asyncio.timeout(10):
+        for count in (1, 2):
+            async with upstream.send(url, CIMultiDict(), None, "GET") as answer:
+                assert await answer.read() == b"ok"
+            assert len(said) == count
+            await asyncio.sleep(0.3)
+
+
+async def test_one_timer_looks_at_many_answers() -> None:
+    silence, answers = Silence(5.0), [Mock() for _ in range(3)]
+    silence.loop = Mock()
+    timers = silence.loop.call_later
+    for answer in answers:
+        silence.watch(answer)
+    timers.assert_called_once_with(0.5, silence._look)
+    silence._look()
+    assert timers.call_count == 2
+    for answer in answers:
+        answer.look.assert_called_once()
+        silence.leave(answer)
+    silence.watch(answers[0])
+    silence.leave(answers[0])
+    silence._look()
+    assert timers.call_count == 2
+
+
+async def test_a_refusal_of_a_long_body_leaves_the_connection_for_the_next() -> None:
+    seen = []
+
+    async def serve(reader, writer):
+        seen.append(0)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+                seen[-1] += 1
+                writer.write(TWO if seen[-1] > 1 else TWO.replace(b"200 OK", b"429 No").replace(b"ok", b"no"))
+        writer.close()
+
+    server, url = await idle_server(serve)
+    async with server, calling() as upstream, asyncio.timeout(10):
+        for status, body in ((429, b"no"), (200, b"ok")):
+            async with upstream.send(url, CIMultiDict(), b"x" * 200_000) as answer:
+                assert (answer.status, await answer.read()) == (status, body)
+    assert seen == [2]
+
+
+def test_a_request_has_what_uvicorn_gives_one() -> None:
+    """Whose methods are made for it; ours are made without its `__init__`."""
+    theirs = RequestResponseCycle(**dict.fromkeys(inspect.signature(RequestResponseCycle).parameters))
+    protocol = SimpleNamespace(
+        transport=None,
+        flow=None,
+        logger=None,
+        server_state=SimpleNamespace(default_headers=[]),
+        on_response_complete=None,
+        expect_100_continue=False,
+    )
+    ours = Answering({}, protocol, keep_alive=True)
+    assert vars(theirs).keys() - {"body", "access_log", "access_logger"} <= vars(ours).keys()
