@@ -29,7 +29,7 @@ class Answering(RequestResponseCycle):
 
     The head of an answer goes out with what follows. An answer fits its request: to HTTP/1.0 it isn't in
     chunks, to half a request it is the last one. uvicorn's `__init__` isn't called: it takes eleven arguments
-    by name and makes what isn't asked for here, which was a good part of what a request cost.
+    by name and makes what isn't asked for here.
     """
 
     def __init__(self, scope: Any, protocol: HttpToolsProtocol, *, keep_alive: bool) -> None:
