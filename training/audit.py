@@ -88,8 +88,8 @@ def described(odd: Oddities) -> Iterator[str]:
         yield f"! under {FEW_ROWS} rows, so believed to be about like the others: {_some(rows)}"
     if odd.unpriced:
         yield (
-            f"! no price is known of {_some(odd.unpriced)}: nor is what they would cost, and `auto` doesn't "
-            "choose them for it"
+            f"! no price is known of {_some(odd.unpriced)}: what a call would cost can't be told, so `auto` "
+            "doesn't choose them"
         )
 
 

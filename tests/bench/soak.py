@@ -11,6 +11,7 @@ that memory is flat. Exit 1 if any of it fails. Loopback only.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
@@ -211,8 +212,10 @@ def at_rest(folder: Path) -> dict[str, float]:
 
 def main() -> int:
     """Run it and judge it."""
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    bundle = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("models/prior")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("minutes", type=float, nargs="?", default=10.0)
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("models/prior"))
+    minutes, bundle = vars(parser.parse_args()).values()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         upstream = start_upstream({"steps": [{"text": WORDS}], "chunk_chars": 60}, folder)
