@@ -3,8 +3,10 @@
 Run: make bench-gateway, or python tests/bench/bench_rivals.py [BUNDLE=models/prior] (a rival that isn't
 installed is left out). The upstream answers at once, a stream event by event in writes of its own;
 router/scripted itself takes 3 to 10 ms a request and would be all that one measures. Calls one at a time
-alternate between all players; loads of 8 connections take turns of 2 s. CPU is user and system time of the
-process tree, in calls one at a time and under the load. In brackets: least and greatest of blocks or rounds.
+alternate with direct ones, gateway after gateway in blocks, since nobody has a second gateway at work between
+two requests to the first (alternating between all of them finds the caches of each cold). Loads of 8
+connections take turns of 2 s. CPU is user and system time of the process tree, in calls one at a time and
+under the load. In brackets: least and greatest of blocks or rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from router_servers import ROOT, start_gateway
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-CALLS, BLOCKS, WARM = 200, 5, 20  # one at a time
+CALLS, BLOCKS, WARM = 200, 3, 20  # one at a time: calls of a block, to be warm before
 ROUNDS, ROUND_S, CONNECTIONS = 3, 2.0, 8
 TURNS = 24  # of the session that each connection is
 SETTLE_S = 0.3  # for what a gateway writes down after its answer
@@ -58,30 +60,30 @@ GOAL_RATIO = {"LiteLLM": 20.0, "Switchyard": 2.0}  # their CPU over ours, at lea
 
 
 class Seen(NamedTuple):
-    """One player's figures on one leg: ms and CPU ms one at a time; req/s and CPU ms of each round."""
+    """One player's figures on one leg: of each block or round."""
 
-    took: list[float]
-    alone_ms: list[float]
+    took: list[list[float]]  # ms of the calls of a block, one at a time
+    direct: list[list[float]]  # of the direct calls between them
+    alone_ms: list[float]  # CPU of a call
     per_s: list[float]
     cpu_ms: list[float]
 
 
-async def one_at_a_time(players: list[Player], bodies: list[bytes], leg: Leg, seen: dict[str, Seen]) -> None:
-    """Calls that alternate between the players, each warmed up on a connection of its own before."""
-    for player in players:  # a first call takes seconds in LiteLLM, and idle connections are closed meanwhile
-        caller = await Caller(player, bodies, stream=leg.stream).connect()
-        for _ in range(WARM):
+async def one_at_a_time(direct: Player, player: Player, bodies: list[bytes], leg: Leg, seen: Seen) -> None:
+    """A block of calls that alternate with direct ones, each connection warmed up before."""
+    callers = [await Caller(who, bodies, stream=leg.stream).connect() for who in (direct, player)]
+    for _ in range(WARM):  # a first call takes seconds in LiteLLM
+        for caller in callers:
             await caller.call()
-        caller.close()
-    callers = [await Caller(player, bodies, stream=leg.stream).connect() for player in players]
-    spent = [tree_cpu_s(player.pid) for player in players]
-    for _ in range(CALLS):
-        for player, caller in zip(players, callers, strict=True):
-            seen[player.name].took.append(await caller.call())
     await asyncio.sleep(SETTLE_S)
-    for player, before in zip(players, spent, strict=True):
-        seen[player.name].alone_ms.append((tree_cpu_s(player.pid) - before) / CALLS * 1000)
-    for caller in callers:
+    spent = tree_cpu_s(player.pid)
+    took = [[await caller.call() for caller in callers] for _ in range(CALLS)]
+    await asyncio.sleep(SETTLE_S)
+    seen.alone_ms.append((tree_cpu_s(player.pid) - spent) / CALLS * 1000)
+    for caller, figures, times in zip(
+        callers, (seen.direct, seen.took), zip(*took, strict=True), strict=True
+    ):
+        figures.append(sorted(times))
         caller.close()
 
 
@@ -110,8 +112,10 @@ async def load(player: Player, sessions: list[list[bytes]], leg: Leg, seen: Seen
 async def measure(players: list[Player], leg: Leg) -> dict[str, Seen]:
     """All figures of one leg."""
     sessions = [turns(leg.size, TURNS, stream=leg.stream, session=n) for n in range(CONNECTIONS)]
-    seen = {player.name: Seen([], [], [], []) for player in players}
-    await one_at_a_time(players, sessions[0], leg, seen)
+    seen = {player.name: Seen([], [], [], [], []) for player in players}
+    for _ in range(BLOCKS):
+        for player in players[1:]:
+            await one_at_a_time(players[0], player, sessions[0], leg, seen[player.name])
     for _ in range(ROUNDS):
         for player in players:
             await load(player, sessions, leg, seen[player.name])
@@ -127,26 +131,30 @@ def report(leg: Leg, seen: dict[str, Seen]) -> None:
     """Print one leg: a line for each player, then our goals."""
     goal_p99 = "" if leg.p99_ms is None else f", p99 {leg.p99_ms}"
     print(f"\n{leg.name}; goals: added p50 {leg.p50_ms}{goal_p99} ms, {leg.per_s} req/s, {leg.cpu_ms} ms CPU")
-    direct = sorted(seen["direct"].took)
     for name, figures in seen.items():
-        took = sorted(figures.took)
-        size = CALLS // BLOCKS
-        added = [
-            statistics.median(figures.took[n : n + size])
-            - statistics.median(seen["direct"].took[n : n + size])
-            for n in range(0, CALLS, size)
-        ]
-        p99 = int(CALLS * 0.99)
-        line = f"  {name:11s} p50 {took[CALLS // 2]:7.2f} p99 {took[p99]:7.2f} ms"
+        line = f"  {name:11s} "
         if name != "direct":
-            line += f" | added p50 {spread(added, 2)} p99 {took[p99] - direct[p99]:.2f} ms"
-        line += f" | {spread(figures.per_s, 0)} req/s"
+            (p50, p99), (direct50, direct99) = (
+                [[block[int(CALLS * q)] for block in blocks] for q in (0.5, 0.99)]
+                for blocks in (figures.took, figures.direct)
+            )
+            added50, added99 = (
+                [a - b for a, b in zip(*pair, strict=True)] for pair in ((p50, direct50), (p99, direct99))
+            )
+            line += f"p50 {statistics.median(direct50):.2f} -> {statistics.median(p50):.2f} ms, "
+            line += f"added {spread(added50, 2)}; added p99 {spread(added99, 2)} ms | "
+        line += f"{spread(figures.per_s, 0)} req/s"
         if name != "direct":
-            line += f" | CPU alone {figures.alone_ms[0]:.2f}, loaded {spread(figures.cpu_ms, 2)} ms"
+            line += f" | CPU alone {spread(figures.alone_ms, 2)}, loaded {spread(figures.cpu_ms, 2)} ms"
         if name in GOAL_RATIO:
-            ratios = [a / b for a, b in zip(figures.cpu_ms, seen["samediff"].cpu_ms, strict=True)]
-            alone = figures.alone_ms[0] / seen["samediff"].alone_ms[0]
-            line += f" = {alone:.1f}, {spread(ratios, 1)} x ours (goal {GOAL_RATIO[name]:.0f})"
+            alone, loaded = (
+                [a / b for a, b in zip(theirs, ours, strict=True)]
+                for theirs, ours in (
+                    (figures.alone_ms, seen["samediff"].alone_ms),
+                    (figures.cpu_ms, seen["samediff"].cpu_ms),
+                )
+            )
+            line += f" = {spread(alone, 1)}; {spread(loaded, 1)} x ours (goal {GOAL_RATIO[name]:.0f})"
         print(line, flush=True)
 
 
