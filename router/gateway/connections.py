@@ -1,26 +1,29 @@
-"""One call over HTTP/1.1 on aiohttp's connections: its pool, DNS and TLS, without its session and its parser.
+"""One call over HTTP/1.1 on aiohttp's connections: its DNS and TLS, without its session and its parser.
 
 A session follows redirects, keeps cookies, signs, traces and retries, and its reader takes every chunk of a
-body by itself; for a call that wants none of that, this was most of what a call cost. So a connection is only
-borrowed of the pool: during a call its transport talks to an `Answer`, else to aiohttp's own protocol.
+body by itself; for a call that wants none of that, this was most of what a call cost. So aiohttp only
+connects, and during a call a connection's transport talks to an `Answer`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httptools
 from yarl import URL
 
-from router.gateway.lines import CONTROL, Line, Silence
+from router.gateway.lines import CONTROL, Silence
+from router.gateway.pool import Place
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from aiohttp.connector import Connection
+    from aiohttp.client_reqrep import ConnectionKey
 
+    from router.gateway.lines import Line
+    from router.gateway.pool import Kept, Pool
     from router.gateway.splice import Pieces
 
 _PLACES = 1024  # addresses known at most; there are as many as deployments
@@ -36,8 +39,8 @@ class Answer:
     byte its connection goes back to the pool, or is closed where nothing else can be asked on it.
     """
 
-    def __init__(self, connection: Connection, line: Line, sent: Mapping[str, str], silence: Silence) -> None:
-        self._connection, self._line, self._silence = connection, line, silence
+    def __init__(self, line: Line, sent: Mapping[str, str], silence: Silence) -> None:
+        self._line, self._silence = line, silence
         self._transport = line.transport
         self._loop = silence.loop
         self.sent = sent
@@ -208,33 +211,21 @@ class Answer:
         self._line.answer = None
         self._silence.leave(self)
         unsent = self._transport.get_write_buffer_size() > 0
-        if keep and not unsent:
-            if self._paused:
-                self._transport.resume_reading()
-            self._connection.release()
-        else:
-            if unsent or not self._over:  # closing would first send the rest, to who may not take it
-                self._transport.abort()
-            self._connection.close()
+        if unsent or not self._over:  # closing would first send the rest, to who may not take it
+            self._transport.abort()
+        elif keep and self._paused:
+            self._transport.resume_reading()
+        self._line.pool.back(self._line, keep=keep and not unsent)
         self._wake()
 
 
-class _Place(NamedTuple):
-    """Where requests go: what a connection is found by, and how they name it."""
-
-    found_by: aiohttp.ClientRequest
-    host: str
-    path: str
-
-
 class Calls:
-    """Calls over a connector's connections; of `timeout`, `sock_connect` counts."""
+    """Calls over a pool's connections, broken off after so many seconds of silence."""
 
-    def __init__(
-        self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, silence_s: float
-    ) -> None:
-        self._connector, self._timeout, self._silence = connector, timeout, Silence(silence_s)
-        self._places: dict[str, _Place] = {}
+    def __init__(self, pool: Pool, silence_s: float) -> None:
+        self._pool, self._silence = pool, Silence(silence_s)
+        self._places: dict[str, Place] = {}
+        self._hosts: dict[ConnectionKey, Kept] = {}
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str], body: Pieces | None) -> Answer:
         """Send a request and wait for the head of its answer.
@@ -242,10 +233,9 @@ class Calls:
         Raises aiohttp's errors, TimeoutError, and ValueError for a header that can't be sent.
         """
         address, _, query = url.partition("?")  # which may hold a client's own key, and is kept nowhere
-        place = self._place(address)
+        place = self._places.get(address) or self._place(address)
         head = _head(method, f"{place.path}?{query}" if query else place.path, place.host, headers, body)
-        connection, line = await self._connected(place)
-        answer = Answer(connection, line, headers, self._silence)
+        answer = Answer(await self._pool.line(place), headers, self._silence)
         try:
             answer.ask((head, *body) if body else (head,))
             while not answer.begun:
@@ -255,30 +245,16 @@ class Calls:
             raise
         return answer
 
-    async def _connected(self, place: _Place) -> tuple[Connection, Line]:
-        """A connection on which nothing has come that nobody asked for: it would be taken for the answer."""
-        while True:
-            connection = await self._connector.connect(place.found_by, [], self._timeout)
-            pooled, transport = connection.protocol, connection.transport
-            if pooled is None or transport is None:
-                raise aiohttp.ServerDisconnectedError
-            known = transport.get_protocol()
-            line = known if isinstance(known, Line) else None
-            if not pooled.should_close:
-                return connection, line or Line(connection)
-            connection.close()
-            if line is None:  # its provider speaks without having been asked
-                raise aiohttp.ServerDisconnectedError
-
-    def _place(self, address: str) -> _Place:
-        found = self._places.get(address)
-        if found is None:
-            if len(self._places) >= _PLACES:
-                self._places.clear()
-            url = URL(address, encoded=True)
-            request = aiohttp.ClientRequest("POST", url)  # a connector asks it for nothing but the address
-            found = self._places[address] = _Place(request, url.host_port_subcomponent or "", url.raw_path)
-        return found
+    def _place(self, address: str) -> Place:
+        if len(self._places) >= _PLACES:
+            self._places.clear()
+            self._hosts.clear()
+        url = URL(address, encoded=True)
+        request = aiohttp.ClientRequest("POST", url)  # a connector asks it for nothing but the address
+        kept = self._hosts.setdefault(request.connection_key, {})
+        place = Place(request, kept, url.host_port_subcomponent or "", url.raw_path)
+        self._places[address] = place
+        return place
 
 
 def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: Pieces | None) -> bytes:

@@ -9,35 +9,39 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from router.gateway.connections import Answer
+    from router.gateway.pool import Kept, Pool
 
 CONTROL = bytes({*range(32), 127} - {9})  # in a head, but for the ends of its lines
 _LOOK_S = 1.0  # how often is looked for silence, at least
 
 
 class Line(asyncio.Protocol):
-    """What a connection's transport talks to for good: the answer that is under way, else aiohttp's protocol.
+    """What a connection's transport talks to for good: the answer that is under way, if there is one.
 
     uvloop reads anew, by calls of the system, where a transport is given another protocol.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pool: Pool, kept: Kept) -> None:
         assert connection.transport is not None
         assert connection.protocol is not None
-        self.transport, self._pooled = connection.transport, connection.protocol
+        self.connection, self.transport, self._theirs = connection, connection.transport, connection.protocol
+        self.pool, self.kept = pool, kept  # where it waits between two calls
         self.answer: Answer | None = None
         self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on; aiohttp takes those that nobody has asked for as a reason to close."""
+        """Pass bytes on; where nobody has asked for them they would be taken for the next answer."""
         if self.answer is None:
-            self._pooled.data_received(data)
+            self.transport.close()
         else:
             self.answer.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell both."""
-        self._pooled.connection_lost(exc)
-        if self.answer is not None:
+        """Tell whoever has it."""
+        self._theirs.connection_lost(exc)
+        if self.answer is None:
+            self.pool.drop(self)
+        else:
             self.answer.connection_lost()
 
 

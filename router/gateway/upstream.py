@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from features.errors import BadInput
 from router.gateway.connections import Calls
 from router.gateway.errors import UpstreamError
+from router.gateway.pool import Pool
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
 if TYPE_CHECKING:
@@ -85,12 +86,14 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.loop = asyncio.get_running_loop()
-        self._connector = aiohttp.TCPConnector(limit=settings.connections, ttl_dns_cache=300)
+        self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s)
-        self._calls = Calls(self._connector, timeout, silence_s=settings.read_s)
+        self.pool = Pool(self._connector, timeout, settings.connections)
+        self._calls = Calls(self.pool, settings.read_s)
 
     async def close(self) -> None:
         """Close all connections."""
+        self.pool.close()
         await self._connector.close()
 
     def send(

@@ -80,8 +80,8 @@ def held(gateway: Any) -> dict[str, int]:
     sessions, repeats = gateway.sessions, gateway.repeats
     return {
         "tasks": len(asyncio.all_tasks(connector._loop)),
-        "upstream_busy": len(connector._acquired),
-        "upstream_idle": sum(map(len, connector._conns.values())),
+        "upstream_busy": len(connector._acquired) - len(gateway.upstream.pool._kept),
+        "upstream_idle": len(gateway.upstream.pool._kept),
         "in_flight": sum(gateway.health.in_flight().values()),
         "conversations": len(sessions),
         "threads_known": len(sessions._threads),

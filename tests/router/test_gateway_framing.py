@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from router.gateway import connections
+from router.gateway import pool
 from router.gateway.answering import Answering
 from router.gateway.connections import Answer, Calls
 from router.gateway.errors import UpstreamError
 from router.gateway.lines import Line, Silence
+from router.gateway.pool import Pool
 from router.gateway.settings import UpstreamSettings
 from router.gateway.upstream import Upstream
 
@@ -159,7 +160,7 @@ def test_an_answer_is_the_same_wherever_it_is_cut(chunks, data) -> None:
     answer, body, ends = asyncio.run(cut(pieces))
     assert answer.raw_headers == [(b"a", b""), (b"b", b"2"), (b"a", b"3"), (b"transfer-encoding", b"chunked")]
     assert dict(answer.headers) == {"a": "", "b": "2", "transfer-encoding": "chunked"}
-    assert (answer.status, body, ends) == (200, b"".join(chunks), ["release"])
+    assert (answer.status, body, ends) == (200, b"".join(chunks), ["keep"])
 
 
 async def cut(pieces):
@@ -167,8 +168,8 @@ async def cut(pieces):
     ends = []
     transport = SimpleNamespace(set_protocol=lambda _: None, get_write_buffer_size=lambda: 0)
     connection = SimpleNamespace(transport=transport, protocol=asyncio.Protocol())
-    connection.release, connection.close = (lambda: ends.append("release")), (lambda: ends.append("close"))
-    answer = Answer(connection, Line(connection), {}, Silence(1.0))
+    keeper = SimpleNamespace(back=lambda _, keep: ends.append("keep" if keep else "close"))
+    answer = Answer(Line(connection, keeper, {}), {}, Silence(1.0))
     for piece in pieces:
         assert ends == []
         answer.data_received(piece)
@@ -283,7 +284,8 @@ async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> N
         aiohttp.TCPConnector(ssl=ours) as connector,
         asyncio.timeout(10),
     ):
-        calls = Calls(connector, aiohttp.ClientTimeout(sock_connect=2.0), 2.0)
+        kept = Pool(connector, aiohttp.ClientTimeout(sock_connect=2.0), 9)
+        calls = Calls(kept, 2.0)
         for _ in range(2):
             answer = await calls.ask("GET", f"https://{seen.url}", {}, None)
             if said is None:
@@ -292,6 +294,7 @@ async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> N
             else:
                 assert await answer.read() == said
             await asyncio.sleep(0.02)
+        kept.close()
     assert seen.connections == connections
 
 
@@ -299,11 +302,11 @@ async def test_a_kept_connection_is_given_one_protocol_for_all_its_calls(monkeyp
     given = []
 
     class Counted(Line):
-        def __init__(self, connection):
+        def __init__(self, connection, *where):
             given.append(connection.transport)
-            super().__init__(connection)
+            super().__init__(connection, *where)
 
-    monkeypatch.setattr(connections, "Line", Counted)
+    monkeypatch.setattr(pool, "Line", Counted)
     assert await twice(TWO) == ((200, b"ok"), 1)
     assert len(given) == 1
 
