@@ -31,6 +31,7 @@ from features.diffs.normal import plain_lines
 from features.diffs.postimage import CannotApply
 from features.diffs.windows import windows
 from features.tools import tool_kind
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,23 @@ _COMMAND_CHARS = 4_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class OpenEdit(Value, frozen=True):
+    """An edit, its files that count, and the stretches of them that it changes."""
+
+    edit: Edit
+    counted: list[FileEdit]
+    stretches: list[list[Window]] | None  # of each; [] for one written as a whole. None: they need the base
+
+
+def open_edit(edit: Edit) -> OpenEdit:
+    """Look once at what digests and facts of an edit are both made of."""
+    counted = counted_files(edit)
+    try:
+        return OpenEdit(edit, counted, [[] if writes_whole(one) else windows(one, None) for one in counted])
+    except CannotApply:
+        return OpenEdit(edit, counted, None)
+
+
 def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
     """The edit an answer's parts make; None when it edits nothing or can't be read cheaply."""
     editing = _editing(parts)
@@ -59,14 +77,21 @@ def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
 
 def edit_and_digests(parts: Sequence[Part]) -> tuple[Edit | None, list[str]]:
     """The same edit, and digests of it; None and [] when it edits nothing or can't be read cheaply."""
+    opened, digests = open_and_digests(parts)
+    return None if opened is None else opened.edit, digests
+
+
+def open_and_digests(parts: Sequence[Part]) -> tuple[OpenEdit | None, list[str]]:
+    """The same with the edit opened."""
     editing = _editing(parts)
     if not (editing or _searching(parts)) or not _readable(editing):
         return None, []
     edit = _edit(parts, editing)
-    digests = [] if edit is None else _digests(edit)
+    opened = None if edit is None else open_edit(edit)
+    digests = [] if opened is None else _digests(opened)
     if any(map(_reverts, editing)):
         digests.append(GIT_REVERT)
-    return edit, digests
+    return opened, digests
 
 
 def _edit(parts: Sequence[Part], editing: Sequence[Part]) -> Edit | None:
@@ -114,15 +139,15 @@ def _reverts(call: Part) -> bool:
     return _REVERT.search(call.text[:_COMMAND_CHARS].replace('"', "\n").replace("\\n", "\n")) is not None
 
 
-def _digests(edit: Edit) -> list[str]:
-    counted = counted_files(edit)
+def _digests(opened: OpenEdit) -> list[str]:
+    counted, stretches = opened.counted, opened.stretches
     call = "call:" + digest_of(f"{file.path}\0{_words(file)}" for file in counted)
-    if all(writes_whole(file) for file in counted):
+    whole = sum([writes_whole(file) for file in counted])
+    if whole == len(counted):
         return [*_joined(("L0", "L1"), [_whole_forms(file) for file in counted]), call]
-    try:
-        changed = [(file, windows(file, None)) for file in counted]
-    except CannotApply:
+    if whole or stretches is None:
         return [call]
+    changed = list(zip(counted, stretches, strict=True))
     weak = [_weak_forms(file, found) for file, found in changed]
     return [*_joined(("~L0", "~L1", "undo"), weak), *place_mark(changed), call]
 
@@ -146,20 +171,18 @@ def _whole_forms(file: FileEdit) -> tuple[str, str]:
 
 def _weak_forms(file: FileEdit, found: Sequence[Window]) -> tuple[str, str, str]:
     """L0, L1 and the way back of a file's changed lines."""
-    exact, plain, back = (xxhash.xxh3_128(place_of(file)) for _ in range(3))
+    place, head = place_of(file), f"{file.path}\0"
+    exact, plain, back = xxhash.xxh3_128(place), xxhash.xxh3_128(place), xxhash.xxh3_128(place)
     for window in found:
         went, came = changed_lines(window.b, window.a)
-        for digest in (exact, plain, back):
-            digest.update(beside(window, went, came))
+        near = beside(window, went, came)
+        old, new = b"%d\0%b" % (len(went), went), b"%d\0%b" % (len(came), came)
+        exact.update(near + old + new)
+        back.update(near + new + old)
+        plain.update(near)
         for text in (went, came):
-            exact.update(b"\0".join((b"%d" % len(text), text)))
             plain.update(b"\0".join((*plain_lines(text), b"\1")))
-        for text in (came, went):
-            back.update(b"\0".join((b"%d" % len(text), text)))
-    exact_form, plain_form, back_form = (
-        f"{file.path}\0{digest.hexdigest()}" for digest in (exact, plain, back)
-    )
-    return exact_form, plain_form, back_form
+    return head + exact.hexdigest(), head + plain.hexdigest(), head + back.hexdigest()
 
 
 def _words(file: FileEdit) -> str:

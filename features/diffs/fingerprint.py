@@ -143,9 +143,9 @@ def _indentation(text: bytes) -> bytes:
 def changed_lines(before: bytes, now: bytes) -> tuple[bytes, bytes]:
     """What differs between two texts, in whole lines, without the lines they begin and end with alike."""
     old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
-    start = _start_of(before, now)
-    end = 0
-    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+    start, end = _start_of(old, new), 0
+    most = min(len(old), len(new)) - start
+    while end < most and old[-1 - end] == new[-1 - end]:
         end += 1
     return b"".join(old[start : len(old) - end]), b"".join(new[start : len(new) - end])
 
@@ -161,7 +161,7 @@ def beside(window: Window, went: bytes, came: bytes) -> bytes:
     if went and came:
         return b""
     whole = window.a if came else window.b
-    at = _start_of(window.b, window.a)
+    at = _changes_at(window)
     lines = whole.splitlines()
     above = next((line.strip() for line in reversed(lines[:at]) if line.strip()), None)
     if above is not None:
@@ -174,7 +174,7 @@ def lines_of(file: FileEdit, found: Sequence[Window]) -> str | None:
     """The numbers of the base's lines where a file's changes begin, None if the edit doesn't tell them."""
     if any(window.start == 0 for window in found):
         return None
-    return f"{file.path}\0{[window.start + _start_of(window.b, window.a) for window in found]}"
+    return f"{file.path}\0{[window.start + _changes_at(window) for window in found]}"
 
 
 def place_mark(changed: Iterable[tuple[FileEdit, Sequence[Window]]]) -> list[str]:
@@ -184,11 +184,15 @@ def place_mark(changed: Iterable[tuple[FileEdit, Sequence[Window]]]) -> list[str
     return [PLACE + digest_of(known)] if len(known) == len(places) else []
 
 
-def _start_of(before: bytes, now: bytes) -> int:
+def _changes_at(window: Window) -> int:
+    """How many lines of a stretch stand before the first that changes."""
+    return _start_of(window.b.splitlines(keepends=True), window.a.splitlines(keepends=True))
+
+
+def _start_of(old: list[bytes], new: list[bytes]) -> int:
     """How many lines two texts begin with alike."""
-    old, new = before.splitlines(keepends=True), now.splitlines(keepends=True)
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
+    start, most = 0, min(len(old), len(new))
+    while start < most and old[start] == new[start]:
         start += 1
     return start
 

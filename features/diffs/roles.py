@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Role = Literal["code", "test", "doc", "lock", "scratch"]
+
+_SHORT = 400  # characters of a path that comes again, as those of a session's edits do
+_KEPT = 4_096  # of them remembered
 
 _TEST_DIR = re.compile(
     r"(^|/)(tests|__tests__|specs?|e2e|testdata|__snapshots__|cypress)/|^(test|testing)/|/src/test/|^src/test/"
@@ -33,6 +37,11 @@ _SCRATCH = re.compile(
 
 def role_of(path: str, *, created: bool = False) -> Role:
     """The role of a path. Only a file which the edit creates can be scratch, such as reproduce_bug.py."""
+    return _role(path, created) if len(path) <= _SHORT else _role.__wrapped__(path, created)
+
+
+@lru_cache(maxsize=_KEPT)
+def _role(path: str, created: bool) -> Role:
     if _LOCK.search(path):
         return "lock"
     if _TEST_DIR.search(path) or _TEST_FILE.search(path):

@@ -37,8 +37,8 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
         masks[item] = masks.get(item, 0) | 1 << place
     full = (1 << len(a)) - 1
     row = full
-    for item in b:
-        if mask := masks.get(item):
+    for mask in map(masks.get, b):
+        if mask:
             matches = row & mask
             row = ((row + matches) | (row - matches)) & full
     return len(a) - row.bit_count()
@@ -70,8 +70,8 @@ class Change:
             [line.strip() for line in before.split(b"\n")],
             [line.strip() for line in after.split(b"\n")],
         )
-        self.came, self.came_at = _left_over(new, Counter(old))
-        self.went, self.went_at = _left_over(old, Counter(new))
+        self.came, self.came_at = _left_over(new, old)
+        self.went, self.went_at = _left_over(old, new)
 
     def tokens(self) -> list[bytes]:
         """Tokens of the change, those that went apart from those that came."""
@@ -79,12 +79,15 @@ class Change:
         return went + [token for line in self.came for token in _TOKEN.findall(line)]
 
 
-def _left_over(lines: list[bytes], others: Counter[bytes]) -> tuple[list[bytes], list[int]]:
+def _left_over(lines: list[bytes], others: list[bytes]) -> tuple[list[bytes], list[int]]:
     """Lines (and their 0-based places) beyond those that the other side has too."""
+    spare: dict[bytes, int] = {}
+    for line in others:
+        spare[line] = spare.get(line, 0) + 1
     kept, places = [], []
     for place, line in enumerate(lines):
-        if others[line] > 0:
-            others[line] -= 1
+        if left := spare.get(line):
+            spare[line] = left - 1
         elif line:
             kept.append(line)
             places.append(place)

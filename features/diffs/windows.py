@@ -35,12 +35,14 @@ def _check_anchors(a: FileEdit | None, b: FileEdit | None, shown: bytes) -> None
     An anchor that the known lines show says no more than they do; and a text that must occur once is where it
     is, whatever anchors the other side found it by.
     """
+    if a is None or b is None:
+        return
     lines = {line.strip() for line in shown.split(b"\n")}
     left_a, left_b = (
         [(tuple(anchor for anchor in found if anchor not in lines), end) for found, end in anchors(side)]
         for side in (a, b)
     )
-    if a is None or b is None or left_a == left_b:
+    if left_a == left_b:
         return
     for anchored, other in ((left_a, b), (left_b, a)):
         unique = all(isinstance(op, Replace) and not op.every for op in other.ops)
@@ -122,6 +124,8 @@ def _replacements(file: FileEdit | None) -> list[Replace]:
 
 def _by_text(a: list[Replace], b: list[Replace]) -> list[Window]:
     """Windows by text: the largest of the replaced texts, each side's replacements played on all of them."""
+    if len(a) == 1 and not b:  # as of most calls
+        return [Window(0, a[0].old, a[0].new, a[0].old)]
     pieces = _own_pieces(a) + _own_pieces(b)
     largest: list[bytes] = []
     for piece in sorted(set(pieces), key=lambda piece: (len(piece), piece), reverse=True):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import PurePosixPath
 
 import msgspec
 import numpy as np
@@ -20,8 +22,12 @@ from features.answerfacts import (
     totals_of,
 )
 from features.diffs.answers import edit_and_digests
+from features.diffs.edits import FileEdit, Replace
 from features.diffs.patches import parse_patch
-from features.editfacts import facts_of_answer, facts_of_edit, kept_of_answer
+from features.diffs.postimage import Window
+from features.diffs.roles import role_of
+from features.diffs.windows import windows
+from features.editfacts import _ending, _names, _tokens, facts_of_answer, facts_of_edit, kept_of_answer
 from features.facts import Facts
 from features.wire.types import Part
 
@@ -113,6 +119,38 @@ def test_any_patch_is_survived(raw):
     edit = parse_patch(raw)
     facts = facts_of_edit(edit, [edit, parse_patch(PATCH)])
     assert not np.isinf(after_vector([facts], [None])).any()
+
+
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"a_1 = b(x9)\t2ab", b"# no", b"\xc3\xa9.x"])))
+def test_tokens_are_words_and_marks(lines):
+    code = b"\n".join(
+        line for line in lines if not line.startswith((b"#", b"//", b"/*", b"*", b'"""', b"'''", b"--"))
+    )
+    tokens = re.findall(rb"\w+|[^\w\s]", code)
+    assert _tokens(lines) == tokens
+    assert _names(tokens) == {token for token in tokens if re.fullmatch(rb"[A-Za-z_]\w{2,}", token)}
+
+
+def test_names_around_are_those_that_begin_with_no_digit():
+    around = facts_of_answer([edit_call(old="x = 1abc + 22_de\n", new="x = abc + _de + 3fgh + fgh\n")])
+    assert around.fresh_names == 1  # fgh: the others stand in what was there
+
+
+@given(st.text(alphabet="ab./", max_size=8).filter(lambda path: not path.endswith(("/", "/."))))
+def test_a_files_ending_is_that_of_its_path(path):
+    assert _ending(path) == PurePosixPath(path).suffix
+
+
+@given(st.binary(min_size=1, max_size=20), st.binary(max_size=20), st.booleans())
+def test_one_replacement_is_its_own_stretch(old, new, every):
+    file = FileEdit(path="a.py", ops=(Replace(old, new, every),))
+    assert windows(file, None) == [Window(0, old, new, old)]
+    assert windows(file, file) == [Window(0, old, new, new)]  # the general way
+
+
+def test_a_role_is_the_same_for_a_path_too_long_to_remember():
+    assert role_of("a/" * 300 + "test_x.py") == "test"
+    assert role_of("a/" * 300 + "x.py") == role_of("x.py") == "code"
 
 
 numbers = st.none() | st.floats() | st.sampled_from([0.0, -0.0, 1e308, -1e308, 2**53 + 1.0])
