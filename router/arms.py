@@ -23,7 +23,6 @@ from router.policy import Arm, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from decimal import Decimal
 
     from features.cache import CacheRules
     from models.belief import Belief
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 # The very default, which alone isn't written out: a receipt stays byte for byte what it was.
 _UNDRAWN = ArmRecord(candidate="").propensity
 REMEMBERED = 4096  # names looked up; clients may invent some
-_Listed = tuple["Decimal | None", "Decimal | None"]  # USD per million tokens of prompt and answer
 
 
 class Terms(Value, frozen=True):
@@ -88,7 +86,7 @@ class Learned:
         self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
         self._found: dict[tuple[str, str, float | None], str] = {}
-        self._views: dict[tuple[str, str, float | None, _Listed], CandidateView] = {}
+        self._views: dict[tuple[str, str, float | None, int], tuple[CandidateView, prices.Rates | None]] = {}
 
     def name(self, candidate: str, model: str, effort: float | None) -> str:
         """Name under which the bundle knows a candidate, or the candidate itself where it doesn't.
@@ -107,25 +105,32 @@ class Learned:
         """Whether the bundle has rows under this name."""
         return name in self._trained
 
-    def view(self, option: Option, effort: float | None, row: Candidate | None = None) -> CandidateView:
-        """Describe a candidate to the bundle under the name it was trained under, or by what is said of it.
+    def views(
+        self, options: Iterable[Option], effort: float | None, rows: Mapping[str, Candidate]
+    ) -> tuple[CandidateView, ...]:
+        """Describe candidates to the bundle by the names they were trained under, or by what is said of them.
 
-        `row` is the catalogue's, the same at every call.
+        `rows` are the catalogue's, the same at every call.
         """
-        candidate, model, rates = option.candidate, option.deployment.model, option.rates
-        listed: _Listed = (None, None) if rates is None else (rates.input, rates.output)
-        key = (candidate, model, effort, listed)
-        found = self._views.get(key)
-        if found is None:
-            known = self.name(candidate, model, effort)
-            shown: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
-            unseen = not self.knows(known)
-            said = descriptor_of(candidate_name(candidate, effort), shown, row) if unseen else None
-            found = CandidateView(known, *shown, said)
-            if len(self._views) >= REMEMBERED:
-                self._views.clear()
-            self._views[key] = found
-        return found
+        views = []
+        for option in options:
+            candidate, model, rates = option.candidate, option.deployment.model, option.rates
+            key = (candidate, model, effort, id(rates))  # of rates that are kept here: no others are there
+            known = self._views.get(key)
+            if known is None:
+                if len(self._views) >= REMEMBERED:
+                    self._views.clear()
+                known = self._views[key] = self._view(option, effort, rows.get(candidate)), rates
+            views.append(known[0])
+        return tuple(views)
+
+    def _view(self, option: Option, effort: float | None, row: Candidate | None) -> CandidateView:
+        candidate, rates = option.candidate, option.rates
+        known = self.name(candidate, option.deployment.model, effort)
+        shown: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
+        unseen = not self.knows(known)
+        said = descriptor_of(candidate_name(candidate, effort), shown, row) if unseen else None
+        return CandidateView(known, *shown, said)
 
 
 @lru_cache(maxsize=256)  # of what a catalogue's candidates may be
@@ -151,24 +156,37 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
 
     One without a row was asked for by name and is held to nothing.
     """
-    options, lifetime = given.options, given.asked.lifetime
-    held, prospects, costs = [], [], []
-    for option, belief in zip(options, beliefs, strict=True):
+    facts, lifetime = given.facts, given.asked.lifetime
+    said, prospects = [], []
+    for option, belief in zip(given.options, beliefs, strict=True):
         if option.broken_calls:  # a tool call that can't be carried out solves nothing
             belief = _less(belief, 1.0 - option.broken_calls)
-        cost = expected_cost(option.rates, option.split, belief.output_tokens)
-        held.append(belief)
-        costs.append(cost)
-        prospects.append(_prospect(option, lifetime, cost, belief))
-    ahead = outlooks(prospects, given.last_candidate, given.reference)
-    facts = given.facts
-    arms = []
-    for option, belief, cost, seen in zip(options, held, costs, ahead, strict=True):
+        terms, split, rates, output = option.terms, option.split, option.rates, belief.output_tokens
+        cost = expected_cost(rates, split, output)
         row, why = rows.get(option.candidate), option.excluded_by
         if row is not None and not why:
-            why = exclusion(row, option.terms.window, facts, option.tokens)
-        arms.append(Judged(option, why, belief, cost, seen))
-    return arms
+            why = exclusion(row, terms.window, facts, option.tokens)
+        said.append((option, why, belief, cost))
+        answer_usd = None if cost is None else cost.output
+        if len(terms.ladder) != 1:  # else prompts to come have this one's rates, however long they are
+            rates = prices.step(terms.ladder, length_ahead(option.tokens, belief.turns_left))
+            answer_usd = answer_usd if rates is option.rates else None
+        prospect = Prospect(
+            option.candidate,
+            rates,
+            terms.rules,
+            lifetime,
+            split,
+            option.age_ms,
+            output,
+            belief.turns_left,
+            belief.p_success,
+            option.retry_rate,
+            answer_usd,
+        )
+        prospects.append(prospect)
+    ahead = outlooks(prospects, given.last_candidate, given.reference)
+    return [Judged(*one, seen) for one, seen in zip(said, ahead, strict=True)]
 
 
 def _less(arm: Belief, share: float) -> Belief:
@@ -179,77 +197,64 @@ def _less(arm: Belief, share: float) -> Belief:
     return replace(arm, p_success=p * share, p_success_low=low * share, p_success_high=high * share)
 
 
-def _prospect(option: Option, lifetime: str | None, cost: Cost | None, belief: Belief) -> Prospect:
-    """An arm with what is needed to look ahead, priced for prompts as long as those to come."""
-    terms, rates, turns = option.terms, option.rates, belief.turns_left
-    if len(terms.ladder) != 1:  # which holds for prompts of any length
-        rates = prices.step(terms.ladder, length_ahead(option.tokens, turns))
-    return Prospect(
-        option.candidate,
-        rates,
-        terms.rules,
-        lifetime,
-        option.split,
-        option.age_ms,
-        belief.output_tokens,
-        turns,
-        belief.p_success,
-        option.retry_rate,
-        cost.output if cost is not None and rates is option.rates else None,
-    )
+def weighed(arms: Iterable[Judged]) -> list[Arm]:
+    """What the policy looks at of arms: a cost is of this call and of what is known to follow from it."""
+    found = []
+    for arm in arms:
+        belief, cost = arm.belief, arm.cost
+        low, high = belief.p_success_low, belief.p_success_high
+        spread = None if low is None or high is None else high - low
+        usd = None if cost is None else cost.total + arm.ahead.total
+        known = belief.output_tokens is not None
+        found.append(Arm(arm.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known))
+    return found
 
 
-def weighed(arm: Judged) -> Arm:
-    """What the policy looks at of an arm: its cost is of this call and of what is known to follow from it."""
-    belief, cost = arm.belief, arm.cost
-    low, high = belief.p_success_low, belief.p_success_high
-    spread = None if low is None or high is None else high - low
-    usd = None if cost is None else cost.total + arm.ahead.total
-    known = belief.output_tokens is not None
-    return Arm(arm.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known)
-
-
-def arm_record(arm: Judged, choice: Choice) -> ArmRecord:
-    """Write an arm down with the choice's verdict on it; its values stand in the record's own order."""
-    option, belief, cost, ahead = arm.option, arm.belief, arm.cost, arm.ahead
-    candidate, split = option.candidate, option.split
-    excluded = choice.excluded.get(candidate, arm.excluded_by)
-    chance = choice.propensities.get(candidate, 0.0)
-    return ArmRecord(
-        candidate,
-        option.deployment.id,
-        excluded is None,
-        excluded,
-        belief.p_success,
-        belief.p_success_low,
-        belief.p_success_high,
-        belief.output_tokens,
-        float(option.tokens),
-        float(split.read),
-        float(split.write + split.write_1h),
-        float(split.write_1h) or None,
-        split.hit,
-        split.sure,
-        split.why,
-        option.age_ms,
-        belief.reasoning_tokens,
-        belief.turns_left,
-        None if cost is None else cost.total,
-        None if cost is None else cost.fresh,
-        None if cost is None else cost.cached,
-        None if cost is None else cost.written,
-        None if cost is None else cost.output,
-        ahead.later,
-        ahead.extra,
-        ahead.back,
-        ahead.p_back,
-        ahead.back_ms,
-        ahead.redo,
-        ahead.retry,
-        option.retry_rate,
-        option.broken_calls,
-        chance if chance or excluded != arm.excluded_by else _UNDRAWN,
-    )
+def arm_records(arms: Iterable[Judged], choice: Choice) -> list[ArmRecord]:
+    """Write arms down with the choice's verdict on them; their values stand in the record's own order."""
+    records = []
+    for arm in arms:
+        option, belief, cost, ahead = arm.option, arm.belief, arm.cost, arm.ahead
+        candidate, split = option.candidate, option.split
+        excluded = choice.excluded.get(candidate, arm.excluded_by)
+        chance = choice.propensities.get(candidate, 0.0)
+        record = ArmRecord(
+            candidate,
+            option.deployment.id,
+            excluded is None,
+            excluded,
+            belief.p_success,
+            belief.p_success_low,
+            belief.p_success_high,
+            belief.output_tokens,
+            float(option.tokens),
+            float(split.read),
+            float(split.write + split.write_1h),
+            float(split.write_1h) or None,
+            split.hit,
+            split.sure,
+            split.why,
+            option.age_ms,
+            belief.reasoning_tokens,
+            belief.turns_left,
+            None if cost is None else cost.total,
+            None if cost is None else cost.fresh,
+            None if cost is None else cost.cached,
+            None if cost is None else cost.written,
+            None if cost is None else cost.output,
+            ahead.later,
+            ahead.extra,
+            ahead.back,
+            ahead.p_back,
+            ahead.back_ms,
+            ahead.redo,
+            ahead.retry,
+            option.retry_rate,
+            option.broken_calls,
+            chance if chance or excluded != arm.excluded_by else _UNDRAWN,
+        )
+        records.append(record)
+    return records
 
 
 def split_of(arm: ArmRecord) -> Split:

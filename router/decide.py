@@ -14,18 +14,9 @@ from features.assemble import facts_of, trajectory_of
 from features.cache import rules_digest
 from features.context import TokenRatios, next_prompt_tokens
 from features.errors import BadInput
-from features.records import SCHEMA_VERSION, ArmRecord, DecisionRecord, OffsetRecord, TypeShare
+from features.records import SCHEMA_VERSION, DecisionRecord, OffsetRecord, TypeShare
 from router import prices
-from router.arms import (
-    Judged,
-    Learned,
-    Option,
-    arm_record,
-    judged,
-    moved,
-    unseen_reason,
-    weighed,
-)
+from router.arms import Judged, Learned, arm_records, judged, moved, unseen_reason, weighed
 from router.catalogrows import BARRED
 from router.certified import held, held_to
 from router.cost import asked_by
@@ -34,13 +25,14 @@ from router.options import Moment, Seats, asking
 from router.policy import Arm, Choice, Policy, Situation, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
     from features.facts import Facts
     from features.wire.types import WireRequest
     from models.bundle import Bundle, CandidateView
+    from router.arms import Option
     from router.catalog import Catalog
     from router.options import Found
 
@@ -94,14 +86,7 @@ class Decider:
             same = context.same_dialect or _bound(request, facts)
             lineup = self._seats.of(request.model, request.dialect, now, same=same, all_arms=context.all_arms)
         one = asking(request, context, asked, facts.n_images)
-        options: list[Option] = []
-        absent: list[ArmRecord] = []
-        for found in lineup:
-            arm = found.absent or self._seats.option(found, one)
-            if isinstance(arm, Option):
-                options.append(arm)
-            else:
-                absent.append(arm)
+        options, absent = self._seats.options(lineup, one)
         given = Given(  # in its own order, as receipts are made
             context.request_id,
             context.session_id,
@@ -165,17 +150,14 @@ class Decider:
         if not options:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
         effort, described = given.facts.effort, self.catalog.candidates
-        views = [self._learned.view(one, effort, described.get(one.candidate)) for one in options]
+        views = self._learned.views(options, effort, described)
         beliefs = self.bundle.believe(given.facts, given.embedding, views, given.task_type)
         held, outside = beliefs.arms, beliefs.outside
         if given.offset is not None:
             held = moved(held, given.offset.log_odds)
         arms = judged(given, held, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
-        if given.pinned:
-            choice = _as_asked(given)
-        else:
-            choice = self._chosen([weighed(arm) for arm in arms], views, given, seed)
+        choice = _as_asked(given) if given.pinned else self._chosen(weighed(arms), views, given, seed)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = replace(choice, reasons=(*choice.reasons, said))
@@ -184,7 +166,7 @@ class Decider:
         inferred = [TypeShare(task_type=name, p=p) for name, p in beliefs.types]
         return self._receipt(given, arms, choice, seed, inferred)
 
-    def _chosen(self, arms: list[Arm], views: list[CandidateView], given: Given, seed: int) -> Choice:
+    def _chosen(self, arms: list[Arm], views: Sequence[CandidateView], given: Given, seed: int) -> Choice:
         """The policy's choice, held to the certificate where it demands one."""
         policy, certificate, said = self.held
         if certificate is not None:
@@ -218,7 +200,7 @@ class Decider:
             inferred,
             given.offset,
             list(choice.plan),
-            [*[arm_record(arm, choice) for arm in arms], *given.absent],
+            arm_records(arms, choice) + given.absent,
             list(choice.locks),
             constraints_of(given),
             reasons,
@@ -237,7 +219,7 @@ class Decider:
         )
 
 
-def _with_newcomers(choice: Choice, views: list[CandidateView], options: list[Option]) -> Choice:
+def _with_newcomers(choice: Choice, views: Sequence[CandidateView], options: list[Option]) -> Choice:
     """The choice, which says what arms that the bundle never saw are judged by.
 
     Of those that can be called: whoever asks, the same ones.

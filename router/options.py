@@ -135,39 +135,51 @@ class Seats:
     def _reachable(self, deployment: Deployment) -> bool:
         return self._environ is None or deployment.reachable(self._environ)
 
-    def option(self, found: Found, asked: Asking) -> Option | ArmRecord:
-        """A candidate where it would be called now; of one that is barred its record, if not `anyway`."""
-        candidate, seats, why = found.candidate, found.seats, None
-        request, context, common = asked.request, asked.context, asked.common
-        seat = seats[0]
-        if len(seats) > 1 or not seat.free or asked.kept:
-            seat, why = self._seated(seats, asked)
-            if why is not None and not found.anyway:
-                return absent_record(candidate, why)
-        deployment, terms, session = seat.deployment, seat.terms, context.session
-        told = session if candidate == session.last_candidate else None
-        tokens = round(self._tokens(seat.family, request.body_bytes, told))
-        used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
-        if asked.sent is None:
-            split = split_prompt(deployment, tokens, None, session.cache, context.now_ms)
-        elif used is None and common is not None:
-            how = asked.sent.asked
-            split = unread(terms.rules, tokens, common, marked=how.marks(deployment), lifetime=how.lifetime)
-        else:
-            sent = asked.sent.to(deployment, tokens, seat.cache)
-            split = read(terms.rules, session.cache, sent, context.now_ms, common)
-        return Option(
-            candidate,
-            deployment,
-            terms,
-            tokens,
-            prices.step(terms.ladder, tokens),
-            split,
-            why or ("service_tier" if deployment.asks and _other_tier(deployment, request) else None),
-            None if used is None else max(0.0, float(context.now_ms - used)),
-            None if context.retry_rates is None else context.retry_rates.get(deployment.id),
-            session.broken_calls.get(candidate),
-        )
+    def options(self, lineup: Sequence[Found], asked: Asking) -> tuple[list[Option], list[ArmRecord]]:
+        """Each candidate where it would be called now; of one that is barred its record, if not `anyway`."""
+        context, sent, common, size = asked.context, asked.sent, asked.common, asked.request.body_bytes
+        session, now_ms, retry_rates = context.session, context.now_ms, context.retry_rates
+        last, broken = session.last_candidate, session.broken_calls
+        options: list[Option] = []
+        absent: list[ArmRecord] = []
+        for found in lineup:
+            if found.absent is not None:
+                absent.append(found.absent)
+                continue
+            candidate, seats, why = found.candidate, found.seats, None
+            seat = seats[0]
+            if len(seats) > 1 or not seat.free or asked.kept:
+                seat, why = self._seated(seats, asked)
+                if why is not None and not found.anyway:
+                    absent.append(absent_record(candidate, why))
+                    continue
+            deployment, terms = seat.deployment, seat.terms
+            told = session if candidate == last else None
+            tokens = round(self._tokens(seat.family, size, told))
+            used = asked.last_used(seat.cache) if common is None else common.used_ms.get(seat.cache)
+            if sent is None:
+                split = split_prompt(deployment, tokens, None, session.cache, now_ms)
+            elif used is None and common is not None:
+                how = sent.asked
+                split = unread(terms.rules, tokens, common, how.marks(deployment), how.lifetime)
+            else:
+                there = sent.to(deployment, tokens, seat.cache)
+                split = read(terms.rules, session.cache, there, now_ms, common)
+            tier = "service_tier" if deployment.asks and _other_tier(deployment, asked.request) else None
+            one = Option(
+                candidate,
+                deployment,
+                terms,
+                tokens,
+                prices.step(terms.ladder, tokens),
+                split,
+                why or tier,
+                None if used is None else max(0.0, float(now_ms - used)),
+                None if retry_rates is None else retry_rates.get(deployment.id),
+                broken.get(candidate),
+            )
+            options.append(one)
+        return options, absent
 
     def _seated(self, seats: Sequence[Seat], asked: Asking) -> tuple[Seat, Barred | None]:
         """Which of several deployments to call, and what keeps the request from it."""

@@ -54,10 +54,15 @@ class Outlook(Value, frozen=True):
     @property
     def total(self) -> Decimal:
         """What is known of it."""
-        total = _NOTHING
-        for part in (self.later, self.extra, self.back, self.redo, self.retry):
-            if part:
-                total += part
+        total = self.back or _NOTHING
+        if self.later:
+            total += self.later
+        if self.extra:
+            total += self.extra
+        if self.redo:
+            total += self.redo
+        if self.retry:
+            total += self.retry
         return total
 
 

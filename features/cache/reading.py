@@ -62,7 +62,7 @@ def in_common(state: CacheState, chain: Chain) -> Common | None:
 
 
 def unread(
-    rules: CacheRules | None, tokens: int, common: Common, *, marked: bool, lifetime: str | None = None
+    rules: CacheRules | None, tokens: int, common: Common, marked: bool, lifetime: str | None = None
 ) -> Split:
     """Split a prompt of whose conversation this cache was sent nothing, as `read` does but without a request.
 
@@ -101,7 +101,7 @@ def read(
     """
     total = request.tokens
     if common is not None and not request.marks and request.key not in common.used_ms:
-        return unread(rules, total, common, marked=request.marks is None, lifetime=request.lifetime)
+        return unread(rules, total, common, request.marks is None, request.lifetime)
     if rules is None:
         return Split(0, 0, 0, max(0, total), 0.0, 0.0, 0, "no_rules")
     if total < rules.floor_tokens:

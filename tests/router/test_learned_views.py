@@ -1,11 +1,13 @@
 """How a candidate is shown to the bundle: at the price of this very call."""
 
+from decimal import Decimal
+
 import pytest
 from router_servers import NOW_MS
 
 from features.cache import Split
 from router import prices
-from router.arms import Learned, Option, Terms
+from router.arms import REMEMBERED, Learned, Option, Terms
 from router.catalog import Catalog
 
 
@@ -20,9 +22,19 @@ def test_a_candidate_is_shown_at_the_price_of_each_call_however_often_it_was_see
     for tier in (None, "flex", None, "unheard of"):
         rates = prices.rates(deployment.model, deployment.provider, NOW_MS, 9, tier)
         option = Option(deployment.candidate, deployment, Terms(None, (), None), 9, rates, split)
-        view = learned.view(option, None)
+        (view,) = learned.views([option], None, {})
         told = (None, None) if rates is None else (float(rates.input), float(rates.output))
         assert (view.input_usd_per_mtok, view.output_usd_per_mtok) == told
         shown.append(told)
     assert shown[0] == shown[2] != shown[1]
     assert shown[3] == (None, None)
+
+
+def test_a_price_is_never_taken_for_one_that_is_gone(deployment) -> None:
+    learned, split = Learned([]), Split(0, 0, 0, 9, 0.0, 1.0, 0, "no_rules")
+    for dollars in range(2 * REMEMBERED):  # each is let go of at once, and the next may stand in its place
+        rates = prices.Rates(*[Decimal(dollars)] * 5)
+        option = Option("m", deployment, Terms(None, (), None), 9, rates, split)
+        assert learned.views([option], None, {})[0].input_usd_per_mtok == dollars
+        del rates, option
+    assert len(learned._views) <= REMEMBERED

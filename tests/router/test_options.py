@@ -188,6 +188,6 @@ def test_a_cache_never_asked_is_read_as_any_other(deployment, rules, how, tokens
     asking = Asking(REQUEST, CallContext("r", "s", NOW_MS, session), sending, in_common(state, session.chain))
     seats = Seats(CATALOG, None, TokenRatios())
     seats._tokens = lambda *_: tokens
-    option = seats.option(Found("m", [seat], anyway=True), asking)
+    (option,), _ = seats.options([Found("m", [seat], anyway=True)], asking)
     request = sending.to(deployment, tokens, "asked")
     assert option.split == read(rules, state, request, NOW_MS)
