@@ -7,11 +7,12 @@ nowhere else to go is sent all the same, once. A provider's own wish to be left 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import xxhash
 
+from features.value import Value
 from router.gateway.ratelimits import retry_after_s
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from router.catalogrows import Deployment
     from router.gateway.health import Health, Ticket
-    from router.gateway.ratelimits import Allowance
 
 TRIES_EACH = 2  # of a deployment that isn't the only one
 POLL_S = 0.05  # between two looks whether a full account has room
@@ -46,7 +46,7 @@ class RetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError(f"{name}: {value:g} must be a finite number, 0 or more")
 
 
-class Target(NamedTuple):
+class Target(Value, frozen=True):
     """A deployment that a request may go to."""
 
     deployment: Deployment
@@ -55,7 +55,7 @@ class Target(NamedTuple):
     ours: bool = True  # it is our account there, so what is said of it holds for all
 
 
-class Failure(NamedTuple):
+class Failure(Value, frozen=True):
     """What came instead of an answer; `status` is None where nothing came."""
 
     kind: str
@@ -93,7 +93,7 @@ def failure_of(status: int, headers: Mapping[str, str], now_s: float, *, ours: b
     return None
 
 
-class Step(NamedTuple):
+class Step(Value, frozen=True):
     """What to do next: ask a deployment, or wait and look again."""
 
     target: Target
@@ -208,14 +208,6 @@ class Attempts:
         """Note that the request can't be sent there."""
         self._seen(target).useless = True
 
-    def answered(self, ticket: Ticket, now: float) -> None:
-        """Note that an answer came through."""
-        self.health.answered(ticket, now)
-
-    def end(self, ticket: Ticket) -> None:
-        """Count a call out."""
-        self.health.end(ticket)
-
     def waits(self, seconds: float) -> None:
         """Note that the request has waited."""
         self._waited += seconds
@@ -225,11 +217,6 @@ class Attempts:
         self.made += 1
         self._seen(target).tries += 1
         return self.health.begin(target.deployment, now, self.tokens)
-
-    def told(self, target: Target, ticket: Ticket, said: Allowance | None, now: float) -> None:
-        """Take in what an answer's headers say is left of our account."""
-        if said is not None and target.ours:
-            self.health.told(ticket, said, now)
 
     def failed(self, target: Target, ticket: Ticket, failure: Failure, now: float) -> bool:
         """Note what a call came to; True if its deployment is left alone from here on.

@@ -127,7 +127,10 @@ def turn_of(receipt: DecisionRecord) -> int | None:
 
 def chosen_arm(receipt: DecisionRecord) -> ArmRecord:
     """The arm of the candidate that was decided on."""
-    return next(arm for arm in receipt.arms if arm.candidate == receipt.chosen)
+    for arm in receipt.arms:
+        if arm.candidate == receipt.chosen:
+            return arm
+    raise LookupError(receipt.chosen)
 
 
 def tags_of(headers: Mapping[str, str]) -> Tags:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from features.value import Value
 from features.wire import StreamReader
 from router.gateway.attempts import Failure
 
@@ -40,7 +41,7 @@ _STILLBORN = {
 }
 
 
-class Outgoing(NamedTuple):
+class Outgoing(Value, frozen=True):
     """A request as one deployment gets it, and who is told of its answer.
 
     `began` when the answer's first byte is here; `heard` as soon as the answer is whole, since a client that
@@ -56,7 +57,7 @@ class Outgoing(NamedTuple):
     translation: Translation | None = None  # where the deployment speaks another dialect
 
 
-class Exchange(NamedTuple):
+class Exchange(Value, frozen=True):
     """One request, from its client's side; `ended` is called when nothing more can happen."""
 
     dialect: Dialect
@@ -87,15 +88,14 @@ class Patience:
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> Patience:
+    def __enter__(self) -> Patience:
         """Begin to wait."""
-        self._task = task = asyncio.current_task()
-        if self._seconds is not None and task is not None:
-            self._cancelling = task.cancelling()
+        if self._seconds is not None and (task := asyncio.current_task()) is not None:
+            self._task, self._cancelling = task, task.cancelling()
             self._timer = task.get_loop().call_later(self._seconds, self._look)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait no longer."""

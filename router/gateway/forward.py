@@ -12,11 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from msgspec.structs import replace
 
 from features.errors import BadInput
 from features.wire import StreamReader
 from router.gateway.attempts import Failure, failure_of
-from router.gateway.errors import UpstreamError, error_event, error_response, said_of
+from router.gateway.errors import error_event, error_response, said_of
 from router.gateway.exchange import PATIENT, Patience, broke_off, first_event, stillborn, whole
 from router.gateway.hedge import Race
 from router.gateway.holding import held
@@ -24,6 +25,7 @@ from router.gateway.leaving import watch
 from router.gateway.passing import Passing
 from router.gateway.ratelimits import allowance
 from router.gateway.toolcheck import FAULT_FLAG
+from router.gateway.upstream import THEIRS, as_ours
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -49,6 +51,7 @@ class Forwarded(Passing):
         self._others: asyncio.Task[None] | None = None  # waits for those who were to get the same answer
         self._task: asyncio.Task[None] | None = None  # that forwards, as long as it does
         self._left = False
+        self._why: Failure | None = None  # nobody has answered yet
 
     @property
     def _lead(self) -> Forwarded:
@@ -76,7 +79,10 @@ class Forwarded(Passing):
         stopping = False
         stop_watching = watch(scope, receive, self._client_gone)
         try:
-            await self._exchange(scope, receive, send)
+            hedge = self._asked.hedge
+            if not await (self._ask_in_turn(send) if hedge is None else self._ask_late(hedge, send)):
+                spare = self._spare
+                await (self._give_up(scope, receive, send) if spare is None else self._give(spare, send))
         except asyncio.CancelledError:
             if self._left:
                 task.uncancel()
@@ -88,8 +94,9 @@ class Forwarded(Passing):
             stop_watching()
             if self._others is not None:
                 self._others.cancel()
-            self._lead._trace.latency_ms = self._elapsed()
-            self._asked.ended(self._lead._trace)
+            trace = self._lead._trace
+            trace.latency_ms = self._elapsed()
+            self._asked.ended(trace)
         if stopping and not self._lead._through:
             await self._lead._say_goodbye(scope, receive, send)
 
@@ -116,20 +123,7 @@ class Forwarded(Passing):
         else:
             await self._end(send, error_event(dialect, message, request_id))
 
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an answer on, or say that there is none."""
-        if self._asked.hedge is None:
-            answered, failure = await self._ask_in_turn(send)
-        else:
-            answered, failure = await self._ask_late(self._asked.hedge, send)
-        if answered:
-            return
-        if self._spare is not None:
-            await self._give(self._spare, send)
-        else:
-            await self._give_up(failure, scope, receive, send)
-
-    async def _ask_late(self, hedge: Hedge, send: Send) -> tuple[bool, Failure | None]:
+    async def _ask_late(self, hedge: Hedge, send: Send) -> bool:
         """Ask, and ask another too if nothing has come when it should have; the loser is cancelled."""
         mine = asyncio.create_task(self._ask_in_turn(send))
         racers = {mine: self}
@@ -140,7 +134,7 @@ class Forwarded(Passing):
                 return await mine
             target, attempts = found
             first = self._asked.prepare(target)
-            rival = Forwarded(self._upstream, self._asked._replace(attempts=attempts, first=first))
+            rival = Forwarded(self._upstream, replace(self._asked, attempts=attempts, first=first))
             self._race = rival._race = Race()
             racers[asyncio.create_task(rival._ask_in_turn(send))] = rival
             return await self._winner(racers, self._race)
@@ -149,9 +143,7 @@ class Forwarded(Passing):
                 task.cancel()
             await asyncio.wait(racers)
 
-    async def _winner(
-        self, racers: dict[asyncio.Task[tuple[bool, Failure | None]], Forwarded], race: Race
-    ) -> tuple[bool, Failure | None]:
+    async def _winner(self, racers: dict[asyncio.Task[bool], Forwarded], race: Race) -> bool:
         """Wait for the first of two attempts to answer; failing without an answer isn't winning."""
         decided = asyncio.create_task(race.decided.wait())
         pending = set(racers)
@@ -172,9 +164,8 @@ class Forwarded(Passing):
         finally:
             self._lead._trace.raced(racers[mine]._trace, racers[theirs]._trace)
 
-    async def _ask_in_turn(self, send: Send) -> tuple[bool, Failure | None]:
-        """Ask one deployment after another, until one answers or none is left to ask."""
-        failure: Failure | None = None
+    async def _ask_in_turn(self, send: Send) -> bool:
+        """Ask one deployment after another, until one answers; False if none is left to ask."""
         while (step := self._attempts.next(time.monotonic())) is not None:
             if step.wait_s:
                 self._attempts.waits(step.wait_s)
@@ -182,16 +173,16 @@ class Forwarded(Passing):
                 continue
             failed = await self._attempt(step.target, send)
             if failed is None:
-                return True, None
-            if failure is None or failed.kind != "refused":  # which says nothing of why it was asked at all
-                failure = failed
-        return False, failure
+                return True
+            if self._why is None or failed.kind != "refused":  # which says nothing of why it was asked at all
+                self._why = failed
+        return False
 
     async def _attempt(self, target: Target, send: Send) -> Failure | None:
         """Ask one deployment and pass its answer on; returns a failure that its client doesn't see."""
         trace = self._trace
         try:
-            self._out = self._asked.outgoing(target)
+            self._out = out = self._asked.outgoing(target)
         except BadInput:  # a header that can't be sent there
             self._attempts.leave_out(target)
             return Failure("refused")
@@ -200,72 +191,75 @@ class Forwarded(Passing):
         trace.begin(target)
         failure: Failure | None = None
         try:
-            if self._asked.stream:
-                failure = await self._asked_soon(target, ticket, send)
-            else:  # the answer is written as a whole, and may take its time
-                failure = await self._asked_once(target, ticket, send, PATIENT)
-        except (UpstreamError, TimeoutError) as error:
-            failure = Failure(error.kind if isinstance(error, UpstreamError) else "timeout")
+            with self._patience(target) as patience:
+                answer = await self._upstream.ask(out.url, out.headers, out.body)
+                try:
+                    failure = await self._answered(answer, target, ticket, send, patience)
+                finally:
+                    answer.release()
+        except THEIRS as error:
+            failure = Failure(as_ours(error).kind)
             self._failed(target, ticket, failure)
             trace.status = "truncated" if self._committed else "error"
         finally:
-            self._attempts.end(ticket)
+            self._attempts.health.end(ticket)
             trace.end((time.monotonic() - began) * 1000)
         # Too late for another answer once the status is out; not ending this one makes the server hang up.
         return None if self._committed else failure
 
-    async def _asked_soon(self, target: Target, ticket: Ticket, send: Send) -> Failure | None:
-        """Ask one deployment, and wait for its first byte no longer than another could be asked instead."""
-        seconds = self._attempts.settings.first_byte_s
-        async with Patience(seconds, lambda: self._attempts.elsewhere(target, time.monotonic())) as patience:
-            return await self._asked_once(target, ticket, send, patience)
+    def _patience(self, target: Target) -> Patience:
+        """How long is waited for a first byte: no longer than another could be asked instead."""
+        if not self._asked.stream:  # the answer is written as a whole, and may take its time
+            return PATIENT
+        attempts = self._attempts
+        return Patience(attempts.settings.first_byte_s, lambda: attempts.elsewhere(target, time.monotonic()))
 
-    async def _asked_once(
-        self, target: Target, ticket: Ticket, send: Send, patience: Patience
+    async def _answered(
+        self, answer: Answer, target: Target, ticket: Ticket, send: Send, patience: Patience
     ) -> Failure | None:
-        """Send the request and pass on what comes back, unless it is a failure and another can be asked."""
-        out, attempts, trace = self._out, self._attempts, self._trace
-        async with self._upstream.send(out.url, out.headers, out.body) as answer:
-            trace.http_status = answer.status
-            trace.status = "ok" if answer.status < 400 else "error"
-            now_s = time.time()
-            attempts.told(target, ticket, allowance(answer.headers, now_s), time.monotonic())
-            failure = failure_of(answer.status, answer.headers, now_s, ours=target.ours)
-            first = b""
-            events = (
-                answer.content_type == "text/event-stream"
-                and answer.status < 400
-                and (self._asked.stream or out.translation is None)
-            )
-            if events and failure is None:
-                first = await answer.readany()
-                patience.end()
-                if answer.headers.get("content-encoding", "identity") == "identity":
-                    first = await first_event(first, answer)
-                failure = stillborn(self._dialect, first)
+        """Pass on what comes back, unless it is a failure and another can be asked."""
+        translation, attempts, trace = self._out.translation, self._attempts, self._trace
+        trace.http_status = answer.status
+        trace.status = "ok" if answer.status < 400 else "error"
+        now_s = time.time()
+        if target.ours and (left := allowance(answer.headers, now_s)) is not None:
+            attempts.health.told(ticket, left, time.monotonic())
+        failure = failure_of(answer.status, answer.headers, now_s, ours=target.ours)
+        first = b""
+        events = (
+            answer.content_type == "text/event-stream"
+            and answer.status < 400
+            and (self._asked.stream or translation is None)
+        )
+        if events and failure is None:
+            first = await answer.readany()
             patience.end()
-            if failure is not None:
-                self._failed(target, ticket, failure)
-                if failure.kind == "odd_status" or self._spare is not None:
-                    return failure
-                if attempts.next(time.monotonic()) is not None:
-                    return failure
-            if events and failure is None and self._mends(answer.status):
-                first, rejected = await self._held(answer, first)
-                if rejected is not None:
-                    return self._put_aside(target, ticket, rejected)
-            if events:
-                await self._stream(answer, first, send)
-            elif (rejected := await self._whole(answer, send)) is not None:
+            if answer.headers.get("content-encoding", "identity") == "identity":
+                first = await first_event(first, answer)
+            failure = stillborn(self._dialect, first)
+        patience.end()
+        if failure is not None:
+            self._failed(target, ticket, failure)
+            if failure.kind == "odd_status" or self._spare is not None:
+                return failure
+            if attempts.next(time.monotonic()) is not None:
+                return failure
+        if events and failure is None and self._mends(answer.status):
+            first, rejected = await self._held(answer, first)
+            if rejected is not None:
                 return self._put_aside(target, ticket, rejected)
-            if failure is None:
-                self._judge(target, ticket)
+        if events:
+            await self._stream(answer, first, send)
+        elif (rejected := await self._whole(answer, send)) is not None:
+            return self._put_aside(target, ticket, rejected)
+        if failure is None:
+            self._judge(target, ticket)
         return None
 
     def _put_aside(self, target: Target, ticket: Ticket, why: Failure) -> Failure:
         """Note an answer that isn't passed on; a broken tool call is no fault of its deployment's."""
         if why.kind == FAULT_FLAG:
-            self._attempts.answered(ticket, time.monotonic())
+            self._attempts.health.answered(ticket, time.monotonic())
         else:
             self._failed(target, ticket, why)
         return why
@@ -304,15 +298,15 @@ class Forwarded(Passing):
         if self._trace.status == "truncated":
             self._failed(target, ticket, Failure(self._trace.error_kind or "dropped"))
         else:
-            self._attempts.answered(ticket, time.monotonic())
+            self._attempts.health.answered(ticket, time.monotonic())
 
     def _failed(self, target: Target, ticket: Ticket, failure: Failure) -> None:
         self._trace.error_kind = failure.kind
         self._trace.opened += self._attempts.failed(target, ticket, failure, time.monotonic())
 
-    async def _give_up(self, failure: Failure | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _give_up(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say that there is no answer: everything failed, or asked to be left alone for a while."""
-        asked, trace, own = self._asked, self._trace, self._own()
+        asked, trace, own, failure = self._asked, self._trace, self._own(), self._lead._why
         if failure is None:
             failure = Failure("at_limit", 429, self._attempts.retry_after_s(time.monotonic()))
         if failure.retry_after_s is not None:

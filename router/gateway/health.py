@@ -8,9 +8,11 @@ else to go: that is for those who ask.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+from features.value import Value
 
 if TYPE_CHECKING:
     from router.catalogrows import Deployment
@@ -42,7 +44,7 @@ class BreakerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
                 raise ValueError(f"{name}: {value:g} must be a finite number over 0")
 
 
-class Ticket(NamedTuple):
+class Ticket(Value, frozen=True):
     """One call under way; it is given back exactly once."""
 
     line: str

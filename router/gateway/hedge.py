@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,7 @@ class HedgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError(f"min_s: {self.min_s:g} must be a finite number, 0 or more")
 
 
-class Hedge(NamedTuple):
+class Hedge(Value, frozen=True):
     """When to ask another deployment too, and how; None of it is looked up before."""
 
     after_s: float

@@ -8,7 +8,9 @@ it is held back as far as that is wanted: `calls` holds one that begins with its
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from router.gateway.toolcheck import ToolFault, ToolSettings
 
 
-class Mending(NamedTuple):
+class Mending(Value, frozen=True):
     """How one request's answers are looked at before they go out."""
 
     faults: Callable[[WireResponse], list[ToolFault]]
@@ -31,7 +33,7 @@ class Mending(NamedTuple):
         return self.settings.hold != "none"
 
 
-class Spare(NamedTuple):
+class Spare(Value, frozen=True):
     """An answer that was put aside for its tool calls: it is given after all if nothing else comes."""
 
     target: Target
@@ -42,7 +44,7 @@ class Spare(NamedTuple):
     told: WireResponse
 
 
-class Held(NamedTuple):
+class Held(Value, frozen=True):
     """What was taken in of a stream; unless it is `over` the rest is passed on as it comes."""
 
     body: bytes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,14 +19,14 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _SPANS = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d)?){1,5}")
 
 
-class Left(NamedTuple):
+class Left(Value, frozen=True):
     """How much is left of one limit, and for how many seconds that holds."""
 
     amount: float
     reset_s: float
 
 
-class Allowance(NamedTuple):
+class Allowance(Value, frozen=True):
     """What is left of an account's limits; None is not said."""
 
     requests: Left | None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from multidict import CIMultiDict
@@ -17,8 +18,7 @@ from router.gateway.pool import Pool
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
-    from types import TracebackType
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
@@ -78,7 +78,7 @@ _NOT_SENT = _HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"exp
 _NOT_RETURNED = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"date", b"server"}
 _HEADS = 64  # of clients known, by the names of their headers; none is over 64 kB
 _WAITS = (b"retry-after", b"retry-after-ms")
-_THEIRS = (TimeoutError, aiohttp.ClientError)
+THEIRS = (TimeoutError, aiohttp.ClientError)
 
 
 class Upstream:
@@ -96,44 +96,33 @@ class Upstream:
         self.pool.close()
         await self._connector.close()
 
-    def send(
-        self, url: str, headers: CIMultiDict[str], body: bytes | Pieces | None, method: str = "POST"
-    ) -> Sent:
-        """Send a request; `async with` gives the answer once its head is there."""
-        if isinstance(body, bytes):
-            body = (body,)
-        return Sent(self._calls.ask(method, url, headers, body))
+    def ask(self, url: str, headers: Mapping[str, str], body: Pieces) -> Coroutine[Any, Any, Answer]:
+        """Send a POST request and wait for the head of its answer, which is to be released.
 
+        What is raised, then or as the body is read, `as_ours` knows.
+        """
+        return self._calls.ask("POST", url, headers, body)
 
-class Sent:
-    """One request to a provider; leaving early closes its connection.
+    @asynccontextmanager
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes | None, method: str = "POST"
+    ) -> AsyncIterator[Answer]:
+        """Send a request; gives the answer once its head is there, and hangs up if there is more of it then.
 
-    Raises UpstreamError when there is no connection, no head, or the body breaks off.
-    """
-
-    __slots__ = ("_answer", "_asked")
-
-    def __init__(self, asked: Awaitable[Answer]) -> None:
-        self._asked = asked
-
-    async def __aenter__(self) -> Answer:
-        """Send it."""
+        Raises UpstreamError when there is no connection, no head, or the body breaks off.
+        """
         try:
-            self._answer = await self._asked
-        except _THEIRS as error:
-            raise _as_ours(error) from error
-        return self._answer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give its connection back, or close it if there is more on it."""
-        self._answer.release()
-        if isinstance(error, _THEIRS):
-            raise _as_ours(error) from error
+            answer = await self._calls.ask(method, url, headers, None if body is None else (body,))
+            try:
+                yield answer
+            finally:
+                answer.release()
+        except THEIRS as error:
+            raise as_ours(error) from error
 
 
-def _as_ours(error: Exception) -> UpstreamError:
+def as_ours(error: BaseException) -> UpstreamError:
+    """What has become of a request that something was raised over."""
     if isinstance(error, TimeoutError):
         return UpstreamError(504, "timeout", "the provider did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from test_gateway_health import deployment
 
 from router.catalogrows import Limits
@@ -31,11 +32,11 @@ def run(attempts, outcome, now=0.0):
         asked.append((step.target.deployment.endpoint, round(now, 3)))
         failure = outcome(step.target)
         if failure is None:
-            attempts.answered(ticket, now)
-            attempts.end(ticket)
+            attempts.health.answered(ticket, now)
+            attempts.health.end(ticket)
             break
         attempts.failed(step.target, ticket, failure, now)
-        attempts.end(ticket)
+        attempts.health.end(ticket)
     return asked
 
 
@@ -52,11 +53,11 @@ def test_others_are_looked_up_only_when_the_first_fails() -> None:
 
 def test_a_cold_prefix_goes_elsewhere_at_once_and_a_warm_one_waits_a_little_first() -> None:
     assert names(run(start(EAST, [WEST]), lambda _: FAILED))[:2] == ["east", "west"]
-    warm = run(start(EAST._replace(warm=True), [WEST]), lambda _: FAILED)
+    warm = run(start(replace(EAST, warm=True), [WEST]), lambda _: FAILED)
     assert names(warm) == ["east", "east", "west", "west"]
     assert 0.125 <= warm[1][1] <= 0.25
     asks = Failure("http_429", 429, 10.0)
-    assert names(run(start(EAST._replace(warm=True), [WEST]), lambda t: asks if t.warm else None)) == [
+    assert names(run(start(replace(EAST, warm=True), [WEST]), lambda t: asks if t.warm else None)) == [
         "east",
         "west",
     ]
@@ -76,7 +77,7 @@ def test_what_lasts_is_not_asked_again(status) -> None:
 def test_no_money_leaves_a_deployment_alone_at_once_unless_it_is_the_clients() -> None:
     for ours, state in ((True, "open"), (False, "ok")):
         health = Health(BreakerSettings())
-        run(start(EAST._replace(ours=ours), health=health), lambda _: Failure("http_402", 402))
+        run(start(replace(EAST, ours=ours), health=health), lambda _: Failure("http_402", 402))
         assert health.state(EAST.deployment, 0.1) == state
 
 
@@ -122,7 +123,7 @@ def test_whatever_fails_attempts_are_bounded_in_number_and_in_time(outcomes, war
     knobs = RetrySettings(attempts=most, deadline_s=8.0, wait_s=3.0)
     health = Health(BreakerSettings())
     left = iter(outcomes)
-    attempts = start(EAST._replace(warm=warm), others, knobs, health)
+    attempts = start(replace(EAST, warm=warm), others, knobs, health)
     seen = {}
 
     def outcome(target):

@@ -210,7 +210,7 @@ async def test_a_body_that_breaks_before_any_of_it_was_asked_for_is_none() -> No
         ((whole, whole[-7:] + bad), 1, 2),
     ):
         async with provider(*pieces, gap_s=0.05) as seen, calling() as upstream:
-            answer = await upstream.send(f"http://{seen.url}", CIMultiDict(), None, "GET").__aenter__()
+            answer = await upstream.ask(f"http://{seen.url}", CIMultiDict(), ())
             got = [await answer.readany() for _ in range(looks)]
             await asyncio.sleep(0.2)
             with contextlib.suppress(aiohttp.ClientError):

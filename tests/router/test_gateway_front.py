@@ -56,7 +56,7 @@ def test_what_breaks_is_told_without_a_word_of_it_and_left_to_the_server(mounted
 
 def test_patience_without_an_end_has_none() -> None:
     async def wait(seconds):
-        async with Patience(seconds, lambda: True) as patience:
+        with Patience(seconds, lambda: True) as patience:
             await asyncio.sleep(0.05)
             patience.end()
             await asyncio.sleep(0)
