@@ -49,7 +49,8 @@ class Asked:
                 size, more = 0, True
                 while more:
                     piece, more = await self._piece()
-                    chunks.append(piece)
+                    if piece:  # one that comes past the parser comes whole
+                        chunks.append(piece)
                     size += len(piece)
                     if size > limit:
                         raise _too_large(settings)

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router.gateway.answering import Answering
 from router.gateway.errors import dialect_at, last_words
+from router.gateway.intake import IntakeProtocol
 from router.gateway.leaving import LEAVING, Leaving
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 HEAD_BYTES = 64 * 2**10
-_BODY_BYTES = 256 * 2**10  # of a body that is read before it is asked for: as much as comes at once
+_BODY_BYTES = 256 * 2**10  # of a body in pieces that is read before it is asked for
 _AHEAD_BYTES = 16 * HEAD_BYTES  # that a client may send ahead of its answer and still be seen to leave
 _LINGER_S = 2.0  # a client that still sends may read its answer meanwhile; a closed socket would reset it
 _REFUSED = {
@@ -36,7 +36,7 @@ _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})  # what uvico
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(IntakeProtocol):
     """uvicorn's, which by itself waits for a head for ever and takes one of any length."""
 
     head_s = 30.0
@@ -46,15 +46,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = b""
         self._proxied = self.app  # for who comes through a proxy, and says so in the headers it looks for
         self._direct = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
-        self._in_head = True
         self._read = self._before = 0  # bytes that have come, and those before what is being read
         self._began = 0  # as many at least came before the head that is read
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
-        self._in_message = True
-        self._of_use = False
         self._trailers = 0  # bytes of those read since the last piece of body
         self._upgrading = False
-        self._refused = False
         self._patience: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None  # when every answer was out and nothing of another request here
         self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
@@ -76,15 +72,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.disconnected:
             self.cycle.scope["state"][LEAVING].left()
 
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, count: int) -> None:
         """Take bytes, unless the head or the trailers they belong to have grown too long."""
+        if not self._refused:
+            self._of_use, self._before = False, self._read
+            self._read += count
+            self._feed(count)
+            self._unread = self._trailers if self._of_use else self._unread + count
+            if self._in_message:
+                self._bound()
+        if self._refused or not self._filled:
+            self._give_back()
+
+    def _bound(self) -> None:
+        """Read no more of what is too long, or isn't asked for, and no head for ever."""
         if self._refused:
-            return
-        self._of_use, self._before = False, self._read
-        self._read += len(data)
-        self._feed(data)
-        self._unread = self._trailers if self._of_use else self._unread + len(data)
-        if self._refused or not self._in_message:
             return
         if not self._in_head and self._cycle.size > _BODY_BYTES:
             self.flow.pause_reading()  # not where it is whole: it costs two calls of the system
@@ -99,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head begins."""
         self.url, self.headers = b"", []
         self._in_head = self._in_message = True
-        self._unread, self._began = 0, self._before
+        self._unread, self._began, self._due = 0, self._before, 0
         self._idle_since = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -131,6 +133,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle = Answering(self.scope, self, keep_alive=keep_alive)
         app = self._direct if _FORWARDED.isdisjoint(named) else self._proxied
         if before is None or before.response_complete:
+            if b"transfer-encoding" not in named:
+                self._due = int(named.get(b"content-length", 0))
             self._start_asgi_task(self.cycle, app)
         else:
             self.flow.pause_reading()
@@ -162,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._of_use, self._trailers = True, 0
+        self._of_use, self._trailers, self._due = True, 0, 0
         if self._refused or (cycle := self._cycle).response_complete:
             return
         cycle.pieces.append(body)
@@ -209,12 +213,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _wait_idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    @property
-    def _cycle(self) -> Answering:
-        """The request that is read."""
-        assert isinstance(self.cycle, Answering)
-        return self.cycle
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
@@ -225,12 +223,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if ahead < _AHEAD_BYTES:
             self.flow.resume_reading()
 
-    def _feed(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if not self._refused:
-                self._ignore_upgrade(data[upgrade.args[0] :])
+                self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError:
             self._refuse(400)
 
@@ -245,8 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
         lines += [b"%b: %b" % header for header in self.headers if header[0] not in _OF_UPGRADES]
         if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
             lines.append(b"connection: close")
-        self.parser = httptools.HttpRequestParser(self)
-        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        self.parser = self._new_parser()
+        self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
