@@ -204,7 +204,7 @@ def weighed(arms: Iterable[Judged]) -> list[Arm]:
         belief, cost = arm.belief, arm.cost
         low, high = belief.p_success_low, belief.p_success_high
         spread = None if low is None or high is None else high - low
-        usd = None if cost is None else cost.total + arm.ahead.total
+        usd = None if cost is None else cost.total + arm.ahead.known()
         known = belief.output_tokens is not None
         found.append(Arm(arm.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known))
     return found

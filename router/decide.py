@@ -177,7 +177,11 @@ class Decider:
     def _receipt(
         self, given: Given, arms: list[Judged], choice: Choice, seed: int, inferred: list[TypeShare]
     ) -> DecisionRecord:
-        chosen = next((arm for arm in arms if arm.option.candidate == choice.chosen), None)
+        chosen = None
+        for arm in arms:
+            if arm.option.candidate == choice.chosen:
+                chosen = arm
+                break
         if chosen is None or chosen.excluded_by in BARRED:
             why = chosen.option.deployment.why_barred(chosen.excluded_by) if chosen else ""
             raise Unavailable(f"{choice.chosen!r} can't be called in the dialect {given.dialect}{why}")

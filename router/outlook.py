@@ -51,9 +51,8 @@ class Outlook(Value, frozen=True):
     p_back: float | None = None
     back_ms: float | None = None
 
-    @property
-    def total(self) -> Decimal:
-        """What is known of it."""
+    def known(self) -> Decimal:
+        """What is known of it, in sum; no property, which would cost as much as the sum."""
         total = self.back or _NOTHING
         if self.later:
             total += self.later

@@ -169,15 +169,18 @@ def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
     The propensities of the eligible arms sum to 1; a locked decision has propensity 1.
     """
     holder, lock = _lock(situation)
-    free = [arm for arm in arms if arm.excluded_by is None]
     if holder is not None and lock is not None:
-        return _locked(holder, lock, free, situation)
+        return _locked(holder, lock, [arm for arm in arms if arm.excluded_by is None], situation)
+    by_cost, reference = policy.kind == "learned", situation.reference
+    free = []
     priced = {}
-    if policy.kind == "learned":  # by cost, so an unknown one can't be chosen; the reference may stay
-        reference = situation.reference
-        priced = {a.candidate: _costless(a) for a in free if a.cost_usd is None and a.candidate != reference}
-    if priced:
-        free = [arm for arm in free if arm.candidate not in priced]
+    for arm in arms:
+        if arm.excluded_by is not None:
+            continue
+        if by_cost and arm.cost_usd is None and arm.candidate != reference:
+            priced[arm.candidate] = _costless(arm)  # so it can't be chosen; the reference may stay
+        else:
+            free.append(arm)
     if not free:
         return _only(situation.reference, priced, (), ("no candidate is eligible: the reference answers",))
     chances, reasons = _chances(policy, free, situation)
@@ -262,9 +265,11 @@ def _mixed(policy: Policy, names: list[str], situation: Situation) -> tuple[dict
 
 def _learned(policy: Policy, free: list[Arm], situation: Situation) -> tuple[dict[str, float], list[str]]:
     """Take the cheapest arm whose success is within `max_loss` of the reference's and at least `tau`."""
-    arms = {arm.candidate: arm for arm in free}
-    names = list(arms)
-    reference = arms.get(situation.reference)
+    names, reference = [], None
+    for arm in free:
+        names.append(arm.candidate)
+        if arm.candidate == situation.reference:
+            reference = arm
     if reference is None:  # the likeliest to succeed stands in for it
         best = max(free, key=lambda a: (a.p_success or 0.0, -_cost_order(a), a.candidate)).candidate
         return _certain(names, best), [f"the reference is not eligible: {best} is the likeliest to succeed"]

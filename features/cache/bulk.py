@@ -209,7 +209,7 @@ def _row(rules: CacheRules, k: int) -> tuple[float, ...]:
     described = BY_COUNTS * (1.0 if rules.automatic else MARKS_UNSEEN)
     return (
         rules.floor_tokens, rules.block_tokens, int(rules.answers), lifetime.write_x is not None,
-        lifetime.ttl_s == 3600 and min(k, len(rules.lifetimes) - 1) > 0, hits / calls, rules.certainty,
+        lifetime.ttl_s == 3600 and min(k, len(rules.lifetimes) - 1) > 0, hits / calls, rules.certainty(),
         described, ttl, gone, True,
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from features.cache.prefixes import shared_messages
@@ -9,6 +11,8 @@ from features.cache.types import Split
 from features.value import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from features.cache.prefixes import Chain
     from features.cache.rules import CacheRules
     from features.cache.types import CacheRequest, CacheState, Sent, Why
@@ -70,7 +74,7 @@ def unread(
     """
     if rules is None:
         return Split(0, 0, 0, max(0, tokens), 0.0, 0.0, 0, "no_rules")
-    sure = rules.certainty
+    sure = rules.certainty()
     if tokens < rules.floor_tokens:
         return Split(0, 0, 0, max(0, tokens), 0.0, sure, 0, "below_floor")
     if not rules.automatic:
@@ -105,10 +109,10 @@ def read(
     if rules is None:
         return Split(0, 0, 0, max(0, total), 0.0, 0.0, 0, "no_rules")
     if total < rules.floor_tokens:
-        return Split(0, 0, 0, max(0, total), 0.0, rules.certainty, 0, "below_floor")
+        return Split(0, 0, 0, max(0, total), 0.0, rules.certainty(), 0, "below_floor")
     if request.marks == () and not rules.automatic:
-        return Split(0, 0, 0, total, 0.0, rules.certainty, 0, "unmarked")
-    sure = rules.certainty
+        return Split(0, 0, 0, total, 0.0, rules.certainty(), 0, "unmarked")
+    sure = rules.certainty()
     if not request.hashes:
         sure *= BY_COUNTS
     if request.marks is None and not rules.automatic:
@@ -229,9 +233,9 @@ def _marked(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int) -
     """Tokens up to the last entry that a marker's look-back finds, and when that entry was last used."""
     asked = request.marks or (len(request.hashes),)
     blocks, near = request.blocks, rules.lookback_blocks
-    for entry, used_ms in reversed(sent.marks):
-        if not 0 < entry <= shared:
-            continue
+    for entry, used_ms in reversed(sent.marks[: up_to(sent.marks, shared)]):
+        if not entry:
+            break
         for mark in asked:
             if mark < entry:
                 continue
@@ -239,6 +243,11 @@ def _marked(rules: CacheRules, sent: Sent, request: CacheRequest, shared: int) -
             if near is None or back < near:
                 return _tokens_at(request, entry), used_ms
     return 0, 0.0
+
+
+def up_to(marks: Sequence[tuple[int, float]], n: int) -> int:
+    """How many entries, the first ones first, lie within the first n hashes."""
+    return bisect_right(marks, (n, math.inf)) if marks and marks[-1][0] > n else len(marks)
 
 
 def _cause(found: _Found, longest: _Found, read_tokens: int, total: int) -> tuple[Why, int]:

@@ -97,7 +97,6 @@ class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     hits: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
 
-    @property
     def certainty(self) -> float:
         """What is left of certainty after the row's doubts, in (0, 1]."""
         return float(DOUBT ** len(self.doubts)) if self.doubts else 1.0

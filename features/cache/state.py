@@ -7,19 +7,15 @@ Requests come as hashes (blocks of tokens, or whole messages), or as token count
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from features.cache.prefixes import shared_messages
-from features.cache.reading import best_found, hit_rate
+from features.cache.reading import best_found, hit_rate, up_to
 from features.cache.types import CacheState, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from features.cache.rules import CacheRules
     from features.cache.types import CacheRequest, Split
     from features.wire.types import Usage
@@ -129,7 +125,7 @@ def _marks_after(
             continue
         n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
         noted = reach if sent.lifetime == kept else 0
-        marks = sent.marks[_up_to(sent.marks, noted) : _up_to(sent.marks, n)]
+        marks = sent.marks[up_to(sent.marks, noted) : up_to(sent.marks, n)]
         living = rules.lifetime(sent.lifetime).living(marks, now_ms)
         merges = held and held[-1][0] > noted
         held = (*held, *living)
@@ -143,11 +139,6 @@ def _marks_after(
     if held and held[-1][0] == last:
         held = held[:-1]
     return (*held, (last, now_ms))
-
-
-def _up_to(marks: Sequence[tuple[int, float]], n: int) -> int:
-    """How many entries lie within the first n hashes."""
-    return bisect_right(marks, (n, math.inf)) if marks[-1][0] > n else len(marks)
 
 
 def _counted(usage: Usage) -> int | None:

@@ -134,12 +134,12 @@ def test_a_doubt_lowers_the_certainty() -> None:
     sure, unsure = (rules_for("anthropic", m) for m in ("claude-opus-4-6", "claude-opus-4-7"))
     assert sure is not None
     assert unsure is not None
-    assert sure.certainty == 1
-    assert unsure.certainty == DOUBT
+    assert sure.certainty() == 1
+    assert unsure.certainty() == DOUBT
     resold = rules_for("openrouter", "anthropic/claude-opus-4.6")
     assert resold is not None
     assert resold.id == "anthropic-4096"
-    assert resold.certainty == DOUBT
+    assert resold.certainty() == DOUBT
 
 
 def test_unknown_is_unknown_and_says_where_to_put_it() -> None:
