@@ -29,6 +29,7 @@ _PEEK_BYTES = 16 * 2**10  # of a stream, in which its first event is looked for
 _PEEK_S = 2.0  # from its first byte on; what sends nothing but comments so long is passed on as it comes
 _DATA = re.compile(rb"(?:^|[\r\n])data")
 _EVENT = re.compile(rb"(?:^|[\r\n])data.*?(?:\n\n|\r\r|\r\n\r\n)", re.DOTALL)
+_ERROR, _NO_ERROR = b'"error"', b'"error":null'  # an event with an error holds it; one of OpenAI's others
 # A stream that begins with an error of one of these types is no answer: what its status would have been.
 _STILLBORN = {
     "overloaded_error": 529,
@@ -148,8 +149,8 @@ def stillborn(dialect: Dialect, first: bytes) -> Failure | None:
     """What is wrong with a stream that begins with these bytes: it is over, or an error of the provider."""
     if not first:
         return Failure("dropped")
-    if b"error" not in first[:_PEEK_BYTES]:
-        return None
+    if first.count(_ERROR, 0, _PEEK_BYTES) == first.count(_NO_ERROR, 0, _PEEK_BYTES):
+        return None  # where text or a tool call's arguments speak of one, its quotes are escaped
     reader = StreamReader(dialect)
     reader.feed(first)
     told = reader.response()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from router_failing import ask, record, running
 from router_servers import journal_of
 
-from router.gateway.exchange import _has_event, first_event
+from router.gateway.exchange import _has_event, first_event, stillborn
 from router.gateway.ratelimits import MOST_S
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -177,3 +177,35 @@ def test_only_times_that_can_be_waited_are_passed_on(gateway, said, told) -> Non
 def test_an_event_is_seen_to_be_whole_however_its_lines_end(said) -> None:
     line, end = rb"(?:^|[\r\n])data.*?", rb"(?:\n\n|\r\r|\r\n\r\n)"
     assert _has_event(said) == (re.search(line + end, said, re.DOTALL) is not None)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said", "kind"),
+    [
+        ("anthropic_messages", b'{"type": "error", "error": {"type": "overloaded_error"}}', "http_529"),
+        ("openai_chat", b'{"id":"c","error":{"type":"server_error"}}', "http_500"),
+        ("openai_responses", b'{"type":"error","code":"server_error"}', "http_500"),
+        (
+            "openai_responses",
+            b'{"type":"response.failed","response":{"error":{"code":"server_error"},"x":{"error":null}}}',
+            "http_500",
+        ),
+        ("openai_responses", b'{"type":"response.created","response":{"error": null}}', None),
+    ],
+)
+def test_a_stream_that_begins_with_an_error_is_none(dialect, said, kind) -> None:
+    failure = stillborn(dialect, b"event: x\ndata: %b\n\n" % said)
+    assert (failure and failure.kind) == kind
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"type":"x","delta":{"type":"input_json_delta","partial_json":"{\\"error\\":1}"}}',
+        b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"an error, \\"error\\""}}',
+        b'{"type":"response.created","response":{"error":null,"incomplete_details":null}}',
+    ],
+)
+def test_what_only_speaks_of_errors_is_not_read_for_one(monkeypatch, said) -> None:
+    monkeypatch.setattr("router.gateway.exchange.StreamReader", None)
+    assert stillborn("anthropic_messages", b"event: x\ndata: %b\n\n" % said) is None
