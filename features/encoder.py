@@ -166,7 +166,7 @@ class StaticEncoder:
 
     def _sum(self, text: str) -> np.ndarray:
         """Sum (dim,) of the rows of a text's tokens, in fixed point: whole numbers, as float64."""
-        chosen = self._rows.take(self.tokenizer.ids(text), axis=0)
+        chosen = self._rows.take(self.tokenizer.rows(text), axis=0)
         total: np.ndarray = np.add.reduce(chosen, axis=0, dtype=np.int32).astype(np.float64)
         return total
 

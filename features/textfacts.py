@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from functools import lru_cache
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,12 +12,14 @@ from features.prompt import CUT
 from features.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _WORD = re.compile(r"[A-Za-z_]\w*+(?:\.\w++)*+|\d[\d.]*+")
 _ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)  # faster, and the same where all of a text is ASCII
 # Of ASCII, all that is in no word becomes a space.
 _APART = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_.") else 32 for byte in range(256))
+_NO_DIGITS = bytes(set(range(128)).difference(string.digits.encode()))
+_NO_CAPITALS = bytes(set(range(128)).difference(string.ascii_uppercase.encode()))
 _STOPS = tuple(".?!;")
 _WRAPPING = "`'\"()[]{}<>,.:;!?"  # around a path
 # Words that join several things asked at once.
@@ -84,8 +87,6 @@ _COUNTS = (
 _IDENTIFIERS = _COUNTS.index("text_identifiers")
 _SEEN = ("text_traceback", "text_diff")
 TEXT_NAMES: tuple[str, ...] = (*_COUNTS, *_SEEN, "text_non_ascii_share", *_LANGUAGES, *_VERBS)  # as in Facts
-_NO_COUNTS = (0.0,) * len(_COUNTS)
-_NO_WORDS: frozenset[str] = frozenset()
 _NOTHING = (0.0,) * len(TEXT_NAMES)
 
 # All flags of a text are one number.
@@ -130,6 +131,7 @@ class _Piece(Value, frozen=True):
     goes_on: int  # or where another follows, so that it ends a line itself
     identifiers: frozenset[str]
     verbs: tuple[tuple[int, int], ...]  # place of a word among the words, its verb's bit
+    asks: int  # flags by these where a text begins with it
     words: int
     foreign: int  # characters that aren't ASCII
 
@@ -146,26 +148,24 @@ def text_values(pieces: Sequence[str]) -> tuple[float, ...]:
     """
     if not pieces:
         return _NOTHING
-    last, flags, words, foreign = len(pieces) - 1, 0, 0, 0
-    counts: Iterable[float] = _NO_COUNTS
-    identifiers: frozenset[str] = _NO_WORDS
-    for n, piece in enumerate(map(_read, pieces)):
-        counts = map(add, counts, piece.counts)
+    before = _read(pieces[0])
+    counts, identifiers = before.counts, before.identifiers
+    flags, words, foreign = before.flags | before.asks, before.words, before.foreign
+    for piece in map(_read, pieces[1:]):
+        flags |= before.goes_on | piece.flags | piece.follows
+        if words < _VERB_WORDS:
+            for at, verb in piece.verbs:
+                if words + at < _VERB_WORDS:
+                    flags |= verb
+        counts = tuple(map(add, counts, piece.counts))
         identifiers |= piece.identifiers
-        flags |= piece.flags
-        if n > 0:
-            flags |= piece.follows
-        if n < last:
-            flags |= piece.goes_on
-        for at, verb in piece.verbs:
-            if words + at < _VERB_WORDS:
-                flags |= verb
         words += piece.words
         foreign += piece.foreign
+        before = piece
     numbers = [*counts]
-    gaps = len(_GAP) * last
+    gaps = len(_GAP) * (len(pieces) - 1)
     numbers[0] += gaps
-    numbers[1] += gaps + (last > 0 or pieces[0] != "")
+    numbers[1] += gaps + (gaps > 0 or pieces[0] != "")
     numbers[_IDENTIFIERS] = float(len(identifiers))
     share = foreign / (sum(map(len, pieces)) + gaps) if foreign else 0.0
     seen, others = _as_floats(flags)
@@ -188,12 +188,9 @@ def _read(text: str) -> _Piece:
         text = text.replace(CUT, _CUT)
     words = _ascii_words(text) if text.isascii() else _WORD.findall(text)
     lowered = " ".join(words).lower().split(" ")  # no word holds a space
-    numbers = capitals = joins = 0
-    for word in words:
-        if word[0] <= "9":
-            numbers += 1
-        elif word[0] <= "Z":
-            capitals += 1
+    firsts = "".join([word[0] for word in words]).encode("ascii", "ignore")
+    numbers, capitals = len(firsts.translate(None, _NO_DIGITS)), len(firsts.translate(None, _NO_CAPITALS))
+    joins = asks = 0
     paths, sentences, flags = _paths(text)
     verbs = []
     for word in _TELLING.intersection(lowered):
@@ -201,7 +198,8 @@ def _read(text: str) -> _Piece:
         if word in _JOINS:
             joins += lowered.count(word)
         if word in _VERB:
-            verbs.append((lowered.index(word), _VERB[word]))
+            verbs.append((at := lowered.index(word), _VERB[word]))
+            asks |= _VERB[word] if at < _VERB_WORDS else 0
     counts = (
         *(size, text.count(_LINE), text.count(_FENCE), paths, 0, numbers, text.count("?"), text.count("://")),
         *(joins, text.count(","), sentences, capitals, text.count("'") + text.count('"')),
@@ -214,6 +212,7 @@ def _read(text: str) -> _Piece:
         goes_on=goes_on,
         identifiers=_identifiers(words),
         verbs=tuple(verbs),
+        asks=asks,
         words=len(words),
         foreign=foreign,
     )
