@@ -48,38 +48,34 @@ def calibrated(calibration: Calibration, raw: np.ndarray) -> np.ndarray:
     return result
 
 
-def calibration_nodes(calibration: Calibration, source: str, node: AddNode, constant: AddConstant) -> str:
-    """Add nodes from `source`, raw log-odds (n, 1) float64, to P(success) (n, 1) float64; its name."""
-    scaled = node("Mul", [source, constant("a", np.float64(calibration.a))], ["scaled"])
-    z = node("Add", [scaled, constant("b", np.float64(calibration.b))], ["shifted"])
+def calibration_nodes(calibration: Calibration, z: str, node: AddNode, constant: AddConstant) -> str:
+    """Add nodes from `z`, a · raw + b (n,) float64, to P(success) (n,) float64; its name."""
     if calibration.kind == "isotonic":
         return _curve(np.array(calibration.knots), z, node, constant)
     if calibration.kind == "beta" and calibration.beta is not None:
         low, high, offset = calibration.beta
-        up = node("Mul", [_softplus(z, "up", node, constant), constant("high", np.float64(high))], ["ups"])
-        minus = node("Neg", [z], ["negated"])
-        down = _softplus(minus, "down", node, constant)
-        below = node("Mul", [down, constant("low", np.float64(low))], ["downs"])
-        both = node("Sub", [up, below], ["both"])
-        z = node("Add", [both, constant("offset", np.float64(offset))], ["bent"])
+        # -low · softplus(-z) is low · (z - softplus(z)).
+        bend = constant("bend", np.float64(high - low))
+        up = node("Mul", [_softplus(z, node, constant), bend], ["up"])
+        down = node("Mul", [z, constant("low", np.float64(low))], ["down"])
+        z = node("Sum", [up, down, constant("offset", np.float64(offset))], ["bent"])
     return node("Sigmoid", [z], ["calibrated_p"])
 
 
-def _softplus(z: str, name: str, node: AddNode, constant: AddConstant) -> str:
+def _softplus(z: str, node: AddNode, constant: AddConstant) -> str:
     """Nodes for max(z, 0) + ln(1 + e^-|z|), which nothing overflows."""
-    positive = node("Max", [z, constant(f"{name}_zero", np.float64(0.0))], [f"{name}_max"])
-    small = node("Exp", [node("Neg", [node("Abs", [z], [f"{name}_abs"])], [f"{name}_neg"])], [f"{name}_exp"])
-    one = node("Add", [small, constant(f"{name}_one", np.float64(1.0))], [f"{name}_plus"])
-    return node("Add", [positive, node("Log", [one], [f"{name}_log"])], [f"{name}_softplus"])
+    positive = node("Max", [z, constant("flat", np.float64(0.0))], ["positive"])
+    small = node("Exp", [node("Neg", [node("Abs", [z], ["far"])], ["near"])], ["small"])
+    one = node("Add", [small, constant("whole", np.float64(1.0))], ["more"])
+    return node("Add", [positive, node("Log", [one], ["rest"])], ["soft"])
 
 
 def _curve(knots: np.ndarray, z: str, node: AddNode, constant: AddConstant) -> str:
     """Nodes for the first p plus, for each stretch between knots, its slope times what of it z has passed."""
     x, p = knots.T
     width = np.diff(x)
-    past = node("Sub", [z, constant("knots", x[:-1][None, :])], ["past"])
-    floor = node("Max", [past, constant("none", np.float64(0.0))], ["begun"])
-    within = node("Min", [floor, constant("widths", width[None, :])], ["within"])
-    risen = node("Mul", [within, constant("slopes", (np.diff(p) / width)[None, :])], ["risen"])
-    total = node("ReduceSum", [risen, constant("stretches", np.array([1]))], ["rise"], keepdims=1)
-    return node("Add", [total, constant("first_p", np.float64(p[0]))], ["calibrated_p"])
+    past = node("Sub", [z, constant("knots", x[:-1, None])], ["past"])
+    begun = node("Max", [past, constant("none", np.float64(0.0))], ["begun"])
+    within = node("Min", [begun, constant("widths", width[:, None])], ["within"])
+    risen = node("MatMul", [constant("slopes", np.diff(p) / width), within], ["risen"])
+    return node("Add", [risen, constant("first_p", np.float64(p[0]))], ["calibrated_p"])

@@ -3,8 +3,9 @@
 Two things make that exact: for float32 x, x ≤ t is x ≤ floor32(t), so every threshold is rounded *down* to
 float32; and NaN goes where LightGBM sends it, which depends on the split's missing type.
 
-Every test is x ≤ t and none asks for NaN, since ONNX Runtime is twice as fast then: the trees read the rows
-in COPIES side by side, and the copy that a test reads says where NaN goes.
+Every test is a ≤ and none asks for NaN, since ONNX Runtime is twice as fast then. NaN fails it, so x ≤ t
+sends NaN right; where it goes left the test is x > t, written as -x ≤ -s of the float s next above t. The
+trees therefore read the rows with their negatives beside them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _INF32 = np.float32(np.inf)
 _READ_AS_ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold, a float32 itself
 _DUMPED_INFINITY = 1e300
-COPIES = ("NaN above all", "NaN below all", "1 where NaN, else 0")  # of rows (n, width), in this order
-_NAN_IS_MOST, _NAN_IS_LEAST, _IS_NAN = range(len(COPIES))
 
 
 def exact_thresholds(values: np.ndarray) -> np.ndarray:
@@ -58,7 +57,7 @@ def numeric_splits(dump: dict[str, Any]) -> Iterator[tuple[int, float]]:
 def ensemble_attributes(dump: dict[str, Any], width: int) -> dict[str, Any]:
     """Turn a dumped LightGBM model into attributes of TreeEnsembleRegressor (ai.onnx.ml opset 3).
 
-    It reads COPIES of rows of this width.
+    It reads rows of this width and their negatives beside them, (n, 2 · width).
     """
     nodes: list[dict[str, Any]] = []
     leaves: list[tuple[int, int, float]] = []
@@ -78,11 +77,11 @@ def ensemble_attributes(dump: dict[str, Any], width: int) -> dict[str, Any]:
 
 
 class _Test(NamedTuple):
-    """One node: where a copy of the split's column is at most `value` the row goes left, or right."""
+    """One node: where the column, or its negative, is at most `value` the row goes left, or right."""
 
-    copy: int  # of COPIES
     value: float
     left: bool = True
+    negative: bool = False
 
 
 class _Tree:
@@ -101,10 +100,13 @@ class _Tree:
             self.leaves.append((self.tree_id, leaf, float(node["leaf_value"])))
             return leaf
         tests = list(_tests(node))
-        at = [self.width * test.copy + node["split_feature"] for test in tests]
+        if not tests:
+            return self.add(node["left_child"])
+        at = [self.width * test.negative + node["split_feature"] for test in tests]
         chain = [self._write("BRANCH_LEQ", *to) for to in zip(at, (t.value for t in tests), strict=True)]
         left, right = self.add(node["left_child"]), self.add(node["right_child"])
-        for place, test, other in zip(chain, tests, [*chain[1:], right], strict=True):
+        last = right if tests[-1].left else left
+        for place, test, other in zip(chain, tests, [*chain[1:], last], strict=True):
             to = left if test.left else right
             self.nodes[self.start + place].update(truenodeids=to, falsenodeids=other)
         return chain[0]
@@ -125,7 +127,10 @@ class _Tree:
 
 
 def _tests(node: dict[str, Any]) -> Iterator[_Test]:
-    """Tests that make up one LightGBM split; a row that passes none goes right."""
+    """Tests that make up one LightGBM split, none where all rows go left.
+
+    A row that passes none goes where the last one's don't go.
+    """
     if node["decision_type"] == "==":
         yield from _of_categories(sorted(int(name) for name in str(node["threshold"]).split("||")))
         return
@@ -134,21 +139,19 @@ def _tests(node: dict[str, Any]) -> Iterator[_Test]:
         raise CheckFailed("a model trained with zero_as_missing can't be exported exactly; train without it")
     # Where training saw no NaN, LightGBM reads it as 0.
     nan_is_left = node["default_left"] if node["missing_type"] == "NaN" else threshold >= 0.0
-    if nan_is_left:
-        yield _Test(_NAN_IS_LEAST, threshold)
-    elif threshold == _INF32:  # all but NaN
-        yield _Test(_IS_NAN, 0.5)
-    else:
-        yield _Test(_NAN_IS_MOST, threshold)
+    if not nan_is_left:
+        yield _Test(threshold)
+    elif threshold < _INF32:
+        yield _Test(-float(np.nextafter(np.float32(threshold), _INF32)), left=False, negative=True)
 
 
 def _of_categories(named: list[int]) -> Iterator[_Test]:
     """Tests of one run of categories after the other, in rising order; NaN and what lies between go right."""
     for at, category in enumerate(named):
         if at == 0 or named[at - 1] != category - 1:
-            yield _Test(_NAN_IS_MOST, category - 0.5, left=False)
+            yield _Test(category - 0.5, left=False)
         if at == len(named) - 1 or named[at + 1] != category + 1:
-            yield _Test(_NAN_IS_MOST, float(category))
+            yield _Test(float(category))
 
 
 def _threshold(node: dict[str, Any]) -> float:

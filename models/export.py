@@ -13,12 +13,13 @@ import numpy as np
 from features.errors import CheckFailed, MissingExtra
 from models.calibration import calibration_nodes
 from models.ensemble import booster_of, ensemble_attributes
-from models.heads import BASES, Heads, Part
+from models.heads import BASES
 from models.linear import LIMIT
 from models.parity import parity
 from models.table import EXTRA_COLUMNS
 
 if TYPE_CHECKING:
+    from models.heads import Heads
     from models.linear import LinearPart
     from models.manifest import Parity
 
@@ -44,31 +45,38 @@ def export_heads(heads: Heads, seed: int = 0) -> tuple[bytes, Parity]:
 
 def build_graph(heads: Heads) -> bytes:
     """Build the ONNX model of all heads, serialised, without the proof."""
-    onnx = _onnx()
-    graph = _Graph(onnx, heads.n_features)
-    raw = graph.raw("success", heads.success)
-    p = calibration_nodes(heads.calibration, raw, graph.node, graph.constant)
-    graph.node("Cast", [p], ["real_p"], to=graph.real)
-    graph.node("Reshape", ["real_p", graph.constant("flat", np.array([-1]))], ["p_success"])
+    graph = _Graph(_onnx(), heads)
+    calibration = heads.calibration
+    z = graph.raw("success", calibration.a, calibration.b)
+    p = calibration_nodes(calibration, z, graph.node, graph.constant)
+    graph.node("Cast", [p], ["p_success"], to=graph.real)
     for name, (part, limit) in heads.amounts.items():
-        raw = graph.raw(name, part)
-        bounds = [graph.constant("zero", np.float64(0.0)), graph.constant(f"{name}_limit", np.float64(limit))]
-        graph.node("Clip", [raw, *bounds], [f"{name}_cut"])
-        graph.node("Cast", [f"{name}_cut"], [f"{name}_real"], to=graph.real)
-        graph.node("Reshape", [f"{name}_real", "flat"], [BASES[name][1]])
+        output = BASES[name][1]
+        if part.trees is None and part.linear is None:
+            graph.cut(graph.column(name, graph.table_at(name)), np.float32(limit), output)
+        else:
+            cut = graph.cut(graph.raw(name), np.float64(limit), f"{name}_cut")
+            graph.node("Cast", [cut], [output], to=graph.real)
     return graph.serialised(["p_success", *(BASES[name][1] for name in heads.amounts)])
 
 
 class _Graph:
-    """Nodes and constants as they are gathered; every constant is stored once."""
+    """Nodes and constants as they are gathered.
 
-    def __init__(self, onnx: Any, n_features: int) -> None:
-        self.onnx, self.n_features = onnx, n_features
+    What ONNX Runtime does about a node costs more than most nodes compute, so there are few: the sums of all
+    heads' trees stand beside the rows, and each head is one weighted sum over both, calibration's line in it.
+    """
+
+    def __init__(self, onnx: Any, heads: Heads) -> None:
+        self.onnx, self.n_features = onnx, heads.n_features
         self.real, self.double = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
-        self.width = n_features + len(EXTRA_COLUMNS)
+        self.width = heads.n_features + len(EXTRA_COLUMNS)
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
-        self.trees_read = ""
+        self.parts = {"success": heads.success, **{name: part for name, (part, _) in heads.amounts.items()}}
+        trees = {name: part.trees for name, part in self.parts.items() if part.trees is not None}
+        self.sums = {name: self.width + at for at, name in enumerate(trees)}  # columns of `values`
+        self.values = self._values(trees)
 
     def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
         """Add a node; the name of its first output."""
@@ -80,74 +88,90 @@ class _Graph:
         self.constants[name] = np.asarray(value)
         return name
 
-    def raw(self, name: str, part: Part) -> str:
-        """Nodes for a head's sum on the link scale, (n, 1) float64: table + weight · trees + linear."""
-        at = self.n_features + EXTRA_COLUMNS.index(BASES[name][0])
-        column = self.node(
-            "Gather", ["X", self.constant(f"{name}_at", np.array([at]))], [f"{name}_f"], axis=1
-        )
-        total = self.node("Cast", [column], [f"{name}_table"], to=self.double)
+    def cut(self, source: str, limit: np.floating[Any], output: str) -> str:
+        """A node for an amount (n,) cut to 0 … limit, of the limit's type."""
+        bounds = {"zero": limit.dtype.type(0), "limit": limit}
+        known = [self.constant(f"{output}_{name}", value) for name, value in bounds.items()]
+        return self.node("Clip", [source, *known], [output])
+
+    def table_at(self, name: str) -> int:
+        """The column of the rows that holds a head's table."""
+        return self.n_features + EXTRA_COLUMNS.index(BASES[name][0])
+
+    def column(self, name: str, at: int) -> str:
+        """A node for one column of the rows, (n,) float32."""
+        return self.node("Gather", ["X", self.constant(f"{name}_column", at)], [f"{name}_read"], axis=1)
+
+    def raw(self, name: str, a: float = 1.0, b: float = 0.0) -> str:
+        """Nodes for a · s + b (n,) float64, s a head's table + weight · trees + linear on the link scale."""
+        part = self.parts[name]
+        weights = {self.table_at(name): a}
         if part.trees is not None:
-            attributes = ensemble_attributes(booster_of(part.trees).dump_model(), self.width)
-            read, grown = [self._tree_columns()], [f"{name}_trees"]
-            self.node("TreeEnsembleRegressor", read, grown, domain="ai.onnx.ml", **attributes)
-            self.node("Cast", [f"{name}_trees"], [f"{name}_trees64"], to=self.double)
-            weight = self.constant(f"{name}_weight", np.float64(part.tree_weight))
-            self.node("Mul", [f"{name}_trees64", weight], [f"{name}_grown"])
-            total = self.node("Add", [total, f"{name}_grown"], [f"{name}_with_trees"])
+            weights[self.sums[name]] = a * part.tree_weight
         if part.linear is not None:
-            total = self.node("Add", [total, self._linear(name, part.linear)], [f"{name}_with_line"])
-        return total
+            return self._with_line(name, part.linear, weights, (a, b))
+        at = self.constant(f"{name}_at", np.array(list(weights)))
+        some = self.node("Gather", [self.values, at], [f"{name}_some"], axis=1)
+        factors = self.constant(f"{name}_weights", np.array(list(weights.values())))
+        total = self.node("MatMul", [some, factors], [f"{name}_sum"])
+        if b == 0.0:
+            return total
+        return self.node("Add", [total, self.constant(f"{name}_b", np.float64(b))], [f"{name}_raw"])
 
-    def _tree_columns(self) -> str:
-        """Nodes for what the trees of all heads read, COPIES of the rows; written once."""
-        if not self.trees_read:
-            self.trees_read = "trees_X"
-            most, least = (
-                self.constant("most", np.float32(np.inf)),
-                self.constant("least", np.float32(-np.inf)),
-            )
-            missing = self.node("IsNaN", ["X"], ["trees_missing"])
-            above = self.node("Where", [missing, most, "X"], ["trees_above"])
-            below = self.node("Where", [missing, least, "X"], ["trees_below"])
-            flags = self.node("Cast", [missing], ["trees_flags"], to=self.real)
-            self.node("Concat", [above, below, flags], [self.trees_read], axis=1)
-        return self.trees_read
+    def _values(self, trees: dict[str, str]) -> str:
+        """Nodes for the rows with the sums of each head's trees beside them, (n, width + sums) float64."""
+        if not trees:
+            return self.node("Cast", ["X"], ["values"], to=self.double)
+        negative = self.node("Neg", ["X"], ["negative_X"])
+        read = self.node("Concat", ["X", negative], ["trees_X"], axis=1)
+        # One for each: an ensemble of many targets takes a quarter longer for each tree.
+        for name, text in trees.items():
+            attributes = ensemble_attributes(booster_of(text).dump_model(), self.width)
+            self.node("TreeEnsembleRegressor", [read], [f"{name}_trees"], domain="ai.onnx.ml", **attributes)
+        self.node("Concat", ["X", *(f"{name}_trees" for name in trees)], ["real_values"], axis=1)
+        return self.node("Cast", ["real_values"], ["values"], to=self.double)
 
-    def _linear(self, name: str, part: LinearPart) -> str:
-        """Nodes for the linear part, (n, 1) float64, as in LinearPart.values."""
+    def _with_line(
+        self, name: str, part: LinearPart, weights: dict[int, float], scale: tuple[float, float]
+    ) -> str:
+        """Nodes for `weights` of columns plus the linear part, scaled, as in LinearPart.values, (n,) float64.
 
-        def new(kind: str, inputs: list[str], last: str, **attributes: Any) -> str:
-            return self.node(kind, inputs, [f"{name}_line_{last}"], **attributes)
+        Every column goes the same way: less its mean, 0 where it is unknown, cut, times the weight that the
+        row's candidate gives it. What nothing reads is cut to 0, and to 1 what stands for the constant.
+        """
 
         def known(last: str, value: Any) -> str:
-            return self.constant(f"{name}_line_{last}", value)
+            return self.constant(f"{name}_{last}", value)
 
-        x = new(
-            "Cast", [new("Gather", ["X", known("columns", part.columns)], "x", axis=1)], "x64", to=self.double
+        def new(kind: str, inputs: list[str], last: str, **attributes: Any) -> str:
+            return self.node(kind, inputs, [f"{name}_{last}"], **attributes)
+
+        a, b = scale
+        at, one = list(weights), self.n_features  # the candidate's index stands for the constant
+        mean, low, high = np.zeros((3, self.width + len(self.sums)))
+        mean[part.columns], high[part.columns] = part.mean, LIMIT / part.scale
+        high[at], high[one] = np.inf, 1.0
+        low[:], low[one] = -high, 1.0
+        factors = np.zeros((len(part.own), len(mean)))
+        factors[:, part.columns] = a * part.scale * (part.own[:, :-1] + part.shared[:-1])
+        factors[:, one] = a * (part.own[:, -1] + part.shared[-1]) + b
+        factors[:, at] = list(weights.values())
+        off = new("Sub", [self.values, known("mean", mean)], "off")
+        missing = new("IsNaN", [self.values], "missing")
+        seen = new("Where", [missing, known("unknown", np.float64(0.0)), off], "seen")
+        within = new("Min", [new("Max", [seen, known("low", low)], "raised"), known("high", high)], "within")
+        own = new("Gather", [known("factors", factors), self._slot(name, part.slot)], "own")
+        terms = new("Mul", [within, own], "terms")
+        return new("ReduceSum", [terms, known("columns", np.array([1]))], "raw", keepdims=0)
+
+    def _slot(self, name: str, slot: np.ndarray) -> str:
+        """Nodes for the slots (n,) int64 of the rows' candidates; any other index has the last one."""
+        index = self.column(f"{name}_index", self.n_features)
+        seen = {"keys_floats": np.arange(len(slot) - 1, dtype=np.float64), "values_int64s": slot[:-1]}
+        last = int(slot[-1])
+        return self.node(
+            "LabelEncoder", [index], [f"{name}_slot"], domain="ai.onnx.ml", default_int64=last, **seen
         )
-        off = new(
-            "Mul", [new("Sub", [x, known("mean", part.mean)], "centred"), known("scale", part.scale)], "z"
-        )
-        cut = new("Clip", [off, known("low", np.float64(-LIMIT)), known("high", np.float64(LIMIT))], "cut")
-        zero = known("unknown", np.float64(0.0))
-        z = new("Where", [new("IsNaN", [off], "is_nan"), zero, cut], "known")
-        index = new("Gather", ["X", known("index_at", np.array([self.n_features]))], "index_f", axis=1)
-        count = len(part.slot) - 1
-        low = new("GreaterOrEqual", [index, known("first", np.float32(0.0))], "from_first")
-        high = new("Less", [index, known("count", np.float32(count))], "to_last")
-        seen = new("Where", [new("And", [low, high], "seen"), index, f"{name}_line_count"], "index")
-        row = new(
-            "Squeeze",
-            [new("Cast", [seen], "row", to=self.onnx.TensorProto.INT64), known("one", np.array([1]))],
-            "r",
-        )
-        slot = new("Gather", [known("slot", part.slot), row], "own_row")
-        own = new("Gather", [known("own", part.own[:, :-1]), slot], "own_weights")
-        weights = new("Add", [own, known("shared", part.shared[:-1])], "weights")
-        total = new("ReduceSum", [new("Mul", [z, weights], "terms"), f"{name}_line_one"], "sum", keepdims=1)
-        base = new("Gather", [known("constants", part.own[:, -1:] + part.shared[-1]), slot], "constant")
-        return new("Add", [total, base], "line")
 
     def serialised(self, outputs: list[str]) -> bytes:
         """Serialise the whole model, checked."""

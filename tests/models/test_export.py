@@ -95,6 +95,31 @@ def test_a_linear_part_survives_adversarial_rows_beside_the_trees(seed, a, weigh
     assert report.decisions > 10_000
 
 
+def test_heads_of_every_make_survive_side_by_side():
+    """Each reads its own trees, weights, bounds and table, though all of them stand in one matrix."""
+    kinds = {
+        "tokens": (Part(train(2, "regression"), 0.5, line(3)), 9.0),
+        "reasoning": (Part(None, 1.0, line(4, candidates=3)), 7.0),
+        "calls": (Part(train(5, "regression")), 3.0),
+        "turns": (Part(), 4.0),
+    }
+    _, report = export_heads(Heads(Part(train(1), 0.7, line(1)), Calibration(1.3, -0.2), 5, kinds))
+    assert report.rows_wrong == report.decisions_flipped == 0
+
+
+def test_a_graph_has_few_nodes():
+    """ONNX Runtime's own work for a node costs more than most of them compute."""
+    table = Part(), 4.0
+    usual = Heads(
+        Part(train(1)),
+        Calibration(1.3, -0.2),
+        5,
+        {"tokens": (Part(train(2, "regression")), 9.0), "calls": table, "turns": table},
+    )
+    assert len(onnx.load_from_string(build_graph(usual)).graph.node) == 19
+    assert len(onnx.load_from_string(build_graph(heads(train(1), linear=line()))).graph.node) == 19
+
+
 def test_many_large_products_that_cancel_are_summed_exactly():
     """240 products of up to ±10 beside a steep calibration: in float32 their sum is off by far more."""
     wide = Heads(Part(None, 1.0, line(1, 240, size=2.0)), Calibration(3.0, 0.0), 240, {})
