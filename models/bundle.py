@@ -38,7 +38,7 @@ _REMEMBERED = 256  # sets of candidates whose beliefs are kept
 _TOLD_APART = 3  # likeliest types that a prediction names
 
 
-class CandidateView(Value, frozen=True):
+class CandidateView(Value, frozen=True, cache_hash=True):
     """A candidate as the decision sees it now; prices in USD per million tokens, None unknown."""
 
     candidate: str

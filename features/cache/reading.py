@@ -55,7 +55,7 @@ def in_common(state: CacheState, chain: Chain) -> Common | None:
     for sent in state.sent:
         if not sent.hashes:
             return None
-        n = shared_messages(chain, (sent.hashes, sent.sizes))
+        n = shared_messages(hashes, sent.hashes)
         shared.append(n)
         if n > most:
             most = n
@@ -220,7 +220,7 @@ def shared_tokens(rules: CacheRules, sent: Sent, request: CacheRequest) -> tuple
     if sent.key != request.key and not (request.hashes and sent.hashes):
         return min(sent.tokens, request.tokens), 0, True  # counted by another tokenizer: nobody can tell
     if request.hashes and sent.hashes:
-        n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+        n = shared_messages(request.hashes, sent.hashes)
         return _tokens_at(request, n), n, n == len(sent.hashes)
     if request.shared is not None:
         return min(request.shared, request.tokens), 0, request.shared >= sent.tokens

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from features.cache.prefixes import shared_messages
+from features.cache.prefixes import goes_on, shared_messages
 from features.cache.reading import best_found, hit_rate, up_to
 from features.cache.types import CacheState, Sent
 
@@ -123,7 +123,7 @@ def _marks_after(
     for sent in reversed(state.sent):  # each has noted already what it had in common with those before it
         if sent.key != request.key or not sent.marks:
             continue
-        n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+        n = shared_messages(request.hashes, sent.hashes)
         noted = reach if sent.lifetime == kept else 0
         marks = sent.marks[up_to(sent.marks, noted) : up_to(sent.marks, n)]
         living = rules.lifetime(sent.lifetime).living(marks, now_ms)
@@ -161,9 +161,7 @@ def _continues(now: Sent, earlier: Sent) -> bool:
     """Whether a prompt holds all of an earlier one, so that the earlier needn't be kept."""
     if not now.hashes or not earlier.hashes:
         return True
-    n = len(earlier.hashes)
-    whole = n <= len(now.hashes) and now.hashes[n - 1] == earlier.hashes[n - 1]
-    return whole and now.lifetime == earlier.lifetime
+    return now.lifetime == earlier.lifetime and goes_on(now.hashes, earlier.hashes)
 
 
 def _learned(

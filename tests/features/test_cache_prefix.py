@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from features import wire
 from features.cache import PrefixChain, PrefixMemory, prefix_chain, shared_messages, tools_seed
+from features.cache.prefixes import goes_on
 from features.wire.types import Message, Part
 
 HELLO = Message(role="user", parts=(Part(kind="text", text="hello"),))
@@ -38,7 +39,8 @@ def test_shared_prefix_is_the_longest_common_one(first, second, cut):
     second = first[:cut] + second
     now, earlier = prefix_chain(first), prefix_chain(second)
     n = common(first, second)
-    assert shared_messages(now, earlier) == n
+    assert shared_messages(now[0], earlier[0]) == n
+    assert goes_on(now[0], earlier[0]) == (n == len(second))
     assert list(now[1]) == [sum(p.bytes for m in first[: i + 1] for p in m.parts) for i in range(len(first))]
     memory = PrefixMemory()
     memory.remember("s", earlier, 0)
@@ -79,7 +81,7 @@ def test_a_chain_whose_state_before_the_last_message_is_not_known_is_not_cut(cha
 
 @given(messages.filter(bool))
 def test_a_seed_parts_chains_from_the_start(session):
-    assert shared_messages(prefix_chain(session, "a"), prefix_chain(session, "b")) == 0
+    assert shared_messages(prefix_chain(session, "a")[0], prefix_chain(session, "b")[0]) == 0
 
 
 def test_markers_and_noise_do_not_matter():
@@ -97,7 +99,7 @@ def test_markers_and_noise_do_not_matter():
     ]
     assert chains[0] == chains[1] == chains[2]
     other = wire.messages_from("anthropic_messages", [plain, {"role": "user", "content": "else"}])
-    assert shared_messages(chains[0], prefix_chain(other)) == 1
+    assert shared_messages(chains[0][0], prefix_chain(other)[0]) == 1
 
 
 def test_two_images_are_not_one():

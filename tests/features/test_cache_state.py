@@ -100,7 +100,7 @@ def plain_marks(rules, state, request, now):
     held: dict[int, float] = {}
     for sent in state.sent:
         if sent.key == request.key and sent.hashes:
-            n = shared_messages((request.hashes, request.sizes), (sent.hashes, sent.sizes))
+            n = shared_messages(request.hashes, sent.hashes)
             for entry, used in rules.lifetime(sent.lifetime).living(sent.marks, now):
                 if entry <= n:
                     held[entry] = max(used, held.get(entry, used))
