@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from router.gateway.pool import Kept, Pool
     from router.gateway.splice import Pieces
 
+    Fields = list[tuple[str, str]]  # headers, by lower-case name
+
 _PLACES = 1024  # addresses known at most; there are as many as deployments
 _VALUE_BYTES = 8190  # of a header
 _HEAD_BYTES = 2**20  # of a head, or of trailers
@@ -39,7 +41,7 @@ class Answer:
     byte its connection goes back to the pool, or is closed where nothing else can be asked on it.
     """
 
-    def __init__(self, line: Line, sent: Mapping[str, str], silence: Silence) -> None:
+    def __init__(self, line: Line, sent: Fields, silence: Silence) -> None:
         self._line, self._silence = line, silence
         self._transport = line.transport
         self._loop = silence.loop
@@ -227,7 +229,7 @@ class Calls:
         self._places: dict[str, Place] = {}
         self._hosts: dict[ConnectionKey, Kept] = {}
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str], body: Pieces | None) -> Answer:
+    async def ask(self, method: str, url: str, headers: Fields, body: Pieces | None) -> Answer:
         """Send a request and wait for the head of its answer.
 
         Raises aiohttp's errors, TimeoutError, and ValueError for a header that can't be sent.
@@ -257,8 +259,8 @@ class Calls:
         return place
 
 
-def _head(method: str, path: str, host: str, headers: Mapping[str, str], body: Pieces | None) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+def _head(method: str, path: str, host: str, headers: Fields, body: Pieces | None) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
     if body is not None:
         lines.append(f"Content-Length: {sum(map(len, body))}\r\n")
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()

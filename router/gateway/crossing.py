@@ -10,10 +10,9 @@ from router.gateway.translate import Target, Translation, translate
 from router.gateway.translate.translation import SSE, refuse_ours
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDict
-
     from features.wire import WireRequest
     from router.catalog import Catalog, Deployment
+    from router.gateway.connections import Fields
     from router.gateway.translate import Whole
 
 LOST_HEADER = "x-samediff-left-out"  # names what a translation couldn't say, and the model wasn't told
@@ -54,13 +53,12 @@ def cross(asked: Crossing, catalog: Catalog, deployment: Deployment) -> Translat
     return translate(asked.request.dialect, asked.body, target, asked.request_id, asked.now_ms // 1000)
 
 
-def crossed(headers: CIMultiDict[str], deployment: Deployment) -> CIMultiDict[str]:
+def crossed(headers: Fields, deployment: Deployment) -> Fields:
     """Headers for a provider of another dialect: none of the client's dialect's own."""
-    for name in [name for name in headers if name.lower().startswith(_OF_A_DIALECT)]:
-        headers.popall(name, None)
+    kept = [field for field in headers if not field[0].startswith(_OF_A_DIALECT)]
     if deployment.dialect == "anthropic_messages":
-        headers["anthropic-version"] = _VERSION
-    return headers
+        kept.append(("anthropic-version", _VERSION))
+    return kept
 
 
 def returned(

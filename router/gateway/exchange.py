@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from types import TracebackType
 
-    from multidict import CIMultiDict
-
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
     from router.gateway.call import Trace
+    from router.gateway.connections import Fields
     from router.gateway.hedge import Hedge
     from router.gateway.holding import Mending
     from router.gateway.shared import Shared
@@ -50,7 +49,7 @@ class Outgoing(Value, frozen=True):
     """
 
     url: str
-    headers: CIMultiDict[str]
+    headers: Fields
     body: Pieces
     own: Mapping[str, str]  # headers of ours on the answer
     began: Callable[[], None]

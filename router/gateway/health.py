@@ -44,14 +44,6 @@ class BreakerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
                 raise ValueError(f"{name}: {value:g} must be a finite number over 0")
 
 
-class Ticket(Value, frozen=True):
-    """One call under way; it is given back exactly once."""
-
-    line: str
-    account: str
-    probe: bool
-
-
 class _Line(msgspec.Struct):
     """A deployment."""
 
@@ -80,6 +72,15 @@ class _Account(msgspec.Struct):
     requests_until: float = 0.0
     tokens_left: float = 0.0
     tokens_until: float = 0.0
+
+
+class Ticket(Value, frozen=True):
+    """One call under way; it is given back exactly once."""
+
+    line: str
+    called: _Line  # as it was known when the call began
+    account: _Account
+    probe: bool
 
 
 class Health:
@@ -149,15 +150,15 @@ class Health:
         account.tokens_left -= tokens
         probe = line.trips > 0 and not line.probing and now >= line.open_until
         line.probing = line.probing or probe
-        return Ticket(deployment.id, endpoint, probe)
+        return Ticket(deployment.id, line, account, probe)
 
     def answered(self, ticket: Ticket, now: float) -> None:
         """It works; one that was begun before it failed is no sign of that."""
-        line = self._line(ticket.line)
+        line = ticket.called
         if line.trips and not ticket.probe:
             return
         line.failures = line.trips = 0
-        if now >= line.rests_until:
+        if self._out and now >= line.rests_until:
             self._out.discard(ticket.line)
 
     def failed(self, ticket: Ticket, now: float, spread: float = 1.0, *, at_once: bool = False) -> bool:
@@ -187,7 +188,7 @@ class Health:
 
     def told(self, ticket: Ticket, allowance: Allowance, now: float) -> None:
         """Take in what the provider says is left of the account's limits."""
-        account, most = self._accounts[ticket.account], self._settings.rest_max_s
+        account, most = ticket.account, self._settings.rest_max_s
         if allowance.requests is not None:
             account.requests_left = allowance.requests.amount
             account.requests_until = now + min(allowance.requests.reset_s, most)
@@ -198,8 +199,8 @@ class Health:
     def end(self, ticket: Ticket) -> None:
         """Count a call out; a trial that came to no verdict leaves room for another."""
         if ticket.probe:
-            self._line(ticket.line).probing = False
-        self._accounts[ticket.account].in_flight -= 1
+            ticket.called.probing = False
+        ticket.account.in_flight -= 1
 
     def in_flight(self) -> dict[str, int]:
         """Calls under way by endpoint."""

@@ -15,11 +15,9 @@ import msgspec
 from router.gateway.errors import error_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from features.wire.types import Dialect
     from router.gateway.attempts import Target
-    from router.gateway.connections import Answer
+    from router.gateway.connections import Answer, Fields
 
 HTML = "text/html"
 MASK = b"***"
@@ -54,10 +52,10 @@ def shielded(answer: Answer, body: bytes, target: Target, dialect: Dialect, requ
     return None if masked == body else masked
 
 
-def _without(body: bytes, sent: Mapping[str, str]) -> bytes:
+def _without(body: bytes, sent: Fields) -> bytes:
     """A body without the credential that was sent, word for word."""
-    for name in _CREDENTIALS:
-        key = sent.get(name, "").removeprefix("Bearer ")
+    for name, value in sent:
+        key = value.removeprefix("Bearer ") if name in _CREDENTIALS else ""
         if len(key) >= _SHORTEST:
             body = body.replace(key.encode(), MASK)
     return body

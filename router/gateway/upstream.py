@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from multidict import CIMultiDict
 
 from features.errors import BadInput
 from router.gateway.connections import Calls
@@ -18,11 +17,11 @@ from router.gateway.pool import Pool
 from router.gateway.ratelimits import MOST_S, retry_after_s
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
-    from router.gateway.connections import Answer
+    from router.gateway.connections import Answer, Fields
     from router.gateway.settings import UpstreamSettings
     from router.gateway.splice import Pieces
 
@@ -96,7 +95,7 @@ class Upstream:
         self.pool.close()
         await self._connector.close()
 
-    def ask(self, url: str, headers: Mapping[str, str], body: Pieces) -> Coroutine[Any, Any, Answer]:
+    def ask(self, url: str, headers: Fields, body: Pieces) -> Coroutine[Any, Any, Answer]:
         """Send a POST request and wait for the head of its answer, which is to be released.
 
         What is raised, then or as the body is read, `as_ours` knows.
@@ -105,7 +104,7 @@ class Upstream:
 
     @asynccontextmanager
     async def send(
-        self, url: str, headers: Mapping[str, str], body: bytes | None, method: str = "POST"
+        self, url: str, headers: Fields, body: bytes | None, method: str = "POST"
     ) -> AsyncIterator[Answer]:
         """Send a request; gives the answer once its head is there, and hangs up if there is more of it then.
 
@@ -139,27 +138,29 @@ def address(deployment: Deployment, query: str, suffix: str = "") -> str:
 
 
 def request_headers(
-    deployment: Deployment, client: Iterable[tuple[bytes, bytes]], environ: Mapping[str, str]
-) -> CIMultiDict[str]:
+    deployment: Deployment, client: Sequence[tuple[bytes, bytes]], environ: Mapping[str, str]
+) -> Fields:
     """Headers for the provider: the client's own, with our key in place of its credential where we have one.
 
     What tells who the client is goes only where the catalogue lets it pass; another seller gets the dialect's
     own headers and nothing else. BadInput for a value that can't be sent as it came.
     """
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    received = list(client)
-    keyed, names = bool(key), tuple([name for name, _ in received])
+    keyed, names = bool(key), tuple([name for name, _ in client])
     passed, options = _passed(names, b"", deployment.passthrough, keyed)
     if options:
-        named = b",".join([received[at][1] for at in options])
+        named = b",".join([client[at][1] for at in options])
         passed, _ = _passed(names, named.lower(), deployment.passthrough, keyed)
-    headers = CIMultiDict([(name, _text(name, received[at][1])) for at, name in passed])
-    headers["accept-encoding"] = "identity"
-    if key and deployment.dialect == "anthropic_messages":
-        headers["x-api-key"] = key
-    elif key:
-        headers["authorization"] = f"Bearer {key}"
-    return headers
+    try:
+        fields = [(name, client[at][1].decode()) for at, name in passed]  # they are sent as UTF-8
+    except UnicodeDecodeError as error:
+        name = next(name for at, name in passed if client[at][1] == error.object)
+        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
+    fields.append(("accept-encoding", "identity"))
+    if key:
+        theirs = deployment.dialect == "anthropic_messages"
+        fields.append(("x-api-key", key) if theirs else ("authorization", f"Bearer {key}"))
+    return fields
 
 
 @lru_cache(_HEADS)
@@ -179,14 +180,6 @@ def _passed(
         and (passthrough or name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX))
     ]
     return passed, [at for at, name in enumerate(lower) if name == b"connection"]
-
-
-def _text(name: str, value: bytes) -> str:
-    """Text of a header; it is sent as UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
 
 
 def response_headers(answer: Answer) -> list[tuple[bytes, bytes]]:

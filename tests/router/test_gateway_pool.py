@@ -39,7 +39,7 @@ async def provider(connections=512):
     seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def ask(path="", url=seen.url):
-        async with upstream.send(url + path, {}, None, "GET") as answer:
+        async with upstream.send(url + path, [], None, "GET") as answer:
             return await answer.read()
 
     seen.ask, seen.pool = ask, upstream.pool

@@ -17,11 +17,9 @@ from router.gateway.upstream import request_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    from multidict import CIMultiDict
-
     from features.wire.types import Dialect
     from router.catalog import Deployment
-    from router.gateway.connections import Answer
+    from router.gateway.connections import Answer, Fields
     from router.gateway.upstream import Upstream
 
 MAX_CALLS = 10_000  # of a batch; the providers take 50,000 and more
@@ -214,11 +212,11 @@ class BatchApi:
                 raise UpstreamError(answer.status, "dropped", "the provider's batch endpoint fails")
             yield answer
 
-    def _headers(self, kind: str) -> CIMultiDict[str]:
+    def _headers(self, kind: str) -> Fields:
         own = {"content-type": kind, "user-agent": "samediff-shadow"}
         if self._anthropic:
             own["anthropic-version"] = "2023-06-01"
-        sent = ((name.encode(), value.encode()) for name, value in own.items())
+        sent = [(name.encode(), value.encode()) for name, value in own.items()]
         return request_headers(self._deployment, sent, self._environ)
 
 

@@ -20,9 +20,8 @@ from training.shadow.ledger import CallStatus, PlannedCall, Settled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDict
-
     from router.catalog import Deployment
+    from router.gateway.connections import Fields
 
 
 class Ready(NamedTuple):
@@ -114,7 +113,7 @@ def _price(deployment: Deployment, response: WireResponse, service_tier: str | N
     return prices.price_usd(deployment.model, deployment.provider, usage, now_ms(), service_tier)
 
 
-def _headers(call: Ready, environ: Mapping[str, str]) -> CIMultiDict[str]:
+def _headers(call: Ready, environ: Mapping[str, str]) -> Fields:
     """Headers of a call with our own key. No dialect documents an idempotency key; what honours one may."""
     own = {
         "content-type": "application/json",
@@ -123,7 +122,7 @@ def _headers(call: Ready, environ: Mapping[str, str]) -> CIMultiDict[str]:
     }
     if call.deployment.dialect == "anthropic_messages":
         own["anthropic-version"] = "2023-06-01"
-    sent = ((name.encode(), value.encode()) for name, value in own.items())
+    sent = [(name.encode(), value.encode()) for name, value in own.items()]
     return request_headers(call.deployment, sent, environ)
 
 
