@@ -13,6 +13,7 @@ import aiohttp
 import httptools
 from yarl import URL
 
+from features.value import Value
 from router.gateway.lines import CONTROL, Silence
 from router.gateway.pool import Place
 
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
     from router.gateway.pool import Kept, Pool
     from router.gateway.splice import Pieces
 
-    Fields = list[tuple[str, str]]  # headers, by lower-case name
-
 _PLACES = 1024  # addresses known at most; there are as many as deployments
 _VALUE_BYTES = 8190  # of a header
 _HEAD_BYTES = 2**20  # of a head, or of trailers
 _AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
+
+
+class Headers(Value, frozen=True):
+    """Headers of a request: the bytes of their lines, how many these are, and the key of ours in them."""
+
+    lines: bytes = b""
+    count: int = 0
+    key: str | None = None
 
 
 class Answer:
@@ -41,7 +48,7 @@ class Answer:
     byte its connection goes back to the pool, or is closed where nothing else can be asked on it.
     """
 
-    def __init__(self, line: Line, sent: Fields, silence: Silence) -> None:
+    def __init__(self, line: Line, sent: Headers, silence: Silence) -> None:
         self._line, self._silence = line, silence
         self._transport = line.transport
         self._loop = silence.loop
@@ -229,7 +236,7 @@ class Calls:
         self._places: dict[str, Place] = {}
         self._hosts: dict[ConnectionKey, Kept] = {}
 
-    async def ask(self, method: str, url: str, headers: Fields, body: Pieces | None) -> Answer:
+    async def ask(self, method: str, url: str, headers: Headers, body: Pieces | None) -> Answer:
         """Send a request and wait for the head of its answer.
 
         Raises aiohttp's errors, TimeoutError, and ValueError for a header that can't be sent.
@@ -259,11 +266,11 @@ class Calls:
         return place
 
 
-def _head(method: str, path: str, host: str, headers: Fields, body: Pieces | None) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
+def _head(method: str, path: str, host: str, headers: Headers, body: Pieces | None) -> bytes:
+    first, last, count = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n", b"\r\n", 3 + headers.count
     if body is not None:
-        lines.append(f"Content-Length: {sum(map(len, body))}\r\n")
-    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()
-    if len(head) - len(head.translate(None, CONTROL)) != 2 * len(lines) + 6:
+        last, count = b"Content-Length: %d\r\n\r\n" % sum(map(len, body)), count + 1
+    head = b"".join((first.encode(), headers.lines, last))
+    if len(head) - len(head.translate(None, CONTROL)) != 2 * count:
         raise ValueError("a header holds what none can")
     return head

@@ -1,4 +1,4 @@
-"""Requests that go to a provider of another dialect: what they become there, and which headers go along."""
+"""Requests that go to a provider of another dialect: what they become there, and which headers come back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from router.gateway.translate.translation import SSE, refuse_ours
 if TYPE_CHECKING:
     from features.wire import WireRequest
     from router.catalog import Catalog, Deployment
-    from router.gateway.connections import Fields
     from router.gateway.translate import Whole
 
 LOST_HEADER = "x-samediff-left-out"  # names what a translation couldn't say, and the model wasn't told
-_OF_A_DIALECT = ("anthropic-", "openai-", "x-stainless-")
 _IDS = (b"request-id", b"x-request-id")  # Anthropic's, OpenAI's
 _OF_THE_BODY = (b"content-type", b"content-encoding")
-_VERSION = "2023-06-01"
 
 
 class Crossing(Value, frozen=True):
@@ -51,14 +48,6 @@ def cross(asked: Crossing, catalog: Catalog, deployment: Deployment) -> Translat
         cached=asked.cached,
     )
     return translate(asked.request.dialect, asked.body, target, asked.request_id, asked.now_ms // 1000)
-
-
-def crossed(headers: Fields, deployment: Deployment) -> Fields:
-    """Headers for a provider of another dialect: none of the client's dialect's own."""
-    kept = [field for field in headers if not field[0].startswith(_OF_A_DIALECT)]
-    if deployment.dialect == "anthropic_messages":
-        kept.append(("anthropic-version", _VERSION))
-    return kept
 
 
 def returned(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from features.wire import Dialect, WireResponse
     from router.gateway.attempts import Attempts, Target
     from router.gateway.call import Trace
-    from router.gateway.connections import Fields
+    from router.gateway.connections import Headers
     from router.gateway.hedge import Hedge
     from router.gateway.holding import Mending
     from router.gateway.shared import Shared
@@ -49,7 +49,7 @@ class Outgoing(Value, frozen=True):
     """
 
     url: str
-    headers: Fields
+    headers: Headers
     body: Pieces
     own: Mapping[str, str]  # headers of ours on the answer
     began: Callable[[], None]

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from features.errors import BadInput
 from router.dialects import detect_dialect, parse_dialect
 from router.gateway.attempts import Attempts
-from router.gateway.crossing import LOST_HEADER, crossed
+from router.gateway.crossing import LOST_HEADER
 from router.gateway.errors import dialect_at, error_response, status_of
 from router.gateway.exchange import Exchange, Outgoing
 from router.gateway.failover import attempts_of, hedge_of, target_of, towards
@@ -92,11 +92,10 @@ def _answering(
 
 
 def _outgoing(gateway: Gateway, call: Call, asked: Asked) -> Outgoing:
-    headers = request_headers(call.deployment, asked.raw, gateway.environ)
     translated, told = call.translation is not None, _Told(gateway, call)
     return Outgoing(
         url=address(call.deployment, "" if translated else asked.query),
-        headers=crossed(headers, call.deployment) if translated else headers,
+        headers=request_headers(call.deployment, asked.raw, gateway.environ, crossing=translated),
         body=call.body,
         own=own_headers(call),
         began=told.began,

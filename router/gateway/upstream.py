@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from features.errors import BadInput
-from router.gateway.connections import Calls
+from features.value import Value
+from router.gateway.connections import Calls, Headers
 from router.gateway.errors import UpstreamError
 from router.gateway.pool import Pool
 from router.gateway.ratelimits import MOST_S, retry_after_s
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
-    from router.gateway.connections import Answer, Fields
+    from router.gateway.connections import Answer
     from router.gateway.settings import UpstreamSettings
     from router.gateway.splice import Pieces
 
@@ -72,6 +73,8 @@ _PROTOCOL = frozenset(
     }
 )
 _PROTOCOL_PREFIX = b"x-stainless-"
+_OF_A_DIALECT = (b"anthropic-", b"openai-", b"x-stainless-")
+_VERSION = b"anthropic-version: 2023-06-01\r\n"
 _PROTOCOL_QUERY = frozenset({"beta", "api-version"})
 _NOT_SENT = _HOP_BY_HOP | {b"host", b"content-length", b"accept-encoding", b"expect", b"cookie"}
 _NOT_RETURNED = _HOP_BY_HOP | {b"content-length", b"set-cookie", b"date", b"server"}
@@ -95,7 +98,7 @@ class Upstream:
         self.pool.close()
         await self._connector.close()
 
-    def ask(self, url: str, headers: Fields, body: Pieces) -> Coroutine[Any, Any, Answer]:
+    def ask(self, url: str, headers: Headers, body: Pieces) -> Coroutine[Any, Any, Answer]:
         """Send a POST request and wait for the head of its answer, which is to be released.
 
         What is raised, then or as the body is read, `as_ours` knows.
@@ -104,7 +107,7 @@ class Upstream:
 
     @asynccontextmanager
     async def send(
-        self, url: str, headers: Fields, body: bytes | None, method: str = "POST"
+        self, url: str, headers: Headers, body: bytes | None, method: str = "POST"
     ) -> AsyncIterator[Answer]:
         """Send a request; gives the answer once its head is there, and hangs up if there is more of it then.
 
@@ -138,48 +141,76 @@ def address(deployment: Deployment, query: str, suffix: str = "") -> str:
 
 
 def request_headers(
-    deployment: Deployment, client: Sequence[tuple[bytes, bytes]], environ: Mapping[str, str]
-) -> Fields:
+    deployment: Deployment,
+    client: Sequence[tuple[bytes, bytes]],
+    environ: Mapping[str, str],
+    *,
+    crossing: bool = False,
+) -> Headers:
     """Headers for the provider: the client's own, with our key in place of its credential where we have one.
 
     What tells who the client is goes only where the catalogue lets it pass; another seller gets the dialect's
-    own headers and nothing else. BadInput for a value that can't be sent as it came.
+    own headers and nothing else, and of a client of another dialect (`crossing`) none of that's own go along.
+    BadInput for a value that can't be sent as it came.
     """
     key = environ.get(deployment.key_env) if deployment.key_env else None
-    keyed, names = bool(key), tuple([name for name, _ in client])
-    passed, options = _passed(names, b"", deployment.passthrough, keyed)
-    if options:
-        named = b",".join([client[at][1] for at in options])
-        passed, _ = _passed(names, named.lower(), deployment.passthrough, keyed)
-    try:
-        fields = [(name, client[at][1].decode()) for at, name in passed]  # they are sent as UTF-8
-    except UnicodeDecodeError as error:
-        name = next(name for at, name in passed if client[at][1] == error.object)
-        raise BadInput(f"header {name!r} is not UTF-8, so it can't be passed on as it came") from error
-    fields.append(("accept-encoding", "identity"))
+    names, how = tuple([name for name, _ in client]), (deployment.passthrough, bool(key), crossing)
+    passed = _passed(names, b"", *how)
+    if passed.options:
+        named = b",".join([client[at][1] for at in passed.options])
+        passed = _passed(names, named.lower(), *how)
+    values = tuple([client[at][1] for at in passed.places])
+    lines, count = passed.form % values, len(values) + 1
+    if not lines.isascii():
+        _refuse_odd(passed, values)
+    claude = deployment.dialect == "anthropic_messages"
     if key:
-        theirs = deployment.dialect == "anthropic_messages"
-        fields.append(("x-api-key", key) if theirs else ("authorization", f"Bearer {key}"))
-    return fields
+        lines += f"{'x-api-key: ' if claude else 'authorization: Bearer '}{key}\r\n".encode()
+        count += 1
+    if crossing and claude:
+        lines += _VERSION
+        count += 1
+    return Headers(lines, count, key)
+
+
+class _Passed(Value, frozen=True):
+    """Which of a client's headers go on, in a form for values, and which name options of its connection."""
+
+    form: bytes
+    places: list[int]
+    options: list[int]
 
 
 @lru_cache(_HEADS)
 def _passed(
-    names: tuple[bytes, ...], options: bytes, passthrough: bool, keyed: bool
-) -> tuple[list[tuple[int, str]], list[int]]:
-    """Which of a client's headers go on, and as what; and which name `options` of its connection."""
+    names: tuple[bytes, ...], options: bytes, passthrough: bool, keyed: bool, crossing: bool
+) -> _Passed:
     lower = [name.lower() for name in names]
     kept_back = _NOT_SENT | {option.strip() for option in options.split(b",")}
     if keyed:
         kept_back |= _IDENTITY
-    passed = [
-        (at, name.decode("latin-1"))
+    places = [
+        at
         for at, name in enumerate(lower)
         if name not in kept_back
         and not name.startswith(b"x-samediff-")
         and (passthrough or name in _PROTOCOL or name.startswith(_PROTOCOL_PREFIX))
+        and not (crossing and name.startswith(_OF_A_DIALECT))
     ]
-    return passed, [at for at, name in enumerate(lower) if name == b"connection"]
+    lines = [lower[at].replace(b"%", b"%%") + b": %b\r\n" for at in places]
+    form = b"".join([*lines, b"accept-encoding: identity\r\n"])
+    return _Passed(form, places, [at for at, name in enumerate(lower) if name == b"connection"])
+
+
+def _refuse_odd(passed: _Passed, values: tuple[bytes, ...]) -> None:
+    """Refuse a value that isn't UTF-8, as all others are sent."""
+    for line, value in zip(passed.form.split(b"\r\n"), values, strict=False):
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            name = line.partition(b":")[0].replace(b"%%", b"%").decode("latin-1")
+            said = f"header {name!r} is not UTF-8, so it can't be passed on as it came"
+            raise BadInput(said) from error
 
 
 def response_headers(answer: Answer) -> list[tuple[bytes, bytes]]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from router.gateway.connections import Headers
 from router.gateway.errors import UpstreamError
 from router.gateway.settings import UpstreamSettings
 from router.gateway.upstream import Upstream
@@ -51,7 +52,7 @@ async def provider(*answers, reads=True):
 
 async def test_a_request_goes_out_as_it_is_said_and_connections_are_kept() -> None:
     async with provider(DONE, DONE, DONE) as (upstream, seen):
-        headers = [("x-a", "1"), ("x-a", "é"), ("accept-encoding", "identity")]
+        headers = Headers("x-a: 1\r\nx-a: é\r\naccept-encoding: identity\r\n".encode(), 3)
         for body, method in ((b"{}", "POST"), (b"", "POST"), (None, "GET")):
             async with upstream.send(f"{seen.url}/v1/m?q=%41", headers, body, method) as answer:
                 assert (answer.status, await answer.read()) == (200, b"ok")
@@ -70,9 +71,9 @@ async def test_what_comes_before_an_answer_is_none() -> None:
     before = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
     odd = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
     async with provider(before + DONE, odd) as (upstream, seen):
-        async with upstream.send(seen.url, [], b"") as answer:
+        async with upstream.send(seen.url, Headers(), b"") as answer:
             assert (answer.status, await answer.read()) == (200, b"ok")
-        async with upstream.send(seen.url, [], b"") as answer:
+        async with upstream.send(seen.url, Headers(), b"") as answer:
             assert answer.status == 101
 
 
@@ -88,7 +89,7 @@ async def test_what_comes_before_an_answer_is_none() -> None:
 async def test_what_is_no_answer_is_an_error_of_one_kind(said, kind) -> None:
     async with provider(said) as (upstream, seen):
         with pytest.raises(UpstreamError) as raised:
-            async with upstream.send(seen.url, [], b"") as answer:
+            async with upstream.send(seen.url, Headers(), b"") as answer:
                 await answer.read()
         assert raised.value.kind == kind
         await asyncio.wait_for(seen.left.wait(), 5)
@@ -98,7 +99,7 @@ async def test_a_header_that_would_be_two_is_not_sent() -> None:
     async with provider(DONE) as (upstream, seen):
         for name, value in (("x", "a\r\ny: b"), ("x\n", "a"), ("x", "a\0")):
             with pytest.raises(ValueError, match="holds what none can"):
-                async with upstream.send(seen.url, [(name, value)], b""):
+                async with upstream.send(seen.url, Headers(f"{name}: {value}\r\n".encode(), 1), b""):
                     pass
         assert seen.asked == []
 
@@ -106,10 +107,10 @@ async def test_a_header_that_would_be_two_is_not_sent() -> None:
 async def test_a_connection_with_more_on_it_is_closed() -> None:
     begun = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"
     async with provider(begun, DONE) as (upstream, seen):
-        async with upstream.send(seen.url, [], b"") as answer:
+        async with upstream.send(seen.url, Headers(), b"") as answer:
             assert await answer.readany() == b"ok"
         await asyncio.wait_for(seen.left.wait(), 5)
-        async with upstream.send(seen.url, [], b"") as answer:
+        async with upstream.send(seen.url, Headers(), b"") as answer:
             assert await answer.read() == b"ok"
         assert seen.connections == 2
 
@@ -117,9 +118,9 @@ async def test_a_connection_with_more_on_it_is_closed() -> None:
 async def test_an_answer_to_half_a_request_closes_its_connection() -> None:
     refused = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
     async with provider(refused, DONE, reads=False) as (upstream, seen):
-        async with upstream.send(seen.url, [], b"x" * 20_000_000) as answer:
+        async with upstream.send(seen.url, Headers(), b"x" * 20_000_000) as answer:
             assert (answer.status, await answer.read()) == (413, b"no")
-        async with upstream.send(seen.url, [], b"") as answer:
+        async with upstream.send(seen.url, Headers(), b"") as answer:
             assert await answer.read() == b"ok"
         assert seen.connections == 2
 
@@ -127,7 +128,7 @@ async def test_an_answer_to_half_a_request_closes_its_connection() -> None:
 async def test_nobody_there_is_an_error_of_its_own() -> None:
     async with provider() as (upstream, _):
         with pytest.raises(UpstreamError) as raised:
-            async with upstream.send("http://127.0.0.1:1/", [], b""):
+            async with upstream.send("http://127.0.0.1:1/", Headers(), b""):
                 pass
         assert raised.value.kind == "connect"
 
@@ -182,7 +183,7 @@ async def test_what_nobody_asked_for_is_nobodys_answer() -> None:
     said = []
     async with speaking(serve, 2.0) as (upstream, url):
         for _ in range(3):
-            async with upstream.send(url, [], b"") as answer:
+            async with upstream.send(url, Headers(), b"") as answer:
                 said.append(await answer.read())
             await asyncio.sleep(0.1)
     assert said == [b"ok", b"ok!!", b"ok"]
@@ -203,7 +204,7 @@ async def test_an_idle_connection_that_is_reset_is_no_error() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
     async with speaking(serve, 2.0) as (upstream, url):
         for _ in range(3):
-            async with upstream.send(url, [], b"") as answer:
+            async with upstream.send(url, Headers(), b"") as answer:
                 assert await answer.read() == b"ok"
             await asyncio.sleep(0.1)
             del answer
@@ -221,7 +222,7 @@ async def test_a_body_whose_framing_breaks_ends_at_once() -> None:
 
     async with speaking(serve, 60.0) as (upstream, url):
         with pytest.raises(UpstreamError) as raised:
-            async with upstream.send(url, [], b"") as answer, asyncio.timeout(3):
+            async with upstream.send(url, Headers(), b"") as answer, asyncio.timeout(3):
                 await answer.read()
     assert raised.value.kind == "dropped"
 
@@ -243,7 +244,7 @@ async def test_only_silence_counts_against_a_slow_upload(takes, kind) -> None:
     seen = None
     async with speaking(serve, 0.4) as (upstream, url):
         try:
-            async with upstream.send(url, [], b"x" * size) as answer:
+            async with upstream.send(url, Headers(), b"x" * size) as answer:
                 assert await answer.read() == b"ok"
         except UpstreamError as error:
             seen = error.kind
@@ -252,7 +253,7 @@ async def test_only_silence_counts_against_a_slow_upload(takes, kind) -> None:
 
 async def test_a_clients_query_is_sent_and_kept_nowhere() -> None:
     async with provider(DONE) as (upstream, seen):
-        async with upstream.send(f"{seen.url}/v1/x?key=SECRET&b=%20", [], b"") as answer:
+        async with upstream.send(f"{seen.url}/v1/x?key=SECRET&b=%20", Headers(), b"") as answer:
             assert await answer.read() == b"ok"
         assert seen.asked[0].startswith(b"POST /v1/x?key=SECRET&b=%20 HTTP/1.1\r\n")
         assert "SECRET" not in repr(upstream._calls._places)

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from router.gateway import pool
 from router.gateway.answering import Answering
-from router.gateway.connections import Answer, Calls
+from router.gateway.connections import Answer, Calls, Headers
 from router.gateway.errors import UpstreamError
 from router.gateway.lines import Line, Silence
 from router.gateway.pool import Pool
@@ -87,7 +87,7 @@ async def twice(*pieces, read_s=2.0):
     async with provider(*pieces) as seen, calling(read_s) as upstream, asyncio.timeout(10):
         for _ in range(2):
             try:
-                async with upstream.send(f"http://{seen.url}", [], None, "GET") as answer:
+                async with upstream.send(f"http://{seen.url}", Headers(), None, "GET") as answer:
                     said.append((answer.status, await answer.read()))
             except UpstreamError as error:
                 said.append(error.kind)
@@ -168,7 +168,7 @@ async def cut(pieces):
     transport = SimpleNamespace(set_protocol=lambda _: None, get_write_buffer_size=lambda: 0)
     connection = SimpleNamespace(transport=transport, protocol=asyncio.Protocol())
     keeper = SimpleNamespace(back=lambda _, keep: ends.append("keep" if keep else "close"))
-    answer = Answer(Line(connection, keeper, {}), [], Silence(1.0))
+    answer = Answer(Line(connection, keeper, {}), Headers(), Silence(1.0))
     for piece in pieces:
         assert ends == []
         answer.data_received(piece)
@@ -180,7 +180,7 @@ async def test_a_body_that_nobody_reads_is_not_taken_in() -> None:
     async with (
         provider(CHUNKED, *[piece] * count, b"0\r\n\r\n", gap_s=0) as seen,
         calling(0.3) as upstream,
-        upstream.send(f"http://{seen.url}", [], None, "GET") as answer,
+        upstream.send(f"http://{seen.url}", Headers(), None, "GET") as answer,
     ):
         size = len(await answer.readany())
         await asyncio.sleep(0.8)  # of which none is the provider's silence
@@ -196,7 +196,7 @@ async def test_silence_ends_an_answer_and_what_trickles_does_not() -> None:
     assert await twice(CHUNKED, *slow, b"0\r\n\r\n", read_s=0.3) == ((200, b"x" * 60), 1)
     async with provider(CHUNKED, *slow[:3]) as seen, calling(0.1) as upstream, asyncio.timeout(5):
         with pytest.raises(UpstreamError, match="in time"):
-            async with upstream.send(f"http://{seen.url}", [], None, "GET") as answer:
+            async with upstream.send(f"http://{seen.url}", Headers(), None, "GET") as answer:
                 await answer.read()
 
 
@@ -209,7 +209,7 @@ async def test_a_body_that_breaks_before_any_of_it_was_asked_for_is_none() -> No
         ((whole, whole[-7:] + bad), 1, 2),
     ):
         async with provider(*pieces, gap_s=0.05) as seen, calling() as upstream:
-            answer = await upstream.ask(f"http://{seen.url}", [], ())
+            answer = await upstream.ask(f"http://{seen.url}", Headers(), ())
             got = [await answer.readany() for _ in range(looks)]
             await asyncio.sleep(0.2)
             with contextlib.suppress(aiohttp.ClientError):
@@ -236,7 +236,7 @@ async def test_a_connection_whose_request_is_not_taken_is_closed_at_once() -> No
     server, url = await idle_server(serve)
     async with server, calling(0.2) as upstream, asyncio.timeout(10):
         with pytest.raises(UpstreamError, match="in time"):
-            async with upstream.send(url, [], b"x" * 2**24, "POST"):
+            async with upstream.send(url, Headers(), b"x" * 2**24, "POST"):
                 pass
         assert await taken < 2**24
 
@@ -286,7 +286,7 @@ async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> N
         kept = Pool(connector, aiohttp.ClientTimeout(sock_connect=2.0), 9)
         calls = Calls(kept, 2.0)
         for _ in range(2):
-            answer = await calls.ask("GET", f"https://{seen.url}", [], None)
+            answer = await calls.ask("GET", f"https://{seen.url}", Headers(), None)
             if said is None:
                 with pytest.raises(aiohttp.ServerDisconnectedError):
                     await answer.read()
@@ -326,7 +326,7 @@ async def test_what_comes_between_calls_closes_the_connection() -> None:
     server, url = await idle_server(serve)
     async with server, calling() as upstream, asyncio.timeout(10):
         for count in (1, 2):
-            async with upstream.send(url, [], None, "GET") as answer:
+            async with upstream.send(url, Headers(), None, "GET") as answer:
                 assert await answer.read() == b"ok"
             assert len(said) == count
             await asyncio.sleep(0.3)
@@ -365,7 +365,7 @@ async def test_a_refusal_of_a_long_body_leaves_the_connection_for_the_next() -> 
     server, url = await idle_server(serve)
     async with server, calling() as upstream, asyncio.timeout(10):
         for status, body in ((429, b"no"), (200, b"ok")):
-            async with upstream.send(url, [], b"x" * 200_000) as answer:
+            async with upstream.send(url, Headers(), b"x" * 200_000) as answer:
                 assert (answer.status, await answer.read()) == (status, body)
     assert seen == [2]
 

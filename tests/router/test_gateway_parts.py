@@ -77,6 +77,15 @@ def test_harnesses_introduce_themselves(agent, told) -> None:
     assert harness_of(agent) == told
 
 
+def sent_to(deployment, client, environ, **more):
+    """Headers as a provider reads them."""
+    headers = request_headers(deployment, client, environ, **more)
+    lines = headers.lines.decode().split("\r\n")
+    assert len(lines) == headers.count + 1
+    assert not lines.pop()
+    return [tuple(line.split(": ", 1)) for line in lines]
+
+
 def test_credentials_are_replaced_passed_or_dropped_by_the_catalogue() -> None:
     rows = Catalog.load().deployments
     client = [
@@ -86,15 +95,15 @@ def test_credentials_are_replaced_passed_or_dropped_by_the_catalogue() -> None:
     ]
     native = rows["anthropic/claude-opus-5-5/anthropic_messages"]
     other = rows["zai/glm-5/anthropic_messages"]
-    assert dict(request_headers(native, client, {}))["x-api-key"] == "theirs"
-    ours = dict(request_headers(native, client, {"ANTHROPIC_API_KEY": "ours"}))
+    assert dict(sent_to(native, client, {}))["x-api-key"] == "theirs"
+    ours = dict(sent_to(native, client, {"ANTHROPIC_API_KEY": "ours"}))
     assert (ours["x-api-key"], "authorization" in ours, "x-samediff-session-id" in ours) == (
         "ours",
         False,
         False,
     )
-    assert "theirs" not in str(request_headers(other, client, {}))
-    assert dict(request_headers(other, client, {"ZAI_API_KEY": "k"}))["x-api-key"] == "k"
+    assert "theirs" not in str(sent_to(other, client, {}))
+    assert dict(sent_to(other, client, {"ZAI_API_KEY": "k"}))["x-api-key"] == "k"
 
 
 WHO = (
@@ -118,16 +127,30 @@ def test_another_seller_gets_the_dialects_own_headers_and_nothing_else() -> None
     }
     client = [(n.encode(), v.encode()) for n, v in (*protocol.items(), *((name, "theirs") for name in WHO))]
     other = rows["zai/glm-5/anthropic_messages"]
-    sent = dict(request_headers(other, client, {"ZAI_API_KEY": "ours"}))
+    sent = dict(sent_to(other, client, {"ZAI_API_KEY": "ours"}))
     assert sent == {**protocol, "accept-encoding": "identity", "x-api-key": "ours"}
     assert address(other, "beta=true&key=theirs&api_key=theirs").endswith("/v1/messages?beta=true")
     native = rows["openai/gpt-5.4/openai_chat"]
-    assert dict(request_headers(native, client, {}))["chatgpt-account-id"] == "theirs"
+    assert dict(sent_to(native, client, {}))["chatgpt-account-id"] == "theirs"
     assert address(native, "beta=true&key=theirs").endswith("?beta=true&key=theirs")
-    ours = dict(request_headers(native, client, {"OPENAI_API_KEY": "ours"}))
+    ours = dict(sent_to(native, client, {"OPENAI_API_KEY": "ours"}))
     assert ours["authorization"] == "Bearer ours"
     assert not {"chatgpt-account-id", "openai-organization", "openai-project", "x-api-key"} & ours.keys()
     assert ours["session_id"] == "theirs"
+
+
+def test_of_another_dialect_only_what_belongs_to_none_goes_on() -> None:
+    rows = Catalog.load().deployments
+    claude, glm = (rows[f"{name}/anthropic_messages"] for name in ("anthropic/claude-opus-5-5", "zai/glm-5"))
+    names = (*("accept", "Anthropic-Beta", "openai-beta", "x-stainless-lang", "anthropic-version"), *WHO[:1])
+    client = [(name.encode(), b"theirs") for name in names]
+    version, plain = ("anthropic-version", "2023-06-01"), ("accept-encoding", "identity")
+    for row, key in ((claude, "ANTHROPIC_API_KEY"), (glm, "ZAI_API_KEY")):
+        sent = sent_to(row, client, {key: "ours"}, crossing=True)
+        assert sent == [("accept", "theirs"), plain, ("x-api-key", "ours"), version]
+    chat = rows["openai/gpt-5.4/openai_chat"]
+    sent = sent_to(chat, client, {"OPENAI_API_KEY": "ours"}, crossing=True)
+    assert sent == [("accept", "theirs"), plain, ("authorization", "Bearer ours")]
 
 
 def test_headers_go_on_as_they_came() -> None:
@@ -141,13 +164,14 @@ def test_headers_go_on_as_they_came() -> None:
         (b"x-drop", b"1"),
         (b"x-drop-too", b"1"),
     ]
-    sent = request_headers(native, client, {})
+    sent = sent_to(native, client, {})
     assert sorted(sent) == [
         ("accept-encoding", "identity"),
         ("anthropic-beta", "a"),
         ("anthropic-beta", "b"),
         ("x-name", "\u00e9"),  # which is written as UTF-8
     ]
+    assert sent_to(native, [(b"x-100%", b"%d")], {})[0] == ("x-100%", "%d")
     with pytest.raises(BadInput, match="header 'x-name' is not UTF-8"):
         request_headers(native, [(b"x-name", b"\xe9")], {})
 

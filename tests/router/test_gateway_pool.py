@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.gateway import pool
+from router.gateway.connections import Headers
 from router.gateway.errors import UpstreamError
 from router.gateway.settings import UpstreamSettings
 from router.gateway.upstream import Upstream
@@ -39,7 +40,7 @@ async def provider(connections=512):
     seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def ask(path="", url=seen.url):
-        async with upstream.send(url + path, [], None, "GET") as answer:
+        async with upstream.send(url + path, Headers(), None, "GET") as answer:
             return await answer.read()
 
     seen.ask, seen.pool = ask, upstream.pool

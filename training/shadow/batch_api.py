@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from features.wire.types import Dialect
     from router.catalog import Deployment
-    from router.gateway.connections import Answer, Fields
+    from router.gateway.connections import Answer, Headers
     from router.gateway.upstream import Upstream
 
 MAX_CALLS = 10_000  # of a batch; the providers take 50,000 and more
@@ -212,7 +212,7 @@ class BatchApi:
                 raise UpstreamError(answer.status, "dropped", "the provider's batch endpoint fails")
             yield answer
 
-    def _headers(self, kind: str) -> Fields:
+    def _headers(self, kind: str) -> Headers:
         own = {"content-type": kind, "user-agent": "samediff-shadow"}
         if self._anthropic:
             own["anthropic-version"] = "2023-06-01"

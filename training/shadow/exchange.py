@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.catalog import Deployment
-    from router.gateway.connections import Fields
+    from router.gateway.connections import Headers
 
 
 class Ready(NamedTuple):
@@ -113,7 +113,7 @@ def _price(deployment: Deployment, response: WireResponse, service_tier: str | N
     return prices.price_usd(deployment.model, deployment.provider, usage, now_ms(), service_tier)
 
 
-def _headers(call: Ready, environ: Mapping[str, str]) -> Fields:
+def _headers(call: Ready, environ: Mapping[str, str]) -> Headers:
     """Headers of a call with our own key. No dialect documents an idempotency key; what honours one may."""
     own = {
         "content-type": "application/json",
