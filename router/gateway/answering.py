@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from router.gateway.errors import dialect_at, last_words
 from router.gateway.lines import CONTROL
 
 if TYPE_CHECKING:
@@ -47,6 +48,31 @@ class Answering(RequestResponseCycle):
         self.size = 0  # bytes of them
         self._early = False
         self._head = b""
+
+    async def run_asgi(self, app: Any) -> None:
+        """Have it answered by an app; what breaks is logged, and who has heard nothing yet is told."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._fail(503, "samediff is being stopped; ask again")
+        except Exception as error:  # the last that hears of it
+            self.logger.error("Exception in ASGI application\n", exc_info=error)
+            self._fail(500, "samediff failed on this request")
+        else:
+            if not self.response_complete and not self.disconnected:
+                self.logger.error("ASGI callable returned without completing response.")
+                self._fail(500, "samediff failed on this request")
+        finally:
+            self.on_response = _nothing  # the protocol knows of this, so this of it no more
+
+    def _fail(self, status: int, said: str) -> None:
+        """End an answer that doesn't come, or not all of it."""
+        if self.response_started:
+            self.transport.close()
+        elif not self.disconnected:
+            self.response_started, self._early, self.keep_alive = True, self.more_body, False
+            self.transport.write(last_words(dialect_at(self.scope["path"]), status, said))
+            self._end()
 
     async def receive(self) -> Any:
         """Give what has come of the body, or wait for it; or say that the client has left."""
@@ -131,6 +157,10 @@ class Answering(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _can_be_sent(lines: list[bytes], names: bytes) -> bool:

@@ -41,6 +41,9 @@ class BoundedProtocol(IntakeProtocol):
 
     head_s = 30.0
 
+    def refused(self, status: int) -> None:
+        """Count what was refused before it got to an endpoint; here nobody counts."""
+
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.url = b""
@@ -51,6 +54,7 @@ class BoundedProtocol(IntakeProtocol):
         self._unread = 0  # bytes since the last that were of use: of a head, or of trailers
         self._trailers = 0  # bytes of those read since the last piece of body
         self._upgrading = False
+        self._last_words = b""  # to be said when all that is asked is answered
         self._patience: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None  # when every answer was out and nothing of another request here
         self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
@@ -193,7 +197,8 @@ class BoundedProtocol(IntakeProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self.cycle.more_body:
+        elif self._last_words or self.cycle.more_body:
+            self.transport.write(self._last_words)
             self._hang_up()
         elif not self._in_message:
             self._idle_since = self.loop.time()
@@ -252,7 +257,7 @@ class BoundedProtocol(IntakeProtocol):
             self._patience = None
 
     def _refuse(self, status: int, why: str | None = None) -> None:
-        """Answer a head that can't be served and hang up, once; on_body and the rest hear nothing of it."""
+        """Refuse what can't be served, once all before it is answered, and hang up; no more is heard."""
         if self._refused:
             return
         self._stop_waiting()
@@ -262,12 +267,20 @@ class BoundedProtocol(IntakeProtocol):
         now = self._answering
         if now is not None and now.response_complete:
             now = None
-        if now is None or not now.response_started:
-            dialect = dialect_at(self.url.decode("latin-1"))
-            self.transport.write(last_words(dialect, status, why or _REFUSED[status]))
+        bad = None if self._in_head or not self._in_message else self.cycle  # of what began well, else a head
+        if self.pipeline and self.pipeline[0][0] is bad:
+            self.pipeline.popleft()
+        if self._read and (now is None or now is not bad):
+            self.refused(status)  # of any other its endpoint tells
+        words = last_words(dialect_at(self.url.decode("latin-1")), status, why or _REFUSED[status])
         if now is None:
+            self.transport.write(words)
             self._hang_up()
-        else:  # it is over with the request before, too
+        elif now is not bad:
+            self._last_words = words
+        else:
+            if not now.response_started:
+                self.transport.write(words)
             self.transport.close()
 
     def _hang_up(self) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from router.catalog import Deployment
+    from router.gateway.metrics import Metrics
     from router.gateway.settings import Settings
 
 
@@ -57,7 +58,7 @@ def run(prepared: Prepared, settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="samediff: %(message)s")
     config = uvicorn.Config(
         prepared.app,
-        http=_bounded(settings.client_s),
+        http=_bounded(settings.client_s, prepared.app.state.gateway.metrics),
         ws="none",
         backlog=BACKLOG,
         log_config=None,
@@ -69,9 +70,12 @@ def run(prepared: Prepared, settings: Settings) -> None:
     uvicorn.Server(config).run(sockets=[prepared.listener])
 
 
-def _bounded(patience_s: float) -> type[BoundedProtocol]:
+def _bounded(patience_s: float, metrics: Metrics) -> type[BoundedProtocol]:
     class Patient(BoundedProtocol):
         head_s = patience_s
+
+        def refused(self, status: int) -> None:
+            metrics.add("samediff_refused_total", status=str(status))
 
     return Patient
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx2
 import psutil
 import pytest
-from router_servers import start_gateway, wait_for
+from router_servers import start_gateway, start_upstream, wait_for
 
 BODY = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
 STREAM = json.dumps({**json.loads(BODY), "stream": True}).encode()
@@ -208,3 +208,73 @@ def test_how_long_a_connection_is_kept_with_nothing_and_with_half_a_head_on_it(g
         time.sleep(1)
         slow.sendall(SMALL[20:])
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+BAD = {
+    "no head": (b"no request\r\n\r\n", 400),
+    "a long one": (LONG, 431),
+    "a proxy's": (b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "half of one": (SMALL[:20], 408),
+    "a bad chunk": (CHAT + b"transfer-encoding: chunked\r\n\r\nx\r\n", 400),
+}
+
+
+@pytest.fixture(scope="module")
+def slow_gateway(tmp_path_factory, bundle_folder):
+    """Its provider takes longer than a head may."""
+    place = tmp_path_factory.mktemp("slow")
+    upstream = start_upstream({"steps": [{"text": "Done.", "fault": {"delay_ms": 700}}]}, place)
+    server = start_gateway(place, bundle_folder, upstream.url, environ={"SAMEDIFF_CLIENT_S": "0.3"})
+    yield server
+    server.stop()
+    upstream.stop()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("bad", "status"), BAD.values(), ids=BAD)
+def test_what_is_refused_waits_for_the_answers_before_it(slow_gateway, bad, status, apart) -> None:
+    """It neither cuts one off nor is taken for it; and it is counted."""
+
+    def count():
+        metrics = httpx2.get(f"{slow_gateway.url}/metrics").text
+        named = f'samediff_refused_total{{status="{status}"}} '
+        return next((int(line.split()[-1]) for line in metrics.splitlines() if line.startswith(named)), 0)
+
+    before = count()
+    for asked, ends in ((BODY, b"}"), (STREAM, b"data: [DONE]\n\n")):
+        head = CHAT + b"content-length: %d\r\n\r\n" % len(asked)
+        pieces = (head + asked, head + asked + bad) if apart else ((head + asked) * 2 + bad,)
+        said = send(slow_gateway, *pieces)
+        first, second, last = said.split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(b"200 ")
+        assert second.startswith(b"200 ")
+        assert ends in first
+        assert ends in second
+        assert last.startswith(b"%d " % status)
+        assert json.loads(last.partition(b"\r\n\r\n")[2])["error"]
+    assert count() == before + 2
+
+
+def test_connections_on_which_nothing_was_asked_count_as_no_refusal(slow_gateway) -> None:
+    before = httpx2.get(f"{slow_gateway.url}/metrics").text.count('status="408"')
+    assert send(slow_gateway).startswith(b"HTTP/1.1 408 ")
+    assert httpx2.get(f"{slow_gateway.url}/metrics").text.count('status="408"') == before
+
+
+def test_who_is_stopped_says_so_in_the_dialect(tmp_path, bundle_folder) -> None:
+    with stalling() as provider:
+        environ = {"SAMEDIFF_GRACE_S": "1"}
+        server = start_gateway(tmp_path, bundle_folder, provider.url, environ=environ)
+        place = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+        half = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"
+        with socket.create_connection(place, timeout=10) as client:
+            client.sendall(half)
+            time.sleep(0.2)
+            code, _, err = server.stop()
+            assert code == 0
+            assert "Traceback" not in err
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"connection: close" in head
+        assert json.loads(body)["type"] == "error"
+        assert "is being stopped" in json.loads(body)["error"]["message"]
