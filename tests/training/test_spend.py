@@ -20,6 +20,7 @@ from features.errors import BadInput
 from router import prices
 from training.ingest import ingest
 from training.ingest import run as ingest_run
+from training.sources.checks import check, known_model, price
 from training.spend.groups import KEYS, grouped, parse_keys, saved, spend_of
 from training.spend.report import run
 from training.spend.show import render
@@ -104,6 +105,28 @@ def test_a_failed_call_of_ours_is_the_asked_model_s_and_no_alias_s(tmp_path) -> 
     result = run(write(tmp_path / "log", [request(0), request(1, **failed, **asked)]), ["model"])
     assert [group.key["model"] for group in result.groups] == ["claude-opus-4-6"]
     assert "auto" not in {doubt.model for doubt in result.doubts.unpriced}
+
+
+def test_a_request_paid_more_than_once_costs_what_all_its_answers_did(tmp_path) -> None:
+    told = {"source": "journal", "flags": ["paid_more_than_once"], "cost_source": "priced"}
+    known, unknown = request(0, **told, cost_usd="0.03"), request(1, **told | {"cost_source": "unknown"})
+    result = run(write(tmp_path / "log", [known, unknown]), ["model"])
+    assert (result.total.paid_usd, result.total.unknown_calls) == (Decimal("0.03"), 1)
+    assert price(unknown) is unknown  # at ingestion, either
+    assert price(request(1)).cost_usd == Decimal("0.01")
+
+
+@pytest.mark.parametrize("status", ["error", "cancelled", "truncated"])
+def test_no_price_is_asked_for_of_a_candidate_s_own_name(tmp_path, status) -> None:
+    nothing = dict.fromkeys(("input_tokens_uncached", "cached_tokens", "cache_write_tokens", "output_tokens"))
+    asked = {"source": "journal", "candidate": "our-fast-one", "status": status, "model_served": None}
+    record = request(0, **asked, **nothing)
+    assert check(record, START_MS, known_model).flags is None
+    assert run(write(tmp_path / "log", [record]), ["model"]).doubts.unpriced == []
+    billed = request(0, **asked)
+    assert check(billed, START_MS, known_model).flags == ["unknown_model"]
+    (unpriced,) = run(write(tmp_path / "billed", [billed]), ["model"]).doubts.unpriced
+    assert unpriced.model == "our-fast-one"
 
 
 def test_a_price_of_ones_own_counts_at_once(tmp_path) -> None:

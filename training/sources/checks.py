@@ -30,6 +30,7 @@ TOKEN_FIELDS = (
     "reasoning_tokens",
 )
 
+PAID_FLAG = "paid_more_than_once"  # as the gateway says it
 # What each flag means, for the closing table.
 FLAGS = {
     **CONTRADICTIONS,
@@ -49,7 +50,7 @@ FLAGS = {
     "time_from_file": "no time in the row; the file's is used",
     "output_tokens_estimated": "an answer that broke off uncounted: its output tokens are estimated",
     "broken_tool_call": "a tool call of it is no JSON, breaks its schema or names no tool that was offered",
-    "paid_more_than_once": "an answer was thrown away for that: its cost is here, its tokens are not",
+    PAID_FLAG: "an answer was thrown away for that: its cost is here, its tokens are not",
     "another_candidate_answered": "the one decided on could not be reached",
     "served_another_model_allowed": "the same, where the catalogue lets it be learned from",
     "served_another_model": "the provider reports another model, or another snapshot, than was asked for",
@@ -93,7 +94,7 @@ def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | No
     model = _model(record)
     if model is None:
         yield "no_model"
-    elif record.status == "error" and not any(getattr(record, name) for name in TOKEN_FIELDS):
+    elif _unanswered(record) and not any(getattr(record, name) for name in TOKEN_FIELDS):
         return  # nothing was used
     elif not known_model(model, record.provider):
         yield "unknown_model"
@@ -101,6 +102,11 @@ def _doubts_of_price(record: RequestRecord, known_model: Callable[[str, str | No
         yield "over_window"
     if record.reasoning_tokens and record.reasoning_in_output is None:
         yield "reasoning_unknown"
+
+
+def _unanswered(record: RequestRecord) -> bool:
+    """Whether a call failed, or no model of ours answered: then it is named as the catalogue names it."""
+    return record.status == "error" or (record.source == "journal" and record.model_served is None)
 
 
 def model_of(source: str, served: str | None, candidate: str | None, requested: str | None) -> str | None:
@@ -119,8 +125,8 @@ def price(record: Record) -> Record:
     if not isinstance(record, RequestRecord) or record.cost_usd is not None:
         return record
     model = _model(record)
-    if model is None or not {"response_cache_hit", "no_tokens"}.isdisjoint(record.flags or ()):
-        return record
+    if model is None or not {"response_cache_hit", "no_tokens", PAID_FLAG}.isdisjoint(record.flags or ()):
+        return record  # or its tokens aren't those it was billed for
     if record.reasoning_tokens and record.reasoning_in_output is None:
         return record  # whether they are in the bill already isn't known
     cost = price_usd(

@@ -12,7 +12,7 @@ from features.wire.types import Usage
 from router import prices
 from training.log import STATE_FILE, LogStore, day_of
 from training.progress import track
-from training.sources.checks import is_one_call, model_of
+from training.sources.checks import PAID_FLAG, is_one_call, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -124,10 +124,14 @@ class Priced(NamedTuple):
 
     @property
     def paid(self) -> Decimal | None:
-        """USD as the log records them, else by the table now, else as they were worked out at ingestion."""
+        """USD as the log records them, else by the table now, else as they were worked out before.
+
+        Of a request paid for more than once the table prices the last answer alone, and the log all of them.
+        """
         if self.call.recorded is not None:
             return self.call.recorded
-        return self.call.cost_usd if self.bill is None else self.bill.total
+        several = PAID_FLAG in (self.call.flags or ())
+        return self.call.cost_usd if self.bill is None or several else self.bill.total
 
 
 # Rows that no model was called for, or whose bill can't be told from their counts.

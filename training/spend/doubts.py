@@ -84,6 +84,8 @@ def _lacks_price(one: Priced) -> bool:
     call = one.call
     if one.rates is not None or call.model == NO_MODEL or "no_tokens" in (call.flags or ()):
         return False
+    if call.source == "journal" and call.model_served is None and call.input_tokens_uncached is None:
+        return False  # nobody answered; our catalogue's name for who was asked needn't be any seller's
     return call.ts_ms < prices.FAR_FUTURE_MS or not prices.is_known(call.model, call.provider)
 
 
