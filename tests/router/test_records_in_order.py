@@ -25,7 +25,7 @@ from models.belief import Belief
 from models.bundle import Bundle
 from models.prior import PRIOR
 from router import prices
-from router.arms import Judged, Option, Terms, absent_record, arm_record
+from router.arms import Judged, Option, Terms, absent_record, arm_records
 from router.catalog import Catalog
 from router.cost import Cost
 from router.decide import PRIOR_NOTICE, Decider
@@ -206,6 +206,17 @@ def test_every_value_of_a_call_has_its_place(deployment) -> None:
         assert (kept_back.facts, kept_back.embedding) == (None, None)
 
 
+@pytest.mark.parametrize("away", [[], ["no_key"], ["no_key", None, "dialect"]])
+def test_arms_that_nobody_can_call_are_written_as_any_other(deployment, away) -> None:
+    made = choice()
+    absent = [absent_record(f"away-{why}", why) for why in away]
+    arms = [*arm_records([judged(deployment)] * 2, made), *absent]
+    receipt = DecisionRecord("r", "s", NOW_MS, "pin", "gpt-5.4", arms=arms)
+    for said in (receipt, replace(receipt, arms=absent), replace(receipt, arms=[*absent, *arms])):
+        written = as_written(said, alike_of(said, "features"))
+        assert msgspec.json.encode(written) == msgspec.json.encode(said)
+
+
 SPLIT = Split(read=3001, write=202, write_1h=103, fresh=54, hit=0.91, sure=0.82, lost=7, why="expired")
 
 
@@ -260,7 +271,7 @@ def choice(**more) -> Choice:
 
 def test_every_value_of_an_arm_has_its_place(deployment) -> None:
     is_told(
-        arm_record(judged(deployment), choice(excluded={"gpt-5.4": "tool_loop"})),
+        *arm_records([judged(deployment)], choice(excluded={"gpt-5.4": "tool_loop"})),
         candidate="gpt-5.4",
         deployment="openai/gpt-5.4/openai_responses",
         eligible=False,
@@ -295,7 +306,7 @@ def test_every_value_of_an_arm_has_its_place(deployment) -> None:
         broken_calls=0.084,
         propensity=0.375,
     )
-    assert arm_record(judged(deployment), choice()).eligible
+    assert arm_records([judged(deployment)], choice())[0].eligible
 
 
 def test_every_value_of_a_receipt_has_its_place(deployment) -> None:
@@ -343,7 +354,7 @@ def test_every_value_of_a_receipt_has_its_place(deployment) -> None:
         inferred_types=types,
         offset=offset,
         plan=list(made.plan),
-        arms=[arm_record(arm, made), absent_record("away", "no_key")],
+        arms=[*arm_records([arm], made), absent_record("away", "no_key")],
         locks=["lock"],
         constraints=["model=auto", "dialect=openai_responses"],
         reasons=["reason", PRIOR_NOTICE],
