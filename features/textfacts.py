@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-import string
 from functools import lru_cache
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.prompt import CUT
+from features.textwords import Tokens
 from features.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WORD = re.compile(r"[A-Za-z_]\w*+(?:\.\w++)*+|\d[\d.]*+")
-_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)  # faster, and the same where all of a text is ASCII
-# Of ASCII, all that is in no word becomes a space.
-_APART = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_.") else 32 for byte in range(256))
-_NO_DIGITS = bytes(set(range(128)).difference(string.digits.encode()))
-_NO_CAPITALS = bytes(set(range(128)).difference(string.ascii_uppercase.encode()))
 _STOPS = tuple(".?!;")
 _WRAPPING = "`'\"()[]{}<>,.:;!?"  # around a path
 # Words that join several things asked at once.
@@ -115,7 +109,7 @@ _LINE_STARTS = tuple(mark[1:] for mark in _LINED)
 _OF_ENDING = {ending: _BITS[name] for name, language in _LANGUAGES.items() for ending in language.endings}
 _OF_WORD = {word: _BITS[name] for name, language in _LANGUAGES.items() for word in language.words}
 _VERB = {word: _BITS[name] for name, words in _VERBS.items() for word in words}
-_TELLING = _JOINS.union(_OF_WORD, _VERB)
+_tokens = Tokens(_JOINS.union(_OF_WORD, _VERB))
 
 _CUT = "\0"  # read for it: like it no part of anything, and a result that was cut is mostly ASCII but for it
 _KEPT = 1_024  # pieces remembered: a session's task comes again with every turn
@@ -186,20 +180,24 @@ def _read(text: str) -> _Piece:
     foreign = 0 if size == len(text) else len(text) - len(text.encode("ascii", "ignore"))
     if foreign:
         text = text.replace(CUT, _CUT)
-    words = _ascii_words(text) if text.isascii() else _WORD.findall(text)
-    lowered = " ".join(words).lower().split(" ")  # no word holds a space
-    firsts = "".join([word[0] for word in words]).encode("ascii", "ignore")
-    numbers, capitals = len(firsts.translate(None, _NO_DIGITS)), len(firsts.translate(None, _NO_CAPITALS))
-    joins = asks = 0
     paths, sentences, flags = _paths(text)
-    verbs = []
-    for word in _TELLING.intersection(lowered):
-        flags |= _OF_WORD.get(word, 0)
-        if word in _JOINS:
-            joins += lowered.count(word)
-        if word in _VERB:
-            verbs.append((at := lowered.index(word), _VERB[word]))
-            asks |= _VERB[word] if at < _VERB_WORDS else 0
+    words = numbers = capitals = joins = asks = 0
+    identifiers: set[str] = set()
+    verbs: dict[int, int] = {}
+    for token in _tokens.of(text):
+        if token is None:
+            words += 1
+            continue
+        numbers += token.numbers
+        capitals += token.capitals
+        identifiers |= token.identifiers
+        for at, word in token.telling:
+            flags |= _OF_WORD.get(word, 0)
+            joins += word in _JOINS
+            if (verb := _VERB.get(word, 0)) and verb not in verbs:
+                verbs[verb] = words + at
+                asks |= verb if words + at < _VERB_WORDS else 0
+        words += token.words
     counts = (
         *(size, text.count(_LINE), text.count(_FENCE), paths, 0, numbers, text.count("?"), text.count("://")),
         *(joins, text.count(","), sentences, capitals, text.count("'") + text.count('"')),
@@ -210,23 +208,12 @@ def _read(text: str) -> _Piece:
         flags=flags | _marked(text),
         follows=follows,
         goes_on=goes_on,
-        identifiers=_identifiers(words),
-        verbs=tuple(verbs),
+        identifiers=frozenset(identifiers),
+        verbs=tuple([(at, verb) for verb, at in verbs.items()]),
         asks=asks,
-        words=len(words),
+        words=words,
         foreign=foreign,
     )
-
-
-def _ascii_words(text: str) -> list[str]:
-    """What `_WORD` finds in a text of ASCII; sooner, as most words stand alone between what is none."""
-    words: list[str] = []
-    for token in text.encode().translate(_APART).decode().split():
-        if token.isidentifier():
-            words.append(token)
-        else:
-            words += _ASCII_WORD.findall(token)
-    return words
 
 
 def _paths(text: str) -> tuple[int, int, int]:
@@ -269,15 +256,3 @@ def _at_edges(text: str) -> tuple[int, int]:
         if text.endswith(mark):
             goes_on |= bit
     return follows, goes_on
-
-
-def _identifiers(words: Sequence[str]) -> frozenset[str]:
-    """Words in snake_case or camelCase, or dotted; a capitalised word is none of them, nor a number."""
-    return frozenset(
-        [
-            word
-            for word in set(words)
-            if word[0] > "9"
-            and ("_" in word or "." in word or not (word.islower() or word.isupper() or word.istitle()))
-        ]
-    )
