@@ -157,7 +157,7 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
     One without a row was asked for by name and is held to nothing.
     """
     facts, lifetime = given.facts, given.asked.lifetime
-    said, prospects = [], []
+    barred, held, costs, prospects = [], [], [], []
     for option, belief in zip(given.options, beliefs, strict=True):
         if option.broken_calls:  # a tool call that can't be carried out solves nothing
             belief = _less(belief, 1.0 - option.broken_calls)
@@ -166,7 +166,9 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
         row, why = rows.get(option.candidate), option.excluded_by
         if row is not None and not why:
             why = exclusion(row, terms.window, facts, option.tokens)
-        said.append((option, why, belief, cost))
+        barred.append(why)
+        held.append(belief)
+        costs.append(cost)
         answer_usd = None if cost is None else cost.output
         if len(terms.ladder) != 1:  # else prompts to come have this one's rates, however long they are
             rates = prices.step(terms.ladder, length_ahead(option.tokens, belief.turns_left))
@@ -186,7 +188,7 @@ def judged(given: Given, beliefs: Sequence[Belief], rows: Mapping[str, Candidate
         )
         prospects.append(prospect)
     ahead = outlooks(prospects, given.last_candidate, given.reference)
-    return [Judged(*one, seen) for one, seen in zip(said, ahead, strict=True)]
+    return list(map(Judged, given.options, barred, held, costs, ahead))
 
 
 def _less(arm: Belief, share: float) -> Belief:

@@ -309,7 +309,10 @@ def _fallback(names: list[str], situation: Situation) -> str:
 
 
 def _certain(names: list[str], chosen: str | None) -> dict[str, float]:
-    return {name: float(name == chosen) for name in names}
+    chances = dict.fromkeys(names, 0.0)
+    if chosen in chances:
+        chances[chosen] = 1.0
+    return chances
 
 
 def _drawn(chances: dict[str, float], draw: float) -> str:

@@ -39,9 +39,8 @@ SESSION_HEADERS = (
 PARENT_HEADERS = ("x-samediff-parent-session-id", "x-parent-session-id", "x-codex-parent-thread-id")
 _CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _MAX_ID = 200
-_LOOKED_BACK = (
-    4  # messages in the assistant's name; some clients put words like "Ok." of their own behind ours
-)
+# Messages in the assistant's name; some clients put words like "Ok." of their own behind ours.
+_LOOKED_BACK = 4
 _FRESH_ANSWERS = 4.0  # that weigh against the first one with a broken tool call
 _CANDIDATES = 16  # of a session, whose broken tool calls are counted
 _MARKS = 4  # pieces of an answer by which it is known again
@@ -211,9 +210,7 @@ class Sessions:
             broken_calls={name: calls.share for name, calls in broken.items()} if broken else {},
         )
 
-    def trajectory(
-        self, place: Place, request: WireRequest, aside: Sequence[int] | None = None
-    ) -> Trajectory:
+    def trajectory(self, place: Place, request: WireRequest, aside: Sequence[int] | None) -> Trajectory:
         """The request's trajectory, continued from the last turn's; valid until the next call."""
         return self._trajectories.follow(place.conversation, request.messages, place.chain[0], aside)
 
@@ -250,9 +247,8 @@ class Sessions:
 
     def heard(self, answer: Answer, response: WireResponse, body_bytes: int, last: LastTurn) -> None:
         """Note what an answer was, so that it is known again, and what the provider counted."""
-        whole = answer
-        if last.prompt_tokens is not None:
-            whole = replace(answer, body_bytes=body_bytes, last=last)
+        known = last.prompt_tokens is not None
+        whole = replace(answer, body_bytes=body_bytes, last=last) if known else answer
         ids = [response.response_id[:_MAX_ID]] if response.response_id else []
         for mark in (*ids, *_marks(answer.thread, response.parts)):
             _put(self._answers, mark, whole, self._limit * _MARKS)
@@ -264,10 +260,9 @@ def chain_of(request: WireRequest) -> Chain:
 
 
 def _named(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
-    for name in names:
-        if name in headers and (said := headers[name]):
-            return said[:_MAX_ID]
-    return ""
+    if headers.keys().isdisjoint(names):  # as mostly
+        return ""
+    return next((said[:_MAX_ID] for name in names if (said := headers.get(name))), "")
 
 
 def _marks(thread: str, parts: Sequence[Part]) -> Iterator[str]:

@@ -189,7 +189,7 @@ def test_what_is_remembered_of_sessions_is_bounded_by_their_length_too() -> None
     sessions = Sessions(5)
     for n in range(20):
         request = claude(f"task {n}", *(f"word {m}" for m in range(150)))
-        sessions.trajectory(ask(sessions, request, headers={}), request)
+        sessions.trajectory(ask(sessions, request, headers={}), request, None)
         assert sessions._memory.n_messages <= 500
         assert sessions._trajectories.n_messages <= 500
     assert len(sessions._threads) == len(sessions._memory) == len(sessions._trajectories) == 3
