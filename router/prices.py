@@ -61,7 +61,7 @@ class Rates(Value, frozen=True):
 Ladder = tuple[tuple[int, Rates], ...]
 
 
-class Bill(NamedTuple):
+class Bill(Value, frozen=True):
     """USD of one call by what was paid for; the parts add up exactly to `total`."""
 
     fresh: Decimal

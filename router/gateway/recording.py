@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -48,29 +48,25 @@ _JSON = msgspec.json.Encoder()
 
 
 def request_record(call: Call, trace: Trace, prompts: Prompts, drifted: Drift | None = None) -> RequestRecord:
-    """Write one call down; `prompts` says how much of what was said may be kept."""
+    """Write one call down; `prompts` says how much of what was said may be kept.
+
+    Facts and vector are the receipt's own, and JSON no sooner than `as_written`.
+    """
+    # A line a field, in the record's own order: by keyword it takes five times as long. Longer than a
+    # function should be, and easier to keep complete.
+    receipt, request, deployment, tags = call.receipt, call.request, call.deployment, call.tags
     answer = trace.answer or WireResponse(complete=False)
     usage, doubts = counted(answer)
     flags = doubts + _flags(call, trace, usage, drifted)
-    full = prompts == "full"
-    fields = (  # in the record's own order: by keyword it takes five times as long
-        *_whose(call),
-        *_asked(call, answer),
-        *_used(call, trace, answer, usage),
-        *_came_of(trace, answer),
-        *_told_by(call, answer, kept=prompts != "none"),
-        flags or None,  # flags
-        b"".join(call.body).decode("utf-8", "replace") if full else None,  # prompt_text
-        "\n".join(part.text for part in answer.parts) if full else None,  # response_text
-    )
-    return RequestRecord(*fields)
-
-
-def _whose(call: Call) -> tuple[Any, ...]:
-    """The fields of a record up to `task_type`: whose call it was, and what it belongs to."""
-    receipt, tags = call.receipt, call.tags
     harness, version = harness_of(call.headers.get("user-agent", ""))
-    return (
+    cost = _price(call, deployment, answer, usage)
+    if trace.spent:
+        cost = _with_spent(cost, call, trace)
+    full, kept = prompts == "full", prompts != "none"
+    hashes, sizes = call.place.chain
+    called, edits = _calls(answer.parts)
+    digests, told = kept_of_answer(answer.parts) if kept and edits and answer.complete else (None, None)
+    return RequestRecord(
         receipt.request_id,
         receipt.session_id,
         receipt.ts_ms,
@@ -82,19 +78,12 @@ def _whose(call: Call) -> tuple[Any, ...]:
         turn_of(receipt),  # turn
         harness,
         version,  # harness_version
-        call.request.user,
+        request.user,
         tags.tenant,
         tags.repo,
         tags.branch,
         tags.task_id,
         tags.task_type,
-    )
-
-
-def _asked(call: Call, answer: WireResponse) -> tuple[Any, ...]:
-    """The fields from there to `provider_response_id`: what was asked for, and who answered."""
-    request, deployment = call.request, call.deployment
-    return (
         request.dialect,
         request.stream,
         request.model,  # model_requested
@@ -105,15 +94,6 @@ def _asked(call: Call, answer: WireResponse) -> tuple[Any, ...]:
         request.effort,
         _tier(call, deployment, answer),  # service_tier
         answer.response_id,  # provider_response_id
-    )
-
-
-def _used(call: Call, trace: Trace, answer: WireResponse, usage: Usage) -> tuple[Any, ...]:
-    """The fields from there to `price_version`: what was counted, and what it cost."""
-    cost = _price(call, call.deployment, answer, usage)
-    if trace.spent:
-        cost = _with_spent(cost, call, trace)
-    return (
         usage.input_tokens_uncached,
         usage.cached_tokens,
         usage.cache_write_tokens,
@@ -124,12 +104,6 @@ def _used(call: Call, trace: Trace, answer: WireResponse, usage: Usage) -> tuple
         cost,  # cost_usd
         "unknown" if cost is None else "priced",  # cost_source
         prices.version(),  # price_version
-    )
-
-
-def _came_of(trace: Trace, answer: WireResponse) -> tuple[Any, ...]:
-    """The fields from there to `tries`: what became of it, and when."""
-    return (
         trace.status,
         trace.http_status,
         trace.error_kind,
@@ -139,29 +113,18 @@ def _came_of(trace: Trace, answer: WireResponse) -> tuple[Any, ...]:
         trace.first_tool_call_ms,
         trace.attempts,
         trace.tries if len(trace.tries) > 1 else None,  # tries
-    )
-
-
-def _told_by(call: Call, answer: WireResponse, *, kept: bool) -> tuple[Any, ...]:
-    """The fields from there to `answer`: what prompt and answer tell without a word of theirs.
-
-    Facts and vector are the receipt's own, and JSON no sooner than `as_written`; not `kept`, all are None.
-    """
-    if not kept:
-        return (None,) * 9
-    receipt, (hashes, sizes) = call.receipt, call.place.chain
-    called, edits = _calls(answer.parts)
-    return (
-        list(hashes[-PREFIXES_KEPT:]),  # prefix_hashes
-        list(sizes[-PREFIXES_KEPT:]),  # prefix_bytes
-        receipt.facts,
-        receipt.embedding,
-        receipt.encoder_digest,
-        receipt.feature_hash,
-        called,  # tools_called
-        *(
-            kept_of_answer(answer.parts) if edits and answer.complete else (None, None)
-        ),  # edit_digests, answer
+        list(hashes[-PREFIXES_KEPT:]) if kept else None,  # prefix_hashes
+        list(sizes[-PREFIXES_KEPT:]) if kept else None,  # prefix_bytes
+        receipt.facts if kept else None,
+        receipt.embedding if kept else None,
+        receipt.encoder_digest if kept else None,
+        receipt.feature_hash if kept else None,
+        called if kept else None,  # tools_called
+        digests,  # edit_digests
+        told,  # answer
+        flags or None,
+        b"".join(call.body).decode("utf-8", "replace") if full else None,  # prompt_text
+        "\n".join([part.text for part in answer.parts]) if full else None,  # response_text
     )
 
 
