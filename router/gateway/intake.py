@@ -9,12 +9,13 @@ import asyncio
 import mmap
 import re
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.gateway.answering import Answering
+if TYPE_CHECKING:
+    from router.gateway.answering import Answering
 
 BUFFER_BYTES = 2**20  # as much as is read at once, and the longest body that is copied only once
 _BLANK_LINE = re.compile(rb"\r\n\r\n")
@@ -47,6 +48,9 @@ class Intake(asyncio.BufferedProtocol):
 class IntakeProtocol(HttpToolsProtocol):
     """uvicorn's, with memory of its own to read into: one buffer at most, while it is read from."""
 
+    cycle: Answering  # the request that is read, or was last
+    pipeline: deque[tuple[Answering, Any]]  # type: ignore[assignment]  # those that wait, the last read first
+
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._in_head = self._in_message = True
@@ -72,12 +76,6 @@ class IntakeProtocol(HttpToolsProtocol):
         if self._buffer is None:
             self._buffer = lent()
         return self._buffer[self._filled :] if self._filled else self._buffer
-
-    @property
-    def _cycle(self) -> Answering:
-        """The request that is read."""
-        assert isinstance(self.cycle, Answering)
-        return self.cycle
 
     def _give_back(self) -> None:
         """Read into a buffer no more."""
@@ -114,11 +112,13 @@ class IntakeProtocol(HttpToolsProtocol):
             self._filled = stop
             if stop > start:
                 self._of_use = True
-                self._cycle.message_event.set()
+                self.cycle.message_event.set()
             return stop
-        self._filled = 0
+        self._filled = self._due = 0
         self.parser = self._new_parser()
-        self.on_body(bytes(view[start:end]))
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.pieces.append(bytes(view[start:end]))
         self.on_message_complete()
         return end
 

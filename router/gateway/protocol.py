@@ -6,6 +6,7 @@ that was heard.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from uvicorn._types import HTTPScope
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 HEAD_BYTES = 64 * 2**10
 _BODY_BYTES = 256 * 2**10  # of a body in pieces that is read before it is asked for
@@ -57,7 +57,7 @@ class BoundedProtocol(IntakeProtocol):
         self._last_words = b""  # to be said when all that is asked is answered
         self._patience: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None  # when every answer was out and nothing of another request here
-        self._answering: RequestResponseCycle | None = None  # `cycle` is the last that was read
+        self._answering: Answering | None = None  # `cycle` is the last that was read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
@@ -92,7 +92,7 @@ class BoundedProtocol(IntakeProtocol):
         """Read no more of what is too long, or isn't asked for, and no head for ever."""
         if self._refused:
             return
-        if not self._in_head and self._cycle.size > _BODY_BYTES:
+        if not self._in_head and self.cycle.size > _BODY_BYTES:
             self.flow.pause_reading()  # not where it is whole: it costs two calls of the system
             if self.pipeline:
                 self._read_on()
@@ -150,8 +150,7 @@ class BoundedProtocol(IntakeProtocol):
 
     def _scope(self) -> HTTPScope:
         """What is asked, as an app is told; raises the parser's error for a target that is no URL."""
-        target = httptools.parse_url(self.url)
-        path = target.path.decode("ascii")
+        path, raw_path, query = (_target if b"?" in self.url else _known_target)(self.url)
         return {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -161,9 +160,9 @@ class BoundedProtocol(IntakeProtocol):
             "scheme": self.scheme or "http",
             "method": self.parser.get_method().decode("ascii"),
             "root_path": self.root_path,
-            "path": self.root_path + (unquote(path) if "%" in path else path),
-            "raw_path": self.root_path.encode("ascii") + target.path,
-            "query_string": target.query or b"",
+            "path": self.root_path + path,
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": query,
             "headers": self.headers,
             "state": {**self.app_state, LEAVING: Leaving()},
         }
@@ -171,7 +170,7 @@ class BoundedProtocol(IntakeProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._of_use, self._trailers, self._due = True, 0, 0
-        if self._refused or (cycle := self._cycle).response_complete:
+        if self._refused or (cycle := self.cycle).response_complete:
             return
         cycle.pieces.append(body)
         cycle.size += len(body)
@@ -184,7 +183,7 @@ class BoundedProtocol(IntakeProtocol):
         if self._upgrading:
             return
         self._in_message, self._of_use, self._trailers = False, True, 0
-        if not self._refused and not (cycle := self._cycle).response_complete:
+        if not self._refused and not (cycle := self.cycle).response_complete:
             cycle.more_body = False
             cycle.scope["state"][LEAVING].asked = True
             cycle.message_event.set()
@@ -218,13 +217,13 @@ class BoundedProtocol(IntakeProtocol):
     def _wait_idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: Answering, app: Any) -> None:  # type: ignore[override]
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
     def _read_on(self) -> None:
         """Read what waits for its turn, up to a bound: only who is read from is seen to leave."""
-        ahead = sum(HEAD_BYTES + cycle.size for cycle, _ in self.pipeline if isinstance(cycle, Answering))
+        ahead = sum(HEAD_BYTES + cycle.size for cycle, _ in self.pipeline)
         if ahead < _AHEAD_BYTES:
             self.flow.resume_reading()
 
@@ -276,7 +275,7 @@ class BoundedProtocol(IntakeProtocol):
         if now is None:
             self.transport.write(words)
             self._hang_up()
-        elif now is not bad:
+        elif bad is None or now is not bad:
             self._last_words = words
         else:
             if not now.response_started:
@@ -290,3 +289,13 @@ class BoundedProtocol(IntakeProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._patience = self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _target(url: bytes) -> tuple[str, bytes, bytes]:
+    """The path of a target, raw too, and its query."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+
+
+_known_target = lru_cache(maxsize=64)(_target)  # of no query: it may hold a client's own key

@@ -12,7 +12,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from router.gateway import intake
+from router.gateway import intake, protocol
 from router.gateway.intake import BUFFER_BYTES, SPARE, Intake
 from router.gateway.protocol import BoundedProtocol
 
@@ -54,12 +54,12 @@ async def serving(app):
     state = ServerState()
     made = []
 
-    def protocol():
+    def accepted():
         made.append(BoundedProtocol(config=config, server_state=state, app_state={}))
         return made[-1]
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    server = await loop.create_server(accepted, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], made
     finally:
@@ -229,3 +229,25 @@ def test_a_transport_says_to_the_protocol_all_that_it_says() -> None:
     said = {name for kind in (asyncio.BufferedProtocol, asyncio.BaseProtocol) for name in vars(kind)}
     passed_on = {name for name in said if not name.startswith("_")} - {"connection_made"}
     assert vars(Intake(SimpleNamespace(**dict.fromkeys(passed_on)))).keys() == passed_on
+
+
+def test_targets_are_read_once_but_none_with_a_query_is_kept() -> None:
+    """It may hold a client's own key."""
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.append((scope["path"], scope["raw_path"], scope["query_string"]))
+        await App()(scope, receive, send)
+
+    async def test():
+        async with serving(app) as (port, _):
+            for target in (b"/a%20b", b"/a%20b", b"/a?key=%20", b"http://h/c?d#e", b"/f#g"):
+                asked = head(0).replace(b"/0", target)
+                await ask(port, asked, answers=1)
+
+    protocol._known_target.cache_clear()
+    run(uvloop.new_event_loop, test)
+    assert heard[:2] == [("/a b", b"/a%20b", b"")] * 2
+    assert heard[2:] == [("/a", b"/a", b"key=%20"), ("/c", b"/c", b"d"), ("/f", b"/f", b"")]
+    kept = protocol._known_target.cache_info()
+    assert (kept.currsize, kept.hits) == (2, 1)
