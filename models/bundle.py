@@ -21,6 +21,7 @@ from models.calibration import calibrated
 from models.folder import RETRAIN, Layout, read_manifest, verify_files
 from models.heads import BASES
 from models.lineup import AMOUNTS, Lineups, tables_of
+from models.loading import load_encoder_of, load_types_of, session_of
 from models.support import Support
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ class Bundle:
             )
         if manifest.n_features != len(feature_names(manifest.embedding_dim)):
             raise BadInput(f"{layout.manifest}: n_features contradicts the feature list; {RETRAIN}")
-        encoder = _load_encoder(layout, manifest)
-        types = _load_types(layout, manifest)
+        encoder = load_encoder_of(layout, manifest)
+        types = load_types_of(layout, manifest)
         after = load_after(layout.root / AFTER) if AFTER in manifest.files else None
-        digest, session = hashlib.sha256(raw).hexdigest(), _session(layout.heads)
+        digest, session = hashlib.sha256(raw).hexdigest(), session_of(layout.heads)
         given = [output.name for output in session.get_outputs()]
         heads = {BASES[name][1] for name in ("success", *tables_of(manifest))}
         if given[:1] != [BASES["success"][1]] or not heads.issuperset(given):
@@ -276,48 +277,3 @@ def wilson(p: np.ndarray, rows: np.ndarray, z: float = Z) -> tuple[np.ndarray, n
     half = np.sqrt(square * (p * (1 - p) + square / 4)) / (1 + square)
     # np.clip costs a request five times as much.
     return np.minimum(np.maximum(centre - half, 0.0), p), np.minimum(np.maximum(centre + half, p), 1.0)
-
-
-def _session(heads: Path) -> Any:
-    """One thread, inline: a pool costs more than it brings at a dozen rows."""
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(heads.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NotImplemented) as error:
-        raise BadInput(f"{heads}: this onnxruntime can't load it; {RETRAIN}") from error
-
-
-def _load_types(layout: Layout, manifest: Manifest) -> TaskTypes | None:
-    """The classifier of task types, whose files are verified already; BadInput if it isn't the card's."""
-    if manifest.types is None:
-        return None
-    from models.tasktype import BOUNDS, SCALING, WEIGHTS, load_types
-
-    if lacking := {WEIGHTS, SCALING, BOUNDS} - manifest.files.keys():
-        raise BadInput(f"{layout.manifest}: lists no {min(lacking)}; {RETRAIN}")
-    try:
-        arrays = {n: np.load(layout.root / n, allow_pickle=False) for n in (WEIGHTS, SCALING, BOUNDS)}
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{layout.root / WEIGHTS}: not an array; {RETRAIN}") from error
-    index = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
-    return load_types(manifest.types, arrays, index)
-
-
-def _load_encoder(layout: Layout, manifest: Manifest) -> Any:
-    if manifest.embedding_dim == 0:
-        return None
-    from features.encoder import load_encoder
-
-    encoder = load_encoder(layout.encoder)
-    if (encoder.dim, encoder.digest) != (manifest.embedding_dim, manifest.encoder_digest):
-        raise BadInput(
-            f"{layout.encoder}: encoder {encoder.digest} of {encoder.dim} dimensions, the bundle was trained "
-            f"with {manifest.encoder_digest} of {manifest.embedding_dim}; {RETRAIN}"
-        )
-    return encoder
