@@ -199,14 +199,17 @@ def _less(arm: Belief, share: float) -> Belief:
     return replace(arm, p_success=p * share, p_success_low=low * share, p_success_high=high * share)
 
 
-def weighed(arms: Iterable[Judged]) -> list[Arm]:
-    """What the policy looks at of arms: a cost is of this call and of what is known to follow from it."""
+def weighed(arms: Iterable[Judged], *, priced: bool = True) -> list[Arm]:
+    """What the policy looks at of arms: a cost is of this call and of what is known to follow from it.
+
+    Not `priced`, no cost is added up: the policy won't ask for one.
+    """
     found = []
     for arm in arms:
         belief, cost = arm.belief, arm.cost
         low, high = belief.p_success_low, belief.p_success_high
         spread = None if low is None or high is None else high - low
-        usd = None if cost is None else cost.total + arm.ahead.known()
+        usd = cost.total + arm.ahead.known() if priced and cost is not None else None
         known = belief.output_tokens is not None
         found.append(Arm(arm.option.candidate, arm.excluded_by, belief.p_success, usd, spread, known))
     return found

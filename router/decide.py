@@ -157,7 +157,7 @@ class Decider:
             held = moved(held, given.offset.log_odds)
         arms = judged(given, held, {} if given.pinned else described)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
-        choice = _as_asked(given) if given.pinned else self._chosen(weighed(arms), views, given, seed)
+        choice = _as_asked(given) if given.pinned else self._chosen(arms, views, given, seed)
         if outside:
             said = f"{', '.join(outside)} outside what the bundle was trained on: its tables alone answer"
             choice = replace(choice, reasons=(*choice.reasons, said))
@@ -166,12 +166,16 @@ class Decider:
         inferred = [TypeShare(task_type=name, p=p) for name, p in beliefs.types]
         return self._receipt(given, arms, choice, seed, inferred)
 
-    def _chosen(self, arms: list[Arm], views: Sequence[CandidateView], given: Given, seed: int) -> Choice:
+    def _chosen(
+        self, found: list[Judged], views: Sequence[CandidateView], given: Given, seed: int
+    ) -> Choice:
         """The policy's choice, held to the certificate where it demands one."""
         policy, certificate, said = self.held
+        situation = _situation(given, seed)
+        arms = weighed(found, priced=not situation.locked())
         if certificate is not None:
             arms = held_to(certificate, arms, views, given.reference)
-        choice = choose(policy, arms, _situation(given, seed))
+        choice = choose(policy, arms, situation)
         return replace(choice, reasons=(*choice.reasons, *said)) if said else choice
 
     def _receipt(

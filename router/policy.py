@@ -87,6 +87,10 @@ class Situation(Value, frozen=True):
     draw: float  # in [0, 1)
     last_by_client: bool = False  # who goes back to a client's own choice: no policy stays with that
 
+    def locked(self) -> bool:
+        """Whether it is said already who must answer, at any price."""
+        return self.in_tool_loop or self.provider_bound
+
 
 class Choice(Value, frozen=True):
     """The candidate, the chance each arm had, the arms that a lock took out, and why."""

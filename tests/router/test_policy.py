@@ -132,6 +132,15 @@ def test_what_the_bundle_has_not_seen_is_not_chosen_by_its_success() -> None:
     )
 
 
+@given(policies, any_arms, situations)
+def test_who_is_locked_asks_for_no_price_and_nobody_else_is_locked(policy, rows, situation) -> None:
+    unpriced = [replace(arm, cost_usd=None) for arm in rows]
+    choice = choose(policy, list(rows), situation)
+    assert situation.locked() == bool(choice.locks)
+    if situation.locked():  # as `router.arms.weighed` goes by
+        assert choose(policy, unpriced, situation) == choice
+
+
 def test_a_tool_loop_stays_with_who_began_it() -> None:
     begun = replace(FREE, in_tool_loop=True, last_candidate="cheap")
     choice = choose(parse_policy("learned:explore=1"), arms(), begun)
