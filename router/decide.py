@@ -166,9 +166,7 @@ class Decider:
         inferred = [TypeShare(task_type=name, p=p) for name, p in beliefs.types]
         return self._receipt(given, arms, choice, seed, inferred)
 
-    def _chosen(
-        self, found: list[Judged], views: Sequence[CandidateView], given: Given, seed: int
-    ) -> Choice:
+    def _chosen(self, found: list[Judged], views: Sequence[CandidateView], given: Given, seed: int) -> Choice:
         """The policy's choice, held to the certificate where it demands one."""
         policy, certificate, said = self.held
         situation = _situation(given, seed)
