@@ -286,19 +286,27 @@ class Events:
         self._finish_reason: str | None = None
         self._error: str | None = None
 
-    def event(self, event: _Event) -> None:
-        """Take one decoded event; nearly all add a piece of something."""
+    def take(self, events: Sequence[_Event]) -> None:
+        """Take decoded events; nearly all add a piece of something."""
+        add = self.drafts.add
+        for event in events:
+            delta = event.delta
+            if event.type != "content_block_delta":
+                self._other(event)
+            elif isinstance(delta, _Delta):
+                kind = delta.type
+                if kind == "text_delta":
+                    add(event.index, "text", delta.text)
+                elif kind == "input_json_delta":
+                    add(event.index, "tool_call", delta.partial_json)
+                elif kind == "thinking_delta":
+                    add(event.index, "thinking", delta.thinking)
+                elif kind == "signature_delta":
+                    self.drafts.sign(event.index)
+
+    def _other(self, event: _Event) -> None:
         delta = event.delta
         match event.type:
-            case "content_block_delta" if isinstance(delta, _Delta):
-                if delta.type == "text_delta":
-                    self.drafts.add(event.index, "text", delta.text)
-                elif delta.type == "input_json_delta":
-                    self.drafts.add(event.index, "tool_call", delta.partial_json)
-                elif delta.type == "thinking_delta":
-                    self.drafts.add(event.index, "thinking", delta.thinking)
-                elif delta.type == "signature_delta":
-                    self.drafts.sign(event.index)
             case "content_block_start":
                 part = _part(plain.mapping(event.content_block))
                 if part.kind == "tool_call" and part.text == "{}":  # the arguments follow as deltas

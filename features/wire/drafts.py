@@ -49,8 +49,8 @@ class Drafts:
             self.start(key, Part(kind=kind))
             draft = self._drafts.get(key)
         if draft is not None and (room := draft.room) > 0:
-            draft.pieces.append(text if len(text) <= room else text[:room])
-            draft.room = room - len(text)
+            draft.room = left = room - len(text)
+            draft.pieces.append(text if left >= 0 else text[:room])
 
     def name(self, key: Any, name: str | None, call_id: str | None) -> None:
         """Give a tool call the name and id that came with one of its pieces."""

@@ -288,20 +288,21 @@ class Events:
         self._tier: str | None = None
         self._error: str | None = None
 
-    def event(self, chunk: _Chunk) -> None:
-        """Take one decoded chunk."""
-        self._id = self._id or plain.string(chunk.id)
-        self._model = self._model or plain.string(chunk.model)
-        if chunk.service_tier is not None:
-            self._tier = plain.word(chunk.service_tier) or self._tier
-        if (counts := usage_block(chunk.usage, chunk.choices)) is not None:
-            self._usage = usage(counts) or self._usage
-        if chunk.error is not None:
-            self._error = plain.error_type(chunk.error)
-        for choice in plain.objects(chunk.choices):
-            if choice.get("index") in (0, None):  # further choices are alternatives to the first
-                self._finish_reason = plain.string(choice.get("finish_reason")) or self._finish_reason
-                self._delta(plain.child(choice, "delta"))
+    def take(self, chunks: Sequence[_Chunk]) -> None:
+        """Take decoded chunks."""
+        for chunk in chunks:
+            self._id = self._id or plain.string(chunk.id)
+            self._model = self._model or plain.string(chunk.model)
+            if chunk.service_tier is not None:
+                self._tier = plain.word(chunk.service_tier) or self._tier
+            if (counts := usage_block(chunk.usage, chunk.choices)) is not None:
+                self._usage = usage(counts) or self._usage
+            if chunk.error is not None:
+                self._error = plain.error_type(chunk.error)
+            for choice in plain.objects(chunk.choices):
+                if choice.get("index") in (0, None):  # further choices are alternatives to the first
+                    self._finish_reason = plain.string(choice.get("finish_reason")) or self._finish_reason
+                    self._delta(plain.child(choice, "delta"))
 
     def _delta(self, delta: dict[str, Any]) -> None:
         for key in ("reasoning_content", "reasoning"):

@@ -317,20 +317,21 @@ class Events:
         self._head: dict[str, Any] = {}
         self._error: str | None = None
 
-    def event(self, event: _Event) -> None:
-        """Take one decoded event."""
-        kind = plain.string(event.type) or ""
-        where = event.output_index
-        if kind in _DELTAS:
-            self.drafts.add(where, _DELTAS[kind], event.delta)
-        elif kind in ("response.output_item.added", "response.output_item.done"):
-            for n, spoken in enumerate(_spoken(plain.mapping(event.item))):
-                self.drafts.start(f"{where}.{n}" if n else where, spoken)
-        elif kind == "error":
-            self._error = plain.error_type(event.error or {"code": event.code})
-        elif kind in _TERMINAL or kind == "response.created":
-            self._head = {**self._head, **plain.mapping(event.response)}
-            self.finished = self.finished or kind in _TERMINAL
+    def take(self, events: Sequence[_Event]) -> None:
+        """Take decoded events."""
+        for event in events:
+            kind = plain.string(event.type) or ""
+            where = event.output_index
+            if kind in _DELTAS:
+                self.drafts.add(where, _DELTAS[kind], event.delta)
+            elif kind in ("response.output_item.added", "response.output_item.done"):
+                for n, spoken in enumerate(_spoken(plain.mapping(event.item))):
+                    self.drafts.start(f"{where}.{n}" if n else where, spoken)
+            elif kind == "error":
+                self._error = plain.error_type(event.error or {"code": event.code})
+            elif kind in _TERMINAL or kind == "response.created":
+                self._head = {**self._head, **plain.mapping(event.response)}
+                self.finished = self.finished or kind in _TERMINAL
 
     def response(self) -> WireResponse:
         """What the events add up to so far; the terminal event's own list of items wins over the pieces."""

@@ -10,7 +10,7 @@ import msgspec
 from features.wire import anthropic_messages, openai_chat, openai_responses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from features.wire.drafts import Drafts
     from features.wire.types import Dialect, WireResponse
@@ -32,8 +32,8 @@ class _Events(Protocol):
     def decode(self) -> Callable[[bytes], list[Any]]:
         """Decodes a list of events."""
 
-    def event(self, event: Any) -> None:
-        """Take one decoded event."""
+    def take(self, events: Sequence[Any]) -> None:
+        """Take decoded events, in order."""
 
     def response(self) -> WireResponse:
         """What the events add up to so far."""
@@ -61,7 +61,7 @@ class EventCutter:
         """Take the next bytes of the stream, cut anywhere: the data of the events that are over with them."""
         if self._first and chunk and not self._tail_bytes and not chunk.startswith(_BOM[:1]):
             self._first = False
-        if b"\r" in chunk or self._after_cr or self._first:
+        if chunk.find(b"\r") >= 0 or self._after_cr or self._first:  # `in` first takes bytes for a number
             return self._by_line(chunk)
         begun = chunk.find(b"\n\n") + 2 if self._tail_bytes or self._data else 0
         whole = chunk.rfind(b"\n\n") + 2
@@ -168,8 +168,7 @@ class StreamReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = []
         if len(decoded) == len(found):
-            for event in decoded:
-                events.event(event)
+            events.take(decoded)
         elif len(found) > 1:
             for data in found:
                 self._take([data])
