@@ -83,7 +83,7 @@ def _served(world, policy):
             holder = None if last is None else names[last]
             ahead = outlooks(prospects, holder, names[world.reference[row]])
             arms = [
-                arm if arm.cost_usd is None else replace(arm, cost_usd=arm.cost_usd + seen.total)
+                arm if arm.cost_usd is None else replace(arm, cost_usd=arm.cost_usd + seen.known())
                 for arm, seen in zip(arms, ahead, strict=True)
             ]
             situation = Situation(
