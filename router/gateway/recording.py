@@ -16,7 +16,6 @@ from features.records import SCHEMA_VERSION, RequestRecord
 from features.usagedoubts import contradictions
 from features.wire import Usage, WireResponse
 from router import prices
-from router.arms import absent_record
 from router.drift import ALLOWED_FLAG, DRIFT_FLAG
 from router.gateway.call import Alike, turn_of
 from router.gateway.toolcheck import FAULT_FLAG
@@ -202,23 +201,9 @@ def alike_of(receipt: DecisionRecord, prompts: Prompts) -> Alike:
 def as_written(record: DecisionRecord | RequestRecord, alike: Alike) -> msgspec.Struct:
     """A decision's record or a request's for the journal: its facts and vector are `alike`'s, and no other's.
 
-    They are JSON, which an encoder takes as it is, and so are the arms that nobody can call; so it can be
-    encoded, and not be read.
+    They are JSON, which an encoder takes as it is; so it can be encoded, and not be read.
     """
-    if isinstance(record, RequestRecord):
-        return replace(record, facts=alike.facts, embedding=alike.embedding)
-    arms, n = record.arms, len(record.arms)
-    while n and arms[n - 1].deployment is None:  # they come last
-        n -= 1
-    absent = [(arm.candidate, arm.excluded_by) for arm in arms[n:]]
-    said = [*arms[:n], _absent(tuple(absent))] if absent else arms
-    return replace(record, arms=said, facts=alike.facts, embedding=alike.embedding)
-
-
-@lru_cache(maxsize=256)  # of lineups
-def _absent(arms: tuple[tuple[str, str | None], ...]) -> msgspec.Raw:
-    """Arms that nobody can call, by candidate and reason, as they stand in a list in JSON."""
-    return msgspec.Raw(b",".join([_JSON.encode(absent_record(*arm)) for arm in arms]))
+    return replace(record, facts=alike.facts, embedding=alike.embedding)
 
 
 @lru_cache(maxsize=256)  # of a head's length at most
