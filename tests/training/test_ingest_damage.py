@@ -1,5 +1,6 @@
 """Damage of every kind is refused and counted where it stands; the other rows and files are kept."""
 
+import csv
 import gzip
 import os
 import resource
@@ -146,6 +147,16 @@ def test_a_cut_array_keeps_its_whole_elements(tmp_path):
 
 def test_a_first_line_nested_deep_hides_no_good_rows(tmp_path):
     result = run(tmp_path, deep__jsonl=b"[" * 100_000 + b"\n" + line(1) + line(2))
+    assert (result.kept, refused(result)) == (3, {base.NOT_JSON: 1})
+
+
+@pytest.mark.parametrize("junk", [b"[" * 3000, b"x" * 3000])
+def test_the_bound_of_a_table_read_before_hides_no_rows(tmp_path, junk):
+    default = csv.field_size_limit(2000)  # one for the process, as `max_line_bytes` sets it
+    try:
+        result = run(tmp_path, long__jsonl=junk + b"\n" + line(1) + line(2))
+    finally:
+        csv.field_size_limit(default)
     assert (result.kept, refused(result)) == (3, {base.NOT_JSON: 1})
 
 

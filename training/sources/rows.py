@@ -52,10 +52,13 @@ def columns_of(file: SourceFile) -> tuple[str, ...] | None:
         first = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip(b"\r").decode()
     except UnicodeDecodeError:
         return None
-    if "\x00" in first or "\r" in first:
+    if "\x00" in first or "\r" in first or first.startswith(("{", "[")):
         return None
-    names = next(csv.reader([first], delimiter=_delimiter(first)), [])
-    return tuple(names) if len(names) > 1 and all(names) and not first.startswith(("{", "[")) else None
+    try:
+        names = next(csv.reader([first], delimiter=_delimiter(first)), [])
+    except csv.Error:  # a field as long as no row's may be, by the bound that the last table was read with
+        return None
+    return tuple(names) if len(names) > 1 and all(names) else None
 
 
 def _delimiter(header: str) -> str:
