@@ -3,7 +3,8 @@
 First `Bundle.predict` alone, then `Decider.decide` on `sample/request.json` with a catalogue cut down to as
 many candidates: features, beliefs, costs, policy and receipt. Wall and CPU time of the thread: on a machine
 that others use, too, the wall's p99 is theirs. Without a bundle it trains one as large as they get here (240
-trees in both heads) on made-up rows.
+trees in both heads) on made-up rows, among them three that no request goes beyond; of a bundle that has seen
+less, its tables alone may answer here, and its graph isn't asked: the last line says which.
 """
 
 import os
@@ -34,12 +35,14 @@ def large_bundle(folder: Path) -> Path:
     features = rng.normal(size=(n, width)).astype(np.float32)
     candidate = rng.integers(0, 12, n)
     logit = 0.2 * (candidate - 6) + 2 * features[:, 0] * features[:, 1] + features[:, 2]
+    log_tokens = 5 + features[:, 3] + 0.3 * rng.normal(size=n)
+    features[:3] = [[-1e6], [1e6], [np.nan]]
     examples = Examples(
         features=features,
         candidate=np.char.add("c", candidate.astype(str)),
         task_type=np.full(n, ""),
         success=(rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float),
-        output_tokens=np.exp(5 + features[:, 3] + 0.3 * rng.normal(size=n)),
+        output_tokens=np.exp(log_tokens),
         group=rng.integers(0, 900, n).astype(str),
         prices={f"c{i}": (0.1 * (i + 1), 0.5 * (i + 1)) for i in range(12)},
     )
@@ -81,8 +84,8 @@ def predictions(bundle: Bundle, arms: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(taken[100:]), np.array(bare[100:])
 
 
-def decisions(bundle: Bundle, arms: int) -> tuple[np.ndarray, int, int]:
-    """Wall and CPU nanoseconds (CALLS, 2) of whole decisions, their arms, and the request's bytes."""
+def decisions(bundle: Bundle, arms: int) -> tuple[np.ndarray, int, bool]:
+    """Wall and CPU nanoseconds (CALLS, 2) of whole decisions, their arms, and whether the graph was asked."""
     whole = Catalog.load()
     speaking = {d.candidate for d in whole.deployments.values() if d.dialect == "anthropic_messages"}
     others = [name for name in whole.candidates if name not in speaking]
@@ -94,13 +97,14 @@ def decisions(bundle: Bundle, arms: int) -> tuple[np.ndarray, int, int]:
     keys = {d.key_env: "made-up" for d in catalog.deployments.values() if d.key_env}
     decider = Decider(bundle, catalog, parse_policy("learned:max_loss=0.02"), environ=keys)
     body = (Path(__file__).parents[2] / "sample" / "request.json").read_bytes()
-    taken = []
+    taken, task_type = [], next(iter(bundle.manifest.task_types), None)
     for n in range(CALLS):
-        context = CallContext(f"r{n}", f"s{n}", 1_795_000_000_000 + n)
+        context = CallContext(f"r{n}", f"s{n}", 1_795_000_000_000 + n, task_type=task_type)
         clock = Clock()
         receipt = decider.decide(parse_request("anthropic_messages", body), context)
         taken.append(clock.read())
-    return np.array(taken[100:]), sum(arm.eligible for arm in receipt.arms), len(body)
+    tables_alone = any("its tables alone answer" in reason for reason in receipt.reasons)
+    return np.array(taken[100:]), sum(arm.eligible for arm in receipt.arms), not tables_alone
 
 
 def quantiles(taken: np.ndarray) -> str:
@@ -121,8 +125,10 @@ def main() -> None:
         about = f"{arms} arms, {trees[0]} + {trees[1]} trees"
         print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
         print(f"predict, {about}: {quantiles(whole)}, {ratio:.1f} times the bare ONNX call")
-        taken, n, size = decisions(bundle, arms)
-        print(f"decide, {n} eligible arms, {size} bytes: {quantiles(taken)}")
+        taken, n, asked = decisions(bundle, arms)
+        print(
+            f"decide, {n} eligible arms, {'by the graph' if asked else 'by the tables'}: {quantiles(taken)}"
+        )
 
 
 if __name__ == "__main__":
