@@ -75,14 +75,8 @@ def edit_of_answer(parts: Sequence[Part]) -> Edit | None:
     return _edit(parts, editing) if _readable(editing) else None
 
 
-def edit_and_digests(parts: Sequence[Part]) -> tuple[Edit | None, list[str]]:
-    """The same edit, and digests of it; None and [] when it edits nothing or can't be read cheaply."""
-    opened, digests = open_and_digests(parts)
-    return None if opened is None else opened.edit, digests
-
-
 def open_and_digests(parts: Sequence[Part]) -> tuple[OpenEdit | None, list[str]]:
-    """The same with the edit opened."""
+    """The same edit opened, and digests of it; None where there is no such edit, [] where nothing is told."""
     editing = _editing(parts)
     if not (editing or _searching(parts)) or not _readable(editing):
         return None, []

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from features.diffs.answers import edit_and_digests  # noqa: E402
+from features.diffs.answers import open_and_digests  # noqa: E402
 from features.diffs.calls import edit_of_text, edit_of_tree  # noqa: E402
 from features.diffs.fingerprint import agreement, fingerprint  # noqa: E402
 from features.diffs.judge import judge  # noqa: E402
@@ -204,7 +204,7 @@ def digest_report() -> None:
     print("digests of an answer:")
     for name, (tool, arguments) in answers.items():
         parts = [Part(kind="tool_call", text=json.dumps(arguments), name=tool)]
-        timed(name, lambda p=parts: len(edit_and_digests(p)[1]))
+        timed(name, lambda p=parts: len(open_and_digests(p)[1]))
 
 
 def hostile_report() -> None:

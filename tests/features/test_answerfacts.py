@@ -21,7 +21,7 @@ from features.answerfacts import (
     after_vector,
     totals_of,
 )
-from features.diffs.answers import edit_and_digests
+from features.diffs.answers import open_and_digests
 from features.diffs.edits import FileEdit, Replace
 from features.diffs.patches import parse_patch
 from features.diffs.postimage import Window
@@ -110,7 +110,7 @@ def test_any_answer_is_survived_and_finite(answer, others):
     assert not np.isinf(vector).any()
     plain = msgspec.to_builtins(facts) or {}
     assert all(isinstance(value, float) for value in plain.values())  # no text in them
-    assert kept_of_answer(answer) == (edit_and_digests(answer)[1] or None, facts_of_answer(answer))
+    assert kept_of_answer(answer) == (open_and_digests(answer)[1] or None, facts_of_answer(answer))
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.diffs.answers import GIT_REVERT, MAX_BYTES, edit_and_digests
+from features.diffs.answers import GIT_REVERT, MAX_BYTES, open_and_digests
 from features.diffs.calls import edit_of_calls
 from features.diffs.fingerprint import agreement, fingerprint
 from features.wire import Part
@@ -24,7 +24,7 @@ def edit(old, new, path="/repo/shop.py"):
 
 
 def digests_of(parts):
-    return edit_and_digests(parts)[1]
+    return open_and_digests(parts)[1]
 
 
 def named(digests):
@@ -63,13 +63,13 @@ def test_an_edit_knows_the_edit_that_takes_it_back():
 
 CHANGES = """
 import json
-from features.diffs.answers import edit_and_digests
+from features.diffs.answers import open_and_digests
 from features.wire import Part
 
 old = [{"file_path": "a.py", "old_string": f"x = {n}\\n", "new_string": f"y = {n}\\n"} for n in range(6)]
 parts = [Part(kind="tool_call", name="Edit", text=json.dumps(arguments)) for arguments in old]
 for order in (parts, parts[::-1]):
-    print(*(one for one in edit_and_digests(order)[1] if one.startswith(("~L0:", "~L1:", "undo:"))))
+    print(*(one for one in open_and_digests(order)[1] if one.startswith(("~L0:", "~L1:", "undo:"))))
 """
 
 
