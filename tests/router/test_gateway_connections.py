@@ -230,17 +230,18 @@ def slow_gateway(tmp_path_factory, bundle_folder):
     upstream.stop()
 
 
+def refused(gateway, status):
+    """How many requests the gateway says it refused so before they got to an endpoint."""
+    metrics = httpx2.get(f"{gateway.url}/metrics").text
+    named = f'samediff_refused_total{{status="{status}"}} '
+    return next((int(line.split()[-1]) for line in metrics.splitlines() if line.startswith(named)), 0)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(("bad", "status"), BAD.values(), ids=BAD)
 def test_what_is_refused_waits_for_the_answers_before_it(slow_gateway, bad, status, apart) -> None:
     """It neither cuts one off nor is taken for it; and it is counted."""
-
-    def count():
-        metrics = httpx2.get(f"{slow_gateway.url}/metrics").text
-        named = f'samediff_refused_total{{status="{status}"}} '
-        return next((int(line.split()[-1]) for line in metrics.splitlines() if line.startswith(named)), 0)
-
-    before = count()
+    before = refused(slow_gateway, status)
     for asked, ends in ((BODY, b"}"), (STREAM, b"data: [DONE]\n\n")):
         head = CHAT + b"content-length: %d\r\n\r\n" % len(asked)
         pieces = (head + asked, head + asked + bad) if apart else ((head + asked) * 2 + bad,)
@@ -252,13 +253,13 @@ def test_what_is_refused_waits_for_the_answers_before_it(slow_gateway, bad, stat
         assert ends in second
         assert last.startswith(b"%d " % status)
         assert json.loads(last.partition(b"\r\n\r\n")[2])["error"]
-    assert count() == before + 2
+    assert refused(slow_gateway, status) == before + 2
 
 
 def test_connections_on_which_nothing_was_asked_count_as_no_refusal(slow_gateway) -> None:
-    before = httpx2.get(f"{slow_gateway.url}/metrics").text.count('status="408"')
+    before = refused(slow_gateway, 408)
     assert send(slow_gateway).startswith(b"HTTP/1.1 408 ")
-    assert httpx2.get(f"{slow_gateway.url}/metrics").text.count('status="408"') == before
+    assert refused(slow_gateway, 408) == before
 
 
 def test_who_is_stopped_says_so_in_the_dialect(tmp_path, bundle_folder) -> None:
