@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from features.bytewords import IN_WORDS, blanked
 from features.value import Value
 
 if TYPE_CHECKING:
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 _WORD = re.compile(r"[A-Za-z_]\w*+(?:\.\w++)*+|\d[\d.]*+")
-# Of ASCII, all that is in no word becomes a space.
-_APART = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_.") else 32 for byte in range(256))
+_APART = blanked(IN_WORDS + b".")
 KEPT = 16_384  # tokens remembered,
 TOKEN_CHARS = 64  # if they are no longer
 

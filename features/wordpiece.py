@@ -14,6 +14,8 @@ import unicodedata
 
 import numpy as np
 
+from features.bytewords import set_apart
+
 MAX_CHARS = 32_768  # more is cut off: the salient text is far shorter, and sums stay inside 32 bits
 _MAX_WORD = 100  # a longer word is unknown, as in BERT
 _WORDS_KEPT = 65_536
@@ -70,9 +72,7 @@ class WordPiece:
         if not text.isascii():
             text = _ABROAD.sub(self._normalised, text)
         said = text.encode().translate(_LOWER, _CONTROL)  # several times as fast as a str's
-        for mark in set(said.translate(None, _NO_MARKS)):
-            said = said.replace(b"%c" % mark, b" %c " % mark)
-        return said.decode().split()
+        return set_apart(said, _NO_MARKS).decode().split()
 
     def _normalised(self, run: re.Match[str]) -> str:
         """What BERT's normaliser makes of characters beyond ASCII: in lower case, no surrogates."""

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from features.bytewords import tokens_of
 from features.diffs.grammars import Unparsable, parse
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 MAX_TOKENS = 20_000  # beyond it the middle isn't aligned: only a bag of tokens is compared
 MAX_SYMBOL_BYTES = 1 << 20  # the way up a tree takes time in proportion to its width and depth
 MAX_SYMBOL_ROWS = 200
-_TOKEN = re.compile(rb"\w+|[^\w\s]")
 _SYMBOL = re.compile(
     r"function|method|class|struct|impl|interface|module|namespace|constructor|trait|enum|property|def"
 )
@@ -75,8 +75,7 @@ class Change:
 
     def tokens(self) -> list[bytes]:
         """Tokens of the change, those that went apart from those that came."""
-        went = [b"-" + token for line in self.went for token in _TOKEN.findall(line)]
-        return went + [token for line in self.came for token in _TOKEN.findall(line)]
+        return [b"-" + token for token in tokens_of(b"\n".join(self.went))] + tokens_of(b"\n".join(self.came))
 
 
 def _left_over(lines: list[bytes], others: list[bytes]) -> tuple[list[bytes], list[int]]:
