@@ -83,12 +83,11 @@ class Pool:
         self._kept.pop(line, None)
         line.connection.close()
 
-    def close(self) -> None:
-        """Close what is kept."""
+    async def close(self) -> None:
+        """Close all connections, and wait until they are."""
         if self._timer is not None:
             self._timer.cancel()
-        for line in list(self._kept):
-            self.drop(line)
+        await self._connector.close()  # which waits for those that weren't given back to it
 
     def _tidy(self) -> None:
         """Close what has waited for too long."""

@@ -88,15 +88,14 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.loop = asyncio.get_running_loop()
-        self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         timeout = aiohttp.ClientTimeout(sock_connect=settings.connect_s)
-        self.pool = Pool(self._connector, timeout, settings.connections)
+        self.pool = Pool(connector, timeout, settings.connections)
         self._calls = Calls(self.pool, settings.read_s)
 
     async def close(self) -> None:
         """Close all connections."""
-        self.pool.close()
-        await self._connector.close()
+        await self.pool.close()
 
     def ask(self, url: str, headers: Headers, body: Pieces) -> Coroutine[Any, Any, Answer]:
         """Send a POST request and wait for the head of its answer, which is to be released.

@@ -76,7 +76,7 @@ def _process() -> dict[str, float]:
 
 def held(gateway: Any) -> dict[str, int]:
     """Tasks and connections under way, and the size of whatever grows with requests."""
-    connector = gateway.upstream._connector
+    connector = gateway.upstream.pool._connector
     sessions, repeats = gateway.sessions, gateway.repeats
     return {
         "tasks": len(asyncio.all_tasks(connector._loop)),

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import struct
+import tempfile
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -262,6 +263,24 @@ def certified():
     )
 
 
+@asynccontextmanager
+async def calling_over_tls(*pieces):
+    """Calls to a provider over TLS."""
+    certificate, key = certified()
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as pem:
+        pem.write(certificate + key)
+        pem.flush()
+        theirs.load_cert_chain(pem.name)
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=certificate.decode()))
+    async with provider(*pieces, tls=theirs) as seen, asyncio.timeout(10):
+        seen.pool = Pool(connector, aiohttp.ClientTimeout(sock_connect=2.0), 9)
+        try:
+            yield Calls(seen.pool, 2.0), seen
+        finally:
+            await seen.pool.close()
+
+
 @pytest.mark.parametrize(
     ("pieces", "said", "connections"),
     [
@@ -272,19 +291,8 @@ def certified():
         ((CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (2**23, b"x" * 2**23),), b"x" * 2**23, 1),
     ],
 )
-async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> None:
-    certificate, key = certified()
-    (tmp_path / "pem").write_bytes(certificate + key)
-    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    theirs.load_cert_chain(tmp_path / "pem")
-    ours = ssl.create_default_context(cadata=certificate.decode())
-    async with (
-        provider(*pieces, tls=theirs) as seen,
-        aiohttp.TCPConnector(ssl=ours) as connector,
-        asyncio.timeout(10),
-    ):
-        kept = Pool(connector, aiohttp.ClientTimeout(sock_connect=2.0), 9)
-        calls = Calls(kept, 2.0)
+async def test_over_tls_it_is_the_same(pieces, said, connections) -> None:
+    async with calling_over_tls(*pieces) as (calls, seen):
         for _ in range(2):
             answer = await calls.ask("GET", f"https://{seen.url}", Headers(), None)
             if said is None:
@@ -293,8 +301,26 @@ async def test_over_tls_it_is_the_same(pieces, said, connections, tmp_path) -> N
             else:
                 assert await answer.read() == said
             await asyncio.sleep(0.02)
-        kept.close()
     assert seen.connections == connections
+
+
+async def test_an_end_waits_for_connections_that_are_kept(monkeypatch) -> None:
+    lost = []
+
+    class Noted(Line):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            lost.append(self)
+
+    monkeypatch.setattr(pool, "Line", Noted)
+    async with calling_over_tls(TWO) as (calls, seen):
+        answer = await calls.ask("GET", f"https://{seen.url}", Headers(), None)
+        assert await answer.read() == b"ok"
+        kept = list(seen.pool._kept)
+        await seen.pool.close()
+        assert len(kept) == 1
+        assert lost == kept
+        assert not seen.pool._kept
 
 
 async def test_a_kept_connection_is_given_one_protocol_for_all_its_calls(monkeypatch) -> None:
