@@ -6,6 +6,7 @@ Its own pool isn't used: that looks four times for a key of seven parts, and mak
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import aiohttp
 from features.value import Value
 from router.gateway.lines import Line
 
-KEPT_S = 15.0  # without a call; as long as aiohttp's pool keeps them
+KEPT_S = 15.0  # without a call; as long as aiohttp's pool keeps them. A busy loop's own clock stands still
 
 if TYPE_CHECKING:
     Kept = dict[Line, None]  # to one host, the one used last at its end
@@ -48,9 +49,10 @@ class Pool:
             await self._turn()
         while place.kept:
             line, _ = place.kept.popitem()
-            del self._kept[line]
-            if not line.transport.is_closing():
+            since = self._kept.pop(line)
+            if time.monotonic() < since + KEPT_S and not line.transport.is_closing():
                 return line
+            line.connection.close()
         try:
             return await self._connected(place)
         except BaseException:
@@ -71,11 +73,10 @@ class Pool:
         if not keep or line.transport.is_closing():
             line.connection.close()
             return
-        now = self.loop.time()
         line.kept[line] = None
-        self._kept[line] = now
+        self._kept[line] = time.monotonic()
         if self._timer is None:
-            self._timer = self.loop.call_at(now + KEPT_S, self._tidy)
+            self._timer = self.loop.call_later(KEPT_S, self._tidy)
 
     def drop(self, line: Line) -> None:
         """Close a connection that no call is on."""
@@ -91,10 +92,10 @@ class Pool:
 
     def _tidy(self) -> None:
         """Close what has waited for too long."""
-        self._timer, now = None, self.loop.time()
+        self._timer, now = None, time.monotonic()
         for line, since in list(self._kept.items()):
             if now < since + KEPT_S:
-                self._timer = self.loop.call_at(since + KEPT_S, self._tidy)
+                self._timer = self.loop.call_later(since + KEPT_S - now, self._tidy)
                 return
             self.drop(line)
 

@@ -77,15 +77,38 @@ async def test_what_waits_for_too_long_is_closed(monkeypatch) -> None:
     async with provider() as seen:
         await seen.ask()
         (line,) = seen.pool._kept
-        await asyncio.sleep(0.07)
-        await seen.ask()
-        await asyncio.sleep(0.07)
-        assert list(seen.pool._kept) == [line]  # it was used meanwhile
         await until(lambda: not seen.open)
         assert not seen.pool._kept
         assert not line.kept
         assert await seen.ask() == b"ok"
         assert seen.connections == 2
+
+
+async def test_a_call_on_it_is_the_end_of_a_connections_wait(monkeypatch) -> None:
+    monkeypatch.setattr(pool, "KEPT_S", 1000.0)
+    async with provider() as seen:
+        await seen.ask()
+        (line,) = seen.pool._kept
+        for _ in range(2):
+            seen.pool._kept[line] -= 600.0
+            seen.pool._tidy()
+            assert await seen.ask() == b"ok"
+        assert list(seen.pool._kept) == [line]
+        seen.pool._kept[line] -= 1000.0
+        seen.pool._tidy()
+        assert not seen.pool._kept
+        await until(lambda: not seen.open)
+
+
+async def test_what_has_waited_for_too_long_is_not_used_though_nobody_had_time_to_close_it() -> None:
+    async with provider() as seen:
+        await seen.ask()
+        (line,) = seen.pool._kept
+        seen.pool._kept[line] -= pool.KEPT_S
+        assert await seen.ask() == b"ok"
+        assert line not in seen.pool._kept
+        assert seen.connections == 2
+        await until(lambda: seen.open == 1)
 
 
 async def test_more_calls_than_there_may_be_wait_their_turn(monkeypatch) -> None:
