@@ -79,12 +79,16 @@ def terms_of(deployment: Deployment, ts_ms: int, tier: str | None, asked: Asked)
 
 
 class Learned:
-    """The candidates a bundle has evidence on, found under whatever name and effort they are asked for."""
+    """The candidates a bundle has evidence on, found under whatever name and effort they are asked for.
 
-    def __init__(self, profiles: Iterable[CandidateProfile]) -> None:
+    `described` are the catalogue's rows: what is said of those that it has none on.
+    """
+
+    def __init__(self, profiles: Iterable[CandidateProfile], described: Mapping[str, Candidate]) -> None:
         self._names = {candidate_name(p.candidate): p.candidate for p in profiles}
         self._trained = frozenset(self._names.values())
         self._rows = {candidate_name(p.candidate): p.rows for p in profiles}
+        self._described = described
         self._found: dict[tuple[str, str, float | None], str] = {}
         self._views: dict[tuple[str, str, float | None, int], tuple[CandidateView, prices.Rates | None]] = {}
 
@@ -105,30 +109,30 @@ class Learned:
         """Whether the bundle has rows under this name."""
         return name in self._trained
 
-    def views(
-        self, options: Iterable[Option], effort: float | None, rows: Mapping[str, Candidate]
-    ) -> tuple[CandidateView, ...]:
+    def views(self, options: Iterable[Option], effort: float | None) -> tuple[CandidateView, ...]:
         """Describe candidates to the bundle by the names they were trained under, or by what is said of them.
 
-        `rows` are the catalogue's, the same at every call.
+        Rates are known again by their id, which is sound as what is remembered holds them: while it does, no
+        others can have that id.
         """
         views = []
         for option in options:
             candidate, model, rates = option.candidate, option.deployment.model, option.rates
-            key = (candidate, model, effort, id(rates))  # of rates that are kept here: no others are there
+            key = (candidate, model, effort, id(rates))
             known = self._views.get(key)
             if known is None:
                 if len(self._views) >= REMEMBERED:
                     self._views.clear()
-                known = self._views[key] = self._view(option, effort, rows.get(candidate)), rates
+                known = self._views[key] = self._view(option, effort), rates
             views.append(known[0])
         return tuple(views)
 
-    def _view(self, option: Option, effort: float | None, row: Candidate | None) -> CandidateView:
+    def _view(self, option: Option, effort: float | None) -> CandidateView:
         candidate, rates = option.candidate, option.rates
         known = self.name(candidate, option.deployment.model, effort)
         shown: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
         unseen = not self.knows(known)
+        row = self._described.get(candidate)
         said = descriptor_of(candidate_name(candidate, effort), shown, row) if unseen else None
         return CandidateView(known, *shown, said)
 

@@ -65,7 +65,7 @@ class Decider:
         self.ratios = ratios or TokenRatios()
         self._seats = Seats(catalog, environ, self.ratios, named)
         self._policy_name, self._policy_digest = policy.name, policy.digest
-        self._learned = Learned(bundle.profiles.values())
+        self._learned = Learned(bundle.profiles.values(), catalog.candidates)
         self.held = held(policy, bundle.manifest)
 
     def decide(self, request: WireRequest, context: CallContext) -> DecisionRecord:
@@ -149,13 +149,12 @@ class Decider:
         options = given.options
         if not options:
             raise Unavailable(f"no candidate of {given.model!r} speaks the dialect {given.dialect}")
-        effort, described = given.facts.effort, self.catalog.candidates
-        views = self._learned.views(options, effort, described)
+        views = self._learned.views(options, given.facts.effort)
         beliefs = self.bundle.believe(given.facts, given.embedding, views, given.task_type)
         held, outside = beliefs.arms, beliefs.outside
         if given.offset is not None:
             held = moved(held, given.offset.log_odds)
-        arms = judged(given, held, {} if given.pinned else described)
+        arms = judged(given, held, {} if given.pinned else self.catalog.candidates)
         seed = xxhash.xxh3_64_intdigest(given.request_id.encode()) >> 1  # fits the log's signed 64 bits
         choice = _as_asked(given) if given.pinned else self._chosen(arms, views, given, seed)
         if outside:

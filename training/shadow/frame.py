@@ -102,7 +102,7 @@ class Surveyor:
         self._bundle = bundle
         self._aim = aim
         self._environ = environ
-        self._learned = Learned(bundle.profiles.values())
+        self._learned = Learned(bundle.profiles.values(), catalog.candidates)
 
     def survey(self, log: LogStore) -> Frame:
         """Go through the log a batch at a time; repeats of one body are one request with more traffic."""

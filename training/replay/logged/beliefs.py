@@ -60,7 +60,7 @@ def _believe(
 ) -> None:
     """Fill in the beliefs of one batch: a candidate is known under the effort asked for."""
     arms, calls = about
-    learned = Learned(bundle.profiles.values())
+    learned = Learned(bundle.profiles.values(), {})  # asked for names alone
     features = _features(batch, bundle)
     types = batch["task_type"].to_list()
     effort = calls.fact("effort")[rows]
@@ -104,7 +104,7 @@ def _features(batch: pl.DataFrame, bundle: Bundle) -> np.ndarray:
 
 
 def _view(arm: Arm, learned: Learned, effort: float | None, ts_ms: int) -> CandidateView:
-    """Describe an arm to the bundle, as `router.arms.view` does at a decision."""
+    """Describe an arm to the bundle, as `router.arms.Learned.views` does at a decision."""
     known = learned.name(arm.name, arm.model, effort)
     rates = prices.rates(arm.model, arm.provider, ts_ms)
     pair: Prices = (None, None) if rates is None else (float(rates.input), float(rates.output))
