@@ -40,6 +40,10 @@ class Headers(Value, frozen=True):
     count: int = 0
     key: str | None = None
 
+    def __repr__(self) -> str:
+        """Say how many there are; any of them may be a credential."""
+        return f"Headers({self.count} lines{', a key of ours' if self.key else ''})"
+
 
 class Answer:
     """The answer to one request, as it comes: its head, then its body.

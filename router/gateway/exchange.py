@@ -56,6 +56,10 @@ class Outgoing(Value, frozen=True):
     heard: Callable[[WireResponse], None]
     translation: Translation | None = None  # where the deployment speaks another dialect
 
+    def __repr__(self) -> str:
+        """Say where it goes; a query may hold a client's key, and the body is its own."""
+        return f"Outgoing({self.url.partition('?')[0]!r}, {self.headers!r})"
+
 
 class Exchange(Value, frozen=True):
     """One request, from its client's side; `ended` is called when nothing more can happen."""

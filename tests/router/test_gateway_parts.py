@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 from router_servers import NOW_MS, ROOT
@@ -12,6 +13,7 @@ from features.errors import BadInput
 from features.records import OutcomeRecord
 from router.catalog import Catalog
 from router.dialects import detect_dialect
+from router.gateway.exchange import Outgoing
 from router.gateway.metrics import Metrics
 from router.gateway.outcomes import read_outcomes
 from router.gateway.recording import harness_of
@@ -174,6 +176,18 @@ def test_headers_go_on_as_they_came() -> None:
     assert sent_to(native, [(b"x-100%", b"%d")], {})[0] == ("x-100%", "%d")
     with pytest.raises(BadInput, match="header 'x-name' is not UTF-8"):
         request_headers(native, [(b"x-name", b"\xe9")], {})
+
+
+def test_what_goes_out_is_shown_without_its_secrets() -> None:
+    native = Catalog.load().deployments["anthropic/claude-opus-5-5/anthropic_messages"]
+    client = [(b"x-api-key", b"SECRET"), (b"x-name", b"SECRET")]
+    environ = {"ANTHROPIC_API_KEY": "SECRET"}
+    for keys, said in (({}, "Headers(3 lines)"), (environ, "Headers(3 lines, a key of ours)")):
+        headers = request_headers(native, client, keys)
+        assert b"SECRET" in headers.lines
+        assert repr(headers) == said
+        out = Outgoing("https://h/v1?key=SECRET", headers, (b"SECRET",), {}, Mock(), Mock())
+        assert repr([out]) == f"[Outgoing('https://h/v1', {said})]"
 
 
 @pytest.mark.parametrize(
