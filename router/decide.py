@@ -169,7 +169,7 @@ class Decider:
         """The policy's choice, held to the certificate where it demands one."""
         policy, certificate, said = self.held
         situation = _situation(given, seed)
-        arms = weighed(found, priced=not situation.locked())
+        arms = weighed(found, priced=situation.lock() is None)
         if certificate is not None:
             arms = held_to(certificate, arms, views, given.reference)
         choice = choose(policy, arms, situation)

@@ -87,9 +87,11 @@ class Situation(Value, frozen=True):
     draw: float  # in [0, 1)
     last_by_client: bool = False  # who goes back to a client's own choice: no policy stays with that
 
-    def locked(self) -> bool:
-        """Whether it is said already who must answer, at any price."""
-        return self.in_tool_loop or self.provider_bound
+    def lock(self) -> str | None:
+        """What says already who must answer, at any price; None where nothing does."""
+        if self.provider_bound:
+            return "provider_bound"
+        return "tool_loop" if self.in_tool_loop else None
 
 
 class Choice(Value, frozen=True):
@@ -172,9 +174,9 @@ def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
 
     The propensities of the eligible arms sum to 1; a locked decision has propensity 1.
     """
-    holder, lock = _lock(situation)
-    if holder is not None and lock is not None:
-        return _locked(holder, lock, [arm for arm in arms if arm.excluded_by is None], situation)
+    lock = situation.lock()
+    if lock is not None:
+        return _locked(lock, [arm for arm in arms if arm.excluded_by is None], situation)
     by_cost, reference = policy.kind == "learned", situation.reference
     free = []
     priced = {}
@@ -201,25 +203,15 @@ def choose(policy: Policy, arms: list[Arm], situation: Situation) -> Choice:
     return Choice(chosen, chances, priced, _call(chosen), (), tuple(reasons), explored)
 
 
-def _lock(situation: Situation) -> tuple[str | None, str | None]:
-    """Find who must answer at any price, and the lock that says so; an unknown holder means the reference."""
-    if situation.provider_bound:
-        lock = "provider_bound"
-    elif situation.in_tool_loop:
-        lock = "tool_loop"
-    else:
-        return None, None
-    return situation.last_candidate or situation.reference, lock
-
-
 _LOCKS = {
     "tool_loop": "a tool loop has begun",
     "provider_bound": "the conversation holds provider-bound state",
 }
 
 
-def _locked(holder: str, lock: str, free: list[Arm], situation: Situation) -> Choice:
-    """Answer with the lock's holder, or with the reference if the holder itself can't serve this."""
+def _locked(lock: str, free: list[Arm], situation: Situation) -> Choice:
+    """Answer with the lock's holder, or with the reference if the holder is unknown or can't serve this."""
+    holder = situation.last_candidate or situation.reference
     others = {arm.candidate: lock for arm in free if arm.candidate != holder}
     if any(arm.candidate == holder for arm in free):
         whose = "its candidate" if situation.last_candidate else "by whom is unknown: the reference"

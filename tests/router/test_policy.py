@@ -136,8 +136,9 @@ def test_what_the_bundle_has_not_seen_is_not_chosen_by_its_success() -> None:
 def test_who_is_locked_asks_for_no_price_and_nobody_else_is_locked(policy, rows, situation) -> None:
     unpriced = [replace(arm, cost_usd=None) for arm in rows]
     choice = choose(policy, list(rows), situation)
-    assert situation.locked() == bool(choice.locks)
-    if situation.locked():  # as `router.arms.weighed` goes by
+    lock = situation.lock()
+    assert choice.locks == (() if lock is None else (lock,))
+    if lock is not None:  # as `router.arms.weighed` goes by
         assert choose(policy, unpriced, situation) == choice
 
 
