@@ -278,7 +278,7 @@ def split_of(arm: ArmRecord) -> Split:
         hit=arm.cache_hit or 0.0,
         sure=arm.cache_sure or 0.0,
         lost=0,
-        why=arm.cache_why or "no_rules",  # type: ignore[arg-type]  # written by _record
+        why=arm.cache_why or "no_rules",  # type: ignore[arg-type]  # written by arm_records
     )
 
 

@@ -126,7 +126,7 @@ def turn_of(receipt: DecisionRecord) -> int | None:
 
 
 def chosen_arm(receipt: DecisionRecord) -> ArmRecord:
-    """The arm of the candidate that was decided on."""
+    """The arm of the candidate that was decided on; every receipt of the gateway has it."""
     for arm in receipt.arms:
         if arm.candidate == receipt.chosen:
             return arm

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from router.gateway.call import chosen_arm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -62,8 +64,8 @@ def page(gateway: Gateway) -> str:
 def _rows(recent: Iterable[DecisionRecord]) -> Iterable[str]:
     for receipt in reversed(list(recent)):
         when = datetime.fromtimestamp(receipt.ts_ms / 1000, tz=UTC).strftime("%H:%M:%S")
-        arm = next((a for a in receipt.arms if a.candidate == receipt.chosen), None)
-        cost = "unknown" if arm is None or arm.cost_usd is None else f"{arm.cost_usd:.5f}"
+        usd = chosen_arm(receipt).cost_usd
+        cost = "unknown" if usd is None else f"{usd:.5f}"
         asked = next((c.partition("=")[2] for c in receipt.constraints if c.startswith("model=")), "")
         cells = [when, receipt.session_id[:18], asked, receipt.chosen]
         took = "" if receipt.decide_ms is None else f"{receipt.decide_ms:.2f} ms"

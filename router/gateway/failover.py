@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from router.gateway.attempts import Attempts, Target
+from router.gateway.call import chosen_arm
 from router.gateway.hedge import Hedge
 from router.given import Unavailable
 
@@ -26,15 +27,14 @@ if TYPE_CHECKING:
 
 def attempts_of(gateway: Gateway, call: Call) -> Attempts:
     """The attempts of a call; everything but its own deployment is looked up once that doesn't do."""
-    arm = next((arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen), None)
-    warm = arm is not None and bool(arm.cached_tokens_est)
+    arm = chosen_arm(call.receipt)
     return Attempts(
         gateway.health,
         gateway.settings.retry,
-        target_of(gateway, call.deployment, warm=warm),
+        target_of(gateway, call.deployment, warm=bool(arm.cached_tokens_est)),
         partial(_others, gateway, call),
         request_id=call.receipt.request_id,
-        tokens=0.0 if arm is None else arm.input_tokens_est or 0.0,
+        tokens=arm.input_tokens_est or 0.0,
         bound=_bound(call),
     )
 
@@ -53,8 +53,8 @@ def _rival(gateway: Gateway, call: Call) -> tuple[Target, Attempts] | None:
     now = time.monotonic()
     others = (t for t in _others(gateway, call) if not t.fallback)
     target = next((t for t in others if gateway.health.state(t.deployment, now) == "ok"), None)
-    arm = next((arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen), None)
-    cost = None if arm is None or arm.cost_usd is None else float(arm.cost_usd)
+    usd = chosen_arm(call.receipt).cost_usd
+    cost = None if usd is None else float(usd)
     if target is None or not gateway.hedges.spend(cost, now):
         return None
     gateway.metrics.add("samediff_hedged_total")

@@ -10,7 +10,7 @@ from features.context import LastTurn
 from features.wire import WireResponse
 from router.arms import split_of
 from router.cost import asked_by, cache_rules, sending
-from router.gateway.call import Call, Trace, tags_of, turn_of
+from router.gateway.call import Call, Trace, chosen_arm, tags_of, turn_of
 from router.gateway.recording import alike_of, request_record
 from router.gateway.sessions import Stored
 from router.given import CallContext
@@ -161,5 +161,5 @@ def _stored(call: Call) -> Stored:
     """The prompt as the cache that it went to sees it, as Gateway has it."""
     sending_it = sending(call.request, call.place.chain, asked_by(call.request), 0.0)
     rules = cache_rules(call.deployment, call.receipt.ts_ms, sending_it.asked)
-    split = split_of(next(arm for arm in call.receipt.arms if arm.candidate == call.receipt.chosen))
+    split = split_of(chosen_arm(call.receipt))
     return Stored(rules, sending_it.to(call.deployment, split.tokens), split)
