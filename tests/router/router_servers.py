@@ -82,9 +82,21 @@ def start_upstream(script, folder):
 
 
 def start_gateway(
-    folder, bundle, upstream, *arguments, environ=None, catalog=None, settings="", flush_s=0.1, root=ROOT
+    folder,
+    bundle,
+    upstream,
+    *arguments,
+    environ=None,
+    catalog=None,
+    settings="",
+    flush_s=0.1,
+    root=ROOT,
+    under=(),
 ):
-    """Start `samediff serve` of a working copy against an upstream; its journal is `folder/journal`."""
+    """Start `samediff serve` of a working copy against an upstream; its journal is `folder/journal`.
+
+    `under` is the command of a profiler that runs the interpreter.
+    """
     (folder / "catalog.toml").write_text(catalog or catalog_toml(upstream))
     (folder / "samediff.toml").write_text(
         f'catalog = "{folder / "catalog.toml"}"\nbundle = "{bundle}"\nmax_body_mib = 1\n'
@@ -92,7 +104,8 @@ def start_gateway(
     )
     port = free_port()
     config = ["--config", str(folder / "samediff.toml"), "--port", str(port)]
-    server = Server([sys.executable, "samediff.py", "serve", *config, *arguments], environ, root=root)
+    command = [*under, sys.executable, "samediff.py", "serve", *config, *arguments]
+    server = Server(command, environ, root=root)
     return server.wait(f"http://127.0.0.1:{port}")
 
 
