@@ -11,23 +11,18 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import httptools
-from yarl import URL
 
 from features.value import Value
 from router.gateway.lines import CONTROL, Silence
-from router.gateway.pool import Place
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from aiohttp.client_reqrep import ConnectionKey
-
     from router.gateway.lines import Line
-    from router.gateway.pool import Kept, Pool
+    from router.gateway.pool import Pool
     from router.gateway.splice import Pieces
 
-_PLACES = 1024  # addresses known at most; there are as many as deployments
 _VALUE_BYTES = 8190  # of a header
 _HEAD_BYTES = 2**20  # of a head, or of trailers
 _AHEAD_BYTES = 2**19  # that have come and aren't asked for; no more is read then
@@ -237,8 +232,6 @@ class Calls:
 
     def __init__(self, pool: Pool, silence_s: float) -> None:
         self._pool, self._silence = pool, Silence(silence_s)
-        self._places: dict[str, Place] = {}
-        self._hosts: dict[ConnectionKey, Kept] = {}
 
     async def ask(self, method: str, url: str, headers: Headers, body: Pieces | None) -> Answer:
         """Send a request and wait for the head of its answer.
@@ -246,7 +239,7 @@ class Calls:
         Raises aiohttp's errors, TimeoutError, and ValueError for a header that can't be sent.
         """
         address, _, query = url.partition("?")  # which may hold a client's own key, and is kept nowhere
-        place = self._places.get(address) or self._place(address)
+        place = self._pool.place(address)
         head = _head(method, f"{place.path}?{query}" if query else place.path, place.host, headers, body)
         answer = Answer(await self._pool.line(place), headers, self._silence)
         try:
@@ -257,17 +250,6 @@ class Calls:
             answer.release()
             raise
         return answer
-
-    def _place(self, address: str) -> Place:
-        if len(self._places) >= _PLACES:
-            self._places.clear()
-            self._hosts.clear()
-        url = URL(address, encoded=True)
-        request = aiohttp.ClientRequest("POST", url)  # a connector asks it for nothing but the address
-        kept = self._hosts.setdefault(request.connection_key, {})
-        place = Place(request, kept, url.host_port_subcomponent or "", url.raw_path)
-        self._places[address] = place
-        return place
 
 
 def _head(method: str, path: str, host: str, headers: Headers, body: Pieces | None) -> bytes:

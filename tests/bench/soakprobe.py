@@ -77,11 +77,12 @@ def _process() -> dict[str, float]:
 def held(gateway: Any) -> dict[str, int]:
     """Tasks and connections under way, and the size of whatever grows with requests."""
     connector = gateway.upstream.pool._connector
+    idle = sum(map(len, gateway.upstream.pool._kept.values()))
     sessions, repeats = gateway.sessions, gateway.repeats
     return {
         "tasks": len(asyncio.all_tasks(connector._loop)),
-        "upstream_busy": len(connector._acquired) - len(gateway.upstream.pool._kept),
-        "upstream_idle": len(gateway.upstream.pool._kept),
+        "upstream_busy": len(connector._acquired) - idle,
+        "upstream_idle": idle,
         "in_flight": sum(gateway.health.in_flight().values()),
         "conversations": len(sessions),
         "threads_known": len(sessions._threads),

@@ -256,4 +256,4 @@ async def test_a_clients_query_is_sent_and_kept_nowhere() -> None:
         async with upstream.send(f"{seen.url}/v1/x?key=SECRET&b=%20", Headers(), b"") as answer:
             assert await answer.read() == b"ok"
         assert seen.asked[0].startswith(b"POST /v1/x?key=SECRET&b=%20 HTTP/1.1\r\n")
-        assert "SECRET" not in repr(upstream._calls._places)
+        assert "SECRET" not in repr(upstream.pool._places)

@@ -316,11 +316,12 @@ async def test_an_end_waits_for_connections_that_are_kept(monkeypatch) -> None:
     async with calling_over_tls(TWO) as (calls, seen):
         answer = await calls.ask("GET", f"https://{seen.url}", Headers(), None)
         assert await answer.read() == b"ok"
-        kept = list(seen.pool._kept)
+        kept = seen.pool.place(f"https://{seen.url}").kept
+        lines = list(kept)
         await seen.pool.close()
-        assert len(kept) == 1
-        assert lost == kept
-        assert not seen.pool._kept
+        assert len(lines) == 1
+        assert lost == lines
+        assert not kept
 
 
 async def test_a_kept_connection_is_given_one_protocol_for_all_its_calls(monkeypatch) -> None:

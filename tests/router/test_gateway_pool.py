@@ -44,6 +44,7 @@ async def provider(connections=512):
             return await answer.read()
 
     seen.ask, seen.pool = ask, upstream.pool
+    seen.kept = upstream.pool.place(seen.url).kept
     try:
         async with asyncio.timeout(10):
             yield seen
@@ -66,9 +67,9 @@ async def test_a_hosts_connections_are_for_all_its_paths_the_one_used_last_first
         await until(lambda: seen.asked == 2)
         seen.may.set()
         assert await asyncio.gather(*both) == [b"ok", b"ok"]
-        first, last = seen.pool._kept
+        first, last = seen.kept
         assert await seen.ask("/2") == b"ok"
-        assert list(seen.pool._kept) == [first, last]
+        assert list(seen.kept) == [first, last]
         assert seen.connections == 2
 
 
@@ -76,10 +77,9 @@ async def test_what_waits_for_too_long_is_closed(monkeypatch) -> None:
     monkeypatch.setattr(pool, "KEPT_S", 0.1)
     async with provider() as seen:
         await seen.ask()
-        (line,) = seen.pool._kept
+        assert len(seen.kept) == 1
         await until(lambda: not seen.open)
-        assert not seen.pool._kept
-        assert not line.kept
+        assert not seen.kept
         assert await seen.ask() == b"ok"
         assert seen.connections == 2
 
@@ -88,25 +88,37 @@ async def test_a_call_on_it_is_the_end_of_a_connections_wait(monkeypatch) -> Non
     monkeypatch.setattr(pool, "KEPT_S", 1000.0)
     async with provider() as seen:
         await seen.ask()
-        (line,) = seen.pool._kept
+        (line,) = seen.kept
         for _ in range(2):
-            seen.pool._kept[line] -= 600.0
+            seen.kept[line] -= 600.0
             seen.pool._tidy()
             assert await seen.ask() == b"ok"
-        assert list(seen.pool._kept) == [line]
-        seen.pool._kept[line] -= 1000.0
+        assert list(seen.kept) == [line]
+        seen.kept[line] -= 1000.0
         seen.pool._tidy()
-        assert not seen.pool._kept
+        assert not seen.kept
         await until(lambda: not seen.open)
+
+
+async def test_who_waits_longest_is_closed_first_whoever_its_host() -> None:
+    async with provider() as seen:
+        other = seen.url.replace("127.0.0.1", "localhost")
+        await seen.ask()
+        await seen.ask(url=other)
+        theirs = seen.pool.place(other).kept
+        (line,) = theirs
+        theirs[line] -= pool.KEPT_S
+        seen.pool._tidy()
+        assert (len(seen.kept), len(theirs)) == (1, 0)
 
 
 async def test_what_has_waited_for_too_long_is_not_used_though_nobody_had_time_to_close_it() -> None:
     async with provider() as seen:
         await seen.ask()
-        (line,) = seen.pool._kept
-        seen.pool._kept[line] -= pool.KEPT_S
+        (line,) = seen.kept
+        seen.kept[line] -= pool.KEPT_S
         assert await seen.ask() == b"ok"
-        assert line not in seen.pool._kept
+        assert line not in seen.kept
         assert seen.connections == 2
         await until(lambda: seen.open == 1)
 
@@ -157,15 +169,13 @@ async def test_a_call_that_finds_nobody_or_leaves_gives_its_room_back() -> None:
 async def test_a_kept_connection_that_is_lost_is_forgotten() -> None:
     async with provider() as seen:
         await seen.ask()
-        (line,) = seen.pool._kept
+        (line,) = seen.kept
         line.transport.abort()
         assert await seen.ask() == b"ok"  # before it was told
         await asyncio.sleep(0.01)
         assert seen.connections == 2
-        assert line not in seen.pool._kept
-        assert line not in line.kept
-        (line,) = seen.pool._kept
+        assert line not in seen.kept
+        (line,) = seen.kept
         line.transport.abort()
         await asyncio.sleep(0.01)
-        assert not seen.pool._kept
-        assert not line.kept
+        assert not seen.kept
