@@ -14,7 +14,6 @@ from features.diffs.calls import edit_of_text, edit_of_tree
 from features.diffs.fingerprint import agreement, fingerprint
 from features.diffs.judge import judge
 from features.diffs.patches import parse_patch
-from features.diffs.roles import role_of
 from features.diffs.similarity import lcs_length, ratio
 
 if TYPE_CHECKING:
@@ -209,26 +208,6 @@ def test_fingerprints_without_the_base_are_weak_and_don_t_mix_with_strong_ones()
     edit = edit_of_text("src/a.py\n<<<<<<< SEARCH\n    y = x + 1\n=======\n    y = x + 2\n>>>>>>> REPLACE\n")
     assert agreement(weak, fingerprint(edit)).level == "L0"
     assert fingerprint(parse_patch("nonsense")) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "role"),
-    [
-        ("django/test/client.py", "code"), ("tests/test_x.py", "test"), ("pkg/tests/x.py", "test"),
-        ("src/test/java/A.java", "test"), ("a/b.spec.ts", "test"), ("x_test.go", "test"), ("src/_pytest/a.py", "code"),
-        ("docs/a.py", "doc"), ("README.rst", "doc"), ("requirements.txt", "code"), ("CMakeLists.txt", "code"),
-        ("uv.lock", "lock"), ("go.sum", "lock"), ("package.json", "code"), ("testing/x.py", "test"),
-        ("sympy/testing/runtests.py", "code"), ("src/contest.py", "code"), ("latest/a.py", "code"),
-    ],
-)  # fmt: skip
-def test_roles(path, role):
-    assert role_of(path) == role
-
-
-def test_only_created_files_are_scratch():
-    assert role_of("reproduce_bug.py", created=True) == "scratch"
-    assert role_of("reproduce_bug.py") == "code"
-    assert role_of("src/debug.py", created=True) == "code"
 
 
 @pytest.mark.parametrize(
