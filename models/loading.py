@@ -32,7 +32,13 @@ def session_of(heads: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(heads.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NotImplemented) as error:
+    except (
+        errors.Fail,
+        errors.InvalidProtobuf,
+        errors.InvalidArgument,
+        errors.InvalidGraph,
+        errors.NotImplemented,
+    ) as error:
         raise BadInput(f"{heads}: this onnxruntime can't load it; {RETRAIN}") from error
 
 
@@ -44,12 +50,18 @@ def load_types_of(layout: Layout, manifest: Manifest) -> TaskTypes | None:
 
     if lacking := {WEIGHTS, SCALING, BOUNDS} - manifest.files.keys():
         raise BadInput(f"{layout.manifest}: lists no {min(lacking)}; {RETRAIN}")
-    try:
-        arrays = {n: np.load(layout.root / n, allow_pickle=False) for n in (WEIGHTS, SCALING, BOUNDS)}
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{layout.root / WEIGHTS}: not an array; {RETRAIN}") from error
+    arrays = {name: _array(layout.root / name) for name in (WEIGHTS, SCALING, BOUNDS)}
     index = {name: at for at, name in enumerate(feature_names(manifest.embedding_dim))}
     return load_types(manifest.types, arrays, index)
+
+
+def _array(file: Path) -> np.ndarray:
+    try:
+        with file.open("rb") as held:
+            found: np.ndarray = np.lib.format.read_array(held, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: not an array; {RETRAIN}") from error
+    return found
 
 
 def load_encoder_of(layout: Layout, manifest: Manifest) -> Any:
