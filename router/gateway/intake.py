@@ -17,15 +17,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from router.gateway.answering import Answering
 
-BUFFER_BYTES = 2**20  # as much as is read at once, and the longest body that is copied only once
+BUFFER_BYTES = 2**20  # as much as is read at once; a body that ends within them is copied only once
 _BLANK_LINE = re.compile(rb"\r\n\r\n")
-SPARE: deque[memoryview] = deque(maxlen=8)  # buffers that nobody reads into, so warm ones are used again
+_SPARE: deque[memoryview] = deque(maxlen=8)  # buffers that nobody reads into, so warm ones are used again
 
 
 def lent() -> memoryview:
     """A buffer, to be put back among those that are spare; of a new one only what is filled takes memory."""
     try:
-        return SPARE.pop()
+        return _SPARE.pop()
     except IndexError:
         return memoryview(mmap.mmap(-1, BUFFER_BYTES))
 
@@ -80,7 +80,7 @@ class IntakeProtocol(HttpToolsProtocol):
     def _give_back(self) -> None:
         """Read into a buffer no more."""
         if self._buffer is not None:
-            SPARE.append(self._buffer)
+            _SPARE.append(self._buffer)
             self._buffer, self._filled = None, 0
 
     def _feed(self, count: int) -> None:

@@ -13,7 +13,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from router.gateway import intake, protocol
-from router.gateway.intake import BUFFER_BYTES, SPARE, Intake
+from router.gateway.intake import BUFFER_BYTES, Intake
 from router.gateway.protocol import BoundedProtocol
 
 LARGE = bytes(itertools.islice(itertools.cycle(range(251)), 600_000))
@@ -160,20 +160,20 @@ def test_bodies_that_come_at_once_are_kept_apart() -> None:
 
 
 def test_a_buffer_is_lent_only_while_a_body_comes() -> None:
-    SPARE.clear()
+    intake._SPARE.clear()
 
     async def test():
         app = App()
         async with serving(app) as (port, made):
             await ask(port, head(5) + LARGE[:5], b"GET / HTT", answers=1)
             await asyncio.sleep(0.05)
-            assert len(SPARE) == 1
+            assert len(intake._SPARE) == 1
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             for gone in (False, True):
                 app.begun.clear()
                 writer.write(head(len(LARGE)) + LARGE[:9])
                 await app.begun.wait()
-                assert len(SPARE) == 0
+                assert len(intake._SPARE) == 0
                 assert made[-1]._buffer is not None
                 if gone:
                     writer.close()
@@ -181,7 +181,7 @@ def test_a_buffer_is_lent_only_while_a_body_comes() -> None:
                 else:
                     writer.write(LARGE[9:])
                     await reader.readuntil(sha(LARGE).encode())
-                assert len(SPARE) == 1
+                assert len(intake._SPARE) == 1
                 assert made[-1]._buffer is None
 
     run(uvloop.new_event_loop, test)
@@ -191,12 +191,12 @@ def test_spare_buffers_are_bounded_and_only_what_is_filled_takes_memory() -> Non
     def resident():
         return psutil.Process().memory_info().rss
 
-    SPARE.clear()
+    intake._SPARE.clear()
     before = resident()
     buffers = [intake.lent() for _ in range(100)]
     assert resident() - before < 10 * BUFFER_BYTES
-    SPARE.extend(buffers)
-    assert len(SPARE) == 8
+    intake._SPARE.extend(buffers)
+    assert len(intake._SPARE) == 8
     assert len(intake.lent()) == BUFFER_BYTES
 
 
