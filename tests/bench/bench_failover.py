@@ -48,10 +48,10 @@ def attempt() -> Callable[[], None]:
         step = attempts.next(1.0)
         assert step is not None
         ticket = attempts.begin(step.target, 1.0)
-        attempts.told(first, ticket, allowance(HEADERS, 1.0), 1.0)
+        assert allowance(HEADERS, 1.0) is None
         assert failure_of(200, HEADERS, 1.0, ours=True) is None
-        attempts.answered(ticket, 1.0)
-        attempts.end(ticket)
+        health.answered(ticket, 1.0)
+        health.end(ticket)
 
     return life
 
