@@ -11,7 +11,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from msgspec.structs import replace
 
 from features.errors import BadInput
@@ -273,7 +272,7 @@ class Forwarded(Passing):
         reader = StreamReader(self._dialect)
         try:
             taken = await held(mending, reader, first, answer)
-        except (aiohttp.ClientError, TimeoutError):
+        except THEIRS:
             trace.spent.append((trace.target.deployment, self._seen(reader.response())))
             raise
         except asyncio.CancelledError:  # nobody wants it any more; what came is paid for

@@ -10,7 +10,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-import aiohttp
 from starlette.responses import Response
 
 from features.wire import StreamReader, parse_response
@@ -23,7 +22,7 @@ from router.gateway.holding import Spare
 from router.gateway.refusals import HTML, shielded
 from router.gateway.toolcheck import FAULT_FLAG
 from router.gateway.translate import Whole
-from router.gateway.upstream import response_headers
+from router.gateway.upstream import THEIRS, as_ours, response_headers
 
 if TYPE_CHECKING:
     from starlette.types import Send
@@ -89,9 +88,9 @@ class Passing(Response):
                 if translated is None and reader.response().error is None:
                     await self._say_broken(send, before=last)
                     last = b""
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except THEIRS as error:
             trace.status = "truncated"
-            trace.error_kind = "timeout" if isinstance(error, TimeoutError) else "dropped"
+            trace.error_kind = as_ours(error).kind
             await self._say_broken(send, translated)
             answer.release()
         finally:

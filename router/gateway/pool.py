@@ -23,9 +23,7 @@ KEPT_S = 15.0  # without a call; as long as aiohttp's pool keeps them. A busy lo
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
 
-    Kept = dict[
-        Line, float
-    ]  # what waits for a call to one host, and since when; the one used last at its end
+    Kept = dict[Line, float]  # to one host, and since when they wait; the one used last at its end
 
 
 class Place(Value, frozen=True, gc=True):  # a line that is kept leads back to it

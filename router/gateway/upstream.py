@@ -1,4 +1,4 @@
-"""The one seam to providers: a request out, an answer in, foreign errors mapped once."""
+"""The one seam to providers: a request out, an answer in; which errors are theirs, and their kinds."""
 
 from __future__ import annotations
 
