@@ -112,11 +112,12 @@ class _Graph:
             return self._with_line(name, part.linear, weights, (a, b))
         at = self.constant(f"{name}_at", np.array(list(weights)))
         some = self.node("Gather", [self.values, at], [f"{name}_some"], axis=1)
-        factors = self.constant(f"{name}_weights", np.array(list(weights.values())))
-        total = self.node("MatMul", [some, factors], [f"{name}_sum"])
-        if b == 0.0:
-            return total
-        return self.node("Add", [total, self.constant(f"{name}_b", np.float64(b))], [f"{name}_raw"])
+        factors = np.array([[weight] for weight in weights.values()], dtype=np.float64)
+        known = {"weights": factors, "b": np.array([b], dtype=np.float64)}
+        read = [some, *(self.constant(f"{name}_{last}", value) for last, value in known.items())]
+        # MatMul by weights (k,) would give (n,) at once, but ONNX Runtime refuses it no rows.
+        total = self.node("Gemm", read, [f"{name}_sum"])
+        return self.node("Squeeze", [total, self.constant(f"{name}_one", np.array([1]))], [f"{name}_raw"])
 
     def _values(self, trees: dict[str, str]) -> str:
         """Nodes for the rows with the sums of each head's trees beside them, (n, width + sums) float64."""
@@ -167,7 +168,8 @@ class _Graph:
     def _slot(self, name: str, slot: np.ndarray) -> str:
         """Nodes for the slots (n,) int64 of the rows' candidates; any other index has the last one."""
         index = self.column(f"{name}_index", self.n_features)
-        seen = {"keys_floats": np.arange(len(slot) - 1, dtype=np.float64), "values_int64s": slot[:-1]}
+        # The first index past all candidates has the last one too: no keys at all are refused.
+        seen = {"keys_floats": np.arange(len(slot), dtype=np.float64), "values_int64s": slot}
         last = int(slot[-1])
         return self.node(
             "LabelEncoder", [index], [f"{name}_slot"], domain="ai.onnx.ml", default_int64=last, **seen

@@ -116,7 +116,7 @@ def test_a_graph_has_few_nodes():
         5,
         {"tokens": (Part(train(2, "regression")), 9.0), "calls": table, "turns": table},
     )
-    assert len(onnx.load_from_string(build_graph(usual)).graph.node) == 19
+    assert len(onnx.load_from_string(build_graph(usual)).graph.node) == 20
     assert len(onnx.load_from_string(build_graph(heads(train(1), linear=line()))).graph.node) == 19
 
 
@@ -164,6 +164,31 @@ def test_a_table_alone_is_a_valid_graph():
     p, log_tokens = session.run(None, {"X": row})
     assert p[0] == pytest.approx(1 / (1 + np.exp(-(1.3 * 2.0 - 0.2))), abs=1e-6)
     assert log_tokens[0] == 9.0
+
+
+def run(both, rows):
+    """P(success) and log tokens of heads' graph for rows (n, width)."""
+    session = onnxruntime.InferenceSession(build_graph(both), providers=["CPUExecutionProvider"])
+    return session.run(None, {"X": np.asarray(rows, dtype=np.float32)})
+
+
+@pytest.mark.parametrize("linear", [None, line()])
+@pytest.mark.parametrize("knots", [(), ((0.0, 0.2), (1.0, 0.9))])
+def test_no_rows_have_no_answers(linear, knots):
+    calibration = Calibration(kind="isotonic" if knots else "platt", knots=knots)
+    for trees in (None, train(1)):
+        part = Part(trees, 1.0, linear)
+        both = Heads(part, calibration, 5, {"tokens": (part, 9.0)})
+        answers = run(both, np.zeros((0, 5 + len(EXTRA_COLUMNS))))
+        assert [answer.shape for answer in answers] == [(0,), (0,)]
+
+
+def test_a_linear_part_that_has_seen_no_candidate_is_exported():
+    assert export_heads(heads(linear=line(candidates=0)))[1].rows_wrong == 0
+
+
+def test_a_calibration_of_whole_numbers_is_exported():
+    assert export_heads(heads(platt=(1, 0)))[1].rows_wrong == 0
 
 
 def test_a_model_of_single_leaves_is_a_valid_graph():
