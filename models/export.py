@@ -137,8 +137,9 @@ class _Graph:
     ) -> str:
         """Nodes for `weights` of columns plus the linear part, scaled, as in LinearPart.values, (n,) float64.
 
-        Every column goes the same way: less its mean, 0 where it is unknown, cut, times the weight that the
-        row's candidate gives it. What nothing reads is cut to 0, and to 1 what stands for the constant.
+        Every column goes the same way: less its mean, cut, 0 where it is unknown, times the weight that the
+        row's candidate gives it. What nothing reads is cut to 0, and to 1 what stands for the constant; a
+        table's unknown value stays unknown.
         """
 
         def known(last: str, value: Any) -> str:
@@ -149,20 +150,21 @@ class _Graph:
 
         a, b = scale
         at, one = list(weights), self.n_features  # the candidate's index stands for the constant
-        mean, low, high = np.zeros((3, self.width + len(self.sums)))
+        mean, low, high, unknown = np.zeros((4, self.width + len(self.sums)))
         mean[part.columns], high[part.columns] = part.mean, LIMIT / part.scale
         high[at], high[one] = np.inf, 1.0
         low[:], low[one] = -high, 1.0
+        unknown[at], unknown[one] = np.nan, 1.0
         factors = np.zeros((len(part.own), len(mean)))
         factors[:, part.columns] = a * part.scale * (part.own[:, :-1] + part.shared[:-1])
         factors[:, one] = a * (part.own[:, -1] + part.shared[-1]) + b
         factors[:, at] = list(weights.values())
         off = new("Sub", [self.values, known("mean", mean)], "off")
+        within = new("Min", [new("Max", [off, known("low", low)], "raised"), known("high", high)], "within")
         missing = new("IsNaN", [self.values], "missing")
-        seen = new("Where", [missing, known("unknown", np.float64(0.0)), off], "seen")
-        within = new("Min", [new("Max", [seen, known("low", low)], "raised"), known("high", high)], "within")
+        seen = new("Where", [missing, known("unknown", unknown), within], "seen")
         own = new("Gather", [known("factors", factors), self._slot(name, part.slot)], "own")
-        terms = new("Mul", [within, own], "terms")
+        terms = new("Mul", [seen, own], "terms")
         return new("ReduceSum", [terms, known("columns", np.array([1]))], "raw", keepdims=0)
 
     def _slot(self, name: str, slot: np.ndarray) -> str:

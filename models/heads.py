@@ -50,7 +50,8 @@ class Reference:
 
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """P(success) (n,) and log amounts (n,) by name, of rows (n, width) float32 as for the graph."""
-        p = calibrated(self.heads.calibration, self._raw("success", rows))
+        with np.errstate(invalid="ignore"):  # what is unknown stays NaN
+            p = calibrated(self.heads.calibration, self._raw("success", rows))
         amounts = {
             name: np.clip(self._raw(name, rows), 0.0, limit)
             for name, (_, limit) in self.heads.amounts.items()

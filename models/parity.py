@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 MAX_ABS_DP = 1e-6
 MAX_ABS_DLOG = 1e-5  # log1p tokens reach 12, where a float32 ulp is 1e-6
 _CHUNK = 4096
+_UNKNOWN = 0.1  # of the odd rows, those in which a table's value is NaN
 _INF32 = np.float32(np.inf)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _SETS, _ARMS = 1024, 8  # decisions that are compared, and the candidates in each
-_ORDINARY = 1024
+_ODD, _ORDINARY = 512, 1024  # the last of the adversarial rows, after those that meet an edge
 _CUTS = (0.1, 0.5, 0.7, 0.8, 0.9, 0.95)
 _ODDITIES = (np.nan, np.inf, -np.inf, _FLOAT32_MAX, -_FLOAT32_MAX, 0.0, -0.0, 1e-45, 1.0, -1.0)
 
@@ -72,15 +73,23 @@ def _compare(
         p, amounts = reference.predict(part)
         ours.append(found["p_success"].astype(np.float64))
         theirs.append(p)
-        dp.append(np.abs(ours[-1] - p))
-        differences = [np.abs(found[BASES[name][1]] - value) for name, value in amounts.items()]
+        dp.append(_apart(ours[-1], p))
+        differences = [_apart(found[BASES[name][1]], value) for name, value in amounts.items()]
         dlog.append(np.max([np.zeros(len(part)), *differences], axis=0))
     return np.concatenate(dp), np.concatenate(dlog), (np.concatenate(ours), np.concatenate(theirs))
 
 
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """|Δ| (n,), 0 where both are unknown and NaN where one is."""
+    return np.where(np.isnan(ours) & np.isnan(theirs), 0.0, np.abs(ours - theirs))
+
+
 def _flips(p: np.ndarray, expected: np.ndarray) -> tuple[int, int, int]:
-    """Decisions flipped, decisions within a tie, and all of them, from p (sets, arms) of both sides."""
-    rows = np.arange(len(p))
+    """Decisions flipped, decisions within a tie, and all of them, from p (sets, arms) of both sides.
+
+    A candidate whose p is unknown is never the best.
+    """
+    p, expected, rows = np.nan_to_num(p), np.nan_to_num(expected), np.arange(len(p))
     chosen, best = p.argmax(axis=1), expected.argmax(axis=1)
     regret = expected[rows, best] - expected[rows, chosen]
     differs = (expected[rows, best] != expected[rows, chosen]) & (chosen != best)
@@ -121,7 +130,7 @@ def adversarial_rows(heads: Heads, seed: int = 0) -> np.ndarray:
         edges[feature].extend(float(v) for v in near)
         hits.extend((feature, float(v)) for v in near)
     categories = [UNSEEN_INDEX, np.nan, 10_000.0, *range(64)]
-    rows = np.empty((len(hits) + 512 + _ORDINARY, width), dtype=np.float32)
+    rows = np.empty((len(hits) + _ODD + _ORDINARY, width), dtype=np.float32)
     for column in range(width):
         is_category = column in (heads.n_features, heads.n_features + EXTRA_COLUMNS.index("type_index"))
         values = categories if is_category else edges[column]
@@ -144,11 +153,14 @@ def _look_ordinary(rows: np.ndarray, parts: list[Part], rng: np.random.Generator
 
 
 def _fill_tables(rows: np.ndarray, heads: Heads, rng: np.random.Generator) -> None:
-    """Values of the tables: any that a table may hold."""
+    """Values of the tables: any that a table may hold, and in some of the odd rows none that is known."""
+    odd = slice(-_ODD - _ORDINARY, -_ORDINARY)
     for name, (column, _) in BASES.items():
         limit = heads.amounts[name][1] if name in heads.amounts else 1.0
         low, high = (-8.0, 8.0) if name == "success" else (0.0, max(limit, 1.0))
-        rows[:, heads.n_features + EXTRA_COLUMNS.index(column)] = rng.uniform(low, high, len(rows))
+        values = rng.uniform(low, high, len(rows))
+        values[odd][rng.random(_ODD) < _UNKNOWN] = np.nan
+        rows[:, heads.n_features + EXTRA_COLUMNS.index(column)] = values
 
 
 def _edges(part: Part) -> Iterator[tuple[int, float]]:

@@ -183,6 +183,27 @@ def test_no_rows_have_no_answers(linear, knots):
         assert [answer.shape for answer in answers] == [(0,), (0,)]
 
 
+@pytest.mark.parametrize("linear", [None, line()])
+def test_an_unknown_table_value_stays_unknown_and_is_no_other_heads(linear):
+    both = Heads(Part(train(1), 1.0, linear), Calibration(), 5, {"tokens": (Part(None, 1.0, linear), 9.0)})
+    rows = np.zeros((3, 5 + len(EXTRA_COLUMNS)))
+    rows[0, 5 + EXTRA_COLUMNS.index("table_logit")] = np.nan
+    rows[1, 5 + EXTRA_COLUMNS.index("token_base")] = np.nan
+    p, log_tokens = run(both, rows)
+    assert np.isnan(p).tolist() == [True, False, False]
+    assert np.isnan(log_tokens).tolist() == [False, True, False]
+
+
+def test_the_proof_sees_an_unknown_table_value_that_was_made_a_number():
+    both = heads(linear=line(3))
+    model = onnx.load_from_string(build_graph(both))
+    (unknown,) = (value for value in model.graph.initializer if value.name == "success_unknown")
+    zeros = np.nan_to_num(onnx.numpy_helper.to_array(unknown))
+    unknown.CopyFrom(onnx.numpy_helper.from_array(zeros, unknown.name))
+    assert parity(both, build_graph(both)).rows_wrong == 0
+    assert parity(both, model.SerializeToString()).rows_wrong > 0
+
+
 def test_a_linear_part_that_has_seen_no_candidate_is_exported():
     assert export_heads(heads(linear=line(candidates=0)))[1].rows_wrong == 0
 
