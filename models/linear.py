@@ -32,7 +32,10 @@ class LinearPart(NamedTuple):
         return self._replace(shared=self.shared * weight, own=self.own * weight)
 
     def values(self, features: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Sum (n,) of each row's features (n, d) float32 for its candidate's index (n,), -1 or NaN unseen."""
+        """Sum (n,) of each row's features (n, d) float32 for its candidate's index (n,).
+
+        An index that is no trained candidate's whole number, as -1, NaN or 0.5, is of the unseen.
+        """
         row = self.slot[seen_index(index, len(self.slot) - 1)]
         result = np.empty(len(features))
         for part in chunks(len(features)):
@@ -52,11 +55,10 @@ def standardised(
 
 
 def seen_index(index: np.ndarray, candidates: int) -> np.ndarray:
-    """Candidate index (n,) as int64; what is none of 0 … candidates - 1 becomes `candidates`."""
-    index = np.asarray(index, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        seen = (index >= 0) & (index < candidates)
-    return np.where(seen, np.where(seen, index, 0.0).astype(np.int64), candidates)
+    """Candidate index (n,) as int64; what is none of the whole 0 … candidates - 1 becomes `candidates`."""
+    seen = np.isin(index, np.arange(candidates))
+    found: np.ndarray = np.where(seen, index, candidates).astype(np.int64)
+    return found
 
 
 def chunks(n: int) -> Iterator[slice]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Columns that follow the request features in the model's input, in this order.
 EXTRA_COLUMNS: tuple[str, ...] = (
-    "candidate_index",
+    "candidate_index",  # a whole number, or UNSEEN_INDEX; the linear part takes what is neither for unseen
     "log_input_price",
     "log_output_price",
     "type_index",

@@ -12,7 +12,7 @@ from features.errors import CheckFailed
 from models.calibration import Calibration
 from models.ensemble import exact_thresholds, numeric_splits
 from models.export import build_graph, export_heads, parity
-from models.heads import Heads, Part
+from models.heads import Heads, Part, Reference
 from models.linear import LinearPart
 from models.parity import MAX_ABS_DP, adversarial_rows
 from models.table import EXTRA_COLUMNS
@@ -210,6 +210,15 @@ def test_a_linear_part_that_has_seen_no_candidate_is_exported():
 
 def test_a_calibration_of_whole_numbers_is_exported():
     assert export_heads(heads(platt=(1, 0)))[1].rows_wrong == 0
+
+
+def test_a_fraction_is_no_candidates_index():
+    both = heads(linear=line())
+    rows = np.zeros((3, 5 + len(EXTRA_COLUMNS)), dtype=np.float32)
+    rows[:, 5] = [0.0, 0.5, -1.0]
+    expected, _ = Reference(both).predict(rows)
+    assert expected[0] != expected[1] == expected[2]
+    assert run(both, rows)[0] == pytest.approx(expected, abs=MAX_ABS_DP)
 
 
 def test_a_model_of_single_leaves_is_a_valid_graph():
