@@ -62,6 +62,8 @@ _said = msgspec.json.Decoder(str | list[Any] | None)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))
 
+_GOING_ON = ("queued", "in_progress")  # statuses of what is no answer yet
+
 # Items in which the model speaks.
 _ASSISTANT_SUFFIXES = ("_call", "reasoning", "program")
 
@@ -271,14 +273,17 @@ def read_response(answer: dict[str, Any]) -> WireResponse:
     if error is not None and not isinstance(answer.get("output"), list):
         return WireResponse(error=plain.error_type(error))
     reason = plain.string(plain.child(answer, "incomplete_details").get("reason"))
+    status = plain.string(answer.get("status"))
+    going_on = status in _GOING_ON
     return WireResponse(
         response_id=plain.string(answer.get("id")),
         model=plain.string(answer.get("model")),
         parts=tuple(p for item in plain.objects(answer.get("output")) for p in _spoken(item)),
-        finish_reason=reason or plain.string(answer.get("status")),
+        finish_reason=reason or (None if going_on else status),
         usage=usage(answer.get("usage")),
         service_tier=plain.word(answer.get("service_tier")),
         error=None if error is None else plain.error_type(error),
+        complete=not going_on,
     )
 
 

@@ -212,4 +212,4 @@ class WireResponse(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     error: str | None = None  # error type in the provider's words, never the prompt
     service_tier: str | None = None  # that the provider says it served
-    complete: bool = True  # False: a stream that ended without its terminal event
+    complete: bool = True  # False: a stream that ended without its terminal event, a body that isn't final

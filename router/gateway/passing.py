@@ -164,8 +164,8 @@ class Passing(Response):
     def _of_no_use(self, answer: Answer, told: WireResponse, body: bytes) -> Failure | None:
         """Why a whole answer isn't passed on: it is half of one, or its client can't carry it out."""
         plain = answer.headers.get("content-encoding", "identity") == "identity"
-        if answer.status < 400 and told.error == NOT_JSON and plain:
-            return Failure("html" if answer.content_type == HTML else NOT_JSON)
+        if plain and (failure := _unanswered(answer, told)) is not None:
+            return failure
         return self._rejected(answer, told, body) if self._mends(answer.status) else None
 
     def _mends(self, status: int) -> bool:
@@ -206,8 +206,8 @@ class Passing(Response):
         assert made is not None
         whole = made.whole(answer.status, body, answer.content_type)
         told = made.read(body, answer.content_type)
-        if answer.status < 400 and told.error == NOT_JSON:
-            return Failure("html" if answer.content_type == HTML else NOT_JSON)
+        if (failure := _unanswered(answer, told)) is not None:
+            return failure
         if answer.status < 400 <= whole.status and self._attempts.next(time.monotonic()) is not None:
             return Failure("dropped")
         if self._mends(whole.status):
@@ -277,6 +277,15 @@ class Passing(Response):
 
     def _elapsed(self) -> float:
         return (time.perf_counter() - self._asked.arrived) * 1000
+
+
+def _unanswered(answer: Answer, told: WireResponse) -> Failure | None:
+    """Why a whole answer is none though its status says so: it can't be read, or it says that more comes."""
+    if answer.status >= 400:
+        return None
+    if told.error == NOT_JSON:
+        return Failure("html" if answer.content_type == HTML else NOT_JSON)
+    return None if told.error is not None or whole(told) else Failure("dropped")
 
 
 async def _taken(answer: Answer) -> bytes:

@@ -380,6 +380,19 @@ def test_whole_answers():
     assert (answer.finish_reason, answer.usage) == ("max_output_tokens", None)
 
 
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_response_that_is_not_final_has_no_reason_to_have_ended(status):
+    head = {"id": "r", "model": "m", "status": status, "output": []}
+    answer = wire.parse_response("openai_responses", msgspec.json.encode(head))
+    assert (answer.finish_reason, answer.complete, answer.model) == (None, False, "m")
+    begun = {"type": "response.created", "response": head}
+    answer = read("openai_responses", sse(begun, named=True))
+    assert (answer.finish_reason, answer.complete) == (None, False)
+    ended = {"type": "response.completed", "response": {"output": []}}  # some leave its status out
+    answer = read("openai_responses", sse(begun, ended, named=True))
+    assert (answer.finish_reason, answer.complete) == (None, True)
+
+
 def test_usage_that_is_unknown_stays_unknown():
     assert wire.usage_from("openai_chat", None) is None
     assert wire.usage_from("openai_chat", {"prompt_tokens": -1, "completion_tokens": True}) == Usage()

@@ -1,5 +1,6 @@
 """What a provider's bytes may do to a call: events cut in two, statuses that are none, odd waits."""
 
+import json
 import re
 import socket
 import threading
@@ -22,6 +23,11 @@ WHOLE = (
     b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"well"},"finish_reason":"stop"}]}\n\n'
     b"data: [DONE]\n\n"
 )
+_SAID = b'event: %b\ndata: {"type":"%b","response":{"id":"r","status":"%b","output":[]}}\n\n'
+_DELTA = b'data: {"type":"response.output_text.delta","output_index":0,"delta":"well"}\n\n'
+BEGUN = _SAID % (b"response.created", b"response.created", b"in_progress") + _DELTA
+DONE = _SAID % (b"response.completed", b"response.completed", b"completed")
+RESPONSES_PATHS = ["/v1/responses", "/v1/chat/completions", "/v1/messages"]
 CHAT_ERROR = b'data: {"error":{"type":"server_error","message":"busy"}}\n\n'
 
 
@@ -52,9 +58,11 @@ def provider(*pieces):
         thread.join()
 
 
-def rows(east, west):
+def rows(east, west, *, responses=False):
     def endpoint(name, url):
         urls = f'{{ openai_chat = "{url}/v1", anthropic_messages = "{url}" }}'
+        if responses:
+            urls = f'{{ openai_responses = "{url}/v1" }}'
         return f'[endpoints.{name}]\nprovider = "openai"\nbase_urls = {urls}\nkey_env = "EAST_KEY"\n'
 
     return f"""replace = true
@@ -64,7 +72,7 @@ def rows(east, west):
 endpoints = {{ east = "gpt-5.4", west = "gpt-5.4" }}
 [aliases.auto]
 candidates = ["big"]
-reference = {{ openai_chat = "big", anthropic_messages = "big" }}
+reference = {{ openai_chat = "big", anthropic_messages = "big", openai_responses = "big" }}
 """
 
 
@@ -73,10 +81,11 @@ def gateway(tmp_path, bundle_folder, monkeypatch):
     monkeypatch.setenv("EAST_KEY", "key")
 
     @contextmanager
-    def start(east, west=None):
+    def start(east, west=None, more="", *, responses=False):
         with provider(*east) as first, provider(*(west or east)) as second:
-            settings = "[retry]\nbackoff_s = 0.01\nwait_s = 0.2\n"
-            with running(tmp_path, bundle_folder, None, settings, rows(first.url, second.url)) as server:
+            settings = f"[retry]\nbackoff_s = 0.01\nwait_s = 0.2\n{more}"
+            catalog = rows(first.url, second.url, responses=responses)
+            with running(tmp_path, bundle_folder, None, settings, catalog) as server:
                 yield server
 
     return start
@@ -115,6 +124,56 @@ def test_an_answer_that_comes_with_its_end_goes_out_whole(gateway, tmp_path) -> 
     assert b"broke off" in said.removeprefix(cut)
     statuses = [kept["status"] for kind, kept in journal_of(tmp_path) if kind == "request"]
     assert statuses == ["ok", "truncated"]
+
+
+@pytest.mark.parametrize("path", RESPONSES_PATHS)
+def test_a_responses_stream_that_has_only_begun_is_cut_short(gateway, tmp_path, path) -> None:
+    kept = HEAD.replace(b"connection: close", b"content-length: %d") % len(BEGUN)
+    breaker = "[breaker]\nfailures = 1\n"
+    with gateway((kept + BEGUN,), (HEAD, BEGUN + DONE), breaker, responses=True) as server:
+        answer, again = (ask(server, path=path, input="Hi", stream=True) for _ in range(2))
+        found = record(tmp_path, answer)
+    assert (answer.status_code, "well" in answer.text, '"error"' in answer.text) == (200, True, True)
+    assert (found["status"], found["error_kind"], found.get("finish_reason")) == (
+        "truncated",
+        "dropped",
+        None,
+    )
+    assert again.headers["x-samediff-deployment"].startswith("west/")
+    assert record(tmp_path, again)["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", RESPONSES_PATHS)
+def test_a_held_responses_stream_that_has_only_begun_is_asked_for_elsewhere(gateway, tmp_path, path) -> None:
+    tool = {"name": "sh", "input_schema": {}}
+    if path != "/v1/messages":
+        tool = {"type": "function", "name": "sh", "parameters": {}, "function": {"name": "sh"}}
+    hold = '[tools]\ncheck = "retry"\nhold = "all"\n'
+    with gateway((HEAD, BEGUN), (HEAD, BEGUN + DONE), hold, responses=True) as server:
+        answer = ask(server, path=path, input="Hi", stream=True, tools=[tool])
+        found = record(tmp_path, answer)
+    assert ("well" in answer.text, "broke off" in answer.text, found["status"]) == (True, False, "ok")
+    assert [attempt.get("error_kind") for attempt in found["tries"]] == ["dropped", None]
+
+
+@pytest.mark.parametrize("path", RESPONSES_PATHS)
+@pytest.mark.parametrize("status", ["in_progress", "queued"])
+def test_a_whole_response_that_is_not_final_is_no_answer(gateway, tmp_path, path, status) -> None:
+    text = [{"type": "message", "content": [{"type": "output_text", "text": "well"}]}]
+    head = HEAD.replace(b"text/event-stream", b"application/json")
+    first, last = (
+        (head, json.dumps({"id": "r", "status": said, "output": text}).encode())
+        for said in (status, "completed")
+    )
+    with gateway(first, last, responses=True) as server:
+        answer = ask(server, path=path, input="Hi")
+        found = record(tmp_path, answer)
+    assert (answer.status_code, "well" in answer.text, found["status"]) == (200, True, "ok")
+    assert [attempt.get("error_kind") for attempt in found["tries"]] == ["dropped", None]
+    with gateway(first, responses=True) as server:
+        answer = ask(server, path=path, input="Hi")
+        found = record(tmp_path, answer)
+    assert (answer.status_code, found["status"], found["error_kind"]) == (502, "error", "dropped")
 
 
 def test_a_header_that_none_can_send_is_left_out(gateway) -> None:
