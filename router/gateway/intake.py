@@ -17,17 +17,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from router.gateway.answering import Answering
 
-BUFFER_BYTES = 2**20  # as much as is read at once; a body that ends within them is copied only once
-_BLANK_LINE = re.compile(rb"\r\n\r\n")
+BUFFER_BYTES = 2**20  # as much of a body as is read at once; one that ends within them is copied only once
+SMALL_BYTES = 2**16  # of what the parser gets at once, and of a buffer where memory is short
+_HEAD_END = re.compile(rb"[^\r\n]\r\n\r\n")  # not one of many blank lines, where each would be a call
 _SPARE: deque[memoryview] = deque(maxlen=8)  # buffers that nobody reads into, so warm ones are used again
 
 
 def lent() -> memoryview:
-    """A buffer, to be put back among those that are spare; of a new one only what is filled takes memory."""
-    try:
+    """A buffer, to be put back among those that are spare; of a new one only what is filled takes memory.
+
+    It is a small one where there is no room for more, as slow clients' bodies may have taken it all.
+    """
+    if _SPARE:
         return _SPARE.pop()
-    except IndexError:
-        return memoryview(mmap.mmap(-1, BUFFER_BYTES))
+    try:
+        return memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError:
+        return memoryview(bytearray(SMALL_BYTES))
 
 
 class Intake(asyncio.BufferedProtocol):
@@ -72,15 +78,19 @@ class IntakeProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def get_buffer(self, _: int) -> memoryview:
-        """Give what is read into: behind what has come of a body, if one is under way."""
+        """Give what is read into: behind what has come of a body, if one is under way.
+
+        All else comes in small parts, since a client may ask for much in little: 3,000 things in each.
+        """
         if self._buffer is None:
             self._buffer = lent()
-        return self._buffer[self._filled :] if self._filled else self._buffer
+        return self._buffer[self._filled :] if self._filled else self._buffer[:SMALL_BYTES]
 
     def _give_back(self) -> None:
         """Read into a buffer no more."""
         if self._buffer is not None:
-            _SPARE.append(self._buffer)
+            if len(self._buffer) == BUFFER_BYTES:
+                _SPARE.append(self._buffer)
             self._buffer, self._filled = None, 0
 
     def _feed(self, count: int) -> None:
@@ -91,13 +101,13 @@ class IntakeProtocol(HttpToolsProtocol):
         if start:
             start = self._fill(view, stop)
         while start < stop and not self._refused:
-            blank = None
+            end = None
             if self._in_head or not self._in_message:
-                blank = _BLANK_LINE.search(view, start, stop)
-            until = stop if blank is None else blank.end()
+                end = _HEAD_END.search(view, start, stop)
+            until = stop if end is None else end.end()
             self._parse(view[start:until])
             start = until
-            if self._due and start + self._due <= BUFFER_BYTES:
+            if self._due and start + self._due <= len(view):
                 self._body = start, start + self._due
                 start = self._fill(view, stop)
 

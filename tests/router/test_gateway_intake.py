@@ -251,3 +251,43 @@ def test_targets_are_read_once_but_none_with_a_query_is_kept() -> None:
     assert heard[2:] == [("/a", b"/a", b"key=%20"), ("/c", b"/c", b"d"), ("/f", b"/f", b"")]
     kept = protocol._known_target.cache_info()
     assert (kept.currsize, kept.hits) == (2, 1)
+
+
+def test_a_client_that_asks_for_much_in_little_is_read_in_small_parts(monkeypatch) -> None:
+    parsed = []
+    parse = BoundedProtocol._parse
+    monkeypatch.setattr(BoundedProtocol, "_parse", lambda self, data: (parsed.append(1), parse(self, data)))
+    small = b"GET / HTTP/1.1\r\n\r\n"
+
+    async def test():
+        app = App()
+        async with serving(app) as (port, made):
+            answers = await ask(port, small * 10_000, answers=10_000)
+            assert answers == [sha(b"")] * 10_000
+            assert len(made[0].get_buffer(-1)) == intake.SMALL_BYTES
+            made[0]._give_back()
+            parsed.clear()
+            assert await ask(port, b"\r\n" * 20_000 + small, answers=1) == [sha(b"")]
+            assert len(parsed) < 10  # one for each read, not for each blank line
+
+    run(uvloop.new_event_loop, test)
+
+
+@LOOPS
+def test_a_body_comes_whole_where_there_is_no_memory_for_a_buffer(loop, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    intake._SPARE.clear()
+    monkeypatch.setattr(intake.mmap, "mmap", full)
+
+    async def test():
+        app = App()
+        async with serving(app) as (port, made):
+            for size in (40, 60_000, intake.SMALL_BYTES, len(LARGE)):
+                assert await ask(port, head(size) + LARGE[:size], answers=1) == [sha(LARGE[:size])]
+            assert len(made[-1].get_buffer(-1)) == intake.SMALL_BYTES
+            made[-1]._give_back()
+            assert not intake._SPARE
+
+    run(loop, test)
