@@ -88,6 +88,6 @@ def test_the_soak_says_in_one_line_that_its_probe_has_died(bench, tmp_path, monk
     with pytest.raises(AttributeError):
         probe._watch([SimpleNamespace(upstream=None)], tmp_path / "probe.jsonl")
     with pytest.raises(
-        SystemExit, match=r"^soak: the probe of the gateway has died: AttributeError: .*_connector"
+        SystemExit, match=r"^soak: the probe of the gateway has died: AttributeError: .*'pool'"
     ):
         soak.probed(tmp_path)
