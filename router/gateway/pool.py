@@ -18,6 +18,7 @@ from yarl import URL
 from features.value import Value
 from router.gateway.lines import Line
 
+PLACES = 1024  # addresses known at most: deployments have fewer, but a batch's has its id in it
 KEPT_S = 15.0  # without a call; as long as aiohttp's pool keeps them. A busy loop's own clock stands still
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ class Pool:
         self._connector, self._timeout = connector, timeout
         self._room = most  # for calls
         self._waiting: deque[asyncio.Future[None]] = deque()  # calls, while there is no room
-        self._places: dict[str, Place] = {}  # by address; there are as many as deployments have
+        self._places: dict[str, Place] = {}  # by address
         self._kept: dict[ConnectionKey, Kept] = {}  # the same for all places of a host
         self._timer: asyncio.TimerHandle | None = None
 
     def place(self, address: str) -> Place:
-        """Where an address leads, which is kept for good: it must hold no query, as that may hold a key."""
+        """Where an address leads, which is remembered: it must hold no query, as that may hold a key."""
         place = self._places.get(address)
         if place is None:
+            if len(self._places) >= PLACES:
+                self._places.clear()  # but for what is kept there: that is the hosts'
             url = URL(address, encoded=True)
             request = aiohttp.ClientRequest("POST", url)  # a connector asks it for nothing but the address
             kept = self._kept.setdefault(request.connection_key, {})

@@ -179,3 +179,12 @@ async def test_a_kept_connection_that_is_lost_is_forgotten() -> None:
         line.transport.abort()
         await asyncio.sleep(0.01)
         assert not seen.kept
+
+
+async def test_addresses_are_forgotten_when_they_are_many_and_a_hosts_connections_are_not() -> None:
+    async with provider() as seen:
+        await seen.ask("/one")
+        for n in range(3 * pool.PLACES):
+            assert seen.pool.place(f"{seen.url}/batches/{n}").kept is seen.kept
+        assert len(seen.pool._places) <= pool.PLACES
+        assert len(seen.kept) == 1
